@@ -1,0 +1,109 @@
+"""One run over several recordings: one after the other, and a bad one never stops the rest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cesar.cli.delivery import deliver
+from cesar.cli.events import Finished
+from cesar.cli.exits import exit_code
+from cesar.cli.inputs import local_file
+from cesar.cli.outputs import STDOUT
+from cesar.errors import CesarError, Interrupted, ModelError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cesar.cli.events import Reporter
+    from cesar.cli.outputs import Job
+    from cesar.options import TranscribeOptions
+    from cesar.transcriber import AudioTranscriber
+    from cesar.transcript import Transcript
+
+
+@dataclass(slots=True)
+class Batch:
+    """A run: what it is to do, and what has become of it so far."""
+
+    jobs: Sequence[Job]
+    transcriber: AudioTranscriber
+    options: TranscribeOptions
+    reporter: Reporter
+    skips_existing: bool = False
+    finished: list[str] = field(default_factory=list)
+    failures: dict[str, CesarError] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Do every job and give the exit code: 0, or that of the first failure.
+
+        Raises `Interrupted`, saying what was finished, and BrokenPipeError when nobody reads standard output.
+        """
+        try:
+            for number, job in enumerate(self.jobs, start=1):
+                error = self._attempt(job, number)
+                if error and _concerns_all(error, job):
+                    break
+        except KeyboardInterrupt as stop:
+            raise self._interrupted() from stop
+        finally:
+            self.reporter.close()
+        self.reporter.ended(self.failures, len(self.finished), len(self.jobs))
+        return next((exit_code(error) for error in self.failures.values()), 0)
+
+    def _attempt(self, job: Job, number: int) -> CesarError | None:
+        name = job.recording.name
+        self.reporter.started(name, number, len(self.jobs))
+        try:
+            self._do(job)
+        except CesarError as error:
+            self.failures[name] = error
+            self.reporter.failed(name, error)
+            return error
+        return None
+
+    def _do(self, job: Job) -> None:
+        name = job.recording.name
+        begun = time.monotonic()
+        transcript = None if self.skips_existing and job.is_done else self._transcribe(job)
+        if transcript:
+            deliver(job, transcript, with_heading=len(self.jobs) > 1)
+        files = tuple(target.path for target in job.targets if target.path != STDOUT)
+        self.finished.append(name)
+        self.reporter.finished(name, Finished(transcript, time.monotonic() - begun, files))
+
+    def _transcribe(self, job: Job) -> Transcript:
+        name = job.recording.name
+        with local_file(job.recording) as path:
+            try:
+                return self.transcriber.transcribe(
+                    path,
+                    self.options,
+                    on_progress=lambda progress: self.reporter.progressed(name, progress),
+                    on_chunk=lambda chunk: self.reporter.recognised(name, chunk),
+                )
+            except CesarError as error:
+                if path == job.recording.path:
+                    raise
+                message = error.message.replace(str(path), name)  # nobody knows the temporary file
+                raise type(error)(message, hint=error.hint) from error
+            except Exception as error:
+                message = f"internal error with {name}: {type(error).__name__}: {error}"
+                raise CesarError(message) from error
+
+    def _interrupted(self) -> Interrupted:
+        done = f"{len(self.finished)} of {len(self.jobs)} finished"
+        names = f" ({', '.join(self.finished)})" if self.finished else ""
+        can_resume = not any(_uses_stdout(job) for job in self.jobs)
+        hint = "Run the same command with --skip-existing to do the rest." if can_resume and names else None
+        return Interrupted(f"interrupted: {done}{names}", hint=hint)
+
+
+def _concerns_all(error: CesarError, job: Job) -> bool:
+    """Tell whether the other recordings would fail for the same reason."""
+    return isinstance(error, ModelError) or (isinstance(error, OutputError) and _uses_stdout(job))
+
+
+def _uses_stdout(job: Job) -> bool:
+    return any(target.path == STDOUT for target in job.targets)

@@ -1,0 +1,172 @@
+"""What a run tells on standard error while it works: `Reporter`, as plain lines or as JSON lines.
+
+The bar for terminals is in `display`. Standard output belongs to the transcripts.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from cesar.cli.exits import describe, one_line, tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cesar.errors import CesarError
+    from cesar.transcript import Chunk, Progress, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of one recording."""
+
+    transcript: Transcript | None
+    """None: it was left out, for its texts were there already."""
+    elapsed_s: float
+    files: tuple[Path, ...]
+    """Empty when the text went to standard output."""
+
+
+class Reporter(Protocol):
+    """Hears what happens to every recording of a run, one recording after the other."""
+
+    def started(self, name: str, number: int, total: int) -> None:
+        """Hear that work on a recording begins; number counts from 1."""
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Hear how far it has come."""
+
+    def recognised(self, name: str, chunk: Chunk) -> None:
+        """Hear what has been recognised of it."""
+
+    def finished(self, name: str, result: Finished) -> None:
+        """Hear that its texts are written."""
+
+    def failed(self, name: str, error: CesarError) -> None:
+        """Hear that there will be no text of it."""
+
+    def ended(self, failures: dict[str, CesarError], finished: int, total: int) -> None:
+        """Hear that every recording has been tried, or that the others would fail as well."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the run ended."""
+
+
+class Lines:
+    """A short line for what begins, ends and fails.
+
+    is_quiet: failures only. is_verbose: also how the time was spent, and tracebacks of internal errors.
+    """
+
+    def __init__(self, *, is_quiet: bool = False, is_verbose: bool = False) -> None:
+        self._is_quiet = is_quiet
+        self._is_verbose = is_verbose
+        self._label = ""
+
+    def started(self, name: str, number: int, total: int) -> None:
+        """Say which recording is next."""
+        self._say(f"{self.label(name, number, total)} ...")
+
+    def label(self, name: str, number: int, total: int) -> str:
+        """Settle what the recording is called in the lines that follow, and give it."""
+        self._label = f"[{number}/{total}] {name}" if total > 1 else name
+        return self._label
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Say nothing: a log is no place for a bar."""
+
+    def recognised(self, name: str, chunk: Chunk) -> None:
+        """Say nothing: the text comes whole."""
+
+    def finished(self, name: str, result: Finished) -> None:
+        """Say how long it took and where the text is."""
+        if result.transcript is None:
+            self._say(f"{self._label}: its texts are there already")
+            return
+        files = f" -> {', '.join(str(file) for file in result.files)}" if result.files else ""
+        self._say(f"{self._label}: {_summary(result.transcript, result.elapsed_s)}{files}")
+        for warning in result.transcript.warnings:
+            self._say(f"cesar: {name}: warning: {warning}")
+        if self._is_verbose:
+            self._say(f"{self._label}: {_account(result.transcript)}")
+
+    def failed(self, name: str, error: CesarError) -> None:  # noqa: ARG002 - the message names it
+        """Say what went wrong and what to do."""
+        tell(describe(error), error, as_json=False, with_traceback=self._is_verbose)
+
+    def ended(self, failures: dict[str, CesarError], finished: int, total: int) -> None:
+        """Say what failed, when there was more than one recording."""
+        if failures and total > 1:
+            each = ", ".join(f"{name} ({error.code})" for name, error in failures.items())
+            untried = total - finished - len(failures)
+            rest = f"; {untried} not tried" if untried else ""
+            write_stderr(f"cesar: {len(failures)} of {total} failed: {each}{rest}")
+
+    def close(self) -> None:
+        """Do nothing: lines leave nothing to tidy up."""
+
+    def _say(self, line: str) -> None:
+        if not self._is_quiet:
+            write_stderr(line)
+
+
+def _summary(transcript: Transcript, elapsed_s: float) -> str:
+    speed = f" ({transcript.duration / elapsed_s:.1f}x)" if elapsed_s > 0 else ""
+    said = transcript.language if transcript.segments else "no speech"
+    return f"{transcript.duration:.1f} s in {elapsed_s:.1f} s{speed}, {said}"
+
+
+def _account(transcript: Transcript) -> str:
+    model = transcript.model
+    timings = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in transcript.timings.items())
+    return f"{model.name} on {model.device} in {model.compute_type}; {timings}"
+
+
+class JsonLines:
+    """Every event as one line of JSON in ASCII: {"event": ..., "file": ..., ...}; times are in seconds."""
+
+    def started(self, name: str, number: int, total: int) -> None:
+        """Write `file_started`."""
+        self._emit("file_started", name, number=number, total=total)
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Write `progress`; fraction and duration are null while the length is unknown."""
+        self._emit("progress", name, **asdict(progress), fraction=progress.fraction)
+
+    def recognised(self, name: str, chunk: Chunk) -> None:
+        """Write a `segment` for each one."""
+        for segment in chunk.segments:
+            self._emit("segment", name, **asdict(segment))
+
+    def finished(self, name: str, result: Finished) -> None:
+        """Write `file_finished`; a recording that was left out is `skipped`."""
+        found = result.transcript
+        about = (
+            {"duration": found.duration, "language": found.language, "warnings": list(found.warnings)} if found else {}
+        )
+        files = [str(file) for file in result.files]
+        self._emit("file_finished", name, skipped=found is None, elapsed=result.elapsed_s, outputs=files, **about)
+
+    def failed(self, name: str, error: CesarError) -> None:
+        """Write `file_failed`."""
+        self._emit("file_failed", name, **describe(error).fields)
+
+    def ended(self, failures: dict[str, CesarError], finished: int, total: int) -> None:
+        """Write nothing: each failure has been told."""
+
+    def close(self) -> None:
+        """Do nothing: lines leave nothing to tidy up."""
+
+    def _emit(self, event: str, name: str, **about: Any) -> None:
+        write_stderr(json.dumps({"event": event, "file": name, **about}))
+
+
+def write_stderr(line: str) -> None:
+    """Write one line to standard error; if nobody reads it any more, the work goes on all the same."""
+    with suppress(OSError):
+        click.echo(one_line(line), err=True)

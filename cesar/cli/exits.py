@@ -1,0 +1,155 @@
+"""How a run ends: the exit code of every error, and the one line that tells of it.
+
+Imports no more than click: every run needs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from cesar.errors import (
+    CesarError,
+    DiskFull,
+    InputError,
+    Interrupted,
+    ModelError,
+    OutputError,
+    RecognitionError,
+    UsageError,
+)
+
+EXIT_CODES: dict[type[CesarError], int] = {
+    CesarError: 1,
+    UsageError: 2,
+    InputError: 3,
+    OutputError: 3,
+    ModelError: 4,
+    RecognitionError: 5,
+    Interrupted: 130,
+}
+"""The exit code by class; a class that is not named here has its nearest parent's."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to end; it unwinds as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """What the program leaves behind: an exit code, and what it says on standard error."""
+
+    code: int
+    error_code: str = ""
+    message: str = ""
+    """Empty: nothing is said."""
+    hint: str = ""
+
+    @property
+    def line(self) -> str:
+        """The whole as one line."""
+        stop = "" if self.message.endswith((".", "?", "!")) else "."
+        return one_line(f"cesar: {self.message}{stop} {self.hint}".rstrip())
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The whole as what an event of `--json-lines` says."""
+        return {
+            "code": self.error_code,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.code,
+        }
+
+
+def exit_code(error: CesarError) -> int:
+    """Give the exit code of an error: that of the nearest class in the table."""
+    if isinstance(error.__cause__, Stopped):
+        return 128 + error.__cause__.number
+    return next(EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES)
+
+
+def describe(error: BaseException) -> Exit:
+    """Turn whatever ended the run into an exit code and a line."""
+    match error:
+        case click.exceptions.Exit():
+            end = Exit(error.exit_code)
+        case click.ClickException():
+            end = _describe_misuse(error)
+        case CesarError():
+            end = Exit(exit_code(error), error.code, error.message, error.hint)
+        case Stopped():
+            end = Exit(128 + error.number, Interrupted.code, "stopped")
+        case KeyboardInterrupt() | click.Abort():
+            end = Exit(EXIT_CODES[Interrupted], Interrupted.code, "interrupted")
+        case BrokenPipeError():
+            end = Exit(EXIT_CODES[OutputError])  # whoever read us has left on purpose, as `head` does
+        case OSError(errno=errno.ENOSPC):
+            end = Exit(EXIT_CODES[OutputError], DiskFull.code, str(error), DiskFull.default_hint)
+        case _:
+            message = f"internal error: {type(error).__name__}: {error}"
+            hint = "Run it again with -v for details, and please report it."
+            end = Exit(EXIT_CODES[CesarError], CesarError.code, message, hint)
+    return end
+
+
+def _describe_misuse(error: click.ClickException) -> Exit:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command_path if context else "cesar"
+    return Exit(EXIT_CODES[UsageError], UsageError.code, error.format_message(), f"See `{command} --help`.")
+
+
+def tell(end: Exit, error: BaseException, *, as_json: bool, with_traceback: bool) -> None:
+    """Say on standard error how the run ended: one line, whatever the message holds."""
+    internal = end.code == EXIT_CODES[CesarError]
+    details = "".join(traceback.format_exception(error)) if internal and with_traceback else ""
+    with suppress(OSError):  # standard error may be gone, and then there is nobody to tell
+        if as_json and end.message:
+            event = {"event": "error", **end.fields} | ({"traceback": details} if details else {})
+            click.echo(json.dumps(event), err=True)
+        elif end.message:
+            click.echo(f"{details}{end.line}", err=True)
+
+
+def one_line(text: str) -> str:
+    r"""Show a text on one line: line breaks and other control characters are written as escapes.
+
+    >>> one_line("two\nlines") == r"two\nlines"
+    True
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
+def unwind_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, cleaning up; their exit codes are 143 and 129."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise Stopped(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored: leave it so
+            signal.signal(number, stop)
+
+
+def abandon_stdout() -> None:
+    """Send what standard output still buffers nowhere, so that the interpreter's last flush can't fail."""
+    with suppress(OSError, ValueError, AttributeError):  # closed already, or not a real file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

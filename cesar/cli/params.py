@@ -1,0 +1,63 @@
+"""What options take: times, and the names that a shell completes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+TIME = re.compile(r"(?:(?:(?P<hours>[0-9]{1,4}):)?(?P<minutes>[0-9]{1,6}):)?(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?)")
+
+
+def parse_time(text: str) -> float:
+    """Read seconds from `90`, `90.5`, `1:30`, `01:02:03.250`.
+
+    Raises ValueError, saying what is allowed.
+    """
+    match = TIME.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a time is written as seconds (90.5) or as [HH:]MM:SS (1:30.5)")
+    hours, minutes, seconds = (float(part or 0) for part in match.group("hours", "minutes", "seconds"))
+    if match["minutes"] and seconds >= 60:
+        raise ValueError("after minutes there are fewer than 60 seconds")
+    if match["hours"] and minutes >= 60:
+        raise ValueError("after hours there are fewer than 60 minutes")
+    return hours * 3600 + minutes * 60 + seconds
+
+
+class Time(click.ParamType[float]):
+    """A position in a recording, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the position, or refuse it as click expects."""
+        try:
+            return parse_time(str(value))
+        except ValueError as wrong:
+            self.fail(f"{value!r}: {wrong}.", param, ctx)
+
+
+def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Offer the catalog's names; a folder completes as a folder."""
+    from cesar.engines.catalog import CATALOG
+
+    names = [CompletionItem(name) for name in CATALOG if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="dir")]
+
+
+def complete_language(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Offer the languages' codes, with their English names beside them."""
+    from cesar.engines.languages import LANGUAGES
+
+    return [CompletionItem(code, help=name) for code, name in LANGUAGES.items() if code.startswith(incomplete)]
+
+
+def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Offer the formats; in a list such as `srt,v` the last name is completed."""
+    from cesar.formats import FORMATS
+
+    before, comma, last = incomplete.rpartition(",")
+    return [CompletionItem(f"{before}{comma}{name}") for name in FORMATS if name.startswith(last)]

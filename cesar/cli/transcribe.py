@@ -1,0 +1,181 @@
+"""`cesar transcribe`: its options, and the steps from them to a run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cesar.cli.batch import Batch
+from cesar.cli.delivery import prepare
+from cesar.cli.downloads import find_model
+from cesar.cli.events import JsonLines, Lines, write_stderr
+from cesar.cli.inputs import expand
+from cesar.cli.outputs import choose_destination, plan
+from cesar.cli.params import Time, complete_format, complete_language, complete_model
+from cesar.config import COMPUTE_TYPES, DEVICES, Settings, load
+from cesar.errors import UsageError
+from cesar.options import TranscribeOptions
+from cesar.transcriber import AudioTranscriber
+
+if TYPE_CHECKING:
+    from cesar.cli.events import Reporter
+    from cesar.cli.outputs import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What was given on the command line; None or False: not given."""
+
+    inputs: tuple[str, ...]
+    output: Path | None
+    output_dir: Path | None
+    formats: tuple[str, ...]
+    model: str | None
+    language: str | None
+    translate: bool
+    prompt: str | None
+    hotwords: str | None
+    word_timestamps: bool
+    start: float | None
+    end: float | None
+    beam_size: int | None
+    device: str | None
+    compute_type: str | None
+    offline: bool
+    skip_existing: bool
+    quiet: bool
+    verbose: bool
+    json_lines: bool
+
+
+@click.command("transcribe")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the text to FILE.")
+@click.option(
+    "-d",
+    "--output-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write each text to DIR, made if missing, named after its recording.",
+)
+@click.option(
+    "-f",
+    "--format",
+    "formats",
+    metavar="NAMES",
+    multiple=True,
+    shell_complete=complete_format,
+    help="txt, srt, vtt, json, tsv, md; several with commas. [default: by FILE's ending, else txt]",
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME|DIR",
+    shell_complete=complete_model,
+    help="The model; see `cesar models list`. [default: base]",
+)
+@click.option(
+    "-l",
+    "--language",
+    metavar="CODE",
+    shell_complete=complete_language,
+    help="The language spoken. [default: detected]",
+)
+@click.option("--translate", is_flag=True, help="Give English text whatever is spoken.")
+@click.option("--prompt", metavar="TEXT", help="Text in the style to follow: names, spelling, punctuation.")
+@click.option("--hotwords", metavar="TEXT", help="Words to expect, with blanks or commas between them.")
+@click.option("--word-timestamps", is_flag=True, help="Give the time of every word (in vtt and json).")
+@click.option("--start", metavar="TIME", type=Time(), help="Where to begin: seconds, or [HH:]MM:SS.")
+@click.option("--end", metavar="TIME", type=Time(), help="Where to stop.")
+@click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; 1 is faster. [default: 5]")
+@click.option("--device", type=click.Choice(DEVICES), help="Where to run. [default: auto]")
+@click.option("--compute-type", type=click.Choice(COMPUTE_TYPES), help="Numbers to compute with. [default: auto]")
+@click.option("--offline", is_flag=True, help="Never use the network.")
+@click.option("--skip-existing", is_flag=True, help="Leave out recordings whose texts are all there already.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more, and show tracebacks of internal errors.")
+@click.option("--json-lines", is_flag=True, help="Write events to standard error, one JSON object a line.")
+def command(**given: Any) -> int:
+    """Transcribe recordings: files, folders (the media files directly in them), or - for standard input.
+
+    Without -o or -d the text goes to standard output; of several recordings, each under a line
+    `== NAME ==` (but for JSON: there, one document follows the other).
+
+    -o with several formats replaces FILE's ending by each format's own. -d names each text after its
+    recording, and keeps the recording's ending where two would share a name: a.mp3.txt, a.wav.txt.
+    Text from standard input is named stdin.
+    """
+    arguments = Arguments(**given)
+    settings = _settings(arguments)
+    options = _options(arguments)
+    destination = choose_destination(arguments.output, arguments.output_dir, arguments.formats)
+    if arguments.skip_existing and destination.is_stdout:
+        raise UsageError("--skip-existing needs --output or --output-dir", hint="Say where the texts are.")
+    jobs = plan(expand(arguments.inputs), destination)
+    prepare(jobs, destination)
+    _send_logs(arguments)
+    return _run(jobs, arguments, settings, options)
+
+
+def _settings(arguments: Arguments) -> Settings:
+    return load(
+        {
+            "model": arguments.model,
+            "device": arguments.device,
+            "compute_type": arguments.compute_type,
+            "offline": arguments.offline or None,
+        }
+    )
+
+
+def _options(arguments: Arguments) -> TranscribeOptions:
+    given: dict[str, Any] = {
+        "language": arguments.language,
+        "task": "translate" if arguments.translate else None,
+        "prompt": arguments.prompt,
+        "hotwords": arguments.hotwords,
+        "word_timestamps": arguments.word_timestamps or None,
+        "start": arguments.start,
+        "end": arguments.end,
+        "beam_size": arguments.beam_size,
+    }
+    return TranscribeOptions(**{name: value for name, value in given.items() if value is not None})
+
+
+def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: TranscribeOptions) -> int:
+    skips_existing = arguments.skip_existing
+    if any(job.recording.problem is None and not (skips_existing and job.is_done) for job in jobs):
+        find_model(settings, is_silent=arguments.quiet or arguments.json_lines)
+    transcriber = AudioTranscriber(settings.model, settings=settings)
+    return Batch(jobs, transcriber, options, _reporter(arguments, options), skips_existing).run()
+
+
+def _reporter(arguments: Arguments, options: TranscribeOptions) -> Reporter:
+    if arguments.json_lines:
+        return JsonLines()
+    lines = Lines(is_quiet=arguments.quiet, is_verbose=arguments.verbose)
+    if arguments.quiet or sys.stderr is None or not sys.stderr.isatty():
+        return lines
+    from cesar.cli.display import Bar
+
+    return Bar(lines, options)
+
+
+class _ErrorStream(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        write_stderr(f"cesar: {record.levelname.lower()}: {record.getMessage()}")
+
+
+def _send_logs(arguments: Arguments) -> None:
+    """Show the package's log if it is asked for; else it is silent: what matters is in the transcript too."""
+    logging.captureWarnings(capture=True)
+    logger = logging.getLogger("cesar")
+    is_wanted = arguments.verbose and not arguments.json_lines
+    logger.addHandler(_ErrorStream() if is_wanted else logging.NullHandler())
+    logger.setLevel(logging.INFO if is_wanted else logging.WARNING)
+    logger.propagate = False

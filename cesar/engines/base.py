@@ -1,0 +1,106 @@
+"""The one seam to models: what the pipeline asks of any recogniser, and the values that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cesar.transcript import ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Sound as a model takes it: the log-mel of one stretch, filled up with silence to the window's length."""
+
+    log_mel: npt.NDArray[np.float32]
+    """float32[n_mels, frames], 100 frames a second."""
+    start: float
+    """Where the window begins, in seconds from the start of the recording."""
+    duration: float
+    """Seconds of real sound in it; the rest is filling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A window after the encoder: opaque to all but the engine that made it."""
+
+    window: Window
+    encoding: object
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """How windows become text."""
+
+    language: str
+    task: str = "transcribe"
+    prompt: str | None = None
+    hotwords: str | None = None
+    beam_size: int = 5
+    avoid_repetition: bool = False
+    """Make it costly to say the same again: for a second attempt at a window whose text ran in circles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Text between two time stamps, in seconds from the start of its window."""
+
+    start: float
+    end: float
+    text: str
+    is_open: bool = False
+    """The model gave no closing time stamp: `end` is the end of the window's sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What the model makes of one window."""
+
+    utterances: tuple[Utterance, ...]
+    avg_logprob: float
+    no_speech_prob: float
+    token_count: int
+
+    @property
+    def text(self) -> str:
+        """All of it, as one string."""
+        return "".join(utterance.text for utterance in self.utterances).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class TimedWord:
+    """A word found in a window, in seconds from the window's start. `end` is the model's guess, often late."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+class Engine(Protocol):
+    """A recogniser. Every method may be called from several threads at once."""
+
+    identity: ModelIdentity
+    n_mels: int
+    """Mel bands the model was trained on."""
+    languages: frozenset[str]
+    """Codes of the languages it knows; one of them means that there is nothing to detect."""
+
+    def hear(self, window: Window) -> Heard:
+        """Run the encoder on one window."""
+
+    def language_of(self, heard: Heard) -> Mapping[str, float]:
+        """Give the probability of each language."""
+
+    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+        """Give the text of each window. All windows of a batch have the same number of frames."""
+
+    def align(self, heard: Heard, texts: Sequence[str], settings: DecodeSettings) -> list[list[TimedWord]]:
+        """Find when each word of consecutive texts, which were decoded from this window, is spoken.
+
+        Gives a list of words for each text.
+        """

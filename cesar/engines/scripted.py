@@ -1,0 +1,102 @@
+"""An engine that answers from a script: for tests, demos and trying out faults, without any weights.
+
+It runs in the same child process, behind the same pipeline, as the real one: sound is decoded and speech detected
+for real, only the words come from a JSON file, named as `--model scripted:FILE`:
+
+    {"language": "en",
+     "segments": [{"start": 0.3, "end": 2.1, "text": "Hello there."}],
+     "faults": [{"at": 12.0, "do": "crash", "unless": "/tmp/crashed-once"}]}
+
+A fault happens when the window that holds its second is decoded: `crash` (SIGSEGV), `abort`, `kill`, `hang`, `exit`.
+The file named by `unless` keeps it from happening, and is made when it does: so it happens once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.errors import ModelError
+from cesar.transcript import ModelIdentity
+
+
+class ScriptedEngine:
+    """The `Engine` that knows its text beforehand. Raises `ModelError` if the script can't be read."""
+
+    n_mels = 80
+
+    def __init__(self, script: Path) -> None:
+        try:
+            text = script.read_bytes()
+            content = json.loads(text)
+            self.languages = frozenset(content.get("languages", [content["language"], "xx"]))
+            self._language: str = content["language"]
+            self._segments: list[dict[str, Any]] = content["segments"]
+            self._faults: list[dict[str, Any]] = content.get("faults", [])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"the script {script} can't be used: {error}", hint="See cesar.engines.scripted."
+            ) from error
+        digest = hashlib.sha256(text).hexdigest()
+        self.identity = ModelIdentity("scripted", "unknown", digest, "cpu", "none")
+
+    def hear(self, window: Window) -> Heard:
+        return Heard(window, None)
+
+    def language_of(self, heard: Heard) -> Mapping[str, float]:
+        return {self._language: 0.9, "xx": 0.1}
+
+    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+        return [self._decode(heard.window) for heard in batch]
+
+    def align(self, heard: Heard, texts: Sequence[str], settings: DecodeSettings) -> list[list[TimedWord]]:
+        """Spread each text's words evenly over the window."""
+        words = [text.split() for text in texts]
+        step = heard.window.duration / max(1, sum(map(len, words)))
+        starts = iter(range(sum(map(len, words))))
+        return [
+            [TimedWord(step * at, step * (at + 1), word, 1.0) for word in its_words if (at := next(starts)) >= 0]
+            for its_words in words
+        ]
+
+    def _decode(self, window: Window) -> Hypothesis:
+        end = window.start + window.duration
+        for fault in self._faults:
+            if window.start <= fault["at"] < end:
+                _happen(fault)
+        utterances = tuple(
+            Utterance(
+                max(0.0, line["start"] - window.start),
+                min(line["end"], end) - window.start,
+                " " + line["text"],
+            )
+            for line in self._segments
+            if window.start <= (line["start"] + line["end"]) / 2 < end
+        )
+        return Hypothesis(utterances, avg_logprob=-0.1, no_speech_prob=0.0, token_count=len(utterances))
+
+
+def _happen(fault: Mapping[str, Any]) -> None:
+    if marker := fault.get("unless"):
+        if Path(marker).exists():
+            return
+        Path(marker).touch()
+    match fault["do"]:
+        case "crash":
+            ctypes.string_at(0)
+        case "abort":
+            os.abort()
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            time.sleep(3600)
+        case "exit":
+            os._exit(7)

@@ -1,0 +1,245 @@
+"""Whisper on CTranslate2: one encoder pass a window, decoding in batches, words by cross-attention."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+from tokenizers import Tokenizer
+
+from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.engines.hardware import Plan
+from cesar.engines.languages import LANGUAGES
+from cesar.errors import DeviceUnavailable, ModelError
+from cesar.transcript import UNSPACED_LANGUAGES, ModelIdentity
+
+TIMESTAMP_STEP_S = 0.02
+"""Whisper's time stamps and its encoder's frames are both 20 ms apart."""
+_CONTEXT_TOKENS = 448
+_PROMPT_TOKENS = _CONTEXT_TOKENS // 2 - 1
+_TOKENS_PER_SECOND = 16
+"""More than anybody speaks (fast Japanese: about 10): what goes on longer is a loop, and is cut short."""
+_FIRST_TOKENS = 32
+
+
+class WhisperEngine:
+    """The `Engine` for Whisper weights in CTranslate2's form.
+
+    Raises `ModelError` if the folder can't be loaded, `DeviceUnavailable` if the device or compute type is not to
+    be had.
+    """
+
+    def __init__(self, directory: Path, identity: ModelIdentity, plan: Plan) -> None:
+        try:
+            self._model = ctranslate2.models.Whisper(
+                str(directory),
+                device=plan.device,
+                compute_type=plan.compute_type,
+                inter_threads=plan.workers,
+                intra_threads=plan.threads_per_worker,
+            )
+        except ValueError as error:
+            raise DeviceUnavailable(f"{plan.device} with {plan.compute_type} can't be used: {error}") from error
+        except RuntimeError as error:
+            raise ModelError(f"the model in {directory.name} can't be loaded: {error}") from error
+        self.identity = identity
+        self.n_mels = int(self._model.n_mels)
+        self._tokens = _Tokens(directory)
+        self.languages = self._tokens.languages if self._model.is_multilingual else frozenset({"en"})
+
+    def hear(self, window: Window) -> Heard:
+        features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
+        return Heard(window, self._model.encode(features))
+
+    def language_of(self, heard: Heard) -> Mapping[str, float]:
+        found = self._model.detect_language(heard.encoding)[0]
+        return {token[2:-2]: float(probability) for token, probability in found}
+
+    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+        prompt = self._prompt(settings)
+        longest_s = max(heard.window.duration for heard in batch)
+        room = min(_CONTEXT_TOKENS // 2, _FIRST_TOKENS + int(_TOKENS_PER_SECOND * longest_s))
+        results = self._model.generate(
+            _stack(batch),
+            [prompt] * len(batch),
+            beam_size=settings.beam_size,
+            max_length=len(prompt) + room,
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_tokens=self._tokens.never,
+            repetition_penalty=1.2 if settings.avoid_repetition else 1.0,
+            no_repeat_ngram_size=5 if settings.avoid_repetition else 0,
+        )
+        return [self._hypothesis(heard, result) for heard, result in zip(batch, results, strict=True)]
+
+    def align(self, heard: Heard, texts: Sequence[str], settings: DecodeSettings) -> list[list[TimedWord]]:
+        """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
+
+        Probabilities still come from the word pieces: the model never writes single letters by itself.
+        """
+        by_text = [_words(text, settings.language) for text in texts]
+        words = [word for its_words in by_text for word in its_words]
+        if not words:
+            return [[] for _ in texts]
+        starts = self._starts(heard, words, settings)
+        probabilities = self._probabilities(heard, words, settings)
+        ends = [*starts[1:], heard.window.duration]
+        timed = iter(
+            [
+                TimedWord(start, max(start, end), word.strip(), probability)
+                for start, end, word, probability in zip(starts, ends, words, probabilities, strict=True)
+            ]
+        )
+        return [[next(timed) for _ in its_words] for its_words in by_text]
+
+    def _starts(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
+        """Seconds from the window's start at which each word's first letter is attended to."""
+        letters = [self._tokens.encode_letters(word) for word in words]
+        times = _first_times(self._aligned(heard, letters, settings).alignments)
+        at, starts = 0, list[float]()
+        for its_letters in letters:
+            starts.append(times.get(at, 0) * TIMESTAMP_STEP_S)
+            at += len(its_letters)
+        return starts
+
+    def _probabilities(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
+        """The geometric mean of each word's token probabilities."""
+        pieces = [self._tokens.encode(word) for word in words]
+        of_tokens = iter(self._aligned(heard, pieces, settings).text_token_probs)
+        logs = [[math.log(max(next(of_tokens), 1e-9)) for _ in its_pieces] for its_pieces in pieces]
+        return [math.exp(sum(its_logs) / len(its_logs)) if its_logs else 0.0 for its_logs in logs]
+
+    def _aligned(
+        self, heard: Heard, words: Sequence[Sequence[int]], settings: DecodeSettings
+    ) -> ctranslate2.models.WhisperAlignmentResult:
+        tokens = [token for word in words for token in word][: _CONTEXT_TOKENS - 8]
+        frames = math.ceil(heard.window.duration * 100)
+        return self._model.align(heard.encoding, self._start_sequence(settings), [tokens], [frames])[0]
+
+    def _start_sequence(self, settings: DecodeSettings) -> list[int]:
+        sequence = [self._tokens.sot]
+        if self._model.is_multilingual:
+            sequence += [self._tokens.id(f"<|{settings.language}|>"), self._tokens.id(f"<|{settings.task}|>")]
+        return sequence
+
+    def _prompt(self, settings: DecodeSettings) -> list[int]:
+        before = " ".join(part.strip() for part in (settings.hotwords, settings.prompt) if part and part.strip())
+        if not before:
+            return self._start_sequence(settings)
+        return [
+            self._tokens.sot_prev,
+            *self._tokens.encode(" " + before)[-_PROMPT_TOKENS:],
+            *self._start_sequence(settings),
+        ]
+
+    def _hypothesis(self, heard: Heard, result: ctranslate2.models.WhisperGenerationResult) -> Hypothesis:
+        tokens = result.sequences_ids[0]
+        count = len(tokens)
+        return Hypothesis(
+            utterances=tuple(self._tokens.utterances(tokens, heard.window.duration)),
+            avg_logprob=float(result.scores[0]) * count / (count + 1),  # the score is per token; the end counts too
+            no_speech_prob=float(result.no_speech_prob),
+            token_count=count,
+        )
+
+
+class _Tokens:
+    """Whisper's vocabulary: text to tokens and back, and the special ones."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        except Exception as error:  # the tokenizers package raises plain Exception
+            raise ModelError(f"the tokenizer of {directory.name} can't be read: {error}") from error
+        self.sot = self.id("<|startoftranscript|>")
+        self.sot_prev = self.id("<|startofprev|>")
+        self._eot = self.id("<|endoftext|>")
+        self._first_timestamp = self.id("<|notimestamps|>") + 1
+        self.languages = frozenset(code for code in LANGUAGES if self._find(f"<|{code}|>") is not None)
+        specials = (
+            "<|startoftranscript|>",
+            "<|startoflm|>",
+            "<|startofprev|>",
+            "<|transcribe|>",
+            "<|translate|>",
+        )
+        self.never = sorted({*config.get("suppress_ids", []), *(self.id(token) for token in specials)})
+        """Tokens that never belong into a transcript: annotations such as ♪ and [, and control tokens."""
+
+    def _find(self, token: str) -> int | None:
+        return self._tokenizer.token_to_id(token)
+
+    def id(self, token: str) -> int:
+        found = self._find(token)
+        if found is None:
+            raise ModelError(f"the model's vocabulary has no {token}: it is no Whisper model")
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_letters(self, word: str) -> list[int]:
+        """The word as the tokens of its single letters; a blank before the word stays with the first letter."""
+        first = 2 if word.startswith(" ") else 1
+        return [t for letter in (word[:first], *word[first:]) for t in self.encode(letter)]
+
+    def utterances(self, tokens: Sequence[int], duration: float) -> list[Utterance]:
+        """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`."""
+        found: list[Utterance] = []
+        start, text = 0.0, list[int]()
+        for token in tokens:
+            if token < self._eot:
+                text.append(token)
+            elif token >= self._first_timestamp:
+                time = (token - self._first_timestamp) * TIMESTAMP_STEP_S
+                if text:
+                    found.append(Utterance(start, time, self._tokenizer.decode(text)))
+                start, text = time, []
+        if text:
+            found.append(Utterance(start, max(duration, start), self._tokenizer.decode(text), is_open=True))
+        return found
+
+
+def _words(text: str, language: str) -> list[str]:
+    """Split into words that keep the blank before them; languages written without blanks split into characters."""
+    if language in UNSPACED_LANGUAGES:
+        return _characters(text)
+    return [" " + word for word in text.split()]
+
+
+def _characters(text: str) -> list[str]:
+    """Characters with the punctuation after them; runs of Latin letters and digits stay whole."""
+    words: list[str] = []
+    for character in text:
+        joins = words and (
+            not character.isalnum() or (character.isascii() and words[-1][-1].isascii() and words[-1][-1].isalnum())
+        )
+        if character.isspace():
+            continue
+        if joins:
+            words[-1] += character
+        else:
+            words.append(character)
+    return words
+
+
+def _first_times(alignments: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """For each text token the first encoder frame it was aligned with."""
+    first: dict[int, int] = {}
+    for token, frame in alignments:
+        first.setdefault(token, frame)
+    return first
+
+
+def _stack(batch: Sequence[Heard]) -> ctranslate2.StorageView:
+    """Put windows that were encoded one by one into one batch: encoding them together would be slower."""
+    encodings = [heard.encoding for heard in batch]
+    if len(encodings) == 1:
+        return encodings[0]
+    on_cpu = [np.asarray(encoding) for encoding in encodings]
+    return ctranslate2.StorageView.from_array(np.concatenate(on_cpu, axis=0))

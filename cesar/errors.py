@@ -1,0 +1,247 @@
+"""The whole error tree.
+
+    CesarError                      code `internal`
+    ├── UsageError                  the request itself is wrong
+    │   ├── UnknownLanguage
+    │   └── UnknownFormat
+    ├── InputError                  a recording can't be read
+    │   ├── RecordingNotFound
+    │   ├── RecordingNotReadable
+    │   ├── EmptyRecording
+    │   ├── NotMedia
+    │   ├── NoAudioTrack
+    │   ├── NoMediaInFolder
+    │   ├── BadAudio
+    │   └── RangeOutsideRecording
+    ├── OutputError                 a result can't be written
+    │   ├── OutputNotWritable
+    │   └── DiskFull
+    ├── ModelError                  the weights can't be had
+    │   ├── UnknownModel
+    │   ├── ModelNotInstalled
+    │   ├── ModelCorrupt
+    │   ├── DownloadFailed
+    │   └── DeviceUnavailable
+    ├── RecognitionError            the recogniser failed at its work
+    │   ├── ChildCrashed
+    │   ├── ChildKilled
+    │   └── ChildStalled
+    └── Interrupted                 the caller asked to stop
+
+Every error has a stable `code`, a message that names what happened to which thing, and a `hint` that says what to
+do. Exit codes and HTTP statuses are tables at the edges, not here.
+"""
+
+from __future__ import annotations
+
+
+class CesarError(Exception):
+    """Something went wrong inside Cesar; a bug if no subclass says more."""
+
+    code = "internal"
+    default_hint = "This is a bug in Cesar: please report it with the output of `cesar doctor`."
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+class UsageError(CesarError):
+    """An option or argument has a value that can't be used."""
+
+    code = "bad_option"
+    default_hint = "See `cesar --help`."
+
+
+class UnknownLanguage(UsageError):
+    """The language is not one that the model knows."""
+
+    code = "unknown_language"
+    default_hint = "Give a code such as en, de or zh, or leave the language out to detect it."
+
+
+class UnknownFormat(UsageError):
+    """No such transcript format."""
+
+    code = "unknown_format"
+    default_hint = "Formats: txt, srt, vtt, json, tsv, md."
+
+
+class InputError(CesarError):
+    """A recording can't be read."""
+
+    code = "bad_input"
+    default_hint = "Check that the file plays in a media player."
+
+
+class RecordingNotFound(InputError):
+    """There is no such file."""
+
+    code = "file_not_found"
+    default_hint = "Check the path."
+
+
+class RecordingNotReadable(InputError):
+    """The file is there, but may not be read."""
+
+    code = "file_not_readable"
+    default_hint = "Check the file's permissions."
+
+
+class EmptyRecording(InputError):
+    """The file has no bytes, or its audio track no samples."""
+
+    code = "empty_recording"
+    default_hint = "Record or copy the file again: nothing is in it."
+
+
+class NotMedia(InputError):
+    """The file is not audio or video, or is too damaged to open."""
+
+    code = "not_media"
+    default_hint = "Check that the file plays in a media player; a file cut off while copying must be copied again."
+
+
+class NoAudioTrack(InputError):
+    """The file is media without an audio track."""
+
+    code = "no_audio_track"
+    default_hint = "Only recordings with sound can be transcribed."
+
+
+class NoMediaInFolder(InputError):
+    """The folder has no media files."""
+
+    code = "no_media_in_folder"
+    default_hint = "Name a folder that has audio or video files directly in it."
+
+
+class BadAudio(InputError):
+    """The audio track can't be decoded, or what it holds can't be sound."""
+
+    code = "bad_audio"
+    default_hint = "Convert the file anew from its source, for example to 16-bit WAV or FLAC."
+
+
+class RangeOutsideRecording(InputError):
+    """The part asked for lies after the recording's end."""
+
+    code = "range_outside_recording"
+    default_hint = "Choose --start and --end within the recording."
+
+
+class OutputError(CesarError):
+    """A result can't be written."""
+
+    code = "output_failed"
+    default_hint = "Choose another place with --output or --output-dir."
+
+
+class OutputNotWritable(OutputError):
+    """The folder for the result is missing or may not be written to."""
+
+    code = "output_not_writable"
+    default_hint = "Check the folder's permissions, or choose another with --output or --output-dir."
+
+
+class DiskFull(OutputError):
+    """No room is left for the result."""
+
+    code = "disk_full"
+    default_hint = "Free some space and run the same command again; --skip-existing keeps what is done."
+
+
+class ModelError(CesarError):
+    """The model's weights can't be had or loaded."""
+
+    code = "model_failed"
+    default_hint = "See `cesar models list` and `cesar doctor`."
+
+
+class UnknownModel(ModelError):
+    """No model has that name, and no folder either."""
+
+    code = "unknown_model"
+    default_hint = "See `cesar models list` for the names, or give the folder of a CTranslate2 Whisper model."
+
+
+class ModelNotInstalled(ModelError):
+    """The model is known, but not on this machine, and the network may not be used."""
+
+    code = "model_not_installed"
+    default_hint = "Run `cesar models pull NAME` with a network, or `cesar models import FILE` without one."
+
+
+class ModelCorrupt(ModelError):
+    """A file of the model does not have the digest it must have."""
+
+    code = "model_corrupt"
+    default_hint = "Remove it and get it again; see `cesar models verify`."
+
+
+class DownloadFailed(ModelError):
+    """The model could not be downloaded."""
+
+    code = "download_failed"
+    default_hint = "Check the network and run the same command again: what has arrived is kept."
+
+
+class DeviceUnavailable(ModelError):
+    """The device or compute type asked for is not to be had here."""
+
+    code = "device_unavailable"
+    default_hint = "Use --device cpu, or leave --device and --compute-type out; see `cesar doctor`."
+
+
+class RecognitionError(CesarError):
+    """The recogniser failed at its work."""
+
+    code = "recognition_failed"
+    default_hint = "Run it again; if it fails again, try --device cpu or a smaller model, and report it."
+
+
+class ChildCrashed(RecognitionError):
+    """Native code (the model or a media decoder) crashed, twice, at the same work."""
+
+    code = "native_crash"
+    default_hint = "Convert the file anew from its source and try again, or try --device cpu or a smaller model."
+
+
+class ChildKilled(RecognitionError):
+    """The system killed the recogniser, most likely for want of memory."""
+
+    code = "out_of_memory"
+    default_hint = "Close other programs or choose a smaller model with --model."
+
+
+class ChildStalled(RecognitionError):
+    """The recogniser made no progress for longer than the stall time-out."""
+
+    code = "stalled"
+    default_hint = "Try a smaller model; on a very slow machine raise CESAR_STALL_TIMEOUT_S."
+
+
+class Interrupted(CesarError):
+    """The caller asked to stop."""
+
+    code = "interrupted"
+    default_hint = "Run the same command again to start over."
+
+
+def _rebuild(cls: type[CesarError], message: str, hint: str) -> CesarError:
+    return cls(message, hint=hint)
+
+
+def _tree(cls: type[CesarError]) -> dict[str, type[CesarError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+BY_CODE: dict[str, type[CesarError]] = _tree(CesarError)
+"""Every error class by its stable code."""

@@ -1,0 +1,86 @@
+"""Results written to files whole or not at all. Knows nothing of formats."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from cesar.errors import DiskFull, OutputError, OutputNotWritable
+
+_STANDARD_STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write text to a file, as UTF-8 with plain newlines, so that nobody ever sees half of it.
+
+    It goes to a hidden file in the same folder first, which then takes the target's place; whatever fails,
+    the target is as it was and nothing else is left behind. The file has the permissions of the one it
+    replaces, or those that any new file gets. A link stays: what it points to is replaced. Devices, pipes and
+    standard output are simply written to.
+
+    Raises `DiskFull` or `OutputNotWritable`.
+    """
+    # A file name that is not UTF-8 may have got into the text: nobody should lose a transcript over that.
+    content = text.encode("utf-8", "backslashreplace")
+    try:
+        if _is_stream(path):
+            with path.open("ab") as stream:
+                stream.write(content)
+        else:
+            _replace(Path(os.path.realpath(path)), content)
+    except OSError as error:
+        raise _explain(path, error) from error
+
+
+def _is_stream(path: Path) -> bool:
+    # Standard output may be a regular file, which the shell has opened for more than us: never replace it.
+    if path in _STANDARD_STREAMS or path.parent == Path("/dev/fd"):
+        return True
+    return path.exists() and not path.is_file()  # a folder ends here too: opening it gives the right error
+
+
+def _replace(target: Path, content: bytes) -> None:
+    mode = _mode_to_keep(target)
+    # Not named after the target, whose name may already be as long as names can be.
+    temporary = target.parent / f".cesar-{secrets.token_hex(8)}.part"
+    try:
+        # Made with its mode, so that what was private always is. (No tempfile: the umask must apply.)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _mode_to_keep(target: Path) -> int | None:
+    if not target.exists():
+        return None
+    with target.open("ab") as file:  # a file that may not be written may not be replaced either
+        return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+
+
+def _explain(path: Path, error: OSError) -> OutputError:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return DiskFull(f"no room is left to write {path}")
+        case errno.EISDIR:
+            return OutputNotWritable(
+                f"{path} is a folder, not a file", hint="Give the name of a file, or use --output-dir."
+            )
+        case errno.ENOENT:
+            folder = Path(os.path.realpath(path)).parent  # of what a link points to, if it is one
+            return OutputNotWritable(
+                f"{path} can't be written: there is no folder {folder}",
+                hint="Create the folder, or choose another with --output or --output-dir.",
+            )
+        case _:
+            reason = (error.strerror or str(error)).lower()
+            return OutputNotWritable(f"{path} can't be written: {reason}")

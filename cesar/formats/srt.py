@@ -1,0 +1,22 @@
+"""SubRip subtitles, the format nearly every player reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cesar.formats.subtitles import Cue, cues
+from cesar.formats.timecode import timecode
+
+if TYPE_CHECKING:
+    from cesar.transcript import Transcript
+
+
+def render(transcript: Transcript) -> str:
+    """Write numbered cues with a blank line between them; "" when nothing was said."""
+    return "\n".join(_block(number, cue) for number, cue in enumerate(cues(transcript), start=1))
+
+
+def _block(number: int, cue: Cue) -> str:
+    # SubRip has no escapes, and players may take any line with the arrow for times.
+    text = "\n".join(cue.lines).replace("-->", "->")
+    return f"{number}\n{timecode(cue.start, ',')} --> {timecode(cue.end, ',')}\n{text}\n"

@@ -1,0 +1,76 @@
+"""How text looks to a reader: blanks, characters and their width, the end of a sentence. Knows no times."""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from unicodedata import category, east_asian_width, normalize
+
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_SENTENCE_MARKS = frozenset(".!?。।॥؟።။\N{ARABIC FULL STOP}\N{ARMENIAN FULL STOP}")
+_ABBREVIATION = re.compile(r"\b(?:[^\W\d]|Mrs?|Ms|Dr|Prof|St|Sr|Jr|vs|etc)\.\Z")
+
+_JOINER = "\u200d"
+# What is no combining mark: joiners, Thai and Lao "am", Korean vowels and finals, skin tones, tags of flags.
+_EXTENDERS = re.compile("[\u200c\u200d\u0e33\u0eb3\u1160-\u11ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
+_REGIONAL_INDICATORS = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
+
+
+def flatten(text: str) -> str:
+    r"""Put text on one line: each run of blanks, line breaks and control characters becomes one blank.
+
+    >>> flatten(" So\tmuch\n\nof it. ")
+    'So much of it.'
+    """
+    return _BLANKS.sub(" ", text).strip(" ")
+
+
+def ends_sentence(text: str) -> bool:
+    """Tell whether text ends as a sentence does, and not with an abbreviation or an initial."""
+    end = unquote_end(text.rstrip())
+    return end[-1:] in _SENTENCE_MARKS and not _ABBREVIATION.search(end)
+
+
+def unquote_end(text: str) -> str:
+    """Take away the quotation marks and brackets at the end, and make full-width punctuation plain.
+
+    Only the last eight characters are given, enough to see how the text ends.
+    """
+    end = normalize("NFKC", text[-8:])
+    while end and (end[-1] in "\"'" or category(end[-1]) in {"Pe", "Pf", "Pi"}):  # Pi: German ends with “
+        end = end[:-1]
+    return end
+
+
+def character_starts(text: str) -> list[int]:
+    """Find where each character begins, taken as readers do: a letter with its accents, a whole emoji.
+
+    A short form of Unicode's grapheme clusters (Standard Annex #29). A blank never joins anything.
+    """
+    starts: list[int] = []
+    for index, char in enumerate(text):
+        if not starts or not _joins(text[starts[-1] : index], char):
+            starts.append(index)
+    return starts
+
+
+def columns(text: str) -> list[int]:
+    """Give the width of text[:i] for each i from 0 to len(text).
+
+    Full-width characters and emoji take two columns, all others one.
+
+    >>> columns("a語b")
+    [0, 1, 3, 4]
+    """
+    widths = [0] * len(text)
+    for start in character_starts(text):
+        widths[start] = 2 if east_asian_width(text[start]) in "WF" else 1
+    return list(accumulate(widths, initial=0))
+
+
+def _joins(character: str, char: str) -> bool:
+    if " " in (character, char):
+        return False
+    if char > "\u02ff" and (category(char)[0] == "M" or _EXTENDERS.match(char)):
+        return True
+    return character[-1] == _JOINER or bool(_REGIONAL_INDICATORS.fullmatch(character + char))

@@ -1,0 +1,24 @@
+"""WebVTT subtitles, the format of the web's <track> element (W3C, https://www.w3.org/TR/webvtt1/)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cesar.formats.subtitles import Cue, cues
+from cesar.formats.timecode import timecode
+
+if TYPE_CHECKING:
+    from cesar.transcript import Transcript
+
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def render(transcript: Transcript) -> str:
+    """Write the header and then the cues, a blank line before each."""
+    return "\n".join(["WEBVTT\n", *(_block(cue) for cue in cues(transcript))])
+
+
+def _block(cue: Cue) -> str:
+    # With ">" escaped, no text can hold the arrow that would begin a new cue.
+    text = "\n".join(cue.lines).translate(_ESCAPES)
+    return f"{timecode(cue.start, '.')} --> {timecode(cue.end, '.')}\n{text}\n"

@@ -1,0 +1,48 @@
+"""What a caller may ask of one transcription: `TranscribeOptions`, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from cesar.engines.languages import language_code
+from cesar.errors import UsageError
+
+Task = Literal["transcribe", "translate"]
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOptions:
+    """How one recording is to be transcribed.
+
+    Raises `UsageError` (or `UnknownLanguage`) when a value can't be used.
+    """
+
+    language: str | None = None
+    """ISO code or English name of the language spoken; None detects it."""
+    task: Task = "transcribe"
+    """`translate` gives English text whatever is spoken (multilingual models only)."""
+    prompt: str | None = None
+    """Text in the style to be followed: names, spelling, punctuation. Put before every chunk."""
+    hotwords: str | None = None
+    """Words to be expected, separated by blanks or commas."""
+    word_timestamps: bool = False
+    start: float = 0.0
+    """Where to begin, in seconds; times in the transcript still count from the start of the recording."""
+    end: float | None = None
+    """Where to stop, in seconds; None is the end of the recording."""
+    beam_size: int = 5
+    """Hypotheses kept while decoding; 1 is greedy: faster, a little less accurate."""
+
+    def __post_init__(self) -> None:
+        if self.language is not None:
+            object.__setattr__(self, "language", language_code(self.language))
+        if self.task not in ("transcribe", "translate"):
+            raise UsageError(f"the task {self.task!r} is not known", hint="Use transcribe or translate.")
+        if not 1 <= self.beam_size <= 32:
+            raise UsageError(f"a beam size of {self.beam_size} can't be used", hint="Use 1 to 32; 5 is usual.")
+        if not (math.isfinite(self.start) and self.start >= 0):
+            raise UsageError(f"a start of {self.start} s can't be used", hint="Use 0 or more seconds.")
+        if self.end is not None and not (math.isfinite(self.end) and self.end > self.start):
+            raise UsageError(f"the end ({self.end} s) must come after the start ({self.start} s)")

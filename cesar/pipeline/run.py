@@ -1,0 +1,212 @@
+"""The pipeline from a media file to finished chunks: the table of contents of this package.
+
+    decode ─ samples ─▶ vad ─ regions ─▶ chunk ─ plan ─▶ recognize ─ utterances ─▶ segments ─▶ Chunk
+                 └────────── tape: the last minute of sound ─────────┘
+
+The front end (decode to plan) runs in the caller's thread and stays just ahead of the recognition, which runs in
+`plan.workers` threads. Nothing here grows with the recording's length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Protocol
+
+from cesar.engines.base import DecodeSettings, Engine
+from cesar.engines.hardware import Plan
+from cesar.errors import RangeOutsideRecording, UnknownLanguage, UsageError
+from cesar.options import TranscribeOptions
+from cesar.pipeline.chunk import ChunkSettings, PlannedChunk, pack
+from cesar.pipeline.decode import SAMPLE_RATE, Recording, Samples
+from cesar.pipeline.language import detect_language, doubt
+from cesar.pipeline.recognize import Recognized, Recognizer, Sound
+from cesar.pipeline.segments import finish
+from cesar.pipeline.tape import Tape
+from cesar.pipeline.timing import Stopwatch
+from cesar.pipeline.vad import SpeechDetector, VadSettings, listen
+from cesar.transcript import Chunk
+
+
+class Listener(Protocol):
+    """Who wants to know how a run is going."""
+
+    def opened(self, duration: float | None) -> None:
+        """The recording is open; its length in seconds by its header, if that tells."""
+
+    def alive(self) -> None:
+        """Some sound was decoded."""
+
+    def finished(self, chunk: Chunk) -> None:
+        """A chunk was recognised. Chunks come in order."""
+
+    def skipped(self, start: float, end: float) -> None:
+        """A chunk's turn has come whose result the caller has already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known when the last chunk is finished."""
+
+    language: str
+    language_probability: float
+    duration: float
+    timings: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One recording to transcribe."""
+
+    path: Path
+    options: TranscribeOptions
+    done: Collection[tuple[float, float]] = ()
+    """Start and end of the chunks whose results the caller has from an earlier run."""
+
+
+def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Outcome:
+    """Transcribe one recording, telling the listener of each chunk as it is finished.
+
+    Raises a subclass of `InputError` if the recording can't be read, `UsageError` if the options don't fit it or
+    the model.
+    """
+    _check(work.options, engine)
+    stopwatch = Stopwatch()
+    with closing(Recording(work.path)) as recording:
+        listener.opened(recording.header_duration)
+        front_end = _FrontEnd(recording, work.options, stopwatch, listener)
+        sounds = front_end.sounds()
+        language, probability, ahead = _language(engine, work.options, sounds, stopwatch)
+        decode = DecodeSettings(
+            language=language,
+            task=work.options.task,
+            prompt=work.options.prompt,
+            hotwords=work.options.hotwords,
+            beam_size=work.options.beam_size,
+        )
+        recognizer = Recognizer(engine, decode, with_words=work.options.word_timestamps, stopwatch=stopwatch)
+        for done in _in_order(recognizer, chain(ahead, sounds), plan, frozenset(work.done)):
+            if isinstance(done, PlannedChunk):
+                listener.skipped(*_span(done))
+            else:
+                listener.finished(finish(done, language))
+        return Outcome(
+            language=language,
+            language_probability=probability,
+            duration=front_end.duration,
+            timings=stopwatch.seconds(),
+            warnings=(*recording.warnings, *doubt(language, probability)),
+        )
+
+
+class _FrontEnd:
+    """Decoding, speech detection and planning, pulled along by whoever takes the sounds."""
+
+    def __init__(
+        self, recording: Recording, options: TranscribeOptions, stopwatch: Stopwatch, listener: Listener
+    ) -> None:
+        self._recording = recording
+        self._stopwatch = stopwatch
+        self._listener = listener
+        self._first = round(options.start * SAMPLE_RATE)
+        self._last = None if options.end is None else round(options.end * SAMPLE_RATE)
+        self._tape = Tape(self._first)
+
+    def sounds(self) -> Iterator[Sound]:
+        """Give the plan's chunks with their samples."""
+        detector = SpeechDetector()
+        blocks = self._stopwatch.each("decode", self._tape.record(self._blocks()))
+        probabilities = self._stopwatch.each("speech detection", detector.probabilities(blocks))
+        for chunk in pack(listen(probabilities, VadSettings()), ChunkSettings()):
+            placed = _moved(chunk, self._first, self._tape.end)
+            yield Sound(placed, self._tape.cut(placed.start, placed.end))
+
+    @property
+    def duration(self) -> float:
+        """Length of the recording in seconds: as decoded, or by the header if decoding stopped at `end`."""
+        reached = self._recording.samples_given / SAMPLE_RATE
+        if self._last is None:
+            return round(reached, 3)
+        return round(max(reached, self._recording.header_duration or 0.0), 3)
+
+    def _blocks(self) -> Iterator[Samples]:
+        """The part of the recording that was asked for."""
+        position = 0
+        for block in self._recording.blocks():
+            self._listener.alive()
+            begin, position = position, position + len(block)
+            if position > self._first:
+                yield block[max(0, self._first - begin) : None if self._last is None else self._last - begin]
+            if self._last is not None and position >= self._last:
+                return
+        if position <= self._first:
+            raise RangeOutsideRecording(
+                f"the start ({self._first / SAMPLE_RATE:g} s) lies after the end of {self._recording.path.name} "
+                f"({position / SAMPLE_RATE:.1f} s)"
+            )
+
+
+def _check(options: TranscribeOptions, engine: Engine) -> None:
+    if options.language is not None and options.language not in engine.languages:
+        if engine.languages == {"en"}:
+            raise UnknownLanguage(
+                f"the model {engine.identity.name} knows English only, not {options.language}",
+                hint="Use a multilingual model, such as base.",
+            )
+        raise UnknownLanguage(f"the model {engine.identity.name} does not know the language {options.language}")
+    if options.task == "translate" and len(engine.languages) == 1:
+        raise UsageError(
+            f"the model {engine.identity.name} can't translate",
+            hint="Use a multilingual model, such as base.",
+        )
+
+
+def _language(
+    engine: Engine, options: TranscribeOptions, sounds: Iterator[Sound], stopwatch: Stopwatch
+) -> tuple[str, float, list[Sound]]:
+    if options.language is not None:
+        return options.language, 1.0, []
+    listening = Recognizer(engine, DecodeSettings(language=""), stopwatch=stopwatch)
+    return detect_language(engine, listening, sounds)
+
+
+def _in_order(
+    recognizer: Recognizer, sounds: Iterator[Sound], plan: Plan, done: Collection[tuple[float, float]]
+) -> Iterator[Recognized | PlannedChunk]:
+    """Recognise batches of sounds in several threads, a few ahead; what is done already comes as its plan."""
+
+    def work(batch: list[Sound]) -> list[Recognized | PlannedChunk]:
+        fresh = [sound for sound in batch if _span(sound.chunk) not in done]
+        results = {result.chunk: result for result in recognizer.recognize(fresh)}
+        return [results.get(sound.chunk, sound.chunk) for sound in batch]
+
+    with ThreadPoolExecutor(plan.workers, thread_name_prefix="recognize") as pool:
+        running: deque[Future[list[Recognized | PlannedChunk]]] = deque()
+        for batch in _batches(sounds, plan.batch_size):
+            running.append(pool.submit(work, batch))
+            if len(running) > plan.workers:
+                yield from running.popleft().result()
+        while running:
+            yield from running.popleft().result()
+
+
+def _batches(sounds: Iterable[Sound], size: int) -> Iterator[list[Sound]]:
+    iterator = iter(sounds)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _moved(chunk: PlannedChunk, by: int, end: int) -> PlannedChunk:
+    """Count from the start of the recording instead of from where listening began; nothing reaches past the end."""
+    moved = (replace(region, start=region.start + by, end=min(region.end + by, end)) for region in chunk.regions)
+    return PlannedChunk(chunk.start + by, min(chunk.end + by, end), tuple(moved))
+
+
+def _span(chunk: PlannedChunk) -> tuple[float, float]:
+    return round(chunk.start / SAMPLE_RATE, 3), round(chunk.end / SAMPLE_RATE, 3)

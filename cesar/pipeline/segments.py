@@ -1,0 +1,174 @@
+"""Last stage: utterances become segments that read well, and a chunk gets its ledger.
+
+A segment is a sentence where the text shows sentences, its times lie on speech, within its chunk, and never overlap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+from cesar.ledger import chunk_ledger
+from cesar.pipeline import words as word_times
+from cesar.pipeline.chunk import PlannedChunk
+from cesar.pipeline.decode import SAMPLE_RATE
+from cesar.pipeline.recognize import Recognized, Said
+from cesar.transcript import UNSPACED_LANGUAGES, Chunk, Segment, Span, Word
+
+_LONGEST_PAUSE_S = 0.8
+"""A sentence that pauses longer than this becomes two segments."""
+_LONGEST_TEXT = 300
+_SHORTEST_S = 0.02
+_REACH_S = 0.7
+"""How far a guessed boundary between sentences is moved to reach a pause."""
+
+_SENTENCE_END = re.compile(
+    r"""(?: [.?!…]+ ["'”’»)\]]* \s+ (?=["'“‘«(\[¿¡]?[^\Wa-z_])   # a mark, a blank, then no small letter
+          | [。！？]+ ["'”’」』）]* )""",
+    re.VERBOSE,
+)
+_ENDS_SENTENCE = re.compile(r"""[.?!…。！？]["'”’»)\]」』）]*$""")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|vs|No|Nr|Bd|bzw|ca|Fig|etc|e\.g|i\.e|z\.B|[A-Z]))\.\s*$"
+)
+
+
+def finish(recognized: Recognized, language: str) -> Chunk:
+    """Turn what was recognised in a chunk into its final form."""
+    plan = recognized.chunk
+    start, end = _seconds(plan.start), _seconds(plan.end)
+    sentences = (part for segment in _in_turn(recognized, start, end) for part in _sentences(segment, plan))
+    segments = tuple(_rounded(_merged(sentences, language)))
+    dropped = [
+        Span(round(doubt.start, 3), round(doubt.end, 3), "dropped", doubt.reason, doubt.text or None)
+        for doubt in recognized.doubts
+    ]
+    speech = [(_seconds(region.start), _seconds(region.end)) for region in plan.regions]
+    return Chunk(start, end, segments, tuple(chunk_ledger(start, end, speech, dropped)))
+
+
+def _seconds(samples: int) -> float:
+    return round(samples / SAMPLE_RATE, 3)
+
+
+def _in_turn(recognized: Recognized, start: float, end: float) -> Iterable[Segment]:
+    """Utterances one after the other, each starting and ending on speech where it touches any."""
+    reached = start
+    for said in recognized.said:
+        begin, finish = _on_speech(said.start, said.end, recognized.chunk)
+        begin = max(begin, reached)
+        finish = min(max(finish, begin + _SHORTEST_S), end)
+        if begin < finish:
+            yield _segment(said, begin, finish, recognized.chunk)
+            reached = finish
+
+
+def _segment(said: Said, start: float, end: float, plan: PlannedChunk) -> Segment:
+    return Segment(
+        start=start,
+        end=end,
+        text=said.text,
+        words=tuple(word_times.place(said.words, plan.regions, start=start, end=end)),
+        avg_logprob=round(said.avg_logprob, 4),
+        compression_ratio=round(said.compression_ratio, 4),
+        no_speech_prob=round(said.no_speech_prob, 4),
+    )
+
+
+def _on_speech(start: float, end: float, plan: PlannedChunk) -> tuple[float, float]:
+    """Cut off the silence at both ends."""
+    touched = [
+        (region.start / SAMPLE_RATE, region.end / SAMPLE_RATE)
+        for region in plan.regions
+        if region.start / SAMPLE_RATE < end and region.end / SAMPLE_RATE > start
+    ]
+    if not touched:
+        return start, end
+    return max(start, touched[0][0]), min(end, touched[-1][1])
+
+
+def _sentences(segment: Segment, plan: PlannedChunk) -> Iterable[Segment]:
+    """Split after each sentence; times come from the words or, without words, from the letters."""
+    texts = split_sentences(segment.text)
+    words = list(segment.words)
+    letters = sum(map(len, texts)) or 1
+    start, done = segment.start, 0
+    for text in texts:
+        done += len(text)
+        end = segment.start + (segment.end - segment.start) * done / letters
+        if own := _take(words, text):
+            start, end = own[0].start, own[-1].end
+        elif done < letters:
+            end = max(start, _in_pause(end, plan))
+        yield replace(segment, start=start, end=end, text=text, words=tuple(own))
+        start = end
+
+
+def _merged(segments: Iterable[Segment], language: str) -> Iterable[Segment]:
+    """Join what belongs to one sentence and was spoken without a long pause."""
+    blank = "" if language in UNSPACED_LANGUAGES else " "
+    open_one: Segment | None = None
+    for segment in segments:
+        if open_one and _continues(open_one, segment):
+            open_one = replace(
+                open_one,
+                end=segment.end,
+                text=open_one.text + blank + segment.text,
+                words=open_one.words + segment.words,
+            )
+        else:
+            if open_one:
+                yield open_one
+            open_one = segment
+    if open_one:
+        yield open_one
+
+
+def _continues(before: Segment, after: Segment) -> bool:
+    return (
+        not _ENDS_SENTENCE.search(before.text)
+        and after.start - before.end <= _LONGEST_PAUSE_S
+        and len(before.text) + len(after.text) <= _LONGEST_TEXT
+    )
+
+
+def _rounded(segments: Iterable[Segment]) -> Iterable[Segment]:
+    """Times to the millisecond; what is then empty gets the millisecond it needs from its own end."""
+    for segment in segments:
+        start, end = round(segment.start, 3), round(segment.end, 3)
+        yield replace(segment, start=start, end=max(end, round(start + 0.001, 3)))
+
+
+def split_sentences(text: str) -> list[str]:
+    """Split after each sentence's end, but not after an abbreviation.
+
+    >>> split_sentences("Dr. Wu left. She said: no!")
+    ['Dr. Wu left.', 'She said: no!']
+    """
+    sentences: list[str] = []
+    begun = 0
+    for match in _SENTENCE_END.finditer(text):
+        sentence = text[begun : match.end()]
+        if not _ABBREVIATION.search(sentence):
+            sentences.append(sentence.strip())
+            begun = match.end()
+    sentences.append(text[begun:].strip())
+    return [sentence for sentence in sentences if sentence]
+
+
+def _take(words: list[Word], text: str) -> list[Word]:
+    """Take from the front of the list the words that the text is made of."""
+    wanted, taken = len("".join(text.split())), list[Word]()
+    while words and wanted > 0:
+        wanted -= len("".join(words[0].text.split()))
+        taken.append(words.pop(0))
+    return taken
+
+
+def _in_pause(time: float, plan: PlannedChunk) -> float:
+    """Move a guessed boundary into the nearest pause of the speech, if there is one within reach."""
+    pauses = [(before.end + after.start) / 2 / SAMPLE_RATE for before, after in pairwise(plan.regions)]
+    nearest = min(pauses, key=lambda pause: abs(pause - time), default=time)
+    return nearest if abs(nearest - time) <= _REACH_S else time

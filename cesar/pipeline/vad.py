@@ -1,0 +1,169 @@
+"""Second stage: where somebody speaks. Silero's detector gives a probability per frame; hysteresis makes regions.
+
+Detector: Silero VAD 6.2, the sequence form of the 16 kHz model (MIT, see cesar/assets), run by onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from cesar.pipeline.decode import SAMPLE_RATE, Samples
+
+FRAME_SAMPLES = 512
+FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
+"""32 ms: the detector's step."""
+_CONTEXT_SAMPLES = 64
+"""Samples of the frame before, which the detector wants in front of each frame."""
+
+Probabilities = npt.NDArray[np.float32]
+"""float32[frames], 0…1: somebody speaks in the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class VadSettings:
+    """When frames become speech. The defaults lean towards hearing too much: missed speech is lost, noise is not."""
+
+    onset: float = 0.3
+    """A region starts at a frame with at least this probability…"""
+    offset: float = 0.15
+    """…and goes on until frames stay below this one…"""
+    min_silence_s: float = 0.3
+    """…for this long."""
+    min_speech_s: float = 0.06
+    """Shorter regions are clicks, not speech."""
+    max_region_s: float = 14.0
+    """A longer region is cut at its least speech-like moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of speech, in samples from the start of the recording."""
+
+    start: int
+    end: int
+    confidence: float
+    """The highest probability of a frame in it."""
+
+
+class SpeechDetector:
+    """Silero's network with its state: blocks in, probabilities out, in order."""
+
+    def __init__(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a recurrent net: more threads are slower
+        options.log_severity_level = 4
+        model = files("cesar").joinpath("assets/silero_vad_16k_sequence.onnx").read_bytes()
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def probabilities(self, blocks: Iterable[Samples]) -> Iterator[Probabilities]:
+        """Give the speech probability of each frame; the last, incomplete frame is filled up with silence."""
+        hidden = np.zeros((1, 1, 128), np.float32)
+        cell = np.zeros((1, 1, 128), np.float32)
+        tail = np.zeros(_CONTEXT_SAMPLES, np.float32)
+        for frames in _whole_frames(blocks):
+            contexts = np.vstack([tail, frames[:-1, -_CONTEXT_SAMPLES:]])
+            inputs = np.concatenate([contexts, frames], axis=1)
+            result, hidden, cell = self._session.run(None, {"input": inputs, "h": hidden, "c": cell})
+            tail = frames[-1, -_CONTEXT_SAMPLES:]
+            yield result
+
+
+def _whole_frames(blocks: Iterable[Samples]) -> Iterator[npt.NDArray[np.float32]]:
+    """Blocks of any size become float32[n, FRAME_SAMPLES]."""
+    left = np.zeros(0, np.float32)
+    for block in blocks:
+        joined = np.concatenate([left, block])
+        whole = len(joined) // FRAME_SAMPLES * FRAME_SAMPLES
+        left = joined[whole:]
+        if whole:
+            yield joined[:whole].reshape(-1, FRAME_SAMPLES)
+    if len(left):
+        yield np.pad(left, (0, FRAME_SAMPLES - len(left))).reshape(1, FRAME_SAMPLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Listened:
+    """What is known after one more block of sound."""
+
+    regions: tuple[Region, ...]
+    """Regions that ended, in order."""
+    until: int
+    """No region that is still to come starts before this sample."""
+
+
+def listen(probabilities: Iterable[Probabilities], settings: VadSettings) -> Iterator[Listened]:
+    """Turn frame probabilities into speech regions, in order and never overlapping, each as soon as its end is known.
+
+    The last region may end up to one frame after the recording: the detector sees whole frames only.
+    """
+    state = _Hysteresis(settings)
+    for block in probabilities:
+        found = [region for probability in block.tolist() if (region := state.feed(probability))]
+        yield Listened(tuple(found), state.settled_until)
+    last = state.finish()
+    yield Listened((last,) if last else (), state.settled_until)
+
+
+class _Hysteresis:
+    def __init__(self, settings: VadSettings) -> None:
+        self._settings = settings
+        self._frame = 0
+        self._speech: list[float] = []
+        """Probabilities of the frames since the region began; empty outside of one."""
+        self._quiet = 0
+        """How many frames at the end of `_speech` are below the offset."""
+        self._continues = False
+        """Whether the open region goes on from one that was cut."""
+
+    @property
+    def settled_until(self) -> int:
+        return (self._frame - len(self._speech)) * FRAME_SAMPLES
+
+    def feed(self, probability: float) -> Region | None:
+        settings = self._settings
+        self._frame += 1
+        if not self._speech and probability < settings.onset:
+            return None
+        self._speech.append(probability)
+        self._quiet = self._quiet + 1 if probability < settings.offset else 0
+        if self._quiet * FRAME_S >= settings.min_silence_s:
+            return self._close()
+        if len(self._speech) * FRAME_S >= settings.max_region_s:
+            return self._cut()
+        return None
+
+    def finish(self) -> Region | None:
+        return self._close() if self._speech else None
+
+    def _close(self) -> Region | None:
+        spoken = self._speech[: len(self._speech) - self._quiet]
+        start = self._frame - len(self._speech)
+        is_click = len(spoken) * FRAME_S < self._settings.min_speech_s and not self._continues
+        self._speech, self._quiet, self._continues = [], 0, False
+        return None if is_click or not spoken else _region(start, spoken)
+
+    def _cut(self) -> Region:
+        """End the region at the least speech-like moment of its second half, and open the next one there."""
+        at = _quietest(self._speech)
+        region = _region(self._frame - len(self._speech), self._speech[:at])
+        self._speech, self._continues = self._speech[at:], True
+        self._quiet = min(self._quiet, len(self._speech))
+        return region
+
+
+def _region(first_frame: int, probabilities: list[float]) -> Region:
+    end = first_frame + len(probabilities)
+    return Region(first_frame * FRAME_SAMPLES, end * FRAME_SAMPLES, round(max(probabilities), 3))
+
+
+def _quietest(speech: list[float]) -> int:
+    """Index of the frame in the second half around which 5 frames are least like speech."""
+    half = len(speech) // 2
+    smooth = np.convolve(np.array(speech, np.float64), np.ones(5) / 5, mode="same")[half:-2]
+    return half + int(np.argmin(smooth))

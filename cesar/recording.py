@@ -1,0 +1,26 @@
+"""Whether a path can be a recording at all: the checks that need no decoder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cesar.errors import EmptyRecording, NotMedia, RecordingNotFound, RecordingNotReadable
+
+
+def require_readable(path: Path) -> None:
+    """Raise a subclass of `InputError` unless the path is a file with bytes in it that may be read."""
+    try:
+        if path.is_dir():
+            raise NotMedia(f"{path} is a folder", hint="Name a file.")
+        if path.stat().st_size == 0 and path.is_file():
+            raise EmptyRecording(f"{path} is empty (0 bytes)")
+        readable = os.access(path, os.R_OK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RecordingNotFound(f"{path} was not found") from error
+    except PermissionError as error:
+        raise RecordingNotReadable(f"{path} may not be read") from error
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise RecordingNotFound(f"{path} can't be a file: {error}") from error
+    if not readable:
+        raise RecordingNotReadable(f"{path} may not be read")

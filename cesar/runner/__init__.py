@@ -1,0 +1,1 @@
+"""The child process in which every recording is decoded and recognised, and the parent's side of it."""

@@ -1,0 +1,134 @@
+"""The child's side: load an engine, take requests, run the pipeline, send events.
+
+Requests come on standard input, events go out on what was standard output: native code that prints goes to standard
+error instead. When the parent is gone, so is the child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import BinaryIO
+
+from cesar.engines.base import Engine
+from cesar.engines.hardware import Plan, choose, probe
+from cesar.errors import CesarError, ChildKilled
+from cesar.pipeline.run import Work, transcribe
+from cesar.runner import messages
+from cesar.runner.messages import EngineSpec, Event, Request
+from cesar.transcript import Chunk, ModelIdentity
+
+_ALIVE_EVERY_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve the parent until it closes standard input."""
+    _die_with_parent()
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    events = _Events(_private_stdout())
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(lines,), daemon=True).start()
+    spec: EngineSpec = messages.parse(lines.get())
+    try:
+        engine, plan = _load(spec)
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
+        events.send(_failure(error))
+        return
+    events.send(messages.Loaded(engine.identity, plan.warnings))
+    while True:
+        _serve(messages.parse(lines.get()), engine, plan, events)
+
+
+def _serve(request: Request, engine: Engine, plan: Plan, events: _Events) -> None:
+    try:
+        outcome = transcribe(Work(request.path, request.options, request.done), engine, plan, events)
+        ended: Event = messages.Ended(
+            outcome.language,
+            outcome.language_probability,
+            outcome.duration,
+            outcome.timings,
+            outcome.warnings,
+        )
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
+        ended = _failure(error)
+    events.send(ended)
+
+
+class _Events:
+    """The pipeline's listener: tells the parent."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._last_alive = 0.0
+
+    def send(self, event: Event) -> None:
+        with self._lock:
+            self._out.write(messages.dump(event))
+            self._out.flush()
+
+    def opened(self, duration: float | None) -> None:
+        self.send(messages.Opened(duration))
+
+    def alive(self) -> None:
+        now = time.monotonic()
+        if now - self._last_alive >= _ALIVE_EVERY_S:
+            self._last_alive = now
+            self.send(messages.Alive())
+
+    def finished(self, chunk: Chunk) -> None:
+        self.send(messages.Finished(chunk))
+
+    def skipped(self, start: float, end: float) -> None:
+        self.send(messages.Skipped(start, end))
+
+
+def _load(spec: EngineSpec) -> tuple[Engine, Plan]:
+    if spec.scripted:
+        from cesar.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(Path(spec.directory)), Plan("cpu", "none", workers=1, threads_per_worker=1, batch_size=1)
+    from cesar.engines.whisper import WhisperEngine
+
+    plan = choose(probe(), device=spec.device, compute_type=spec.compute_type, workers=spec.workers)
+    identity = ModelIdentity(spec.name, spec.revision, spec.digest, plan.device, plan.compute_type)
+    return WhisperEngine(Path(spec.directory), identity, plan), plan
+
+
+def _failure(error: BaseException) -> messages.Failed:
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+        error = ChildKilled(f"memory ran out ({error})" if str(error) else "memory ran out")
+    if not isinstance(error, CesarError):
+        traceback.print_exception(error)
+        error = CesarError(f"{type(error).__name__}: {error}")
+    return messages.Failed(error.code, error.message, error.hint)
+
+
+def _private_stdout() -> BinaryIO:
+    """Keep standard output for events; whatever prints there goes to standard error from now on."""
+    sys.stdout.flush()
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(private, "wb")
+
+
+def _read_requests(lines: queue.SimpleQueue[bytes]) -> None:
+    for line in sys.stdin.buffer:
+        lines.put(line)
+    os._exit(0)  # the parent closed the pipe, or is dead: nobody wants what is being worked on
+
+
+def _die_with_parent() -> None:
+    """Ask Linux for a kill when the parent dies, so that even a hang in native code doesn't outlive it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

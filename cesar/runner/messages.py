@@ -1,0 +1,129 @@
+"""What travels between parent and child: small frozen values, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cesar.errors import BY_CODE, CesarError
+from cesar.options import TranscribeOptions
+from cesar.transcript import Chunk, ModelIdentity, chunk_from_dict
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Which engine a child runs, and how. Children are kept by it."""
+
+    directory: str
+    """Folder of the weights, or the script's path for the scripted engine."""
+    name: str
+    revision: str
+    digest: str
+    device: str = "auto"
+    compute_type: str = "auto"
+    workers: int | None = None
+    scripted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Transcribe one recording."""
+
+    path: Path
+    options: TranscribeOptions
+    done: tuple[tuple[float, float], ...] = ()
+    """Start and end of the chunks whose results the parent has already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The engine is ready; the warnings say where it had to settle for less than was asked."""
+
+    model: ModelIdentity
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The recording is open; `duration` in seconds by its header, if that tells."""
+
+    duration: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Work goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A chunk was recognised."""
+
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The turn of a chunk that was done already."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The recording is through."""
+
+    language: str
+    language_probability: float
+    duration: float
+    timings: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The work ended with an error; the child itself is well."""
+
+    code: str
+    message: str
+    hint: str
+
+    def error(self) -> CesarError:
+        """Give the error as the parent raises it."""
+        return BY_CODE[self.code](self.message, hint=self.hint)
+
+
+Event = Loaded | Opened | Alive | Finished | Skipped | Ended | Failed
+_BY_NAME: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (EngineSpec, Request, Loaded, Opened, Alive, Finished, Skipped, Ended, Failed)
+}
+
+
+def dump(message: EngineSpec | Request | Event) -> bytes:
+    """Give the message as one line."""
+    body = asdict(message)
+    return json.dumps({"is": type(message).__name__, **body}, default=str).encode() + b"\n"
+
+
+def parse(line: bytes) -> Any:
+    """Give back what `dump` was given."""
+    body = json.loads(line)
+    kind = _BY_NAME[body.pop("is")]
+    return kind(**{field.name: _typed(kind, field.name, body[field.name]) for field in fields(kind)})
+
+
+def _typed(kind: type[Any], name: str, value: Any) -> Any:
+    if kind is Request:
+        if name == "path":
+            return Path(value)
+        if name == "options":
+            return TranscribeOptions(**value)
+        return tuple((start, end) for start, end in value)
+    if name == "chunk":
+        return chunk_from_dict(value)
+    if name == "model":
+        return ModelIdentity(**value)
+    return tuple(value) if name == "warnings" else value

@@ -1,0 +1,231 @@
+"""`AudioTranscriber`, the front door: a recording in, a transcript out.
+
+Everything heavy happens in a child process (`cesar.runner`); this side imports neither numpy nor a model library.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from cesar.config import Settings, load
+from cesar.ledger import whole_ledger
+from cesar.options import TranscribeOptions
+from cesar.recording import require_readable
+from cesar.runner import pool
+from cesar.runner.messages import EngineSpec, Event, Finished, Opened, Request, Skipped
+from cesar.transcript import Chunk, Phase, Progress, Segment, Transcript
+
+OnProgress = Callable[[Progress], None]
+OnChunk = Callable[[Chunk], None]
+ShouldStop = Callable[[], bool]
+
+_SCRIPTED = "scripted:"
+
+
+class AudioTranscriber:
+    """Transcribes recordings with one model.
+
+    `model_size` is a name from `cesar models list`, the folder of a CTranslate2 Whisper model, or `scripted:FILE`
+    (see `cesar.engines.scripted`). Without `settings` they come from the environment and the settings file.
+    Transcribers of the same model and device in a process share one child process; it starts on first use.
+
+    >>> transcript = AudioTranscriber("base").transcribe("interview.mp3")  # doctest: +SKIP
+    >>> print(transcript.text)  # doctest: +SKIP
+    """
+
+    def __init__(self, model_size: str = "base", *, settings: Settings | None = None) -> None:
+        self.model_size = model_size
+        self.settings = load() if settings is None else settings
+        self._spec: EngineSpec | None = None
+
+    def transcribe(
+        self,
+        path: str | PathLike[str],
+        options: TranscribeOptions | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        on_chunk: OnChunk | None = None,
+        should_stop: ShouldStop | None = None,
+        done: Sequence[Chunk] = (),
+    ) -> Transcript:
+        """Transcribe one recording.
+
+        `on_chunk` gets each chunk as it is finished, in order; `done` takes chunks from an earlier run of the same
+        recording, model and options, whose recognition is skipped: the transcript is the same as without.
+        Both callbacks run in the calling thread. Raises `Interrupted` soon after `should_stop` returns true, and any
+        other `CesarError` when something can't be done.
+        """
+        recording = Path(path)
+        options = options or TranscribeOptions()
+        require_readable(recording)
+        begun = time.perf_counter()
+        run = _Run(on_progress, on_chunk, done)
+        loaded, ended = pool.run(
+            self._engine(),
+            Request(recording.absolute(), options, tuple(run.earlier)),
+            limits=pool.Limits(self.settings.stall_timeout_s, self.settings.idle_timeout_s),
+            tell=run.hear,
+            should_stop=should_stop or _never,
+        )
+        ledger = whole_ledger(run.chunks, ended.duration, start=options.start, end=options.end)
+        return Transcript(
+            segments=tuple(segment for chunk in run.chunks for segment in chunk.segments),
+            language=ended.language,
+            language_probability=ended.language_probability,
+            duration=ended.duration,
+            model=loaded.model,
+            settings=asdict(options),
+            timings={**ended.timings, "total": round(time.perf_counter() - begun, 3)},
+            warnings=(*loaded.warnings, *ended.warnings),
+            ledger=ledger,
+        )
+
+    def stream(
+        self,
+        path: str | PathLike[str],
+        options: TranscribeOptions | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Iterator[Segment]:
+        """Give each segment as soon as it is finished. Leaving the loop stops the work.
+
+        `on_progress` runs in another thread than the loop.
+        """
+        segments: queue.SimpleQueue[Segment | BaseException | None] = queue.SimpleQueue()
+        left = threading.Event()
+
+        def give(chunk: Chunk) -> None:
+            for segment in chunk.segments:
+                segments.put(segment)
+
+        def work() -> None:
+            try:
+                self.transcribe(
+                    path,
+                    options,
+                    on_progress=on_progress,
+                    on_chunk=give,
+                    should_stop=lambda: left.is_set() or (should_stop is not None and should_stop()),
+                )
+                segments.put(None)
+            except BaseException as error:  # noqa: BLE001 (raised again where the loop runs)
+                segments.put(error)
+
+        worker = threading.Thread(target=work, name="cesar-stream", daemon=True)
+        worker.start()
+        try:
+            while (item := segments.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            left.set()
+            worker.join()
+
+    def transcribe_file(
+        self,
+        input_path: str | PathLike[str],
+        output_path: str | PathLike[str],
+        options: TranscribeOptions | None = None,
+        *,
+        output_format: str | None = None,
+        on_progress: OnProgress | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> dict[str, Any]:
+        """Transcribe a recording into a file, which appears whole or not at all.
+
+        The format is `output_format`, else by the output's extension, else plain text. Gives `language`,
+        `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio` (audio seconds per
+        second of work), `segment_count`, `output_path` and `warnings`.
+        """
+        from cesar.formats import format_for_path, parse_formats, render
+        from cesar.formats.output import write_whole
+
+        output = Path(output_path)
+        name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
+        transcript = self.transcribe(input_path, options, on_progress=on_progress, should_stop=should_stop)
+        write_whole(output, render(transcript, name))
+        seconds = transcript.timings["total"]
+        return {
+            "language": transcript.language,
+            "language_probability": transcript.language_probability,
+            "audio_duration": transcript.duration,
+            "processing_time": seconds,
+            "speed_ratio": round(transcript.duration / seconds, 2) if seconds else 0.0,
+            "segment_count": len(transcript.segments),
+            "output_path": str(output),
+            "warnings": list(transcript.warnings),
+        }
+
+    def _engine(self) -> EngineSpec:
+        """Find the weights, once."""
+        if self._spec is None:
+            self._spec = _find_engine(self.model_size, self.settings)
+        return self._spec
+
+
+class _Run:
+    """What the parent keeps of one run: the finished chunks, in order, and where the work stands."""
+
+    def __init__(self, on_progress: OnProgress | None, on_chunk: OnChunk | None, done: Sequence[Chunk]) -> None:
+        self._on_progress = on_progress
+        self._on_chunk = on_chunk
+        self._duration: float | None = None
+        self.earlier = {(chunk.start, chunk.end): chunk for chunk in done}
+        self.chunks: list[Chunk] = []
+        self._report("loading")
+
+    def hear(self, event: Event) -> None:
+        """Take note of an event."""
+        match event:
+            case Opened(duration=duration):
+                self._duration = duration
+                self._report("recognising")
+            case Finished(chunk=chunk):
+                self.earlier[chunk.start, chunk.end] = chunk
+                self._add(chunk)
+                if self._on_chunk:
+                    self._on_chunk(chunk)
+            case Skipped(start=start, end=end):
+                self._add(self.earlier[start, end])
+
+    def _add(self, chunk: Chunk) -> None:
+        if self.chunks and chunk.start < self.chunks[-1].end:
+            return  # a second attempt passes what the first one finished
+        self.chunks.append(chunk)
+        self._report("recognising")
+
+    def _report(self, phase: Phase) -> None:
+        if self._on_progress:
+            position = self.chunks[-1].end if self.chunks else 0.0
+            self._on_progress(Progress(phase, position, self._duration))
+
+
+def _find_engine(model_size: str, settings: Settings) -> EngineSpec:
+    if model_size.startswith(_SCRIPTED):
+        script = Path(model_size.removeprefix(_SCRIPTED)).absolute()
+        return EngineSpec(str(script), "scripted", "unknown", "", scripted=True)
+    from cesar.engines.store import locate
+
+    model = locate(model_size, store=settings.models_dir, allow_network=not settings.offline)
+    return EngineSpec(
+        directory=str(model.directory),
+        name=model.name,
+        revision=model.revision,
+        digest=model.digest,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        workers=settings.workers,
+    )
+
+
+def _never() -> bool:
+    return False

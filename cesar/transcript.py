@@ -1,0 +1,159 @@
+"""What a transcription gives: frozen values, and how they become plain JSON and back. No behaviour beyond that.
+
+Every time is in seconds from the start of the recording, rounded to milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+SpanKind = Literal["speech", "silence", "dropped"]
+Phase = Literal["loading", "recognising"]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word as it is written in its segment, without the blanks around it."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+    """The model's probability of the word's tokens, geometric mean, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A sentence, or the part of one that was spoken without a long pause."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    """Empty unless words were asked for."""
+    avg_logprob: float = 0.0
+    """Mean log-probability of the tokens of the decoding pass that gave this segment."""
+    compression_ratio: float = 0.0
+    """Length of that pass's text over its zlib length; above 2.4 the text repeats itself."""
+    no_speech_prob: float = 0.0
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What became of one stretch of the recording."""
+
+    start: float
+    end: float
+    kind: SpanKind
+    reason: str | None = None
+    """Why the stretch was dropped; None for speech and silence."""
+    text: str | None = None
+    """What the recogniser had put there, where a text was dropped: it is never thrown away unseen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A finished piece of work: the result for one stretch of the recording, independent of every other stretch.
+
+    Chunks are what a resumed run hands back (`done=`) so that their recognition is skipped.
+    """
+
+    start: float
+    end: float
+    segments: tuple[Segment, ...]
+    ledger: tuple[Span, ...]
+    """Covers start to end without gap or overlap."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transcription has come."""
+
+    phase: Phase
+    position: float
+    """Everything before this second of the recording is done."""
+    duration: float | None
+    """Length of the recording in seconds; None while it is unknown."""
+
+    @property
+    def fraction(self) -> float | None:
+        """The part that is done, 0 to 1; None while the length is unknown."""
+        return min(1.0, self.position / self.duration) if self.duration else None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Exactly which weights were used, and how they were run."""
+
+    name: str
+    revision: str
+    """The publisher's revision where it is known, else "unknown"."""
+    digest: str
+    """SHA-256 of model.bin, hexadecimal."""
+    device: str
+    compute_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A whole recording's transcript, with how it came about."""
+
+    segments: tuple[Segment, ...]
+    language: str
+    """ISO 639-1 (639-3 where there is none), or "unknown" when nothing was said."""
+    language_probability: float
+    duration: float
+    """Length of the recording in seconds."""
+    model: ModelIdentity
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of work per stage (stages overlap, so they may add up to more than `total`)."""
+    warnings: tuple[str, ...] = ()
+    ledger: tuple[Span, ...] = ()
+    """Every second of the recording as speech, silence or dropped; without gap or overlap."""
+    is_partial: bool = False
+    """True while the recording is still being worked on."""
+
+    @property
+    def text(self) -> str:
+        """The segments' texts as running text."""
+        joiner = "" if self.language in UNSPACED_LANGUAGES else " "
+        return joiner.join(segment.text for segment in self.segments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the transcript as plain JSON values; `from_dict` is the inverse."""
+        return {"text": self.text, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Transcript:
+        """Build a transcript from what `to_dict` gave."""
+        known = {key: value for key, value in data.items() if key != "text"}
+        known["segments"] = tuple(segment_from_dict(item) for item in data["segments"])
+        known["ledger"] = tuple(Span(**item) for item in data["ledger"])
+        known["warnings"] = tuple(data["warnings"])
+        known["model"] = ModelIdentity(**data["model"])
+        return cls(**known)
+
+
+UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "km", "bo", "yue"})
+"""Languages written without blanks between words or sentences."""
+
+
+def segment_from_dict(data: Mapping[str, Any]) -> Segment:
+    """Build a segment from its plain JSON form."""
+    return Segment(**{**data, "words": tuple(Word(**word) for word in data["words"])})
+
+
+def chunk_from_dict(data: Mapping[str, Any]) -> Chunk:
+    """Build a chunk from its plain JSON form (`dataclasses.asdict`)."""
+    return Chunk(
+        start=data["start"],
+        end=data["end"],
+        segments=tuple(segment_from_dict(item) for item in data["segments"]),
+        ledger=tuple(Span(**item) for item in data["ledger"]),
+        warnings=tuple(data["warnings"]),
+    )

@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import pytest
+
+from cesar.cli.doctor import NATIVE_LIBRARIES
+from cesar.engines.catalog import CATALOG
+
+
+def finding(out, what):
+    """The row of the doctor's table that begins with this word."""
+    return next(line for line in out.splitlines() if line.startswith(f"{what} "))
+
+
+@pytest.fixture
+def folder_as_model(tmp_path):
+    """A folder with a model's files in it; nothing that would recognise anything."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt", "model.bin"):
+        (folder / name).write_bytes(b"{}")
+    return folder
+
+
+def test_all_is_well_where_the_libraries_and_the_model_are_there(inside, folder_as_model, monkeypatch):
+    monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
+    code, out, err = inside("doctor")
+    assert (code, err) == (0, "")
+    assert all(" ok " in finding(out, library) for library in NATIVE_LIBRARIES)
+    assert str(folder_as_model) in finding(out, "model")
+    assert "CESAR_MODEL" in out
+
+
+def test_a_model_that_is_not_here_is_missing_with_the_way_to_get_it(inside, monkeypatch):
+    missing = list(CATALOG)[-1]
+    monkeypatch.setenv("CESAR_MODEL", missing)
+    code, out, _ = inside("doctor")
+    assert code == 4
+    assert "MISSING" in finding(out, "model")
+    assert "cesar models pull" in finding(out, "model")
+
+
+def test_a_wrong_setting_is_found_and_the_rest_still_looked_at(inside, monkeypatch):
+    monkeypatch.setenv("CESAR_DEVICE", "gpu")
+    code, out, _ = inside("doctor")
+    assert code == 2
+    assert "CESAR_DEVICE" in finding(out, "settings")
+    assert finding(out, "numpy")
+
+
+def test_a_library_that_crashes_is_found_and_does_not_take_the_doctor_with_it(
+    cesar, folder_as_model, tmp_path, monkeypatch
+):
+    (tmp_path / "broken").mkdir()
+    crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    (tmp_path / "broken" / "onnxruntime.py").write_text(crash, encoding="utf-8")
+    (tmp_path / "broken" / "av.py").write_text("raise ImportError('no libavcodec')", encoding="utf-8")
+    monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"), prepend=":")
+    done = cesar("doctor", text=True)
+    assert done.returncode == 5
+    assert "signal 11" in finding(done.stdout, "onnxruntime")
+    assert "no libavcodec" in finding(done.stdout, "av")
+    assert " ok " in finding(done.stdout, "numpy")
+
+
+def test_the_doctor_itself_imports_no_native_library(environ):
+    code = f"""
+import sys
+from cesar.cli import run
+run(["doctor"])
+sys.exit(bool(set({NATIVE_LIBRARIES!r}) & set(sys.modules)))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

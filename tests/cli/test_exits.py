@@ -1,0 +1,107 @@
+import errno
+import json
+import signal
+
+import click
+import pytest
+
+from cesar import errors
+from cesar.cli.exits import EXIT_CODES, Exit, Stopped, describe, exit_code, one_line, tell
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.CesarError, 1),
+        (errors.UnknownLanguage, 2),
+        (errors.UnknownFormat, 2),
+        (errors.NotMedia, 3),
+        (errors.NoMediaInFolder, 3),
+        (errors.DiskFull, 3),
+        (errors.ModelNotInstalled, 4),
+        (errors.DeviceUnavailable, 4),
+        (errors.ChildKilled, 5),
+        (errors.Interrupted, 130),
+    ],
+)
+def test_an_error_has_the_exit_code_of_its_branch_of_the_tree(error, code):
+    assert exit_code(error("what happened")) == code
+
+
+def test_every_branch_of_the_tree_is_in_the_table():
+    assert set(EXIT_CODES) == {errors.CesarError, *errors.CesarError.__subclasses__()}
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_has_its_own_exit_code(signum, code):
+    interrupted = errors.Interrupted("interrupted")
+    interrupted.__cause__ = Stopped(signum)
+    assert exit_code(interrupted) == code
+    assert describe(Stopped(signum)).code == code
+
+
+def test_ctrl_c_is_130():
+    assert describe(KeyboardInterrupt()).code == 130
+    assert describe(click.Abort()).code == 130
+
+
+def test_a_message_becomes_a_sentence_with_the_hint_after_it():
+    end = describe(errors.NotMedia("a.mp3 is not media.", hint="Copy it again."))
+    assert end.line == "cesar: a.mp3 is not media. Copy it again."
+
+
+@pytest.mark.parametrize("nasty", ["a\nb", "a\r\nb", "\x1b[2Ja", "a\u2028b", "a\x00b", "a\udcffb"])
+def test_whatever_the_message_holds_it_is_one_line_of_what_can_be_shown(nasty, capsys):
+    error = errors.RecordingNotFound(f"there is no file {nasty}")
+    tell(describe(error), error, as_json=False, with_traceback=False)
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert said.rstrip("\n").isprintable()
+    assert one_line("größe 音") == "größe 音"
+
+
+def test_an_unexpected_exception_is_told_as_a_bug_and_its_traceback_only_on_request(capsys):
+    try:
+        {}["what"]
+    except KeyError as error:
+        end = describe(error)
+        tell(end, error, as_json=False, with_traceback=False)
+        short = capsys.readouterr().err
+        tell(end, error, as_json=False, with_traceback=True)
+        long = capsys.readouterr().err
+    assert end.code == 1
+    assert short.startswith("cesar: internal error: KeyError: 'what'.")
+    assert len(short.splitlines()) == 1
+    assert "Traceback" in long
+    assert long.endswith(short)
+
+
+def test_a_users_mistake_never_has_a_traceback(capsys):
+    error = errors.UsageError("wrong")
+    tell(describe(error), error, as_json=False, with_traceback=True)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_error_is_an_event_when_events_are_asked_for(capsys):
+    error = errors.UnknownModel("no model x")
+    tell(describe(error), error, as_json=True, with_traceback=False)
+    assert json.loads(capsys.readouterr().err) == {
+        "event": "error",
+        "code": "unknown_model",
+        "message": "no model x",
+        "hint": error.hint,
+        "exit_code": 4,
+    }
+
+
+def test_a_reader_that_has_left_is_no_news(capsys):
+    end = describe(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    tell(end, BrokenPipeError(), as_json=False, with_traceback=True)
+    assert end == Exit(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk_is_no_bug():
+    end = describe(OSError(errno.ENOSPC, "No space left on device", "/x/y"))
+    assert (end.code, end.error_code) == (3, "disk_full")
+    assert "/x/y" in end.line

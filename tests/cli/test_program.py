@@ -1,0 +1,185 @@
+"""What the program does with its arguments before any recording is touched; none of it needs a model."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cesar.cli.completion import SHELLS
+
+FULL = Path("/dev/full")
+
+
+def make(folder, *names, content=b"not empty"):
+    for name in names:
+        (folder / name).write_bytes(content)
+
+
+def test_the_version_needs_little_more_than_click(cesar):
+    """Start-up time is what a person waits for most often."""
+    code = """
+import sys
+from cesar.cli import run
+run(["--version"])
+print(sorted({"numpy", "av", "rich", "ctranslate2", "onnxruntime", "tokenizers"} & {*sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, modules = done.stdout.splitlines()
+    assert version.startswith("cesar ")
+    assert modules == "[]"
+
+
+def test_help_names_every_command_and_the_exit_codes(inside):
+    code, out, _ = inside("--help")
+    assert code == 0
+    assert all(word in out for word in ("transcribe", "models", "doctor", "completion", "130"))
+
+
+@pytest.mark.parametrize("arguments", [["transcribe"], ["models"], ["models", "pull"], ["doctor"], ["completion"]])
+def test_every_command_explains_itself(arguments, inside):
+    code, out, _ = inside(*arguments, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: cesar {' '.join(arguments)}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["transcribe", "a.mp3", "--bogus"], "--bogus"),
+        (["transcribe"], "INPUT"),
+        (["transcribe", "a.mp3", "--beam-size", "many"], "many"),
+        (["transcribe", "a.mp3", "--beam-size", "0"], "beam size"),
+        (["transcribe", "a.mp3", "--device", "gpu"], "gpu"),
+        (["transcribe", "a.mp3", "--start", "soon"], "soon"),
+        (["transcribe", "a.mp3", "--start", "60", "--end", "1:00"], "end"),
+        (["transcribe", "a.mp3", "-l", "klingon"], "klingon"),
+        (["transcribe", "a.mp3", "-f", "docx"], "docx"),
+        (["transcribe", "a.mp3", "-f", "txt,srt"], "2 formats"),
+        (["transcribe", "a.mp3", "b.mp3", "-o", "a.txt"], "--output"),
+        (["transcribe", "a.mp3", "-o", "a.txt", "-d", "out"], "both"),
+        (["transcribe", "a.mp3", "-o", "a.mp3"], "overwritten"),
+        (["transcribe", "a.mp3", "--skip-existing"], "--skip-existing"),
+        (["transcribe", ""], "empty"),
+        (["nonsense"], "nonsense"),
+        (["a.mp3"], "cesar transcribe a.mp3"),
+        (["completion", "tcsh"], "tcsh"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, said, inside, tmp_path):
+    make(tmp_path, "a.mp3", "b.mp3")
+    code, out, err = inside(*arguments)
+    assert code == 2
+    assert out == ""
+    [line] = err.splitlines()
+    assert line.startswith("cesar: ")
+    assert said in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp3", "b.mp3"]
+
+
+def test_a_wrong_option_names_the_commands_help(inside):
+    assert "See `cesar transcribe --help`." in inside("transcribe", "a.mp3", "--bogus")[2]
+
+
+def test_a_misspelt_command_gets_the_right_one(inside):
+    assert "transcribe" in inside("transcrib", "a.mp3")[2]
+
+
+def test_the_bare_command_shows_its_help_and_fails(inside):
+    code, out, err = inside()
+    assert code == 2
+    assert out == ""
+    assert err.startswith("Usage: cesar")
+
+
+def test_a_wrong_setting_is_wrong_usage(inside, monkeypatch, tmp_path):
+    make(tmp_path, "a.mp3")
+    monkeypatch.setenv("CESAR_DEVICE", "gpu")
+    code, _, err = inside("transcribe", "a.mp3")
+    assert code == 2
+    assert "(from CESAR_DEVICE)" in err
+
+
+def test_wrong_usage_is_an_event_when_events_are_asked_for(inside):
+    code, _, err = inside("transcribe", "--json-lines", "--bogus")
+    event = json.loads(err)
+    assert (event["event"], event["code"], event["exit_code"], code) == ("error", "bad_option", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (["-o", "none/a.txt"], "none"),
+        (["-o", "folder"], "folder"),
+        (["-d", "none/deeper"], "none"),
+        (["-d", "a.mp3"], "a.mp3"),
+        (["-o", f"{'x' * 300}.txt"], "xxx"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told_before_any_work(output, said, inside, tmp_path):
+    make(tmp_path, "a.mp3")
+    (tmp_path / "folder").mkdir()
+    code, _, err = inside("transcribe", "a.mp3", *output)
+    assert code == 3
+    [line] = err.splitlines()
+    assert said in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp3", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_told_before_any_work(inside, tmp_path):
+    make(tmp_path, "a.mp3")
+    (tmp_path / "closed").mkdir(mode=0o500)
+    code, _, err = inside("transcribe", "a.mp3", "-d", "closed")
+    assert code == 3
+    assert "closed" in err
+
+
+def test_a_closed_standard_output_is_told_before_any_work(cesar, tmp_path):
+    make(tmp_path, "a.mp3")
+    done = cesar("transcribe", "a.mp3", stdout=None, stderr=subprocess.PIPE, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 3
+    assert done.stderr == b"cesar: standard output is closed. Use --output or --output-dir.\n"
+
+
+def test_a_reader_of_standard_output_that_leaves_ends_the_program_quietly(cesar):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = cesar("completion", "fish", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
+def test_a_full_standard_output_is_told(cesar):
+    with FULL.open("wb") as full:
+        done = cesar("models", "list", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_completion_script_is_printed(shell, inside):
+    code, out, _ = inside("completion", shell)
+    assert code == 0
+    assert "_CESAR_COMPLETE" in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["mod"], "models"),
+        (["transcribe", "--model", "large-v3-t"], "large-v3-turbo"),
+        (["transcribe", "--language", "de"], "de"),
+        (["transcribe", "--format", "srt,v"], "srt,vtt"),
+        (["models", "pull", "tiny."], "tiny.en"),
+    ],
+)
+def test_a_shell_completes_commands_and_names(typed, offered, inside, monkeypatch):
+    monkeypatch.setenv("_CESAR_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["cesar", *typed]))
+    monkeypatch.setenv("COMP_CWORD", str(len(typed)))
+    _, out, _ = inside()
+    assert f"plain,{offered}" in out.splitlines()

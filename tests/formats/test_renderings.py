@@ -1,0 +1,203 @@
+"""What each format's text says, read back by a strict reader of that format."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from dataclasses import replace
+
+from hypothesis import given
+from markdown_it import MarkdownIt
+
+from cesar.formats import render
+from cesar.formats.markdown import paragraphs
+from cesar.formats.subtitles import Cue, cues
+from cesar.formats.typography import flatten
+from cesar.transcript import Segment, Span, Transcript, Word
+from tests.formats.strategies import MODEL, transcripts
+
+
+def transcript_of(*segments: Segment, language: str = "en") -> Transcript:
+    return Transcript(segments, language, 1.0, 100.0, MODEL)
+
+
+def read_cue(block: str, decimal_mark: str) -> Cue:
+    times, *lines = block.split("\n")
+    found = re.fullmatch(
+        rf"(\d\d):(\d\d):(\d\d){decimal_mark}(\d\d\d) --> (\d\d):(\d\d):(\d\d){decimal_mark}(\d\d\d)", times
+    )
+    assert found, times
+    assert all(line.strip() for line in lines)
+    assert lines
+    hours, minutes, seconds, millis, *end = map(int, found.groups())
+    start_ms = ((hours * 60 + minutes) * 60 + seconds) * 1000 + millis
+    end_ms = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1000 + end[3]
+    return Cue(start_ms / 1000, end_ms / 1000, tuple(lines))
+
+
+def read_srt(text: str) -> list[Cue]:
+    found = []
+    for number, block in enumerate(text.removesuffix("\n").split("\n\n") if text else [], start=1):
+        counter, _, rest = block.partition("\n")
+        assert counter == str(number)
+        assert rest.count("-->") == 1
+        found.append(read_cue(rest, ","))
+    return found
+
+
+def read_vtt(text: str) -> list[Cue]:
+    header, *blocks = text.removesuffix("\n").split("\n\n")
+    assert header == "WEBVTT"
+    found = []
+    for block in blocks:
+        assert block.count("-->") == 1
+        cue = read_cue(block, r"\.")
+        assert not any(re.search(r"<|&(?!amp;|lt;|gt;)", line) for line in cue.lines)
+        found.append(replace(cue, lines=tuple(html.unescape(line) for line in cue.lines)))
+    return found
+
+
+@given(transcripts())
+def test_srt_reads_back_as_its_cues(transcript: Transcript) -> None:
+    def shorten(line: str) -> str:
+        return line.replace("-->", "->")
+
+    expected = [replace(cue, lines=tuple(map(shorten, cue.lines))) for cue in cues(transcript)]
+    assert read_srt(render(transcript, "srt")) == expected
+
+
+@given(transcripts())
+def test_vtt_reads_back_as_its_cues(transcript: Transcript) -> None:
+    assert read_vtt(render(transcript, "vtt")) == cues(transcript)
+
+
+@given(transcripts())
+def test_txt_has_one_segment_a_line(transcript: Transcript) -> None:
+    texts = [flatten(segment.text) for segment in transcript.segments]
+    assert render(transcript, "txt").split("\n") == [*filter(None, texts), ""]
+
+
+@given(transcripts())
+def test_tsv_has_one_segment_a_row_in_milliseconds(transcript: Transcript) -> None:
+    header, *rows, rest = render(transcript, "tsv").split("\n")
+    assert (header, rest) == ("start\tend\ttext", "")
+    assert [tuple(row.split("\t")) for row in rows] == [
+        (str(round(segment.start * 1000)), str(round(segment.end * 1000)), flatten(segment.text))
+        for segment in transcript.segments
+        if flatten(segment.text)
+    ]
+
+
+@given(transcripts())
+def test_json_reads_back_as_the_same_transcript(transcript: Transcript) -> None:
+    assert Transcript.from_dict(json.loads(render(transcript, "json"))) == transcript
+
+
+def test_json_keeps_everything_a_transcript_holds() -> None:
+    segment = Segment(0.0, 1.5, "Grüße!", (Word(0.0, 1.5, "Grüße!", 0.75),), -0.2, 1.1, 0.01, 0.2)
+    transcript = Transcript(
+        segments=(segment,),
+        language="de",
+        language_probability=0.99,
+        duration=3.0,
+        model=MODEL,
+        settings={"beam_size": 5, "prompt": None},
+        timings={"total": 0.5},
+        warnings=("a GPU is there, but can't be used",),
+        ledger=(Span(0.0, 1.5, "speech"), Span(1.5, 3.0, "dropped", "repetition", "Grüße! Grüße!")),
+        is_partial=True,
+    )
+    text = render(transcript, "json")
+    assert Transcript.from_dict(json.loads(text)) == transcript
+    assert "Grüße" in text
+
+
+def test_json_has_null_for_what_is_no_number() -> None:
+    """NaN is not JSON: a strict reader would refuse the whole file."""
+    segment = Segment(0.0, 1.0, "Hm.", avg_logprob=-math.inf, compression_ratio=math.nan)
+    data = json.loads(render(transcript_of(segment), "json"), parse_constant=lambda name: 1 / 0)
+    assert data["segments"][0]["avg_logprob"] is None
+    assert data["segments"][0]["compression_ratio"] is None
+
+
+def test_hours_go_on_after_the_first_day() -> None:
+    late = transcript_of(Segment(90_061.5, 90_063.0, "Still here?"))
+    assert "25:01:01,500 --> 25:01:03,000" in render(late, "srt")
+    assert "25:01:01.500 --> 25:01:03.000" in render(late, "vtt")
+    assert "[25:01:01] Still here?" in render(late, "md")
+
+
+# Markdown, read by a CommonMark parser.
+
+
+@given(transcripts())
+def test_markdown_shows_every_text_as_it_is_and_nothing_as_markup(transcript: Transcript) -> None:
+    parser = MarkdownIt("commonmark")
+    blocks = parser.parse(render(transcript, "md"))
+    assert {block.type for block in blocks} == {"paragraph_open", "inline", "paragraph_close"}
+    inline = [block.children or [] for block in blocks if block.type == "inline"]
+    assert {child.type for children in inline for child in children} == {"text"}
+    shown = ["".join(child.content for child in children) for children in inline[1:]]
+    texts = [re.sub(r"^\[\d\d:\d\d:\d\d\] ", "", text) for text in shown]
+    assert "".join(texts).split() == "".join(expected_paragraphs(transcript)).split()
+
+
+def expected_paragraphs(transcript: Transcript) -> list[str]:
+    joiner = "" if transcript.language in {"ja", "zh", "th"} else " "
+    spoken = (segment for segment in transcript.segments if flatten(segment.text))
+    return [joiner.join(flatten(segment.text) for segment in paragraph) for paragraph in paragraphs(spoken)]
+
+
+def texts_of(*segments: Segment) -> list[list[str]]:
+    return [[segment.text for segment in paragraph] for paragraph in paragraphs(segments)]
+
+
+def test_a_pause_after_a_sentence_begins_a_paragraph() -> None:
+    assert texts_of(Segment(0, 2, "One."), Segment(3, 4, "Two."), Segment(5.2, 6, "Three.")) == [
+        ["One.", "Two."],
+        ["Three."],
+    ]
+
+
+def test_a_pause_within_a_sentence_does_not_begin_a_paragraph() -> None:
+    assert texts_of(Segment(0, 2, "One or"), Segment(9, 10, "two.")) == [["One or", "two."]]
+
+
+def test_a_paragraph_ends_after_its_seventh_sentence() -> None:
+    sentences = [Segment(number, number + 1, f"Sentence {number}.") for number in range(10)]
+    assert [len(paragraph) for paragraph in paragraphs(sentences)] == [7, 3]
+
+
+def test_a_long_paragraph_ends_with_its_sentence() -> None:
+    parts = [
+        Segment(0, 60, "A long"),
+        Segment(60, 95, "sentence,"),
+        Segment(95, 99, "at last."),
+        Segment(99, 101, "More."),
+    ]
+    assert texts_of(*parts) == [["A long", "sentence,", "at last."], ["More."]]
+
+
+def test_speech_without_punctuation_gets_paragraphs_too() -> None:
+    parts = [Segment(number * 10, number * 10 + 10, "and on") for number in range(40)]
+    assert [len(paragraph) for paragraph in paragraphs(parts)] == [19, 19, 2]
+
+
+def test_an_unfinished_transcript_says_so() -> None:
+    partial = replace(transcript_of(Segment(0, 1, "Well,")), is_partial=True)
+    assert render(partial, "md").startswith(
+        "Language: en · Duration: 00:01:40 · Model: base · unfinished\n\n[00:00:00] Well,"
+    )
+
+
+def test_marks_that_count_at_the_start_of_a_line_are_escaped() -> None:
+    """Though a time precedes them: the text may be copied without it, or be wrapped anew by an editor."""
+    for text, escaped in [
+        ("# one", r"\# one"),
+        ("- one", r"\- one"),
+        ("1. one", r"1\. one"),
+        ("> one", r"\> one"),
+    ]:
+        assert f"[00:00:00] {escaped}\n" in render(transcript_of(Segment(0, 1, text)), "md")

@@ -1,0 +1,263 @@
+"""Cues: their text, their lines and their times."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cesar.errors import UsageError
+from cesar.formats.subtitles import Cue, character_times, cues
+from cesar.formats.typography import columns, flatten
+from cesar.transcript import Segment, Transcript, Word
+from tests.formats.strategies import MODEL, transcripts
+
+
+def transcript_of(*segments: Segment, language: str = "en", duration: float = 100.0) -> Transcript:
+    return Transcript(segments, language, 1.0, duration, MODEL)
+
+
+def cues_of(text: str, *, language: str = "en", seconds: float = 6.0) -> list[Cue]:
+    return cues(transcript_of(Segment(0.0, seconds, text), language=language))
+
+
+def lines_of(text: str, *, language: str = "en", seconds: float = 6.0) -> list[tuple[str, ...]]:
+    return [cue.lines for cue in cues_of(text, language=language, seconds=seconds)]
+
+
+def words(*timed: tuple[str, float, float]) -> tuple[Word, ...]:
+    return tuple(Word(start, end, text, 0.9) for text, start, end in timed)
+
+
+def letters(text: str) -> str:
+    return "".join(flatten(text).split())
+
+
+def width(line: str) -> int:
+    return columns(line)[-1]
+
+
+# What holds for every transcript.
+
+
+@given(transcripts())
+def test_every_character_spoken_is_shown_once_and_in_order(transcript: Transcript) -> None:
+    shown = "".join(line for cue in cues(transcript) for line in cue.lines)
+    assert letters(shown) == letters(" ".join(segment.text for segment in transcript.segments))
+
+
+@given(transcripts(), st.integers(2, 50), st.integers(1, 4))
+def test_no_cue_has_too_many_lines_and_no_line_is_too_long_or_empty(
+    transcript: Transcript, max_line_length: int, max_lines: int
+) -> None:
+    for cue in cues(transcript, max_line_length=max_line_length, max_lines=max_lines):
+        assert 1 <= len(cue.lines) <= max_lines
+        for line in cue.lines:
+            assert line == line.strip() != ""
+            assert width(line) <= max_line_length
+
+
+@given(transcripts())
+def test_cues_take_time_and_never_overlap(transcript: Transcript) -> None:
+    """In whole milliseconds, and whatever the segments' times are, even if they are all the same."""
+    shown = cues(transcript)
+    assert all(edge == round(edge * 1000) / 1000 for cue in shown for edge in (cue.start, cue.end))
+    assert all(0 <= cue.start < cue.end for cue in shown)
+    assert all(before.end <= after.start for before, after in pairwise(shown))
+
+
+@given(transcripts(ms_per_character=2), st.floats(1.0, 10.0))
+def test_cues_lie_within_the_recording_and_stay_no_longer_than_allowed(
+    transcript: Transcript, max_duration_s: float
+) -> None:
+    for cue in cues(transcript, max_duration_s=max_duration_s):
+        assert cue.end <= transcript.duration
+        assert cue.end - cue.start <= max_duration_s + 0.001
+
+
+@given(transcripts(ms_per_character=2))
+def test_cues_begin_within_their_segment_and_outlast_it_only_to_be_read(transcript: Transcript) -> None:
+    shown = iter(cues(transcript))
+    for segment in transcript.segments:
+        unseen = letters(segment.text)
+        rounding = 0.001 * len(unseen)
+        while unseen:
+            cue = next(shown)
+            unseen = unseen.removeprefix(letters("".join(cue.lines)))
+            time_to_read = max(5 / 6, sum(width(line) for line in cue.lines) / 20)
+            assert segment.start <= cue.start <= segment.end + rounding
+            assert cue.end <= max(segment.end, cue.start + time_to_read) + 0.2 + rounding
+
+
+@given(transcripts())
+def test_the_same_transcript_gives_the_same_cues(transcript: Transcript) -> None:
+    again = Transcript.from_dict(transcript.to_dict())
+    assert cues(again) == cues(transcript)
+
+
+# Where text is cut.
+
+
+def test_a_sentence_that_fits_is_one_line() -> None:
+    assert lines_of("It was the best of times.") == [("It was the best of times.",)]
+
+
+def test_two_lines_are_balanced_with_the_longer_one_at_the_bottom() -> None:
+    assert lines_of("several equally boring words without anything special") == [
+        ("several equally boring", "words without anything special"),
+    ]
+
+
+def test_lines_break_after_a_comma_rather_than_in_the_middle() -> None:
+    assert lines_of("When he came home, everybody was already there.") == [
+        ("When he came home,", "everybody was already there."),
+    ]
+
+
+def test_lines_break_before_a_conjunction() -> None:
+    assert lines_of("nobody found the old lighthouse because everything was dark") == [
+        ("nobody found the old lighthouse", "because everything was dark"),
+    ]
+
+
+def test_lines_do_not_break_after_an_article_or_an_abbreviation() -> None:
+    assert lines_of("everything there belongs to Dr. Livingstone and family")[0][0].endswith("belongs")
+
+
+def test_french_punctuation_does_not_begin_a_line() -> None:
+    text = "Pourquoi voulez-vous toujours recommencer ? Parce que rien ne marche."
+    assert lines_of(text, language="fr") == [
+        ("Pourquoi voulez-vous toujours", "recommencer ? Parce que rien ne marche."),
+    ]
+
+
+def test_long_segments_are_cut_at_the_end_of_a_sentence() -> None:
+    text = "She walked along the coast for hours without a word. Then the light of the old tower went on again."
+    assert [" ".join(lines) for lines in lines_of(text)] == [
+        "She walked along the coast for hours without a word.",
+        "Then the light of the old tower went on again.",
+    ]
+
+
+def test_no_single_word_is_left_over_for_a_last_cue() -> None:
+    text = "this sentence has been made exactly long enough that one more word will not fit into two full lines"
+    assert all(len(" ".join(lines).split()) > 5 for lines in lines_of(text))
+
+
+def test_a_word_longer_than_a_line_is_broken_hard() -> None:
+    assert lines_of("a" * 50) == [("a" * 24, "a" * 26)]
+
+
+def test_a_broken_word_keeps_its_characters_whole() -> None:
+    family, flag, accented = "👨‍👩‍👧‍👦", "🇫🇷", "e\u0301"
+    text = (family + flag + accented) * 20
+    for line in (line for lines in lines_of(text) for line in lines):
+        rest = line.replace(family, "").replace(flag, "").replace(accented, "")
+        assert rest == ""
+
+
+def test_japanese_breaks_after_punctuation_and_never_before_it() -> None:
+    text = "昨日の会議では、新しいプロジェクトの予算について話し合いましたが、最終的な結論には至りませんでした。"
+    assert lines_of(text, language="ja") == [
+        ("昨日の会議では、新しいプロジェクトの", "予算について話し合いましたが、"),
+        ("最終的な結論には至りませんでした。",),
+    ]
+
+
+def test_a_chinese_line_has_at_most_21_characters() -> None:
+    text = "今天我们要讲的是人工智能的发展历史从达特茅斯会议开始到今天的大语言模型中间经历了几次起伏"
+    assert max(len(line) for lines in lines_of(text, language="zh") for line in lines) <= 21
+
+
+def test_a_latin_name_in_japanese_is_not_torn() -> None:
+    text = "来週もう一度集まってみんなでWhisperのモデルについて議論する予定です"
+    assert any("Whisper" in line for lines in lines_of(text, language="ja") for line in lines)
+
+
+def test_korean_breaks_at_its_blanks() -> None:
+    text = "오늘은 인공지능의 역사에 대해서 이야기하려고 합니다 그리고 앞으로의 전망도 함께 살펴보겠습니다"
+    assert [part for lines in lines_of(text, language="ko") for line in lines for part in line.split()] == text.split()
+
+
+# When cues are shown.
+
+
+def test_a_cut_falls_where_its_words_are_spoken() -> None:
+    spoken = words(
+        ("Nobody", 0.0, 0.5),
+        ("came.", 0.5, 1.0),
+        ("Then", 4.0, 4.5),
+        ("everybody", 4.5, 5.0),
+        ("left.", 5.0, 6.0),
+    )
+    segment = Segment(0.0, 6.0, "Nobody came. Then everybody left.", spoken)
+    shown = cues(transcript_of(segment), max_line_length=20, max_lines=1)
+    assert shown == [Cue(0.0, 1.0, ("Nobody came.",)), Cue(4.0, 6.0, ("Then everybody left.",))]
+
+
+def test_without_words_time_is_shared_out_by_characters() -> None:
+    shown = cues(transcript_of(Segment(10.0, 14.0, "aaaa bbbbbbbbbbbb")), max_line_length=12, max_lines=1)
+    assert shown == [Cue(10.0, 11.0, ("aaaa",)), Cue(11.0, 14.0, ("bbbbbbbbbbbb",))]
+
+
+def test_a_short_cue_stays_long_enough_to_be_read() -> None:
+    assert cues_of("Yes.", seconds=0.1) == [Cue(0.0, 0.833, ("Yes.",))]
+
+
+def test_a_short_cue_gives_way_to_the_next() -> None:
+    shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(0.5, 3.0, "Then let us go.")))
+    assert [(cue.start, cue.end) for cue in shown] == [(0.0, 0.5), (0.5, 3.0)]
+
+
+def test_a_short_cue_does_not_outlast_the_recording() -> None:
+    assert cues(transcript_of(Segment(0.0, 0.1, "Yes."), duration=0.4))[0].end == 0.4
+
+
+def test_a_flicker_between_two_cues_is_closed() -> None:
+    shown = cues(transcript_of(Segment(0.0, 2.0, "One thing."), Segment(2.1, 4.0, "Another thing.")))
+    assert shown[0].end == shown[1].start == 2.1
+
+
+def test_a_pause_between_two_cues_stays() -> None:
+    shown = cues(transcript_of(Segment(0.0, 2.0, "One thing."), Segment(3.0, 5.0, "Another thing.")))
+    assert (shown[0].end, shown[1].start) == (2.0, 3.0)
+
+
+def test_slow_speech_is_cut_by_time() -> None:
+    shown = cues_of("So a very slow speaker needs his time for a sentence.", seconds=16.0)
+    assert len(shown) == 3
+    assert all(cue.end - cue.start <= 7.0 for cue in shown)
+
+
+def test_a_few_words_stretched_over_a_long_time_are_not_cut() -> None:
+    assert cues_of("Thank you.", seconds=12.0) == [Cue(0.0, 7.0, ("Thank you.",))]
+
+
+def test_segments_at_the_very_end_still_get_their_time_within_the_recording() -> None:
+    shown = cues(transcript_of(Segment(5.0, 5.0, "One."), Segment(5.0, 5.0, "Two."), duration=5.0))
+    assert [(cue.start, cue.end) for cue in shown] == [(4.998, 4.999), (4.999, 5.0)]
+
+
+def test_a_wrong_duration_does_not_squeeze_the_cues() -> None:
+    """A transcript made by hand may not say how long the recording is."""
+    assert cues(transcript_of(Segment(5.0, 7.0, "One thing."), duration=0.0)) == [Cue(5.0, 7.0, ("One thing.",))]
+
+
+def test_a_word_that_is_not_in_the_text_leaves_the_others_their_times() -> None:
+    spoken = words(("ab", 1.0, 2.0), ("nonsense", 2.0, 3.0), ("cd", 4.0, 6.0))
+    times = character_times("ab cd", Segment(0.0, 8.0, "ab cd", spoken))
+    assert times[:2] == [(1.0, 1.5), (1.5, 2.0)]
+    assert times[3:] == [(4.0, 5.0), (5.0, 6.0)]
+
+
+def test_words_that_leave_their_segment_are_held_inside() -> None:
+    times = character_times("ab", Segment(2.0, 4.0, "ab", words(("a", 0.0, 3.0), ("b", 2.0, 9.0))))
+    assert times == [(2.0, 3.0), (3.0, 4.0)]
+
+
+@pytest.mark.parametrize("limits", [{"max_line_length": 1}, {"max_lines": 0}])
+def test_limits_that_no_text_can_keep_are_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="at least one line of two columns"):
+        cues(transcript_of(), **limits)
