@@ -38,30 +38,55 @@ class PlannedChunk:
 def pack(listened: Iterable[Listened], settings: ChunkSettings) -> Iterator[PlannedChunk]:
     """Join neighbouring regions while the chunk stays short and the pauses between them do too.
 
-    A chunk is given as soon as nothing can join it any more. The last one's margin may reach past the recording's
-    end, which is not known here.
+    A chunk that grows too long ends at the longest pause of its second half: most likely where a sentence does.
+    It is given as soon as nothing can join it any more. The last one's margin may reach past the recording's end,
+    which is not known here.
     """
-    margin = int(settings.margin_s * SAMPLE_RATE)
-    start, waiting = 0, list[Region]()
+    packer = _Packer(settings)
     for news in listened:
         for region in news.regions:
-            if not waiting:
-                start = max(start, region.start - margin)
-            elif not _fits(waiting, region, settings):
-                half_way = (region.start - waiting[-1].end) // 2
-                end = waiting[-1].end + min(margin, half_way)
-                yield PlannedChunk(start, end, tuple(waiting))
-                start, waiting = max(end, region.start - margin), []
-            waiting.append(region)
-        if waiting and news.until - waiting[-1].end > settings.max_gap_s * SAMPLE_RATE:
-            end = waiting[-1].end + margin
-            yield PlannedChunk(start, end, tuple(waiting))
-            start, waiting = end, []
-    if waiting:
-        yield PlannedChunk(start, waiting[-1].end + margin, tuple(waiting))
+            yield from packer.add(region)
+        yield from packer.wait_until(news.until)
+    yield from packer.finish()
 
 
-def _fits(waiting: list[Region], region: Region, settings: ChunkSettings) -> bool:
-    gap_s = (region.start - waiting[-1].end) / SAMPLE_RATE
-    length_s = (region.end - waiting[0].start) / SAMPLE_RATE
-    return gap_s <= settings.max_gap_s and length_s <= settings.max_chunk_s
+class _Packer:
+    def __init__(self, settings: ChunkSettings) -> None:
+        self._longest = int(settings.max_chunk_s * SAMPLE_RATE)
+        self._longest_pause = int(settings.max_gap_s * SAMPLE_RATE)
+        self._margin = int(settings.margin_s * SAMPLE_RATE)
+        self._given_until = 0
+        self._waiting: list[Region] = []
+
+    def add(self, region: Region) -> Iterator[PlannedChunk]:
+        if self._waiting and region.start - self._waiting[-1].end > self._longest_pause:
+            yield self._give(len(self._waiting), region)
+        while self._waiting and region.end - self._waiting[0].start > self._longest:
+            yield self._give(self._best_end(region), region)
+        self._waiting.append(region)
+
+    def wait_until(self, until: int) -> Iterator[PlannedChunk]:
+        """Give what is waiting if it is clear that no speech follows closely."""
+        if self._waiting and until - self._waiting[-1].end > self._longest_pause:
+            yield from self.finish()
+
+    def finish(self) -> Iterator[PlannedChunk]:
+        if self._waiting:
+            yield self._give(len(self._waiting), None)
+
+    def _best_end(self, following: Region) -> int:
+        """How many of the waiting regions to give: up to the longest pause after half of the allowed length."""
+        regions = [*self._waiting, following]
+        half = self._waiting[0].start + self._longest // 2
+        ends = [n for n in range(1, len(regions)) if regions[n - 1].end >= half] or [len(self._waiting)]
+        return max(ends, key=lambda n: (regions[n].start - regions[n - 1].end, n))
+
+    def _give(self, count: int, following: Region | None) -> PlannedChunk:
+        given, self._waiting = self._waiting[:count], self._waiting[count:]
+        after = self._waiting[0] if self._waiting else following
+        start = max(self._given_until, given[0].start - self._margin)
+        end = given[-1].end + self._margin
+        if after:
+            end = min(end, (given[-1].end + after.start) // 2)
+        self._given_until = end
+        return PlannedChunk(start, end, tuple(given))

@@ -1,0 +1,37 @@
+"""The clips that benchmarks run on: a folder with a manifest.json that tells what is spoken in each file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+TEST_AUDIO = Path(__file__).resolve().parents[1] / "tests" / "audio"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording with its words."""
+
+    name: str
+    path: Path
+    reference: str
+    language: str
+    duration_s: float
+    is_two_at_once: bool
+    """Two people talk over each other: no plain word error rate is fair."""
+
+
+def clips(folder: Path = TEST_AUDIO) -> list[Clip]:
+    """Give every clip of the folder's manifest."""
+    return [
+        Clip(
+            name=entry["file"],
+            path=folder / entry["file"],
+            reference=entry["reference"],
+            language=entry["language"],
+            duration_s=entry["duration_s"],
+            is_two_at_once=bool(entry.get("channels")) and not isinstance(entry.get("channels"), int),
+        )
+        for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    ]
