@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cesar.transcript import Transcript
 
 DEVICES = Path("/dev")
+ROOM_BYTES = 4096
+"""What must find room before any work is done: a block of most file systems, and a short transcript."""
 
 
 def prepare(jobs: Sequence[Job], destination: Destination) -> None:
@@ -70,14 +72,15 @@ def _folder_to_replace_in(path: Path) -> Path | None:
 
 
 def check_folder(folder: Path) -> None:
-    """See whether files can be made in a folder, by making one that has no name and is gone at once.
+    """See whether a folder takes files, by making a small one that has no name and is gone at once.
 
     Raises `OutputNotWritable` or `DiskFull`.
     """
     if not folder.is_dir():
         raise OutputNotWritable(f"there is no folder {folder}")
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(ROOM_BYTES))
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"no room is left in {folder}") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +16,6 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
@@ -28,7 +28,7 @@ from rich.text import Text
 from cesar.cli.exits import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cesar.cli.events import Finished, Lines
     from cesar.errors import CesarError
@@ -37,13 +37,17 @@ if TYPE_CHECKING:
     from cesar.transcript import Progress as Position
 
 
-class SpeedColumn(ProgressColumn):
-    """Seconds of the recording per second of work."""
+def pace(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, str]:
+    """Give the speed and the time that is left, as they are shown; empty while nothing is done.
 
-    def render(self, task: Task) -> Text:
-        """Give the speed as `12.3x`, or nothing before it is known."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}x" if speed else "", style="progress.data.speed")
+    >>> pace(600.0, 3600.0, 50.0)
+    ('12.0x', '0:04:10')
+    """
+    if done_s <= 0 or elapsed_s <= 0:
+        return "", ""
+    speed = done_s / elapsed_s
+    left = "" if total_s is None else str(timedelta(seconds=round(max(0.0, total_s - done_s) / speed)))
+    return f"{speed:.1f}x", left
 
 
 class Bar:
@@ -54,31 +58,36 @@ class Bar:
         self._options = options
         self._progress: Progress | None = None
         self._task = TaskID(0)
+        self._begun: float | None = None
 
     def started(self, name: str, number: int, total: int) -> None:
-        """Show an empty bar."""
+        """Show a bar that only moves to and fro: the model is loaded and the recording opened."""
         label = self._lines.label(name, number, total)
+        self._begun = None
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            SpeedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[speed]}", style="progress.data.speed"),
+            TextColumn("{task.fields[left]}", style="progress.remaining"),
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=False,  # what goes there is a transcript, and not for the bar's console
         )
-        self._task = self._progress.add_task(escape(one_line(label)), total=None)
+        self._task = self._progress.add_task(escape(one_line(label)), total=None, speed="", left="")
         self._progress.start()
 
     def progressed(self, name: str, progress: Position) -> None:  # noqa: ARG002 - one bar at a time
-        """Move the bar; while the length is unknown it only shows that something goes on."""
+        """Move the bar; while the length is unknown it goes on moving to and fro."""
         if self._progress is None or progress.phase == "loading":
             return
-        start = self._options.start
-        end = min(self._options.end or float("inf"), progress.duration or float("inf"))
-        total = end - start if end != float("inf") else None
-        self._progress.update(self._task, total=total, completed=max(0.0, progress.position - start))
+        now = time.monotonic()
+        self._begun = self._begun or now
+        done = max(0.0, progress.position - self._options.start)
+        ends = [end for end in (self._options.end, progress.duration) if end is not None]
+        total = min(ends) - self._options.start if ends else None
+        speed, left = pace(done, total, now - self._begun)
+        self._progress.update(self._task, total=total, completed=done, speed=speed, left=left)
 
     def recognised(self, name: str, chunk: Chunk) -> None:
         """Show nothing: the text comes whole."""
@@ -93,7 +102,7 @@ class Bar:
         self.close()
         self._lines.failed(name, error)
 
-    def ended(self, failures: dict[str, CesarError], finished: int, total: int) -> None:
+    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
         """Say how the run ended."""
         self._lines.ended(failures, finished, total)
 

@@ -134,6 +134,7 @@ def _start_probe(library: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},  # else onnxruntime looks for a network
     )
 
 

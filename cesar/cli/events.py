@@ -15,6 +15,7 @@ import click
 from cesar.cli.exits import describe, one_line, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from cesar.errors import CesarError
@@ -50,7 +51,7 @@ class Reporter(Protocol):
     def failed(self, name: str, error: CesarError) -> None:
         """Hear that there will be no text of it."""
 
-    def ended(self, failures: dict[str, CesarError], finished: int, total: int) -> None:
+    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
         """Hear that every recording has been tried, or that the others would fail as well."""
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ class Lines:
         """Say what went wrong and what to do."""
         tell(describe(error), error, as_json=False, with_traceback=self._is_verbose)
 
-    def ended(self, failures: dict[str, CesarError], finished: int, total: int) -> None:
+    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
         """Say what failed, when there was more than one recording."""
         if failures and total > 1:
             each = ", ".join(f"{name} ({error.code})" for name, error in failures.items())
@@ -156,7 +157,7 @@ class JsonLines:
         """Write `file_failed`."""
         self._emit("file_failed", name, **describe(error).fields)
 
-    def ended(self, failures: dict[str, CesarError], finished: int, total: int) -> None:
+    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
         """Write nothing: each failure has been told."""
 
     def close(self) -> None:

@@ -98,7 +98,9 @@ def describe(error: BaseException) -> Exit:
         case BrokenPipeError():
             end = Exit(EXIT_CODES[OutputError])  # whoever read us has left on purpose, as `head` does
         case OSError(errno=errno.ENOSPC):
-            end = Exit(EXIT_CODES[OutputError], DiskFull.code, str(error), DiskFull.default_hint)
+            where = f" for {error.filename}" if error.filename else ""
+            hint = "Free some space and run the same command again."
+            end = Exit(EXIT_CODES[OutputError], DiskFull.code, f"no room is left{where}", hint)
         case _:
             message = f"internal error: {type(error).__name__}: {error}"
             hint = "Run it again with -v for details, and please report it."

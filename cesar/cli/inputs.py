@@ -145,7 +145,7 @@ def local_file(recording: Recording) -> Iterator[Path]:
 @contextmanager
 def _spooled(stream: BinaryIO, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="cesar-") as folder:
-        path = Path(folder) / "recording"
+        path = Path(folder) / Path(name).name  # messages name the file, so it has the recording's name
         try:
             with path.open("wb") as spool:
                 shutil.copyfileobj(stream, spool, length=1 << 20)

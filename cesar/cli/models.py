@@ -67,7 +67,10 @@ def verify(name: str | None) -> None:
     show_table(("MODEL", "FILE", "SHA-256", "STATE"), [_check_row(each, check) for each, check in checks])
     bad = [f"{check.file} of {each}" for each, check in checks if not check.ok]
     if bad:
-        raise ModelCorrupt(f"{', '.join(bad)} {'is' if len(bad) == 1 else 'are'} not what it must be")
+        raise ModelCorrupt(
+            f"not what the catalog says: {', '.join(bad)}",
+            hint="Get it again with `cesar models pull NAME` or `cesar models import FILE`.",
+        )
 
 
 def _check_row(name: str, check: FileCheck) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -27,17 +26,12 @@ def parse_time(text: str) -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
-class Time(click.ParamType[float]):
-    """A position in a recording, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the position, or refuse it as click expects."""
-        try:
-            return parse_time(str(value))
-        except ValueError as wrong:
-            self.fail(f"{value!r}: {wrong}.", param, ctx)
+def read_time(_ctx: click.Context, _param: click.Parameter, text: str | None) -> float | None:
+    """Read the value of an option that takes a time; click names the option when it is refused."""
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{text!r}: {wrong}.") from None
 
 
 def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ import click
 from cesar.cli.batch import Batch
 from cesar.cli.delivery import prepare
 from cesar.cli.downloads import find_model
-from cesar.cli.events import JsonLines, Lines, write_stderr
+from cesar.cli.events import JsonLines, Lines
 from cesar.cli.inputs import expand
+from cesar.cli.logs import log_sent
 from cesar.cli.outputs import choose_destination, plan
-from cesar.cli.params import Time, complete_format, complete_language, complete_model
+from cesar.cli.params import complete_format, complete_language, complete_model, read_time
 from cesar.config import COMPUTE_TYPES, DEVICES, Settings, load
 from cesar.errors import UsageError
 from cesar.options import TranscribeOptions
@@ -90,8 +90,8 @@ class Arguments:
 @click.option("--prompt", metavar="TEXT", help="Text in the style to follow: names, spelling, punctuation.")
 @click.option("--hotwords", metavar="TEXT", help="Words to expect, with blanks or commas between them.")
 @click.option("--word-timestamps", is_flag=True, help="Give the time of every word (in vtt and json).")
-@click.option("--start", metavar="TIME", type=Time(), help="Where to begin: seconds, or [HH:]MM:SS.")
-@click.option("--end", metavar="TIME", type=Time(), help="Where to stop.")
+@click.option("--start", metavar="TIME", callback=read_time, help="Where to begin: seconds, or [HH:]MM:SS.")
+@click.option("--end", metavar="TIME", callback=read_time, help="Where to stop.")
 @click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; 1 is faster. [default: 5]")
 @click.option("--device", type=click.Choice(DEVICES), help="Where to run. [default: auto]")
 @click.option("--compute-type", type=click.Choice(COMPUTE_TYPES), help="Numbers to compute with. [default: auto]")
@@ -118,8 +118,8 @@ def command(**given: Any) -> int:
         raise UsageError("--skip-existing needs --output or --output-dir", hint="Say where the texts are.")
     jobs = plan(expand(arguments.inputs), destination)
     prepare(jobs, destination)
-    _send_logs(arguments)
-    return _run(jobs, arguments, settings, options)
+    with log_sent(to_stderr=arguments.verbose and not arguments.json_lines):
+        return _run(jobs, arguments, settings, options)
 
 
 def _settings(arguments: Arguments) -> Settings:
@@ -164,18 +164,3 @@ def _reporter(arguments: Arguments, options: TranscribeOptions) -> Reporter:
     from cesar.cli.display import Bar
 
     return Bar(lines, options)
-
-
-class _ErrorStream(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        write_stderr(f"cesar: {record.levelname.lower()}: {record.getMessage()}")
-
-
-def _send_logs(arguments: Arguments) -> None:
-    """Show the package's log if it is asked for; else it is silent: what matters is in the transcript too."""
-    logging.captureWarnings(capture=True)
-    logger = logging.getLogger("cesar")
-    is_wanted = arguments.verbose and not arguments.json_lines
-    logger.addHandler(_ErrorStream() if is_wanted else logging.NullHandler())
-    logger.setLevel(logging.INFO if is_wanted else logging.WARNING)
-    logger.propagate = False

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cesar.cli.display import Bar
+from cesar.cli.display import Bar, pace
 from cesar.cli.events import Finished, JsonLines, Lines, write_stderr
 from cesar.errors import CesarError, NotMedia, RecordingNotFound
 from cesar.options import TranscribeOptions
@@ -134,3 +134,9 @@ def test_the_bar_shows_the_part_asked_for(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     play(Bar(Lines(), TranscribeOptions(start=10.0, end=20.0)))
     assert "50%" in capsys.readouterr().err
+
+
+def test_speed_is_recording_per_work_and_the_rest_is_taken_to_go_on_like_that():
+    assert pace(600.0, 3600.0, 50.0) == ("12.0x", "0:04:10")
+    assert pace(600.0, None, 50.0) == ("12.0x", "")
+    assert pace(0.0, 3600.0, 50.0) == ("", "")

@@ -62,7 +62,7 @@ def test_whatever_the_message_holds_it_is_one_line_of_what_can_be_shown(nasty, c
 
 def test_an_unexpected_exception_is_told_as_a_bug_and_its_traceback_only_on_request(capsys):
     try:
-        {}["what"]
+        raise KeyError("what")
     except KeyError as error:
         end = describe(error)
         tell(end, error, as_json=False, with_traceback=False)
