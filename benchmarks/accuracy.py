@@ -21,7 +21,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from cesar import AudioTranscriber, TranscribeOptions
 from cesar.config import load
-from cesar.engines.store import locate
+from cesar.weights.store import locate
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from clips import TEST_AUDIO
 
 from cesar.config import load
-from cesar.engines.store import locate
+from cesar.weights.store import locate
 
 FASTER_WHISPER = """
 import sys

@@ -23,9 +23,9 @@ from cesar.cli.display import show_table
 from cesar.cli.downloads import show_size
 from cesar.cli.exits import EXIT_CODES
 from cesar.config import Settings, documentation, load
-from cesar.engines import store
 from cesar.engines.hardware import usable_cores
 from cesar.errors import CesarError, ModelError, OutputError, RecognitionError, UsageError
+from cesar.weights import store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from cesar.cli.events import write_stderr
-from cesar.engines import store
+from cesar.weights import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

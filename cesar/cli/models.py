@@ -12,11 +12,11 @@ from cesar.cli.downloads import download_shown, show_size
 from cesar.cli.events import write_stderr
 from cesar.cli.params import complete_model
 from cesar.config import load
-from cesar.engines import store
 from cesar.errors import ModelCorrupt
+from cesar.weights import store
 
 if TYPE_CHECKING:
-    from cesar.engines.store import FileCheck, ModelStatus
+    from cesar.weights.store import FileCheck, ModelStatus
 
 
 @click.group("models")

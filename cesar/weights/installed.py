@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cesar.engines.archive import MANIFEST, NAME, Manifest, manifest_from_json
 from cesar.engines.catalog import WEIGHTS, entry_with_weights
-from cesar.engines.checksums import digest_of, remember, remembered_digest
-from cesar.engines.copies import Copy, Source, check, check_sizes, folder_copy, missing_from, store_copy
-from cesar.engines.staging import join, locked, require_room, staged
 from cesar.errors import ModelCorrupt
+from cesar.weights.archive import MANIFEST, NAME, Manifest, manifest_from_json
+from cesar.weights.checksums import digest_of, remember, remembered_digest
+from cesar.weights.copies import Copy, Source, check, check_sizes, folder_copy, missing_from, store_copy
+from cesar.weights.staging import join, locked, require_room, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

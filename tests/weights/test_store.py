@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cesar.engines.catalog import CATALOG, FileEntry, ModelEntry, WeightsPackage
-from cesar.engines.store import export_model, import_model, list_models, locate, pull, verify
 from cesar.errors import (
     CesarError,
     DiskFull,
@@ -31,6 +30,7 @@ from cesar.errors import (
     OutputNotWritable,
     UnknownModel,
 )
+from cesar.weights.store import export_model, import_model, list_models, locate, pull, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -356,7 +356,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from cesar.engines.catalog import FileEntry, ModelEntry, WeightsPackage
-from cesar.engines.store import locate
+from cesar.weights.store import locate
 {entry}
 print("ready", flush=True)
 sys.stdin.readline()
@@ -553,7 +553,7 @@ def test_without_leave_the_network_is_never_touched(hub: Hub, store: Path):
 def test_looking_for_a_model_does_not_even_load_the_hubs_library(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "mine")
     code = (
-        "import sys; from pathlib import Path; from cesar.engines.store import list_models, locate\n"
+        "import sys; from pathlib import Path; from cesar.weights.store import list_models, locate\n"
         "store = Path(sys.argv[2])\n"
         "locate(sys.argv[1], store=store, allow_network=True); list_models(store)\n"
         "print([name for name in ('huggingface_hub', 'numpy', 'filelock', 'ssl') if name in sys.modules])"

@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cesar.engines import archive, hub
 from cesar.engines.catalog import CATALOG, WEIGHTS, FileEntry, entry_with_weights
-from cesar.engines.checksums import digest_of, remember
-from cesar.engines.copies import check, copies_of, folder_copy, missing_from, store_copy
-from cesar.engines.installed import (
+from cesar.errors import ModelCorrupt, ModelNotInstalled, UnknownModel
+from cesar.weights import archive, hub
+from cesar.weights.checksums import digest_of, remember
+from cesar.weights.copies import check, copies_of, folder_copy, missing_from, store_copy
+from cesar.weights.installed import (
     InstalledModel,
     hash_anew,
     installed_folder,
@@ -29,15 +30,14 @@ from cesar.engines.installed import (
     kept_names,
     made_ready,
 )
-from cesar.engines.staging import locked, put_in_place, require_room
-from cesar.engines.transfer import bring_in, copy_files, manifest_of
-from cesar.errors import ModelCorrupt, ModelNotInstalled, UnknownModel
+from cesar.weights.staging import locked, put_in_place, require_room
+from cesar.weights.transfer import bring_in, copy_files, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cesar.engines.catalog import ModelEntry
-    from cesar.engines.copies import Source
+    from cesar.weights.copies import Source
 
 __all__ = [
     "FileCheck",

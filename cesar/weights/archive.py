@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cesar.engines.catalog import WEIGHTS, FileEntry
-from cesar.engines.copies import MODEL_FILES
-from cesar.engines.staging import writing_into
 from cesar.errors import InputError, ModelCorrupt
+from cesar.weights.copies import MODEL_FILES
+from cesar.weights.staging import writing_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cesar.engines.archive import MANIFEST, Manifest, require_name
 from cesar.engines.catalog import FileEntry
-from cesar.engines.checksums import remembered_digest
-from cesar.engines.copies import Copy, folder_copy
-from cesar.engines.installed import take_in
-from cesar.engines.staging import join, locked, require_room
 from cesar.errors import ModelCorrupt
+from cesar.weights.archive import MANIFEST, Manifest, require_name
+from cesar.weights.checksums import remembered_digest
+from cesar.weights.copies import Copy, folder_copy
+from cesar.weights.installed import take_in
+from cesar.weights.staging import join, locked, require_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from cesar.engines.catalog import ModelEntry
-    from cesar.engines.installed import InstalledModel
+    from cesar.weights.installed import InstalledModel
 
 
 def manifest_of(model: InstalledModel, store: Path) -> Manifest:
