@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from cesar.errors import DeviceUnavailable
 
@@ -47,10 +49,18 @@ def probe() -> Hardware:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: the affinity mask where the system has one."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: by its affinity mask, and by the quota of its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _quota() or allowed))
+
+
+def _quota() -> int | None:
+    """The processor quota of a Linux control group (version 2) in whole cores, rounded up."""
+    try:
+        share, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return math.ceil(int(share) / int(period))
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
 
 
 def choose(hardware: Hardware, *, device: str, compute_type: str, workers: int | None) -> Plan:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ctranslate2
 import numpy as np
-from tokenizers import Tokenizer
 
-from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Window
 from cesar.engines.hardware import Plan
-from cesar.engines.languages import LANGUAGES
+from cesar.engines.vocabulary import TIMESTAMP_STEP_S, Vocabulary, split_words
 from cesar.errors import DeviceUnavailable, ModelError
-from cesar.transcript import UNSPACED_LANGUAGES, ModelIdentity
+from cesar.transcript import ModelIdentity
 
-TIMESTAMP_STEP_S = 0.02
-"""Whisper's time stamps and its encoder's frames are both 20 ms apart."""
 _CONTEXT_TOKENS = 448
+_ALIGNED_TOKENS = _CONTEXT_TOKENS - 8
 _PROMPT_TOKENS = _CONTEXT_TOKENS // 2 - 1
 _TOKENS_PER_SECOND = 16
 """More than anybody speaks (fast Japanese: about 10): what goes on longer is a loop, and is cut short."""
@@ -48,12 +45,12 @@ class WhisperEngine:
             raise ModelError(f"the model in {directory.name} can't be loaded: {error}") from error
         self.identity = identity
         self.n_mels = int(self._model.n_mels)
-        self._tokens = _Tokens(directory)
+        self._tokens = Vocabulary(directory)
         self.languages = self._tokens.languages if self._model.is_multilingual else frozenset({"en"})
 
     def hear(self, window: Window) -> Heard:
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
-        return Heard(window, self._model.encode(features))
+        return Heard(window, self._model.encode(features, to_cpu=True))  # batches are put together there
 
     def language_of(self, heard: Heard) -> Mapping[str, float]:
         found = self._model.detect_language(heard.encoding)[0]
@@ -81,7 +78,7 @@ class WhisperEngine:
 
         Probabilities still come from the word pieces: the model never writes single letters by itself.
         """
-        by_text = [_words(text, settings.language) for text in texts]
+        by_text = [split_words(text, settings.language) for text in texts]
         words = [word for its_words in by_text for word in its_words]
         if not words:
             return [[] for _ in texts]
@@ -97,26 +94,28 @@ class WhisperEngine:
         return [[next(timed) for _ in its_words] for its_words in by_text]
 
     def _starts(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
-        """Seconds from the window's start at which each word's first letter is attended to."""
-        letters = [self._tokens.encode_letters(word) for word in words]
-        times = _first_times(self._aligned(heard, letters, settings).alignments)
+        """Seconds from the window's start at which each word's first letter is attended to (token, if it is long)."""
+        by_word = [self._tokens.encode_letters(word) for word in words]
+        if sum(map(len, by_word)) > _ALIGNED_TOKENS:
+            by_word = [self._tokens.encode(word) for word in words]
+        times = _first_times(self._aligned(heard, by_word, settings).alignments)
         at, starts = 0, list[float]()
-        for its_letters in letters:
+        for its_tokens in by_word:
             starts.append(times.get(at, 0) * TIMESTAMP_STEP_S)
-            at += len(its_letters)
+            at += len(its_tokens)
         return starts
 
     def _probabilities(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
         """The geometric mean of each word's token probabilities."""
         pieces = [self._tokens.encode(word) for word in words]
         of_tokens = iter(self._aligned(heard, pieces, settings).text_token_probs)
-        logs = [[math.log(max(next(of_tokens), 1e-9)) for _ in its_pieces] for its_pieces in pieces]
+        logs = [[math.log(max(next(of_tokens, 1.0), 1e-9)) for _ in its_pieces] for its_pieces in pieces]
         return [math.exp(sum(its_logs) / len(its_logs)) if its_logs else 0.0 for its_logs in logs]
 
     def _aligned(
         self, heard: Heard, words: Sequence[Sequence[int]], settings: DecodeSettings
     ) -> ctranslate2.models.WhisperAlignmentResult:
-        tokens = [token for word in words for token in word][: _CONTEXT_TOKENS - 8]
+        tokens = [token for word in words for token in word][:_ALIGNED_TOKENS]
         frames = math.ceil(heard.window.duration * 100)
         return self._model.align(heard.encoding, self._start_sequence(settings), [tokens], [frames])[0]
 
@@ -145,87 +144,6 @@ class WhisperEngine:
             no_speech_prob=float(result.no_speech_prob),
             token_count=count,
         )
-
-
-class _Tokens:
-    """Whisper's vocabulary: text to tokens and back, and the special ones."""
-
-    def __init__(self, directory: Path) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        except Exception as error:  # the tokenizers package raises plain Exception
-            raise ModelError(f"the tokenizer of {directory.name} can't be read: {error}") from error
-        self.sot = self.id("<|startoftranscript|>")
-        self.sot_prev = self.id("<|startofprev|>")
-        self._eot = self.id("<|endoftext|>")
-        self._first_timestamp = self.id("<|notimestamps|>") + 1
-        self.languages = frozenset(code for code in LANGUAGES if self._find(f"<|{code}|>") is not None)
-        specials = (
-            "<|startoftranscript|>",
-            "<|startoflm|>",
-            "<|startofprev|>",
-            "<|transcribe|>",
-            "<|translate|>",
-        )
-        self.never = sorted({*config.get("suppress_ids", []), *(self.id(token) for token in specials)})
-        """Tokens that never belong into a transcript: annotations such as ♪ and [, and control tokens."""
-
-    def _find(self, token: str) -> int | None:
-        return self._tokenizer.token_to_id(token)
-
-    def id(self, token: str) -> int:
-        found = self._find(token)
-        if found is None:
-            raise ModelError(f"the model's vocabulary has no {token}: it is no Whisper model")
-        return found
-
-    def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def encode_letters(self, word: str) -> list[int]:
-        """The word as the tokens of its single letters; a blank before the word stays with the first letter."""
-        first = 2 if word.startswith(" ") else 1
-        return [t for letter in (word[:first], *word[first:]) for t in self.encode(letter)]
-
-    def utterances(self, tokens: Sequence[int], duration: float) -> list[Utterance]:
-        """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`."""
-        found: list[Utterance] = []
-        start, text = 0.0, list[int]()
-        for token in tokens:
-            if token < self._eot:
-                text.append(token)
-            elif token >= self._first_timestamp:
-                time = (token - self._first_timestamp) * TIMESTAMP_STEP_S
-                if text:
-                    found.append(Utterance(start, time, self._tokenizer.decode(text)))
-                start, text = time, []
-        if text:
-            found.append(Utterance(start, max(duration, start), self._tokenizer.decode(text), is_open=True))
-        return found
-
-
-def _words(text: str, language: str) -> list[str]:
-    """Split into words that keep the blank before them; languages written without blanks split into characters."""
-    if language in UNSPACED_LANGUAGES:
-        return _characters(text)
-    return [" " + word for word in text.split()]
-
-
-def _characters(text: str) -> list[str]:
-    """Characters with the punctuation after them; runs of Latin letters and digits stay whole."""
-    words: list[str] = []
-    for character in text:
-        joins = words and (
-            not character.isalnum() or (character.isascii() and words[-1][-1].isascii() and words[-1][-1].isalnum())
-        )
-        if character.isspace():
-            continue
-        if joins:
-            words[-1] += character
-        else:
-            words.append(character)
-    return words
 
 
 def _first_times(alignments: Sequence[tuple[int, int]]) -> dict[int, int]:

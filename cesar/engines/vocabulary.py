@@ -1,0 +1,98 @@
+"""Whisper's tokens: text to tokens and back, the special ones, and what counts as a word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from cesar.engines.base import Utterance
+from cesar.engines.languages import LANGUAGES
+from cesar.errors import ModelError
+from cesar.transcript import UNSPACED_LANGUAGES
+
+TIMESTAMP_STEP_S = 0.02
+"""Whisper's time stamps and its encoder's frames are both 20 ms apart."""
+
+
+class Vocabulary:
+    """Whisper's vocabulary: text to tokens and back, and the special ones."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        except Exception as error:  # the tokenizers package raises plain Exception
+            raise ModelError(f"the tokenizer of {directory.name} can't be read: {error}") from error
+        self.sot = self.id("<|startoftranscript|>")
+        self.sot_prev = self.id("<|startofprev|>")
+        self._eot = self.id("<|endoftext|>")
+        self._first_timestamp = self.id("<|notimestamps|>") + 1
+        self.languages = frozenset(code for code in LANGUAGES if self._find(f"<|{code}|>") is not None)
+        specials = (
+            "<|startoftranscript|>",
+            "<|startoflm|>",
+            "<|startofprev|>",
+            "<|transcribe|>",
+            "<|translate|>",
+        )
+        self.never = sorted({*config.get("suppress_ids", []), *(self.id(token) for token in specials)})
+        """Tokens that never belong into a transcript: annotations such as ♪ and [, and control tokens."""
+
+    def _find(self, token: str) -> int | None:
+        return self._tokenizer.token_to_id(token)
+
+    def id(self, token: str) -> int:
+        found = self._find(token)
+        if found is None:
+            raise ModelError(f"the model's vocabulary has no {token}: it is no Whisper model")
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_letters(self, word: str) -> list[int]:
+        """The word as the tokens of its single letters; a blank before the word stays with the first letter."""
+        first = 2 if word.startswith(" ") else 1
+        return [t for letter in (word[:first], *word[first:]) for t in self.encode(letter)]
+
+    def utterances(self, tokens: Sequence[int], duration: float) -> list[Utterance]:
+        """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`."""
+        found: list[Utterance] = []
+        start, text = 0.0, list[int]()
+        for token in tokens:
+            if token < self._eot:
+                text.append(token)
+            elif token >= self._first_timestamp:
+                time = (token - self._first_timestamp) * TIMESTAMP_STEP_S
+                if text:
+                    found.append(Utterance(start, time, self._tokenizer.decode(text)))
+                start, text = time, []
+        if text:
+            found.append(Utterance(start, max(duration, start), self._tokenizer.decode(text), is_open=True))
+        return found
+
+
+def split_words(text: str, language: str) -> list[str]:
+    """Split into words that keep the blank before them; languages written without blanks split into characters."""
+    if language in UNSPACED_LANGUAGES:
+        return _characters(text)
+    return [" " + word for word in text.split()]
+
+
+def _characters(text: str) -> list[str]:
+    """Characters with the punctuation after them; runs of Latin letters and digits stay whole."""
+    words: list[str] = []
+    for character in text:
+        joins = words and (
+            not character.isalnum() or (character.isascii() and words[-1][-1].isascii() and words[-1][-1].isalnum())
+        )
+        if character.isspace():
+            continue
+        if joins:
+            words[-1] += character
+        else:
+            words.append(character)
+    return words
