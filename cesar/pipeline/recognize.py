@@ -18,6 +18,7 @@ from cesar.engines.base import DecodeSettings, Engine, Heard, Hypothesis, TimedW
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.decode import SAMPLE_RATE, Samples
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
+from cesar.pipeline.invented import is_invented
 from cesar.pipeline.timing import Stopwatch
 from cesar.pipeline.vad import Region
 
@@ -34,7 +35,11 @@ class RecognizeSettings:
     silence_after_s: float = 5.0
     """Silence after the sound in a short window; with less, the model runs in circles or drops the last words."""
     max_compression_ratio: float = 2.4
+    """Above this a text repeats itself (openai/whisper)."""
+    max_tokens_per_s: float = 8.0
+    """More than this is no speech but a loop."""
     min_avg_logprob: float = -1.0
+    """A text less likely than this is not believed if the model also says that nobody speaks."""
     sure_avg_logprob: float = -0.5
     """A text from a short window that is less sure than this is tried again in a full one."""
     max_no_speech_prob: float = 0.6
@@ -91,12 +96,25 @@ class _Attempt:
     start: int
     end: int
     number: int = 0
-    earlier: tuple[Hypothesis, ...] = ()
     heard: Heard | None = None
+    before: _Decoded | None = None
+    """The attempt at the same part before this one."""
 
     @property
     def duration(self) -> float:
         return (self.end - self.start) / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """An attempt with what came of it."""
+
+    attempt: _Attempt
+    hypothesis: Hypothesis
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.hypothesis.text
 
 
 _LAST_ATTEMPT = 2
@@ -130,14 +148,14 @@ class Recognizer:
         attempts = [_Attempt(i, sound.chunk.start, sound.chunk.end) for i, sound in enumerate(sounds)]
         while attempts:
             following: list[_Attempt] = []
-            for attempt, hypothesis in self._decoded(sounds, attempts):
-                following += self._judge(results[attempt.sound], attempt, hypothesis)
+            for decoded in self._decoded(sounds, attempts):
+                following += self._judge(results[decoded.attempt.sound], decoded)
             attempts = following
         for result in results:
             result.said.sort(key=lambda said: (said.start, said.end))
         return results
 
-    def _decoded(self, sounds: Sequence[Sound], attempts: Iterable[_Attempt]) -> Iterable[tuple[_Attempt, Hypothesis]]:
+    def _decoded(self, sounds: Sequence[Sound], attempts: Iterable[_Attempt]) -> Iterable[_Decoded]:
         """Encode every attempt by itself, then decode those together that are alike."""
         alike: dict[tuple[int, int], list[_Attempt]] = defaultdict(list)
         for attempt in attempts:
@@ -147,7 +165,7 @@ class Recognizer:
             with self._stopwatch.measure("decoder"):
                 heard_group = [attempt.heard for attempt in group if attempt.heard]
                 hypotheses = self._engine.decode(heard_group, self._decode_settings(number))
-            yield from zip(group, hypotheses, strict=True)
+            yield from map(_Decoded, group, hypotheses)
 
     def _hear(self, sound: Sound, attempt: _Attempt) -> Heard:
         offset = sound.chunk.start
@@ -174,40 +192,69 @@ class Recognizer:
             avoid_repetition=number == _LAST_ATTEMPT,
         )
 
-    def _judge(self, result: Recognized, attempt: _Attempt, hypothesis: Hypothesis) -> list[_Attempt]:
+    def _judge(self, result: Recognized, decoded: _Decoded) -> list[_Attempt]:
         """Take the text, or say what is to be tried next."""
-        if self._wants_another(attempt, hypothesis):
-            return [replace(attempt, number=attempt.number + 1, earlier=(*attempt.earlier, hypothesis), heard=None)]
-        return self._take(result, attempt, hypothesis)
+        attempt = decoded.attempt
+        if self._wants_another(decoded):
+            return [_Attempt(attempt.sound, attempt.start, attempt.end, attempt.number + 1, before=decoded)]
+        return self._take(result, self._better(decoded))
 
-    def _wants_another(self, attempt: _Attempt, hypothesis: Hypothesis) -> bool:
-        if attempt.number == 0:
-            return self._is_loop(hypothesis) or self._is_unsure(hypothesis) or not hypothesis.text
-        return attempt.number < _LAST_ATTEMPT and self._is_loop(hypothesis)
+    def _wants_another(self, decoded: _Decoded) -> bool:
+        match decoded.attempt.number:
+            case 0:
+                return decoded.is_empty or self._is_unsure(decoded) or self._is_loop(decoded)
+            case 1:
+                return self._is_loop(decoded)
+            case _:
+                return False
 
-    def _is_loop(self, hypothesis: Hypothesis) -> bool:
-        return compression_ratio(hypothesis.text) > self._settings.max_compression_ratio
+    def _better(self, decoded: _Decoded) -> _Decoded:
+        """The attempt to take: this one, or the one before if it was no loop and surer of its words."""
+        before = decoded.attempt.before
+        if before is None or before.is_empty or self._is_loop(before):
+            return decoded
+        is_surer = before.hypothesis.avg_logprob > decoded.hypothesis.avg_logprob
+        return before if is_surer or decoded.is_empty or self._is_loop(decoded) else decoded
 
-    def _is_unsure(self, hypothesis: Hypothesis) -> bool:
-        return hypothesis.avg_logprob < self._settings.sure_avg_logprob
+    def _is_unsure(self, decoded: _Decoded) -> bool:
+        return decoded.hypothesis.avg_logprob < self._settings.sure_avg_logprob
 
-    def _take(self, result: Recognized, attempt: _Attempt, hypothesis: Hypothesis) -> list[_Attempt]:
+    def _is_loop(self, decoded: _Decoded) -> bool:
+        """Whether the text repeats itself, and not because the speaker does.
+
+        Real repetition (a refrain, a litany) is no faster than speech, and comes out the same from another window.
+        """
+        attempt, hypothesis = decoded.attempt, decoded.hypothesis
+        if compression_ratio(hypothesis.text) <= self._settings.max_compression_ratio:
+            return False
+        is_speech_like = hypothesis.token_count <= self._settings.max_tokens_per_s * attempt.duration
+        is_confirmed = attempt.before is not None and attempt.before.hypothesis.text == hypothesis.text
+        return not (is_speech_like and is_confirmed)
+
+    def _take(self, result: Recognized, decoded: _Decoded) -> list[_Attempt]:
         """Put the text in its place; give back the rest of the speech, if the model stopped before it."""
-        settings = self._settings
-        start, end = attempt.start / SAMPLE_RATE, attempt.end / SAMPLE_RATE
-        if not hypothesis.text:
-            result.doubts.append(Doubt(start, end, "no words heard", ""))
-            return []
-        if hypothesis.no_speech_prob > settings.max_no_speech_prob and (
-            hypothesis.avg_logprob < settings.min_avg_logprob
-        ):
-            result.doubts.append(Doubt(start, end, "no speech", hypothesis.text))
-            return []
-        if self._is_loop(hypothesis):
-            result.doubts.append(Doubt(start, end, "the text repeated itself", hypothesis.text))
+        attempt, hypothesis = decoded.attempt, decoded.hypothesis
+        if reason := self._disbelief(result.chunk, decoded):
+            start, end = attempt.start / SAMPLE_RATE, attempt.end / SAMPLE_RATE
+            result.doubts.append(Doubt(start, end, reason, hypothesis.text))
             return []
         result.said += self._placed(attempt, hypothesis)
         return self._rest(result, attempt, hypothesis)
+
+    def _disbelief(self, chunk: PlannedChunk, decoded: _Decoded) -> str | None:
+        """Why the text is not taken; None if it is."""
+        settings, attempt, hypothesis = self._settings, decoded.attempt, decoded.hypothesis
+        if decoded.is_empty:
+            return "no words heard"
+        if self._is_loop(decoded):
+            return "the text repeated itself"
+        is_silent = hypothesis.no_speech_prob > settings.max_no_speech_prob
+        if is_silent and hypothesis.avg_logprob < settings.min_avg_logprob:
+            return "no speech"
+        regions = (r.confidence for r in chunk.regions if r.start < attempt.end and r.end > attempt.start)
+        if is_invented(hypothesis.text, max(regions, default=0.0)):
+            return "probably invented"
+        return None
 
     def _placed(self, attempt: _Attempt, hypothesis: Hypothesis) -> list[Said]:
         offset = attempt.start / SAMPLE_RATE

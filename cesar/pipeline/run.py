@@ -9,6 +9,7 @@ The front end (decode to plan) runs in the caller's thread and stays just ahead 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -188,7 +189,7 @@ def _in_order(
 
     with ThreadPoolExecutor(plan.workers, thread_name_prefix="recognize") as pool:
         running: deque[Future[list[Recognized | PlannedChunk]]] = deque()
-        for batch in _batches(sounds, plan.batch_size):
+        for batch in _batches(sounds, plan):
             running.append(pool.submit(work, batch))
             if len(running) > plan.workers:
                 yield from running.popleft().result()
@@ -196,10 +197,12 @@ def _in_order(
             yield from running.popleft().result()
 
 
-def _batches(sounds: Iterable[Sound], size: int) -> Iterator[list[Sound]]:
+def _batches(sounds: Iterable[Sound], plan: Plan) -> Iterator[list[Sound]]:
+    """Batches of at most the plan's size; what is left at the end is shared out evenly among the workers."""
     iterator = iter(sounds)
-    while batch := list(islice(iterator, size)):
-        yield batch
+    while ahead := list(islice(iterator, plan.batch_size * plan.workers)):
+        size = math.ceil(len(ahead) / plan.workers)
+        yield from (ahead[at : at + size] for at in range(0, len(ahead), size))
 
 
 def _moved(chunk: PlannedChunk, by: int, end: int) -> PlannedChunk:
