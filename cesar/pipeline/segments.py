@@ -90,20 +90,36 @@ def _on_speech(start: float, end: float, plan: PlannedChunk) -> tuple[float, flo
 
 
 def _sentences(segment: Segment, plan: PlannedChunk) -> Iterable[Segment]:
-    """Split after each sentence; times come from the words or, without words, from the letters."""
+    """Split after each sentence; times come from the words or, without words, from letters and pauses."""
     texts = split_sentences(segment.text)
     words = list(segment.words)
     letters = sum(map(len, texts)) or 1
     start, done = segment.start, 0
     for text in texts:
         done += len(text)
-        end = segment.start + (segment.end - segment.start) * done / letters
+        end = next_start = segment.end
         if own := _take(words, text):
             start, end = own[0].start, own[-1].end
         elif done < letters:
-            end = max(start, _in_pause(end, plan))
+            guess = _spoken_until(done / letters, segment, plan)
+            end, next_start = _in_pause(max(start, guess), segment, plan)
         yield replace(segment, start=start, end=end, text=text, words=tuple(own))
-        start = end
+        start = next_start
+
+
+def _spoken_until(fraction: float, segment: Segment, plan: PlannedChunk) -> float:
+    """When this fraction of the segment's speech is over, silence left out."""
+    speech = [
+        (max(start, segment.start), min(end, segment.end))
+        for region in plan.regions
+        if (start := region.start / SAMPLE_RATE) < segment.end and (end := region.end / SAMPLE_RATE) > segment.start
+    ] or [(segment.start, segment.end)]
+    left = fraction * sum(end - start for start, end in speech)
+    for start, end in speech:
+        if left <= end - start:
+            return start + left
+        left -= end - start
+    return segment.end
 
 
 def _merged(segments: Iterable[Segment], language: str) -> Iterable[Segment]:
@@ -167,8 +183,13 @@ def _take(words: list[Word], text: str) -> list[Word]:
     return taken
 
 
-def _in_pause(time: float, plan: PlannedChunk) -> float:
-    """Move a guessed boundary into the nearest pause of the speech, if there is one within reach."""
-    pauses = [(before.end + after.start) / 2 / SAMPLE_RATE for before, after in pairwise(plan.regions)]
-    nearest = min(pauses, key=lambda pause: abs(pause - time), default=time)
-    return nearest if abs(nearest - time) <= _REACH_S else time
+def _in_pause(time: float, segment: Segment, plan: PlannedChunk) -> tuple[float, float]:
+    """Where the nearest pause of the segment's speech begins and ends; the time itself if none is within reach."""
+    pauses = [(before.end / SAMPLE_RATE, after.start / SAMPLE_RATE) for before, after in pairwise(plan.regions)]
+    inside = [pause for pause in pauses if segment.start < pause[0] and pause[1] < segment.end]
+
+    def distance(pause: tuple[float, float]) -> float:
+        return max(pause[0] - time, time - pause[1], 0.0)
+
+    nearest = min(inside, key=distance, default=(time, time))
+    return nearest if distance(nearest) <= _REACH_S else (time, time)
