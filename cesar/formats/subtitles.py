@@ -8,6 +8,7 @@ when each is shown, is decided here.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from cesar.formats.timecode import milliseconds
 from cesar.formats.typography import columns, flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cesar.transcript import Segment, Transcript
 
 MIN_DURATION_S = 5 / 6
@@ -36,6 +39,7 @@ OVERTIME_COST = 5.0
 """For each time that a cue goes over the longest duration: more than another cue costs, so that it is cut."""
 WORTH_CUTTING = 20
 """Columns. Slow speech with less text than this stays one cue: nobody needs "Thank" and then "you"."""
+_EDGE_S = 1e-6
 LONGEST_PAUSE_S = 1.0
 PAUSE_GAIN = 0.2
 """What a pause of that length takes off the cost of a break in it."""
@@ -71,17 +75,27 @@ def cues(
     if max_line_length < 2 or max_lines < 1 or max_duration_s <= 0:
         raise UsageError("subtitles need at least one line of two columns, and some time")
     limits = _Limits(max_line_length, max_lines, max_duration_s)
-    drafts = [cue for segment in transcript.segments for cue in _cut(segment, transcript.language, limits)]
+    speech = [(span.start, span.end) for span in transcript.ledger if span.kind == "speech"]
+    drafts = [
+        cue
+        for segment in transcript.segments
+        for cue in _cut(segment, transcript.language, limits, _spoken(segment, speech))
+    ]
     end = max([transcript.duration, *(segment.end for segment in transcript.segments)])
     return _settle(drafts, end, limits)
 
 
-def character_times(text: str, segment: Segment) -> list[tuple[float, float]]:
+def character_times(
+    text: str, segment: Segment, speech: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, float]]:
     """Give the start and end of each character of the segment's flattened text.
 
     Words are looked up in their order. The characters of a word share its time evenly, and so do those of the
-    text between the words found.
+    text between the words found. Without words, all characters share the time of the speech (start and end of
+    each stretch, within the segment), and the silence between goes to none.
     """
+    if not segment.words:
+        return _spread(text, speech or [(segment.start, max(segment.start, segment.end))])
     times: list[tuple[float, float]] = []
     clock, end = segment.start, max(segment.start, segment.end)
     for word in segment.words:
@@ -90,26 +104,51 @@ def character_times(text: str, segment: Segment) -> list[tuple[float, float]]:
         if wording and at >= 0:
             word_start = min(max(clock, word.start), end)
             word_end = min(max(word_start, word.end), end)
-            times += _spread(text[len(times) : at], clock, word_start)
-            times += _spread(wording, word_start, word_end)
+            times += _spread(text[len(times) : at], [(clock, word_start)])
+            times += _spread(wording, [(word_start, word_end)])
             clock = word_end
-    return times + _spread(text[len(times) :], clock, end)
+    return times + _spread(text[len(times) :], [(clock, end)])
 
 
-def _spread(text: str, start: float, end: float) -> list[tuple[float, float]]:
-    """Share out the time to the characters evenly; blanks take none."""
-    share = (end - start) / max(1, len(text) - text.count(" "))
-    edges = [start + share * count for count in accumulate((char != " " for char in text), initial=0)]
-    return list(pairwise(edges))
+def _spoken(segment: Segment, speech: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The stretches of speech inside a segment, the first and the last stretched to its ends."""
+    first = max(0, bisect_right(speech, (segment.start, segment.start)) - 1)
+    inside: list[tuple[float, float]] = []
+    for start, end in speech[first:]:
+        if start >= segment.end:
+            break
+        if end > segment.start:
+            inside.append((start, end))
+    if inside:
+        inside[0] = (segment.start, inside[0][1])
+        inside[-1] = (inside[-1][0], segment.end)
+    return inside
 
 
-def _cut(segment: Segment, language: str, limits: _Limits) -> list[Cue]:
+def _spread(text: str, stretches: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Share out the time of the stretches to the characters evenly; blanks take none."""
+    share = sum(end - start for start, end in stretches) / max(1, len(text) - text.count(" "))
+    edges = [share * count for count in accumulate((char != " " for char in text), initial=0)]
+    return [(_moment(a, stretches, at_end=False), _moment(b, stretches, at_end=True)) for a, b in pairwise(edges)]
+
+
+def _moment(seconds: float, stretches: Sequence[tuple[float, float]], *, at_end: bool) -> float:
+    """When so many seconds of the stretches are over; at an edge, the end of the one or the start of the next."""
+    for start, end in stretches:
+        length = end - start
+        if seconds < length - _EDGE_S or (at_end and seconds <= length + _EDGE_S):
+            return min(start + max(0.0, seconds), end)
+        seconds -= length
+    return stretches[-1][1]
+
+
+def _cut(segment: Segment, language: str, limits: _Limits, speech: Sequence[tuple[float, float]]) -> list[Cue]:
     """Cut one segment into cues with its own times, not yet rounded."""
     text = flatten(segment.text)
     if not text:
         return []
     copy = prepare(text, language, limits.line_length)
-    times = character_times(text, segment)
+    times = character_times(text, segment, speech)
     return [
         Cue(times[start][0], times[copy.end_of(stop) - 1][1], copy.lines(start, stop))
         for start, stop in _divide(copy, times, limits)

@@ -261,3 +261,11 @@ def test_words_that_leave_their_segment_are_held_inside() -> None:
 def test_limits_that_no_text_can_keep_are_refused(limits: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least one line of two columns"):
         cues(transcript_of(), **limits)
+
+
+def test_without_words_the_silence_inside_a_segment_is_given_to_no_character() -> None:
+    segment = Segment(0.0, 10.0, "abcd efgh")
+    times = character_times("abcd efgh", segment, [(0.0, 2.0), (8.0, 10.0)])
+    assert times[3] == pytest.approx((1.5, 2.0))
+    assert times[5] == pytest.approx((8.0, 8.5))
+    assert times[-1] == pytest.approx((9.5, 10.0))
