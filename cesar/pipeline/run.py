@@ -41,7 +41,7 @@ class Listener(Protocol):
         """The recording is open; its length in seconds by its header, if that tells."""
 
     def alive(self) -> None:
-        """Some sound was decoded."""
+        """A step was done, in whatever thread: a block decoded, a window encoded, a batch recognised."""
 
     def finished(self, chunk: Chunk) -> None:
         """A chunk was recognised. Chunks come in order."""
@@ -78,10 +78,10 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
     the model.
     """
     _check(work.options, engine)
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(on_lap=listener.alive)
     with closing(Recording(work.path)) as recording:
         listener.opened(recording.header_duration)
-        front_end = _FrontEnd(recording, work.options, stopwatch, listener)
+        front_end = _FrontEnd(recording, work.options, stopwatch)
         sounds = front_end.sounds()
         language, probability, ahead = _language(engine, work.options, sounds, stopwatch)
         decode = DecodeSettings(
@@ -109,12 +109,9 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
 class _FrontEnd:
     """Decoding, speech detection and planning, pulled along by whoever takes the sounds."""
 
-    def __init__(
-        self, recording: Recording, options: TranscribeOptions, stopwatch: Stopwatch, listener: Listener
-    ) -> None:
+    def __init__(self, recording: Recording, options: TranscribeOptions, stopwatch: Stopwatch) -> None:
         self._recording = recording
         self._stopwatch = stopwatch
-        self._listener = listener
         self._first = round(options.start * SAMPLE_RATE)
         self._last = None if options.end is None else round(options.end * SAMPLE_RATE)
         self._tape = Tape(self._first)
@@ -122,8 +119,8 @@ class _FrontEnd:
     def sounds(self) -> Iterator[Sound]:
         """Give the plan's chunks with their samples."""
         detector = SpeechDetector()
-        blocks = self._stopwatch.each("decode", self._tape.record(self._blocks()))
-        probabilities = self._stopwatch.each("speech detection", detector.probabilities(blocks))
+        probabilities = detector.probabilities(self._tape.record(self._blocks()))
+        probabilities = self._stopwatch.each("speech detection", probabilities)
         for chunk in pack(listen(probabilities, VadSettings()), ChunkSettings()):
             placed = _moved(chunk, self._first, self._tape.end)
             yield Sound(placed, self._tape.cut(placed.start, placed.end))
@@ -139,8 +136,7 @@ class _FrontEnd:
     def _blocks(self) -> Iterator[Samples]:
         """The part of the recording that was asked for."""
         position = 0
-        for block in self._recording.blocks():
-            self._listener.alive()
+        for block in self._stopwatch.each("decode", self._recording.blocks()):
             begin, position = position, position + len(block)
             if position > self._first:
                 yield block[max(0, self._first - begin) : None if self._last is None else self._last - begin]
