@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from cesar.transcript import Chunk, Span
@@ -14,6 +15,8 @@ def chunk_ledger(
     start: float, end: float, speech: Iterable[tuple[float, float]], dropped: Sequence[Span]
 ) -> list[Span]:
     """Cover start…end: speech where it was detected, `dropped` where that speech gave nothing, silence elsewhere.
+
+    Something dropped that touches no speech is shown as well: its text must not vanish.
 
     >>> [span.kind for span in chunk_ledger(0, 3, [(1, 2)], [])]
     ['silence', 'speech', 'silence']
@@ -30,32 +33,32 @@ def whole_ledger(chunks: Iterable[Chunk], duration: float, *, start: float, end:
 
     All chunks lie within start…end, in order, without overlap.
     """
-    last = duration if end is None else min(end, duration)
-    spans = [Span(0.0, start, "dropped", _NOT_ASKED_FOR)]
+    last = duration if end is None else round(min(end, duration), 3)
+    spans = [Span(0.0, round(start, 3), "dropped", _NOT_ASKED_FOR)]
     for chunk in chunks:
         spans.append(Span(spans[-1].end, chunk.start, "silence"))
         spans += chunk.ledger
-    spans.append(Span(spans[-1].end, last, "silence"))
-    spans.append(Span(spans[-1].end, duration, "dropped", _NOT_ASKED_FOR))
+    spans += [Span(spans[-1].end, last, "silence"), Span(last, duration, "dropped", _NOT_ASKED_FOR)]
     return tuple(_joined(spans))
 
 
-def _what(start: float, end: float, speech: Iterable[tuple[float, float]], dropped: Iterable[Span]) -> Span:
-    if not any(a <= start and end <= b for a, b in speech):
-        return Span(start, end, "silence")
+def _what(start: float, end: float, speech: Sequence[tuple[float, float]], dropped: Iterable[Span]) -> Span:
+    is_speech = any(a <= start and end <= b for a, b in speech)
     for span in dropped:
-        if span.start <= start and end <= span.end:
+        is_on_speech = any(a < span.end and span.start < b for a, b in speech)
+        if span.start <= start and end <= span.end and (is_speech or not is_on_speech):
             return Span(start, end, "dropped", span.reason, span.text)
-    return Span(start, end, "speech")
+    return Span(start, end, "speech" if is_speech else "silence")
 
 
 def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Neighbours of one kind become one; empty spans go."""
+    """Neighbours of one kind become one; what is covered already, and what is empty, goes."""
     joined: list[Span] = []
-    for span in spans:
+    for given in spans:
+        last = joined[-1] if joined else None
+        span = replace(given, start=max(given.start, last.end)) if last else given
         if span.end <= span.start:
             continue
-        last = joined[-1] if joined else None
         if last and (last.kind, last.reason, last.text) == (span.kind, span.reason, span.text):
             joined[-1] = Span(last.start, span.end, span.kind, span.reason, span.text)
         else:

@@ -196,7 +196,9 @@ class Recognizer:
         """Take the text, or say what is to be tried next."""
         attempt = decoded.attempt
         if self._wants_another(decoded):
-            return [_Attempt(attempt.sound, attempt.start, attempt.end, attempt.number + 1, before=decoded)]
+            return [
+                _Attempt(attempt.sound, attempt.start, attempt.end, attempt.number + 1, before=self._better(decoded))
+            ]
         return self._take(result, self._better(decoded))
 
     def _wants_another(self, decoded: _Decoded) -> bool:
@@ -209,12 +211,14 @@ class Recognizer:
                 return False
 
     def _better(self, decoded: _Decoded) -> _Decoded:
-        """The attempt to take: this one, or the one before if it was no loop and surer of its words."""
+        """The attempt to take, this one or the best before it: one with a text, no loop, the surer one."""
         before = decoded.attempt.before
-        if before is None or before.is_empty or self._is_loop(before):
+        if before is None or before.is_empty:
             return decoded
+        if decoded.is_empty or (self._is_loop(decoded) and not self._is_loop(before)):
+            return before
         is_surer = before.hypothesis.avg_logprob > decoded.hypothesis.avg_logprob
-        return before if is_surer or decoded.is_empty or self._is_loop(decoded) else decoded
+        return before if is_surer and not self._is_loop(before) else decoded
 
     def _is_unsure(self, decoded: _Decoded) -> bool:
         return decoded.hypothesis.avg_logprob < self._settings.sure_avg_logprob
@@ -239,6 +243,11 @@ class Recognizer:
             result.doubts.append(Doubt(start, end, reason, hypothesis.text))
             return []
         result.said += self._placed(attempt, hypothesis)
+        if beyond := "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip():
+            end = attempt.end / SAMPLE_RATE
+            result.doubts.append(
+                Doubt(max(attempt.start / SAMPLE_RATE, end - 0.02), end, "after the sound's end", beyond)
+            )
         return self._rest(result, attempt, hypothesis)
 
     def _disbelief(self, chunk: PlannedChunk, decoded: _Decoded) -> str | None:

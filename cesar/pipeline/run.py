@@ -114,6 +114,7 @@ class _FrontEnd:
         self._stopwatch = stopwatch
         self._first = round(options.start * SAMPLE_RATE)
         self._last = None if options.end is None else round(options.end * SAMPLE_RATE)
+        self._has_stopped = False
         self._tape = Tape(self._first)
 
     def sounds(self) -> Iterator[Sound]:
@@ -129,9 +130,8 @@ class _FrontEnd:
     def duration(self) -> float:
         """Length of the recording in seconds: as decoded, or by the header if decoding stopped at `end`."""
         reached = self._recording.samples_given / SAMPLE_RATE
-        if self._last is None:
-            return round(reached, 3)
-        return round(max(reached, self._recording.header_duration or 0.0), 3)
+        header = self._recording.header_duration if self._has_stopped else None
+        return round(max(reached, header or 0.0), 3)
 
     def _blocks(self) -> Iterator[Samples]:
         """The part of the recording that was asked for."""
@@ -141,6 +141,7 @@ class _FrontEnd:
             if position > self._first:
                 yield block[max(0, self._first - begin) : None if self._last is None else self._last - begin]
             if self._last is not None and position >= self._last:
+                self._has_stopped = True
                 return
         if position <= self._first:
             raise RangeOutsideRecording(

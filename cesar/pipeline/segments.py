@@ -11,10 +11,10 @@ from dataclasses import replace
 from itertools import pairwise
 
 from cesar.ledger import chunk_ledger
-from cesar.pipeline import words as word_times
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.decode import SAMPLE_RATE
 from cesar.pipeline.recognize import Recognized, Said
+from cesar.pipeline.words import place
 from cesar.transcript import UNSPACED_LANGUAGES, Chunk, Segment, Span, Word
 
 _LONGEST_PAUSE_S = 0.8
@@ -24,11 +24,8 @@ _SHORTEST_S = 0.02
 _REACH_S = 0.7
 """How far a guessed boundary between sentences is moved to reach a pause."""
 
-_SENTENCE_END = re.compile(
-    r"""(?: [.?!…]+ ["'”’»)\]]* \s+ (?=["'“‘«(\[¿¡]?[^\Wa-z_])   # a mark, a blank, then no small letter
-          | [。！？]+ ["'”’」』）]* )""",
-    re.VERBOSE,
-)
+_SENTENCE_END = re.compile(r"""[.?!…]+["'”’»)\]]*\s+|[。！？]+["'”’」』）]*""")
+_OPENING = "\"'“‘«„([¿¡"
 _ENDS_SENTENCE = re.compile(r"""[.?!…。！？]["'”’»)\]」』）]*$""")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|vs|No|Nr|Bd|bzw|ca|Fig|etc|e\.g|i\.e|z\.B|[A-Z]))\.\s*$"
@@ -54,15 +51,18 @@ def _seconds(samples: int) -> float:
 
 
 def _in_turn(recognized: Recognized, start: float, end: float) -> Iterable[Segment]:
-    """Utterances one after the other, each starting and ending on speech where it touches any."""
+    """Utterances one after the other, each starting and ending on speech where it touches any.
+
+    One whose time is taken already gets a moment at the end: no text is lost.
+    """
+    count = len(recognized.said)
+    moment = min(_SHORTEST_S, (end - start) / (count + 1))
     reached = start
-    for said in recognized.said:
+    for left, said in zip(range(count, 0, -1), recognized.said, strict=True):
         begin, finish = _on_speech(said.start, said.end, recognized.chunk)
-        begin = max(begin, reached)
-        finish = min(max(finish, begin + _SHORTEST_S), end)
-        if begin < finish:
-            yield _segment(said, begin, finish, recognized.chunk)
-            reached = finish
+        begin = min(max(begin, reached), end - left * moment)
+        reached = min(max(finish, begin + moment), end - (left - 1) * moment)
+        yield _segment(said, begin, reached, recognized.chunk)
 
 
 def _segment(said: Said, start: float, end: float, plan: PlannedChunk) -> Segment:
@@ -70,7 +70,7 @@ def _segment(said: Said, start: float, end: float, plan: PlannedChunk) -> Segmen
         start=start,
         end=end,
         text=said.text,
-        words=tuple(word_times.place(said.words, plan.regions, start=start, end=end)),
+        words=tuple(place(said.words, plan.regions, start=start, end=end)),
         avg_logprob=round(said.avg_logprob, 4),
         compression_ratio=round(said.compression_ratio, 4),
         no_speech_prob=round(said.no_speech_prob, 4),
@@ -167,7 +167,8 @@ def split_sentences(text: str) -> list[str]:
     begun = 0
     for match in _SENTENCE_END.finditer(text):
         sentence = text[begun : match.end()]
-        if not _ABBREVIATION.search(sentence):
+        goes_on = text[match.end() :].lstrip(_OPENING)[:1].islower()
+        if not goes_on and not _ABBREVIATION.search(sentence):
             sentences.append(sentence.strip())
             begun = match.end()
     sentences.append(text[begun:].strip())

@@ -1,1 +1,1 @@
-"""Model files on this machine: found, checked, fetched, joined, moved. `store` has the verbs; nothing here runs a model."""
+"""Model files on this machine: found, checked, fetched, joined, moved. `store` has the verbs; nothing runs a model."""
