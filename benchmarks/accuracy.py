@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 import jiwer
-from clips import TEST_AUDIO, Clip, clips
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from benchmarks.clips import TEST_AUDIO, Clip, clips
 from cesar import AudioTranscriber, TranscribeOptions
 from cesar.config import load
 from cesar.weights.store import locate

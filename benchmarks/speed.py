@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from clips import TEST_AUDIO
-
+from benchmarks.clips import TEST_AUDIO
 from cesar.config import load
 from cesar.weights.store import locate
 

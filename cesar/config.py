@@ -29,6 +29,7 @@ COMPUTE_TYPES = (
     "int8_float32",
     "int8_float16",
     "int8_bfloat16",
+    "int16",
     "float16",
     "bfloat16",
     "float32",

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from cesar.transcript import Chunk, Span
-
-_NOT_ASKED_FOR = "not asked for"
+from cesar.transcript import NOT_ASKED_FOR, Chunk, Span
 
 
 def chunk_ledger(
@@ -34,11 +32,11 @@ def whole_ledger(chunks: Iterable[Chunk], duration: float, *, start: float, end:
     All chunks lie within start…end, in order, without overlap.
     """
     last = duration if end is None else round(min(end, duration), 3)
-    spans = [Span(0.0, round(start, 3), "dropped", _NOT_ASKED_FOR)]
+    spans = [Span(0.0, round(start, 3), "dropped", NOT_ASKED_FOR)]
     for chunk in chunks:
         spans.append(Span(spans[-1].end, chunk.start, "silence"))
         spans += chunk.ledger
-    spans += [Span(spans[-1].end, last, "silence"), Span(last, duration, "dropped", _NOT_ASKED_FOR)]
+    spans += [Span(spans[-1].end, last, "silence"), Span(last, duration, "dropped", NOT_ASKED_FOR)]
     return tuple(_joined(spans))
 
 

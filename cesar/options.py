@@ -40,6 +40,9 @@ class TranscribeOptions:
             object.__setattr__(self, "language", language_code(self.language))
         if self.task not in ("transcribe", "translate"):
             raise UsageError(f"the task {self.task!r} is not known", hint="Use transcribe or translate.")
+        for what, text in (("prompt", self.prompt), ("hotwords", self.hotwords)):
+            if text and any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that are no UTF-8
+                raise UsageError(f"the {what} {text!r} is not text", hint="Set the terminal's encoding to UTF-8.")
         if not 1 <= self.beam_size <= 32:
             raise UsageError(f"a beam size of {self.beam_size} can't be used", hint="Use 1 to 32; 5 is usual.")
         if not (math.isfinite(self.start) and self.start >= 0):

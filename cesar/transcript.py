@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 SpanKind = Literal["speech", "silence", "dropped"]
 Phase = Literal["loading", "recognising"]
+NOT_ASKED_FOR = "not asked for"
+"""The reason of a dropped span that lies outside the start and end that were given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,12 @@ class Transcript:
         """The segments' texts as running text."""
         joiner = "" if self.language in UNSPACED_LANGUAGES else " "
         return joiner.join(segment.text for segment in self.segments)
+
+    @property
+    def duration_asked_for(self) -> float:
+        """Seconds of the recording that were to be transcribed: all of it, unless a start or end was given."""
+        left_out = sum(span.end - span.start for span in self.ledger if span.reason == NOT_ASKED_FOR)
+        return round(self.duration - left_out, 3)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the transcript as plain JSON values; `from_dict` is the inverse."""

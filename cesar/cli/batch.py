@@ -68,6 +68,7 @@ class Batch:
         begun = time.monotonic()
         transcript = None if self.skips_existing and job.is_done else self._transcribe(job)
         if transcript:
+            self.reporter.close()  # a bar and the text must not share a line of the terminal
             deliver(job, transcript, with_heading=len(self.jobs) > 1)
         files = tuple(target.path for target in job.targets if target.path != STDOUT)
         self.finished.append(name)

@@ -70,8 +70,10 @@ class Lines:
         self._label = ""
 
     def started(self, name: str, number: int, total: int) -> None:
-        """Say which recording is next."""
-        self._say(f"{self.label(name, number, total)} ...")
+        """Say which recording is next, if there are several."""
+        label = self.label(name, number, total)
+        if total > 1:
+            self._say(f"{label} ...")
 
     def label(self, name: str, number: int, total: int) -> str:
         """Settle what the recording is called in the lines that follow, and give it."""
@@ -117,9 +119,10 @@ class Lines:
 
 
 def _summary(transcript: Transcript, elapsed_s: float) -> str:
-    speed = f" ({transcript.duration / elapsed_s:.1f}x)" if elapsed_s > 0 else ""
+    seconds = transcript.duration_asked_for
+    speed = f" ({seconds / elapsed_s:.1f}x)" if elapsed_s > 0 else ""
     said = transcript.language if transcript.segments else "no speech"
-    return f"{transcript.duration:.1f} s in {elapsed_s:.1f} s{speed}, {said}"
+    return f"{seconds:.1f} s in {elapsed_s:.1f} s{speed}, {said}"
 
 
 def _account(transcript: Transcript) -> str:

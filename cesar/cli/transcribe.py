@@ -53,14 +53,18 @@ class Arguments:
     json_lines: bool
 
 
+PLACE = click.Path(readable=False, path_type=Path)
+"""Click would look for itself whether it may be read, and call that wrong usage."""
+
+
 @click.command("transcribe")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the text to FILE.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(readable=False))
+@click.option("-o", "--output", metavar="FILE", type=PLACE, help="Write the text to FILE.")
 @click.option(
     "-d",
     "--output-dir",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="Write each text to DIR, made if missing, named after its recording.",
 )
 @click.option(

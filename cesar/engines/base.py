@@ -52,6 +52,8 @@ class Utterance:
     start: float
     end: float
     text: str
+    tokens: tuple[int, ...] = ()
+    """The text in the model's own tokens, as it wrote them."""
     is_open: bool = False
     """The model gave no closing time stamp: `end` is the end of the window's sound."""
 
@@ -99,8 +101,8 @@ class Engine(Protocol):
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
         """Give the text of each window. All windows of a batch have the same number of frames."""
 
-    def align(self, heard: Heard, texts: Sequence[str], settings: DecodeSettings) -> list[list[TimedWord]]:
-        """Find when each word of consecutive texts, which were decoded from this window, is spoken.
+    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
+        """Find when each word of the utterances, which were decoded from this window, is spoken.
 
-        Gives a list of words for each text.
+        Gives a list of words for each utterance.
         """

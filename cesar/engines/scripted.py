@@ -41,7 +41,7 @@ class ScriptedEngine:
             self._language: str = content["language"]
             self._segments: list[dict[str, Any]] = content["segments"]
             self._faults: list[dict[str, Any]] = content.get("faults", [])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"the script {script} can't be used: {error}", hint="See cesar.engines.scripted."
             ) from error
@@ -57,9 +57,9 @@ class ScriptedEngine:
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
         return [self._decode(heard.window) for heard in batch]
 
-    def align(self, heard: Heard, texts: Sequence[str], settings: DecodeSettings) -> list[list[TimedWord]]:
+    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
         """Spread each text's words evenly over the window."""
-        words = [text.split() for text in texts]
+        words = [utterance.text.split() for utterance in utterances]
         step = heard.window.duration / max(1, sum(map(len, words)))
         starts = iter(range(sum(map(len, words))))
         return [

@@ -22,7 +22,7 @@ class Vocabulary:
 
     def __init__(self, directory: Path) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            self._tokenizer = _tokenizer(directory / "tokenizer.json")
             config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         except Exception as error:  # the tokenizers package raises plain Exception
             raise ModelError(f"the tokenizer of {directory.name} can't be read: {error}") from error
@@ -58,6 +58,10 @@ class Vocabulary:
         first = 2 if word.startswith(" ") else 1
         return [t for letter in (word[:first], *word[first:]) for t in self.encode(letter)]
 
+    def byte_length(self, token: int) -> int:
+        """How many bytes of UTF-8 the token stands for; the vocabulary writes each byte as one character."""
+        return len(self._tokenizer.id_to_token(token) or "")
+
     def utterances(self, tokens: Sequence[int], duration: float) -> list[Utterance]:
         """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`."""
         found: list[Utterance] = []
@@ -68,11 +72,27 @@ class Vocabulary:
             elif token >= self._first_timestamp:
                 time = (token - self._first_timestamp) * TIMESTAMP_STEP_S
                 if text:
-                    found.append(Utterance(start, time, self._tokenizer.decode(text)))
+                    found.append(Utterance(start, time, self._tokenizer.decode(text), tuple(text)))
                 start, text = time, []
         if text:
-            found.append(Utterance(start, max(duration, start), self._tokenizer.decode(text), is_open=True))
+            end = max(duration, start)
+            found.append(Utterance(start, end, self._tokenizer.decode(text), tuple(text), is_open=True))
         return found
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    """Load a tokenizer; where it can't put a blank and a "t" together (Systran's base can't), mend that.
+
+    Without this one merge, " the" and " this" become tokens that the model hardly ever saw. Merges are in the order
+    of the tokens they make, and this is the first of all.
+    """
+    tokenizer = Tokenizer.from_file(str(path))
+    if tokenizer.encode(" t", add_special_tokens=False).ids == [tokenizer.token_to_id("Ġt")]:
+        return tokenizer
+    content = json.loads(path.read_text(encoding="utf-8"))
+    merges = content["model"]["merges"]
+    merges.insert(0, "Ġ t" if isinstance(merges[0], str) else ["Ġ", "t"])
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def split_words(text: str, language: str) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import ctranslate2
 import numpy as np
 
-from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Window
+from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
 from cesar.engines.hardware import Plan
 from cesar.engines.vocabulary import TIMESTAMP_STEP_S, Vocabulary, split_words
 from cesar.errors import DeviceUnavailable, ModelError
@@ -73,17 +75,17 @@ class WhisperEngine:
         )
         return [self._hypothesis(heard, result) for heard, result in zip(batch, results, strict=True)]
 
-    def align(self, heard: Heard, texts: Sequence[str], settings: DecodeSettings) -> list[list[TimedWord]]:
+    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
         """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
 
-        Probabilities still come from the word pieces: the model never writes single letters by itself.
+        Probabilities still come from the tokens that the model wrote.
         """
-        by_text = [split_words(text, settings.language) for text in texts]
-        words = [word for its_words in by_text for word in its_words]
+        by_utterance = [split_words(utterance.text, settings.language) for utterance in utterances]
+        words = [word for its_words in by_utterance for word in its_words]
         if not words:
-            return [[] for _ in texts]
+            return [[] for _ in utterances]
         starts = self._starts(heard, words, settings)
-        probabilities = self._probabilities(heard, words, settings)
+        probabilities = self._probabilities(heard, utterances, by_utterance, settings)
         ends = [*starts[1:], heard.window.duration]
         timed = iter(
             [
@@ -91,7 +93,7 @@ class WhisperEngine:
                 for start, end, word, probability in zip(starts, ends, words, probabilities, strict=True)
             ]
         )
-        return [[next(timed) for _ in its_words] for its_words in by_text]
+        return [[next(timed) for _ in its_words] for its_words in by_utterance]
 
     def _starts(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
         """Seconds from the window's start at which each word's first letter is attended to (token, if it is long)."""
@@ -105,12 +107,25 @@ class WhisperEngine:
             at += len(its_tokens)
         return starts
 
-    def _probabilities(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
-        """The geometric mean of each word's token probabilities."""
-        pieces = [self._tokens.encode(word) for word in words]
-        of_tokens = iter(self._aligned(heard, pieces, settings).text_token_probs)
-        logs = [[math.log(max(next(of_tokens, 1.0), 1e-9)) for _ in its_pieces] for its_pieces in pieces]
-        return [math.exp(sum(its_logs) / len(its_logs)) if its_logs else 0.0 for its_logs in logs]
+    def _probabilities(
+        self,
+        heard: Heard,
+        utterances: Sequence[Utterance],
+        by_utterance: Sequence[Sequence[str]],
+        settings: DecodeSettings,
+    ) -> list[float]:
+        """The geometric mean of the probabilities of each word's tokens."""
+        written = [utterance.tokens for utterance in utterances]
+        of_tokens = iter(self._aligned(heard, written, settings).text_token_probs)
+        means: list[float] = []
+        for utterance, words in zip(utterances, by_utterance, strict=True):
+            ends = list(accumulate(map(self._tokens.byte_length, utterance.tokens)))
+            own = [next(of_tokens, 1.0) for _ in ends]
+            for start, end in _byte_spans(utterance.text, words):
+                first, last = bisect_right(ends, start), bisect_left(ends, end)
+                logs = [math.log(max(probability, 1e-9)) for probability in own[first : last + 1]]
+                means.append(math.exp(sum(logs) / len(logs)) if logs else 0.0)
+        return means
 
     def _aligned(
         self, heard: Heard, words: Sequence[Sequence[int]], settings: DecodeSettings
@@ -144,6 +159,17 @@ class WhisperEngine:
             no_speech_prob=float(result.no_speech_prob),
             token_count=count,
         )
+
+
+def _byte_spans(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where each word stands in the text, in bytes of UTF-8."""
+    at = 0
+    for word in words:
+        bare = word.strip()
+        at = max(at, text.find(bare, at))
+        start = len(text[:at].encode())
+        yield start, start + len(bare.encode())
+        at += len(bare)
 
 
 def _first_times(alignments: Sequence[tuple[int, int]]) -> dict[int, int]:

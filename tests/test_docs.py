@@ -1,0 +1,361 @@
+"""The documentation has what the program has, no more and no less; its links lead somewhere, its examples are sound."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
+from itertools import groupby
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import click
+import pytest
+
+import cesar
+from cesar.cli import events, exits, group
+from cesar.cli.downloads import show_size
+from cesar.cli.events import Finished, JsonLines
+from cesar.cli.exits import EXIT_CODES, describe, exit_code, tell
+from cesar.cli.outputs import choose_destination
+from cesar.config import CONFIG_VARIABLE, PREFIX, Settings, documentation
+from cesar.engines.catalog import CATALOG
+from cesar.errors import BY_CODE, CesarError, UnknownFormat
+from cesar.formats import FORMATS
+from cesar.options import TranscribeOptions
+from cesar.transcriber import AudioTranscriber
+from cesar.transcript import Chunk, ModelIdentity, Progress, Segment, Span, Transcript, Word
+from tests.support.pages import anchors, blocks, code_in, headings, inline_code, links, names, read, rows
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+CLI, SETTINGS, ERRORS, FORMATS_PAGE, LIBRARY = (
+    ROOT / "docs" / "reference" / f"{name}.md" for name in ("cli", "settings", "errors", "formats", "library")
+)
+PAGES = sorted(page for folder in (".", "docs/**", "samples", "tests/audio") for page in ROOT.glob(f"{folder}/*.md"))
+EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+
+
+def field_names(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+# Commands and options
+
+
+def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Give every command that does something, and the program itself."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    if command is group:
+        yield path, command
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        if found := command.get_command(context, name):
+            yield from walk(f"{path} {name}", found)
+
+
+COMMANDS = dict(walk("cesar", group))
+EACH_COMMAND = pytest.mark.parametrize("path", COMMANDS)
+
+
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    return {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
+
+
+def test_every_command_has_its_section_and_no_section_is_of_a_command_that_is_not():
+    assert {title for title in headings(CLI, 2) if title.split()[0] == "cesar"} == set(COMMANDS)
+
+
+@EACH_COMMAND
+def test_the_section_of_a_command_lists_its_options_and_no_others(path):
+    documented = [name for row in rows(CLI, "Option", path) for name in OPTION.findall(row.name)]
+    assert sorted(documented) == sorted(options_of(COMMANDS[path]))
+
+
+@EACH_COMMAND
+def test_the_choices_of_an_option_are_all_named(path):
+    for row in rows(CLI, "Option", path):
+        option = options_of(COMMANDS[path])[OPTION.findall(row.name)[0]]
+        if isinstance(option.type, click.Choice):
+            assert set(option.type.choices) <= set(code_in(row.cells[1]))
+
+
+@EACH_COMMAND
+def test_the_section_of_a_command_begins_with_how_it_is_called(path):
+    usage = next(token.content for section, token in read(CLI) if path in section and token.type == "fence")
+    arguments = [param for param in COMMANDS[path].params if isinstance(param, click.Argument)]
+    assert usage.startswith(path)
+    assert all(argument.human_readable_name in usage for argument in arguments)
+
+
+def test_every_exit_code_is_listed():
+    signals = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    assert {int(name) for name in names(CLI, "Exit code")} == {0, *EXIT_CODES.values(), *signals}
+
+
+def recording_events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    """Have every event told once; a recording that was left out makes the same event as one that was not."""
+    golden = json.loads((ROOT / "tests" / "golden" / "lighthouse.json").read_text(encoding="utf-8"))
+    transcript = Transcript.from_dict(golden)
+    error = UnknownFormat("no such format")
+    lines = JsonLines()
+    lines.started("a.mp3", 1, 2)
+    lines.progressed("a.mp3", Progress("recognising", 1.0, 2.0))
+    lines.recognised("a.mp3", Chunk(0.0, 1.0, transcript.segments[:1], ()))
+    lines.finished("a.mp3", Finished(transcript, 1.0, (Path("a.txt"),)))
+    lines.finished("a.mp3", Finished(None, 1.0, (Path("a.txt"),)))
+    lines.failed("a.mp3", error)
+    tell(describe(error), error, as_json=True, with_traceback=False)
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_every_event_has_an_example_with_the_keys_that_it_really_has(capsys):
+    told = recording_events(capsys)
+    examples = [json.loads(line) for block in blocks(CLI, "json") for line in block.splitlines()]
+    assert [(event["event"], list(event)) for event in examples] == [(event["event"], list(event)) for event in told]
+    assert headings(CLI, 3, under="Events") == list(dict.fromkeys(event["event"] for event in told))
+
+
+def test_the_events_that_were_told_are_all_that_there_are(capsys):
+    """Guards the test above: an event that is new in the program has to be told there too."""
+    sources = inspect.getsource(events) + inspect.getsource(exits)
+    in_program = set(re.findall(r"""_emit\(\s*"(\w+)"|"event": "(\w+)\"""", sources))
+    assert {one or other for one, other in in_program} == {event["event"] for event in recording_events(capsys)}
+
+
+# Settings, errors, formats, models
+
+
+def test_every_setting_has_a_row_with_its_variable_and_default():
+    default = Settings()
+
+    def written(name: str) -> str:
+        match value := getattr(default, name):
+            case None:
+                return "auto"
+            case bool():
+                return str(value).lower()
+            case float():
+                return f"{value:g}"
+            case _:
+                return str(value)
+
+    documented = {row.name: row.cells for row in rows(SETTINGS, "Setting")}
+    assert list(documented) == list(documentation())
+    for name, (_, variable, value, _) in documented.items():
+        assert variable == f"`{PREFIX}{name.upper()}`"
+        assert name == "data_dir" or value == f"`{written(name)}`"
+
+
+@EACH_PAGE
+def test_no_page_names_a_variable_that_is_no_setting(page):
+    known = {PREFIX + name.upper() for name in documentation()} | {CONFIG_VARIABLE}
+    assert set(re.findall(r"\bCESAR_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8"))) <= known
+
+
+def test_every_error_has_a_row_with_its_exit_code_and_class():
+    documented = {row.name: row.cells for row in rows(ERRORS, "Code")}
+    assert set(documented) == set(BY_CODE)
+    for code, (_, exit_, class_name, *_) in documented.items():
+        assert (exit_, class_name) == (str(exit_code(BY_CODE[code](""))), f"`{BY_CODE[code].__name__}`")
+
+
+def test_every_format_has_a_row_with_its_endings_and_media_type():
+    documented = {
+        row.name: (tuple(code_in(row.cells[1])), code_in(row.cells[2])[0]) for row in rows(FORMATS_PAGE, "Name")
+    }
+    assert documented == {known.name: (known.extensions, known.media_type) for known in FORMATS.values()}
+
+
+def test_the_readme_lists_every_format():
+    documented = {row.name: code_in(row.cells[1])[0] for row in rows(README, "`-f`")}
+    assert documented == {known.name: known.extensions[0] for known in FORMATS.values()}
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("Transcript", ["text", *field_names(Transcript)]),
+        ("Segment", field_names(Segment)),
+        ("Word", field_names(Word)),
+        ("Model", field_names(ModelIdentity)),
+        ("Settings", field_names(TranscribeOptions)),
+        ("Ledger", field_names(Span)),
+    ],
+)
+def test_the_fields_of_json_are_documented_in_their_order(section, expected):
+    assert names(FORMATS_PAGE, "Field", section) == expected
+
+
+def test_every_model_has_a_row_with_its_languages_and_size():
+    documented = [row.cells[:3] for row in rows(ROOT / "docs" / "howto" / "pick-a-model.md", "Model")]
+    assert documented == [(f"`{it.name}`", it.languages, show_size(it.size_bytes)) for it in CATALOG.values()]
+
+
+# The library
+
+
+def signature(function: object) -> str:
+    """Write a signature without types, and without self."""
+    found = inspect.signature(function)  # type: ignore[arg-type]
+    bare = [param.replace(annotation=param.empty) for param in found.parameters.values() if param.name != "self"]
+    return str(found.replace(parameters=bare, return_annotation=inspect.Signature.empty)).replace("'", '"')
+
+
+def test_every_public_name_has_its_section():
+    assert set(headings(LIBRARY, 2)) == set(cesar.__all__)
+
+
+def test_every_method_of_the_transcriber_has_its_section_with_its_signature():
+    methods = {name: member for name, member in vars(AudioTranscriber).items() if name[0] != "_"}
+    assert headings(LIBRARY, 3, under="AudioTranscriber") == list(methods)
+    expected = [f"AudioTranscriber{signature(AudioTranscriber)}"]
+    expected += [f"{name}{signature(method)}" for name, method in methods.items()]
+    assert [block.strip() for block in blocks(LIBRARY, "text")] == expected
+
+
+def test_every_parameter_is_explained():
+    documented = {
+        section: [row.name for row in its_rows]
+        for section, its_rows in groupby(rows(LIBRARY, "Parameter"), lambda row: row.section[-1])
+    }
+    functions = {"AudioTranscriber": AudioTranscriber.__init__}
+    functions |= {name: member for name, member in vars(AudioTranscriber).items() if name[0] != "_"}
+    assert documented == {name: list(inspect.signature(it).parameters)[1:] for name, it in functions.items()}
+
+
+@pytest.mark.parametrize("kind", [TranscribeOptions, Chunk, Progress])
+def test_the_fields_of_a_value_are_documented_in_their_order(kind):
+    assert names(LIBRARY, "Field", kind.__name__) == field_names(kind)
+
+
+def test_the_defaults_of_the_options_are_what_the_page_says():
+    default = TranscribeOptions()
+    for row in rows(LIBRARY, "Field", "TranscribeOptions"):
+        assert ast.literal_eval(code_in(row.cells[1])[0]) == getattr(default, row.name)
+
+
+def test_an_error_has_the_attributes_that_the_page_names():
+    assert all(getattr(CesarError("what"), name) for name in names(LIBRARY, "Attribute"))
+
+
+def test_transcribe_file_gives_the_keys_that_the_page_names(tmp_path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"language": "en", "segments": []}))
+    transcriber = AudioTranscriber(f"scripted:{script}", settings=Settings())
+    result = transcriber.transcribe_file(ROOT / "samples" / "jfk.m4a", tmp_path / "jfk.txt")
+    assert names(LIBRARY, "Key") == list(result)
+
+
+# Links, paths and examples
+
+
+@EACH_PAGE
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached: set[Path] = set()
+    ahead = [README]
+    while ahead:
+        page = ahead.pop().resolve()
+        if page.is_dir():
+            ahead += page.glob("*.md")
+        elif page.suffix == ".md" and page not in reached and page.exists():
+            reached.add(page)
+            ahead += [page.parent / target.partition("#")[0] for target in links(page)]
+    assert {page for page in PAGES if ROOT / "docs" in page.parents} <= reached
+
+
+@EACH_PAGE
+def test_paths_of_the_project_that_a_page_names_are_there(page):
+    for code in inline_code(page):
+        if re.fullmatch(r"(cesar|docs|scripts|tests|benchmarks|samples)/[\w./-]*", code):
+            assert (ROOT / code).exists(), code
+
+
+def test_pictures_are_whole():
+    assert {ET.parse(picture).getroot().tag for picture in (ROOT / "docs").rglob("*.svg")} == {
+        "{http://www.w3.org/2000/svg}svg"
+    }
+
+
+def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Give the command that the words call, and the words that are left for it."""
+    command: click.Command = group
+    while isinstance(command, click.Group) and words and words[0][0] != "-":
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, f"there is no command {words[0]}"
+        command, words = found, words[1:]
+    return command, words
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """Give the arguments of every call of cesar in the page's shell examples."""
+    prompted = (line[2:] for block in blocks(page, "console") for line in block.splitlines() if line[:2] == "$ ")
+    plain = (line for block in blocks(page, "sh") for line in block.splitlines())
+    for line in (*prompted, *plain):
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        for is_between, words in groupby(lexer, lambda word: set(word) <= set("|&;<>()")):
+            call = re.sub(r"^(uvx --from \S+ |[A-Z_]+=\S* )*", "", shlex.join(words))
+            if not is_between and call.split()[0] == "cesar":
+                yield shlex.split(call)[1:]
+
+
+CALLS = [pytest.param(call, id=f"{page.name}: {shlex.join(call)}") for page in PAGES for call in command_lines(page)]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_command_line_in_an_example_is_understood(call, capsys):
+    command, arguments = find_command(call)
+    with suppress(click.exceptions.Exit):  # --help and --version end the program
+        given = command.make_context("cesar", arguments).params
+        if command.name == "transcribe":
+            choose_destination(given["output"], given["output_dir"], given["formats"])
+            TranscribeOptions(language=given["language"], start=given["start"] or 0.0, end=given["end"])
+        model = given.get("model") or given.get("name")
+        assert model is None or model in CATALOG or "/" in model
+
+
+def test_examples_were_found():
+    """Guards the test above: nothing to test is no success."""
+    assert len(CALLS) > 30
+
+
+@EACH_PAGE
+def test_commands_and_options_in_running_text_exist(page):
+    every_option = {name for command in COMMANDS.values() for name in options_of(command)} | {"-h", "--help"}
+    for code in inline_code(page):
+        if code.startswith("cesar "):
+            command, arguments = find_command(code.split()[1:])
+            known = {*options_of(command), "-h", "--help"}
+            assert {word for word in arguments if word[0] == "-"} <= known, code
+        elif OPTION.match(code):
+            assert set(OPTION.findall(code)) <= every_option, code
+
+
+@EACH_PAGE
+def test_python_examples_compile_and_import_what_exists(page):
+    for block in blocks(page, "python"):
+        compile(block, str(page), "exec")
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names)

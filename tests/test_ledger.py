@@ -1,0 +1,138 @@
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cesar.ledger import chunk_ledger, whole_ledger
+from cesar.transcript import Chunk, Span
+
+
+def milliseconds(highest: int) -> st.SearchStrategy[float]:
+    return st.integers(0, highest).map(lambda ms: round(ms / 1000, 3))
+
+
+def spans(highest: int, max_size: int = 8) -> st.SearchStrategy[list[tuple[float, float]]]:
+    """In order, not overlapping."""
+    edges = st.lists(st.integers(0, highest), max_size=2 * max_size, unique=True).map(sorted)
+    return edges.map(lambda e: [(a / 1000, b / 1000) for a, b in zip(e[::2], e[1::2], strict=False)])
+
+
+def assert_covers(ledger, start: float, end: float) -> None:
+    if start == end:
+        assert list(ledger) == []
+        return
+    assert ledger[0].start == start
+    assert ledger[-1].end == end
+    assert all(span.start < span.end for span in ledger)
+    assert all(before.end == after.start for before, after in pairwise(ledger))
+
+
+def at(ledger: Sequence[Span], time: float) -> Span:
+    return next(span for span in ledger if span.start <= time < span.end)
+
+
+# A chunk's.
+
+
+def test_speech_is_speech_and_the_rest_is_silence():
+    assert chunk_ledger(0, 5, [(1, 2), (3, 4)], []) == [
+        Span(0, 1, "silence"),
+        Span(1, 2, "speech"),
+        Span(2, 3, "silence"),
+        Span(3, 4, "speech"),
+        Span(4, 5, "silence"),
+    ]
+
+
+def test_speech_that_gave_nothing_is_dropped_with_its_reason_and_text():
+    assert chunk_ledger(0, 5, [(1, 4)], [Span(2, 5, "dropped", "no words heard", "hm")]) == [
+        Span(0, 1, "silence"),
+        Span(1, 2, "speech"),
+        Span(2, 4, "dropped", "no words heard", "hm"),
+        Span(4, 5, "silence"),
+    ]
+
+
+def test_neighbours_of_one_kind_become_one():
+    assert chunk_ledger(0, 3, [(0, 1), (1, 3)], []) == [Span(0, 3, "speech")]
+
+
+def test_what_reaches_beyond_the_chunk_is_cut():
+    assert chunk_ledger(1, 2, [(0, 5)], [Span(1.5, 9, "dropped", "x")]) == [
+        Span(1, 1.5, "speech"),
+        Span(1.5, 2, "dropped", "x"),
+    ]
+
+
+@given(milliseconds(5_000), milliseconds(15_000), spans(20_000), spans(20_000))
+def test_a_chunks_ledger_covers_it_without_gap_or_overlap(start, length, speech, dropped):
+    end = round(start + length, 3)
+    doubts = [Span(a, b, "dropped", f"reason {a}", "text") for a, b in dropped]
+    ledger = chunk_ledger(start, end, speech, doubts)
+    assert_covers(ledger, start, end)
+    for a, b in pairwise(sorted({start, end, *(t for pair in speech + dropped for t in pair if start < t < end)})):
+        spoken = any(x <= a and b <= y for x, y in speech)
+        doubts_here = [(x, y) for x, y in dropped if x <= a and b <= y]
+        has_speech = any(max(x, c, start) < min(y, d, end) for x, y in doubts_here for c, d in speech)
+        expected = "speech" if spoken else "silence"
+        if doubts_here and (spoken or not has_speech):
+            expected = "dropped"
+        assert at(ledger, a).kind == expected
+
+
+# The whole recording's.
+
+
+def chunk(start: float, end: float) -> Chunk:
+    middle = round((start + end) / 2, 3)
+    ledger = [Span(start, middle, "speech"), Span(middle, end, "dropped", "no words heard")]
+    return Chunk(start, end, (), tuple(span for span in ledger if span.end > span.start))
+
+
+def test_between_chunks_there_is_silence():
+    ledger = whole_ledger([chunk(1, 3), chunk(5, 7)], 9, start=0, end=None)
+    assert [(span.start, span.end, span.kind) for span in ledger] == [
+        (0, 1, "silence"),
+        (1, 2, "speech"),
+        (2, 3, "dropped"),
+        (3, 5, "silence"),
+        (5, 6, "speech"),
+        (6, 7, "dropped"),
+        (7, 9, "silence"),
+    ]
+
+
+def test_what_was_not_asked_for_is_said_to_be_so():
+    ledger = whole_ledger([], 9, start=2, end=5)
+    assert ledger == (
+        Span(0, 2, "dropped", "not asked for"),
+        Span(2, 5, "silence"),
+        Span(5, 9, "dropped", "not asked for"),
+    )
+
+
+def test_a_recording_without_speech_is_all_silence():
+    assert whole_ledger([], 9, start=0, end=None) == (Span(0, 9, "silence"),)
+
+
+def test_an_end_after_the_recordings_own_changes_nothing():
+    assert whole_ledger([], 9, start=0, end=100) == (Span(0, 9, "silence"),)
+
+
+@given(spans(60_000), milliseconds(60_000), milliseconds(30_000))
+def test_the_whole_ledger_covers_the_recording_without_gap_or_overlap(planned, first, more):
+    chunks = [chunk(a, b) for a, b in planned]
+    begin = min([first, *(c.start for c in chunks)])
+    end = max([0.001, begin, *(c.end for c in chunks)])
+    duration = round(end + more, 3)
+    assert_covers(whole_ledger(chunks, duration, start=begin, end=None), 0, duration)
+    assert_covers(whole_ledger(chunks, duration, start=begin, end=end), 0, duration)
+
+
+@given(st.floats(0, 5), st.floats(6, 10))
+def test_the_whole_ledger_covers_the_recording_wherever_the_caller_cuts_it(start, end):
+    """Chunks are planned in whole samples and rounded to milliseconds: the caller's start and end need not be."""
+    first, last = round(start * 16_000), round(end * 16_000)
+    planned = chunk(round(first / 16_000, 3), round(last / 16_000, 3))
+    assert_covers(whole_ledger([planned], 12.0, start=start, end=end), 0, 12.0)

@@ -1,0 +1,72 @@
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cesar.errors import UnknownLanguage, UsageError
+from cesar.options import TranscribeOptions
+
+
+def test_the_defaults_fit_most_recordings():
+    options = TranscribeOptions()
+    assert (options.language, options.task, options.start, options.end) == (None, "transcribe", 0.0, None)
+
+
+@pytest.mark.parametrize(("given", "code"), [("en", "en"), ("German", "de"), ("JA", "ja"), (None, None)])
+def test_a_language_is_kept_by_its_code(given, code):
+    assert TranscribeOptions(language=given).language == code
+
+
+def test_an_unknown_language_is_refused_by_name():
+    with pytest.raises(UnknownLanguage, match="klingon"):
+        TranscribeOptions(language="klingon")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"task": "summarise"},
+        {"beam_size": 0},
+        {"beam_size": 33},
+        {"start": -1.0},
+        {"start": math.nan},
+        {"start": math.inf},
+        {"end": 0.0},
+        {"start": 5.0, "end": 5.0},
+        {"start": 5.0, "end": 4.0},
+        {"end": math.nan},
+        {"end": math.inf},
+    ],
+    ids=str,
+)
+def test_a_value_that_can_not_be_used_is_refused_with_a_hint(wrong):
+    with pytest.raises(UsageError) as caught:
+        TranscribeOptions(**wrong)
+    assert caught.value.code == "bad_option"
+    assert caught.value.hint
+
+
+@given(st.floats(0, 1e6), st.floats(0.001, 1e6), st.integers(1, 32))
+def test_any_range_within_reason_is_taken(start, length, beam_size):
+    options = TranscribeOptions(start=start, end=start + length + 0.001, beam_size=beam_size)
+    assert options.end is not None
+    assert options.start < options.end
+
+
+def test_options_can_not_be_changed_but_copied():
+    options = TranscribeOptions(language="en")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.task = "translate"  # type: ignore[misc]
+    assert dataclasses.replace(options, task="translate").language == "en"
+
+
+def test_a_changed_copy_is_checked_too():
+    with pytest.raises(UsageError):
+        dataclasses.replace(TranscribeOptions(), beam_size=0)
+
+
+def test_options_that_were_written_down_can_be_read_back():
+    options = TranscribeOptions(language="german", prompt="Namen: Čapek", start=1.5, end=3)
+    assert TranscribeOptions(**dataclasses.asdict(options)) == options

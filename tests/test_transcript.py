@@ -1,0 +1,105 @@
+import dataclasses
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cesar.transcript import (
+    Chunk,
+    ModelIdentity,
+    Progress,
+    Segment,
+    Span,
+    Transcript,
+    Word,
+    chunk_from_dict,
+    segment_from_dict,
+)
+
+times = st.integers(0, 10**7).map(lambda ms: ms / 1000)
+texts = st.text(max_size=20)
+ratios = st.floats(-10, 10)
+words = st.builds(Word, times, times, texts, st.floats(0, 1))
+segments = st.builds(
+    Segment, times, times, texts, st.lists(words, max_size=3).map(tuple), ratios, ratios, ratios, st.just(0.0)
+)
+spans = st.builds(
+    Span, times, times, st.sampled_from(["speech", "silence", "dropped"]), st.none() | texts, st.none() | texts
+)
+chunks = st.builds(
+    Chunk,
+    times,
+    times,
+    st.lists(segments, max_size=3).map(tuple),
+    st.lists(spans, max_size=3).map(tuple),
+    st.lists(texts, max_size=2).map(tuple),
+)
+transcripts = st.builds(
+    Transcript,
+    segments=st.lists(segments, max_size=3).map(tuple),
+    language=st.sampled_from(["en", "zh", "unknown"]),
+    language_probability=st.floats(0, 1),
+    duration=times,
+    model=st.builds(ModelIdentity, texts, texts, texts, st.just("cpu"), st.just("int8")),
+    settings=st.just({"language": None, "beam_size": 5}),
+    timings=st.dictionaries(st.sampled_from(["decode", "total"]), times),
+    warnings=st.lists(texts, max_size=2).map(tuple),
+    ledger=st.lists(spans, max_size=3).map(tuple),
+    is_partial=st.booleans(),
+)
+
+
+def made_of(*said: str, language: str = "en") -> Transcript:
+    model = ModelIdentity("base", "unknown", "0" * 64, "cpu", "int8")
+    return Transcript(tuple(Segment(i, i + 1, text) for i, text in enumerate(said)), language, 1.0, 9.0, model)
+
+
+@given(transcripts)
+def test_a_transcript_survives_json(transcript):
+    assert Transcript.from_dict(json.loads(json.dumps(transcript.to_dict()))) == transcript
+
+
+@given(chunks)
+def test_a_chunk_survives_json(chunk):
+    assert chunk_from_dict(json.loads(json.dumps(dataclasses.asdict(chunk)))) == chunk
+
+
+@given(segments)
+def test_a_segment_survives_json(segment):
+    assert segment_from_dict(json.loads(json.dumps(dataclasses.asdict(segment)))) == segment
+
+
+def test_plain_json_has_the_running_text_too():
+    assert made_of("One.", "Two.").to_dict()["text"] == "One. Two."
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("en", "A. B."), ("de", "A. B."), ("zh", "A.B."), ("ja", "A.B."), ("ko", "A. B.")]
+)
+def test_segments_are_joined_as_the_language_is_written(language, text):
+    assert made_of("A.", "B.", language=language).text == text
+
+
+def test_silence_is_an_empty_transcript():
+    assert made_of(language="unknown").text == ""
+
+
+def test_results_can_not_be_changed():
+    transcript = made_of("One.")
+    for value, name in [(transcript, "language"), (transcript.segments[0], "text"), (Span(0, 1, "speech"), "kind")]:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, "other")
+
+
+def test_a_transcript_can_be_sent_to_another_process():
+    transcript = made_of("One.")
+    assert pickle.loads(pickle.dumps(transcript)) == transcript
+
+
+@pytest.mark.parametrize(
+    ("position", "duration", "fraction"), [(0, 10, 0), (5, 10, 0.5), (11, 10, 1), (5, None, None), (5, 0, None)]
+)
+def test_the_fraction_is_known_when_the_length_is(position, duration, fraction):
+    assert Progress("recognising", position, duration).fraction == fraction
