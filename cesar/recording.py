@@ -13,7 +13,10 @@ def require_readable(path: Path) -> None:
     try:
         if path.is_dir():
             raise NotMedia(f"{path} is a folder", hint="Name a file.")
-        if path.stat().st_size == 0 and path.is_file():
+        size = path.stat().st_size
+        if not path.is_file():
+            raise NotMedia(f"{path} is no regular file", hint="Name a file, or use `cesar transcribe -` for a pipe.")
+        if size == 0:
             raise EmptyRecording(f"{path} is empty (0 bytes)")
         readable = os.access(path, os.R_OK)
     except (FileNotFoundError, NotADirectoryError) as error:

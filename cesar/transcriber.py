@@ -6,6 +6,7 @@ Everything heavy happens in a child process (`cesar.runner`); this side imports 
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cesar.config import Settings, load
+from cesar.errors import OutputNotWritable, UsageError
 from cesar.ledger import whole_ledger
 from cesar.options import TranscribeOptions
 from cesar.recording import require_readable
@@ -74,6 +76,7 @@ class AudioTranscriber:
             tell=run.hear,
             should_stop=should_stop or _never,
         )
+        run.end(ended.duration)
         ledger = whole_ledger(run.chunks, ended.duration, start=options.start, end=options.end)
         return Transcript(
             segments=tuple(segment for chunk in run.chunks for segment in chunk.segments),
@@ -128,7 +131,8 @@ class AudioTranscriber:
                 yield item
         finally:
             left.set()
-            worker.join()
+            if not sys.is_finalizing():  # a loop left open at exit: daemon threads don't run any more
+                worker.join()
 
     def transcribe_file(
         self,
@@ -143,14 +147,16 @@ class AudioTranscriber:
         """Transcribe a recording into a file, which appears whole or not at all.
 
         The format is `output_format`, else by the output's extension, else plain text. Gives `language`,
-        `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio` (audio seconds per
-        second of work), `segment_count`, `output_path` and `warnings`.
+        `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio` (seconds of the
+        recording per second of work), `segment_count`, `output_path` and `warnings`.
+        Raises what `transcribe` raises, `OutputError` and, for an output that is the recording itself, `UsageError`.
         """
         from cesar.formats import format_for_path, parse_formats, render
         from cesar.formats.output import write_whole
 
         output = Path(output_path)
         name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
+        _require_place(output, Path(input_path))
         transcript = self.transcribe(input_path, options, on_progress=on_progress, should_stop=should_stop)
         write_whole(output, render(transcript, name))
         seconds = transcript.timings["total"]
@@ -159,7 +165,7 @@ class AudioTranscriber:
             "language_probability": transcript.language_probability,
             "audio_duration": transcript.duration,
             "processing_time": seconds,
-            "speed_ratio": round(transcript.duration / seconds, 2) if seconds else 0.0,
+            "speed_ratio": round(transcript.duration_asked_for / seconds, 2) if seconds else 0.0,
             "segment_count": len(transcript.segments),
             "output_path": str(output),
             "warnings": list(transcript.warnings),
@@ -197,23 +203,28 @@ class _Run:
             case Skipped(start=start, end=end):
                 self._add(self.earlier[start, end])
 
+    def end(self, duration: float) -> None:
+        """Nothing more will come: what is left is silence."""
+        self._duration = duration
+        self._report("recognising", position=duration)
+
     def _add(self, chunk: Chunk) -> None:
         if self.chunks and chunk.start < self.chunks[-1].end:
             return  # a second attempt passes what the first one finished
         self.chunks.append(chunk)
         self._report("recognising")
 
-    def _report(self, phase: Phase) -> None:
+    def _report(self, phase: Phase, position: float | None = None) -> None:
         if self._on_progress:
-            position = self.chunks[-1].end if self.chunks else 0.0
-            self._on_progress(Progress(phase, position, self._duration))
+            reached = self.chunks[-1].end if self.chunks else 0.0
+            self._on_progress(Progress(phase, reached if position is None else position, self._duration))
 
 
 def _find_engine(model_size: str, settings: Settings) -> EngineSpec:
     if model_size.startswith(_SCRIPTED):
         script = Path(model_size.removeprefix(_SCRIPTED)).absolute()
         return EngineSpec(str(script), "scripted", "unknown", "", scripted=True)
-    from cesar.engines.store import locate
+    from cesar.weights.store import locate
 
     model = locate(model_size, store=settings.models_dir, allow_network=not settings.offline)
     return EngineSpec(
@@ -225,6 +236,20 @@ def _find_engine(model_size: str, settings: Settings) -> EngineSpec:
         compute_type=settings.compute_type,
         workers=settings.workers,
     )
+
+
+def _require_place(output: Path, recording: Path) -> None:
+    """Say before the work, not after it, that the result can't be where it is wanted."""
+    require_readable(recording)
+    try:
+        has_folder = output.parent.is_dir()
+        is_recording = output.exists() and output.samefile(recording)
+    except OSError as error:  # a name that is too long
+        raise OutputNotWritable(f"{output} can't be written: {error}") from error
+    if not has_folder:
+        raise OutputNotWritable(f"{output} can't be written: there is no folder {output.parent}")
+    if is_recording:
+        raise UsageError(f"{output} is the recording and would be overwritten", hint="Give the result another name.")
 
 
 def _never() -> bool:

@@ -67,7 +67,7 @@ def command() -> int:
     """Show what works here and what does not, with what to do about it.
 
     The exit code is 0 when recordings can be transcribed here, else that of what is missing: 2 settings,
-    4 the model, 5 a library.
+    3 the data folder, 4 the model, 5 a library.
     """
     settings, trouble = _load_settings()
     findings = [*trouble, *_machine(), *_libraries(), *_models_and_folder(settings)]

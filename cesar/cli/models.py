@@ -81,7 +81,7 @@ def _check_row(name: str, check: FileCheck) -> tuple[str, ...]:
 
 
 @command.command("import")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(readable=False, path_type=Path))
 def import_(path: Path) -> None:
     """Take in a model: a file that `cesar models export` wrote, or the folder of one."""
     found = store.import_model(path, store=load().models_dir)
@@ -90,7 +90,7 @@ def import_(path: Path) -> None:
 
 @command.command("export")
 @click.argument("name", shell_complete=complete_model)
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(readable=False, path_type=Path))
 def export(name: str, path: Path) -> None:
     """Write a model as one file, to be imported on a machine without a network."""
     target = store.export_model(name, path, store=load().models_dir)

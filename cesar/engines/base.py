@@ -66,6 +66,8 @@ class Hypothesis:
     avg_logprob: float
     no_speech_prob: float
     token_count: int
+    is_cut_off: bool = False
+    """The model ran out of room for tokens before it had said everything."""
 
     @property
     def text(self) -> str:

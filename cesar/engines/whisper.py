@@ -20,9 +20,6 @@ from cesar.transcript import ModelIdentity
 _CONTEXT_TOKENS = 448
 _ALIGNED_TOKENS = _CONTEXT_TOKENS - 8
 _PROMPT_TOKENS = _CONTEXT_TOKENS // 2 - 1
-_TOKENS_PER_SECOND = 16
-"""More than anybody speaks (fast Japanese: about 10): what goes on longer is a loop, and is cut short."""
-_FIRST_TOKENS = 32
 
 
 class WhisperEngine:
@@ -60,20 +57,19 @@ class WhisperEngine:
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
         prompt = self._prompt(settings)
-        longest_s = max(heard.window.duration for heard in batch)
-        room = min(_CONTEXT_TOKENS // 2, _FIRST_TOKENS + int(_TOKENS_PER_SECOND * longest_s))
         results = self._model.generate(
             _stack(batch),
             [prompt] * len(batch),
             beam_size=settings.beam_size,
-            max_length=len(prompt) + room,
+            max_length=_CONTEXT_TOKENS,  # CTranslate2 writes half of it, and stops where the context is full
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=self._tokens.never,
             repetition_penalty=1.2 if settings.avoid_repetition else 1.0,
             no_repeat_ngram_size=5 if settings.avoid_repetition else 0,
         )
-        return [self._hypothesis(heard, result) for heard, result in zip(batch, results, strict=True)]
+        room = min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(prompt)) - 1
+        return [self._hypothesis(heard, result, room) for heard, result in zip(batch, results, strict=True)]
 
     def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
         """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
@@ -150,7 +146,7 @@ class WhisperEngine:
             *self._start_sequence(settings),
         ]
 
-    def _hypothesis(self, heard: Heard, result: ctranslate2.models.WhisperGenerationResult) -> Hypothesis:
+    def _hypothesis(self, heard: Heard, result: ctranslate2.models.WhisperGenerationResult, room: int) -> Hypothesis:
         tokens = result.sequences_ids[0]
         count = len(tokens)
         return Hypothesis(
@@ -158,6 +154,7 @@ class WhisperEngine:
             avg_logprob=float(result.scores[0]) * count / (count + 1),  # the score is per token; the end counts too
             no_speech_prob=float(result.no_speech_prob),
             token_count=count,
+            is_cut_off=count >= room,
         )
 
 

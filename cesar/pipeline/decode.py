@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.error
+import av.filter
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +31,16 @@ SAMPLE_RATE = 16_000
 BLOCK_SAMPLES = 4 * SAMPLE_RATE
 
 _LOWEST_RATE = 1_000
+_HIGHEST_RATE = 50_000_000
+"""Above any recorder's. Preparing to resample from an absurd rate takes minutes and gigabytes."""
+_MOST_CHANNELS = 64
+"""FFmpeg's resampler takes no more."""
+_LOUDEST = 1e6
+"""Full scale is 1. What is far beyond is no sound, and overflows in the spectrum."""
+_OPEN_OTHER_FILES = frozenset({"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"})
+"""Formats that name other files. Who may have a playlist transcribed must not get to hear what it points to."""
+_WITHOUT_HEADER = frozenset({"aac", "ac3", "eac3", "adp", "dts", "loas"})
+"""Bare streams: FFmpeg guesses their length from the first packets, and may be wrong by a factor of ten."""
 _GAP_S = 0.25
 """A hole in the time stamps longer than this is filled with silence, so that later times stay true."""
 _LONGEST_UNBOUNDED_GAP_S = 60.0
@@ -50,16 +62,32 @@ class Recording:
         self._container = _open(path)
         self._stream = _audio_stream(self._container, path)
         self._damaged = 0
+        self._is_broken_off = False
         self._not_finite = 0
 
     @property
     def header_duration(self) -> float | None:
         """The length in seconds by the file's header; None where it doesn't tell. It may be wrong."""
+        if self._container.format.name in _WITHOUT_HEADER:
+            return None
         if self._container.duration:
             return float(self._container.duration) / av.time_base
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
         return None
+
+    @property
+    def _origin(self) -> float:
+        """Where the recording begins by the file's own clock."""
+        return (self._container.start_time or 0) / av.time_base
+
+    @property
+    def _promised_end(self) -> float | None:
+        """Where the sound ends by the header and the file's own clock; the picture may go on for longer."""
+        stream = self._stream
+        if self._container.format.name not in _WITHOUT_HEADER and stream.duration and stream.time_base:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        return self.header_duration
 
     def blocks(self) -> Iterator[Samples]:
         """Give the sound from first sample to last, `BLOCK_SAMPLES` at a time; the last block has what is left."""
@@ -86,6 +114,8 @@ class Recording:
         """Decoded sound in FFmpeg's own portions, holes in the time stamps filled with silence."""
         downmix = _Downmix()
         for frame in self._frames():
+            if (channels := frame.layout.nb_channels) > _MOST_CHANNELS:
+                raise BadAudio(f"{self.path.name} has {channels} channels, more than can be mixed")
             if missing := self._missing_before(frame):
                 yield from self._counted(_silence(missing))
             yield from self._counted(downmix.feed(frame))
@@ -104,7 +134,7 @@ class Recording:
             except StopIteration:
                 return
             except av.error.FFmpegError:
-                self.warnings.append("the file is damaged or cut off: what could be read of it was transcribed")
+                self._is_broken_off = True
                 return
             try:
                 frames = packet.decode()
@@ -117,8 +147,7 @@ class Recording:
         """Samples of silence to put before the frame so that it stands at its time."""
         if frame.time is None:
             return 0
-        origin = (self._container.start_time or 0) / av.time_base
-        gap = frame.time - origin - self.samples_given / SAMPLE_RATE
+        gap = frame.time - self._origin - self.samples_given / SAMPLE_RATE
         if not _GAP_S < gap < math.inf:
             return 0
         length = self.header_duration
@@ -126,8 +155,8 @@ class Recording:
         return round(gap * SAMPLE_RATE) if gap <= believable else 0
 
     def _finite(self, block: Samples) -> Samples:
-        """Put silence where a float file holds NaN or infinity."""
-        finite = np.isfinite(block)
+        """Put silence where a float file holds NaN, infinity or values that can't be sound."""
+        finite = np.abs(block) <= _LOUDEST
         if finite.all():
             return block
         self._not_finite += int(len(block) - np.count_nonzero(finite))
@@ -143,20 +172,23 @@ class Recording:
             raise BadAudio(f"most samples of {name} are not numbers (NaN or infinite)")
         if self._not_finite:
             self.warnings.append(f"{self._not_finite} samples were not numbers (NaN) and taken as silence")
-        if self._damaged:
+        end, promised = self._origin + self.samples_given / SAMPLE_RATE, self._promised_end
+        is_short = promised is not None and end < promised - max(_CUT_OFF_S, 0.02 * promised)
+        if self._damaged > int(is_short):  # where a file was cut off, its last packet is damaged: no news
             self.warnings.append(f"{self._damaged} damaged packets were skipped")
-        duration, header = self.samples_given / SAMPLE_RATE, self.header_duration
-        if header is not None and duration < header - max(_CUT_OFF_S, 0.02 * header):
+        if is_short:
             self.warnings.append(
-                f"the sound ends at {duration:.1f} s, but the header says {header:.1f} s: the file may be cut off"
+                f"the sound ends at {end:.1f} s, but the header says {promised:.1f} s: the file may be cut off"
             )
+        elif self._is_broken_off:
+            self.warnings.append("the file is damaged or cut off: what could be read of it was transcribed")
 
 
 class _Downmix:
     """Frames of any format, layout and rate in, mono samples at 16 kHz out."""
 
     def __init__(self) -> None:
-        self._resampler: av.AudioResampler | None = None
+        self._graph: av.filter.Graph | None = None
         self._shape: tuple[str, str, int] | None = None
 
     def feed(self, frame: av.AudioFrame) -> Iterator[Samples]:
@@ -164,35 +196,43 @@ class _Downmix:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:  # the first frame, or a stream that changes its mind on the way
             yield from self.flush()
-            self._resampler, self._shape = _resampler(), shape
+            self._graph, self._shape = _downmix_graph(frame), shape
+        assert self._graph is not None
         frame.pts = None  # the resampler would fill holes by itself
-        assert self._resampler is not None
-        try:
-            resampled = self._resampler.resample(frame)
-        except (av.error.FFmpegError, ValueError):  # a layout FFmpeg has no downmix for
-            self._resampler = _resampler()
-            resampled = self._resampler.resample(_average_channels(frame))
-        for out in resampled:
-            yield out.to_ndarray()[0]
+        self._graph.push(frame)
+        yield from self._pulled(self._graph)
 
     def flush(self) -> Iterator[Samples]:
         """Give what the resampler still holds back."""
-        if self._resampler is not None:
-            for out in self._resampler.resample(None):
-                yield out.to_ndarray()[0]
-        self._resampler = None
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._pulled(self._graph)
+        self._graph = None
         self._shape = None
+
+    @staticmethod
+    def _pulled(graph: av.filter.Graph) -> Iterator[Samples]:
+        while True:
+            try:
+                frame = graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            assert isinstance(frame, av.AudioFrame)
+            yield frame.to_ndarray()[0]
 
 
 def _open(path: Path) -> av.container.InputContainer:
     require_readable(path)
     try:
-        # `file:` and the whitelist keep names and playlists from reaching the network or another protocol
+        # `file:` and the whitelists keep names and playlists from reaching the network, other protocols and files
         return av.open(
             f"file:{path.absolute()}",
             mode="r",
             metadata_errors="replace",
-            options={"protocol_whitelist": "file"},
+            options={
+                "protocol_whitelist": "file",
+                "format_whitelist": ",".join(sorted(av.formats_available - _OPEN_OTHER_FILES)),
+            },
         )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise NotMedia(f"{path.name} is not audio or video, or is damaged ({_reason(error)})") from error
@@ -201,28 +241,54 @@ def _open(path: Path) -> av.container.InputContainer:
 def _audio_stream(container: av.container.InputContainer, path: Path) -> av.AudioStream:
     """The track to transcribe. Closes the container if there is none that can be."""
     stream = container.streams.best("audio")
-    if not isinstance(stream, av.AudioStream):
-        container.close()
-        if container.streams.audio:
+    if not isinstance(stream, av.AudioStream) or stream.codec_context is None:
+        has_audio = bool(container.streams.audio)
+        container.close()  # which forgets the streams
+        if has_audio:
             raise BadAudio(f"the audio of {path.name} is in a format that can't be decoded")
         raise NoAudioTrack(f"{path.name} has no audio track")
     rate = stream.codec_context.sample_rate
-    if 0 < rate < _LOWEST_RATE:
+    if rate and not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         container.close()
         raise BadAudio(f"{path.name} says it has {rate} samples a second, which can't hold speech")
     return stream
 
 
-def _resampler() -> av.AudioResampler:
-    return av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+def _is_unnamed(layout: av.AudioLayout) -> bool:
+    """Tell whether a layout says only how many channels there are, as a recorder's inputs do.
+
+    FFmpeg would guess at loudspeakers, and leave out the fourth of eight inputs as the one for the bass.
+    """
+    return layout.nb_channels > 2 and layout.name == f"{layout.nb_channels} channels"
 
 
-def _average_channels(frame: av.AudioFrame) -> av.AudioFrame:
-    planar = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
-    channels = np.concatenate([part.to_ndarray() for part in planar.resample(frame)], axis=1)
-    mono = av.AudioFrame.from_ndarray(channels.mean(axis=0, keepdims=True), format="fltp", layout="mono")
-    mono.sample_rate = frame.sample_rate
-    return mono
+def _downmix_graph(frame: av.AudioFrame) -> av.filter.Graph:
+    """FFmpeg's own downmix for loudspeakers that it knows, the channels' mean for others."""
+    if not _is_unnamed(frame.layout):
+        try:
+            return _linked(frame, [("aresample", "rematrix_maxval=1")])  # else loud channels add up to more than 1
+        except av.error.FFmpegError:  # no downmix for these
+            pass
+    channels = frame.layout.nb_channels
+    mean = "+".join(f"{1 / channels}*c{channel}" for channel in range(channels))
+    try:
+        return _linked(frame, [("pan", f"mono|c0={mean}"), ("aresample", None)])
+    except av.error.FFmpegError as error:
+        raise BadAudio(f"{channels} channels at {frame.sample_rate} Hz can't be mixed down") from error
+
+
+def _linked(frame: av.AudioFrame, filters: list[tuple[str, str | None]]) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(
+        format=frame.format,
+        sample_rate=frame.sample_rate,
+        layout=frame.layout,
+        time_base=Fraction(1, frame.sample_rate),
+    )
+    wanted = f"sample_rates={SAMPLE_RATE}:sample_fmts=fltp:channel_layouts=mono"
+    nodes = [graph.add(name, options) for name, options in [*filters, ("aformat", wanted), ("abuffersink", None)]]
+    graph.link_nodes(source, *nodes).configure()
+    return graph
 
 
 def _silence(samples: int) -> Iterator[Samples]:

@@ -44,7 +44,9 @@ class RecognizeSettings:
     """A text from a short window that is less sure than this is tried again in a full one."""
     max_no_speech_prob: float = 0.6
     uncovered_speech_s: float = 1.0
-    """Speech after the last time stamp that is longer than this is heard again."""
+    """Speech after the last time stamp that is longer than this is heard again…"""
+    skipped_speech_s: float = 2.0
+    """…and so is speech before or between the time stamps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ class _Decoded:
         return not self.hypothesis.text
 
 
+AFTER_THE_END = "after the sound's end"
 _LAST_ATTEMPT = 2
+_LEAST_PROGRESS = SAMPLE_RATE // 2
+"""A stretch is heard again only if it is shorter by this than the one it is a part of, so that there is an end."""
 
 
 class Recognizer:
@@ -237,7 +242,7 @@ class Recognizer:
 
     def _take(self, result: Recognized, decoded: _Decoded) -> list[_Attempt]:
         """Put the text in its place; give back the rest of the speech, if the model stopped before it."""
-        attempt, hypothesis = decoded.attempt, decoded.hypothesis
+        attempt, hypothesis = decoded.attempt, _complete(decoded.hypothesis)
         if reason := self._disbelief(result.chunk, decoded):
             start, end = attempt.start / SAMPLE_RATE, attempt.end / SAMPLE_RATE
             result.doubts.append(Doubt(start, end, reason, hypothesis.text))
@@ -245,9 +250,7 @@ class Recognizer:
         result.said += self._placed(attempt, hypothesis)
         if beyond := "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip():
             end = attempt.end / SAMPLE_RATE
-            result.doubts.append(
-                Doubt(max(attempt.start / SAMPLE_RATE, end - 0.02), end, "after the sound's end", beyond)
-            )
+            result.doubts.append(Doubt(max(attempt.start / SAMPLE_RATE, end - 0.02), end, AFTER_THE_END, beyond))
         return self._rest(result, attempt, hypothesis)
 
     def _disbelief(self, chunk: PlannedChunk, decoded: _Decoded) -> str | None:
@@ -255,6 +258,8 @@ class Recognizer:
         settings, attempt, hypothesis = self._settings, decoded.attempt, decoded.hypothesis
         if decoded.is_empty:
             return "no words heard"
+        if all(utterance.start >= attempt.duration for utterance in hypothesis.utterances):
+            return AFTER_THE_END
         if self._is_loop(decoded):
             return "the text repeated itself"
         is_silent = hypothesis.no_speech_prob > settings.max_no_speech_prob
@@ -290,14 +295,34 @@ class Recognizer:
             return self._engine.align(attempt.heard, hypothesis.utterances, self._decode)
 
     def _rest(self, result: Recognized, attempt: _Attempt, hypothesis: Hypothesis) -> list[_Attempt]:
-        reached = attempt.start + int(max(u.end for u in hypothesis.utterances) * SAMPLE_RATE)
-        left = speech_between(result.chunk.regions, reached, attempt.end)
-        if left < self._settings.uncovered_speech_s:
-            return []
-        if reached < attempt.start + SAMPLE_RATE // 2:  # no way forward
-            result.doubts.append(Doubt(reached / SAMPLE_RATE, attempt.end / SAMPLE_RATE, "no words heard", ""))
-            return []
-        return [_Attempt(attempt.sound, reached, attempt.end)]
+        """The stretches with speech that no utterance covers, to be heard again by themselves."""
+        rest: list[_Attempt] = []
+        for start, end, least_s in self._uncovered(attempt, hypothesis):
+            if speech_between(result.chunk.regions, start, end) < least_s:
+                continue
+            if end - start > attempt.end - attempt.start - _LEAST_PROGRESS:
+                doubt = Doubt(start / SAMPLE_RATE, end / SAMPLE_RATE, "no words heard", "")
+                result.doubts.append(doubt)
+            else:
+                rest.append(_Attempt(attempt.sound, start, end))
+        return rest
+
+    def _uncovered(self, attempt: _Attempt, hypothesis: Hypothesis) -> Iterable[tuple[int, int, float]]:
+        """Start and end of each gap in samples, and how many seconds of speech in it are too many to leave."""
+        reached = attempt.start
+        for utterance in (u for u in hypothesis.utterances if u.start < attempt.duration):
+            start = attempt.start + int(utterance.start * SAMPLE_RATE)
+            yield reached, min(start, attempt.end), self._settings.skipped_speech_s
+            reached = max(reached, attempt.start + int(utterance.end * SAMPLE_RATE))
+        yield reached, attempt.end, self._settings.uncovered_speech_s
+
+
+def _complete(hypothesis: Hypothesis) -> Hypothesis:
+    """Leave out the utterance in which the model ran out of room: its sound is heard again."""
+    *complete, last = hypothesis.utterances or (None,)
+    if last is None or not (hypothesis.is_cut_off and last.is_open and complete):
+        return hypothesis
+    return replace(hypothesis, utterances=tuple(complete))
 
 
 def compression_ratio(text: str) -> float:

@@ -32,11 +32,18 @@ _ABBREVIATION = re.compile(
 )
 
 
+_ORDINAL = re.compile(r"\b\d{1,2}\.\s*$")
+_WITH_ORDINAL_DOTS = frozenset(
+    ("bs", "cs", "da", "de", "et", "fi", "fo", "hr", "hu", "is", "lb", "lv", "nn", "no", "pl", "sk", "sl", "sr", "tr")
+)
+"""Languages that write a dot after ordinal numbers."""
+
+
 def finish(recognized: Recognized, language: str) -> Chunk:
     """Turn what was recognised in a chunk into its final form."""
     plan = recognized.chunk
     start, end = _seconds(plan.start), _seconds(plan.end)
-    sentences = (part for segment in _in_turn(recognized, start, end) for part in _sentences(segment, plan))
+    sentences = (part for segment in _in_turn(recognized, start, end) for part in _sentences(segment, plan, language))
     segments = tuple(_rounded(_merged(sentences, language)))
     dropped = [
         Span(round(doubt.start, 3), round(doubt.end, 3), "dropped", doubt.reason, doubt.text or None)
@@ -89,9 +96,9 @@ def _on_speech(start: float, end: float, plan: PlannedChunk) -> tuple[float, flo
     return max(start, touched[0][0]), min(end, touched[-1][1])
 
 
-def _sentences(segment: Segment, plan: PlannedChunk) -> Iterable[Segment]:
+def _sentences(segment: Segment, plan: PlannedChunk, language: str) -> Iterable[Segment]:
     """Split after each sentence; times come from the words or, without words, from letters and pauses."""
-    texts = split_sentences(segment.text)
+    texts = split_sentences(segment.text, language)
     words = list(segment.words)
     letters = sum(map(len, texts)) or 1
     start, done = segment.start, 0
@@ -151,14 +158,16 @@ def _continues(before: Segment, after: Segment) -> bool:
 
 
 def _rounded(segments: Iterable[Segment]) -> Iterable[Segment]:
-    """Times to the millisecond; what is then empty gets the millisecond it needs from its own end."""
+    """Times to the millisecond; what is then empty gets a millisecond, and what follows starts after it."""
+    reached = 0.0
     for segment in segments:
-        start, end = round(segment.start, 3), round(segment.end, 3)
-        yield replace(segment, start=start, end=max(end, round(start + 0.001, 3)))
+        start = max(round(segment.start, 3), reached)
+        reached = max(round(segment.end, 3), round(start + 0.001, 3))
+        yield replace(segment, start=start, end=reached)
 
 
-def split_sentences(text: str) -> list[str]:
-    """Split after each sentence's end, but not after an abbreviation.
+def split_sentences(text: str, language: str = "en") -> list[str]:
+    """Split after each sentence's end, but not after an abbreviation, nor after an ordinal number ("3. Oktober").
 
     >>> split_sentences("Dr. Wu left. She said: no!")
     ['Dr. Wu left.', 'She said: no!']
@@ -168,7 +177,8 @@ def split_sentences(text: str) -> list[str]:
     for match in _SENTENCE_END.finditer(text):
         sentence = text[begun : match.end()]
         goes_on = text[match.end() :].lstrip(_OPENING)[:1].islower()
-        if not goes_on and not _ABBREVIATION.search(sentence):
+        is_ordinal = language in _WITH_ORDINAL_DOTS and _ORDINAL.search(sentence) is not None
+        if not (goes_on or is_ordinal or _ABBREVIATION.search(sentence)):
             sentences.append(sentence.strip())
             begun = match.end()
     sentences.append(text[begun:].strip())

@@ -1,7 +1,7 @@
 """The child's side: load an engine, take requests, run the pipeline, send events.
 
 Requests come on standard input, events go out on what was standard output: native code that prints goes to standard
-error instead. When the parent is gone, so is the child.
+error instead. When the parent is gone, so is the child; that it watches for before it imports anything heavy.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from cesar.engines.base import Engine
 from cesar.engines.hardware import Plan, choose, probe
-from cesar.errors import CesarError, ChildKilled
-from cesar.pipeline.run import Work, transcribe
+from cesar.errors import CesarError, ChildKilled, ModelError
 from cesar.runner import messages
 from cesar.runner.messages import EngineSpec, Event, Request
 from cesar.transcript import Chunk, ModelIdentity
+
+if TYPE_CHECKING:
+    from cesar.engines.base import Engine
 
 _ALIVE_EVERY_S = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -33,9 +34,11 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Serve the parent until it closes standard input."""
     _die_with_parent()
-    faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features in NumPy: with more, five times the work is done
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime looks for a network half a minute after it is imported
     events = _Events(_private_stdout())
+    faulthandler.enable()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(lines,), daemon=True).start()
     spec: EngineSpec = messages.parse(lines.get())
@@ -43,7 +46,7 @@ def main() -> None:
         engine, plan = _load(spec)
     except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
         events.send(_failure(error))
-        return
+        os._exit(1)  # an interpreter that ends in good order stumbles over the thread that reads
     events.send(messages.Loaded(engine.identity, plan.warnings))
     while True:
         _serve(messages.parse(lines.get()), engine, plan, events)
@@ -51,6 +54,8 @@ def main() -> None:
 
 def _serve(request: Request, engine: Engine, plan: Plan, events: _Events) -> None:
     try:
+        from cesar.pipeline.run import Work, transcribe
+
         outcome = transcribe(Work(request.path, request.options, request.done), engine, plan, events)
         ended: Event = messages.Ended(
             outcome.language,
@@ -106,19 +111,26 @@ def _load(spec: EngineSpec) -> tuple[Engine, Plan]:
 
 
 def _failure(error: BaseException) -> messages.Failed:
-    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+    if _is_want_of_memory(error):
         error = ChildKilled(f"memory ran out ({error})" if str(error) else "memory ran out")
-    if not isinstance(error, CesarError):
-        traceback.print_exception(error)
-        error = CesarError(f"{type(error).__name__}: {error}")
-    return messages.Failed(error.code, error.message, error.hint)
+    if isinstance(error, CesarError):
+        return messages.Failed(error.code, error.message, error.hint)
+    bug = CesarError(f"{type(error).__name__}: {error}")
+    return messages.Failed(bug.code, bug.message, bug.hint, "".join(traceback.format_exception(error)))
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    """Tell by the words of a library; ours may hold any words, such as the name of a recording."""
+    if isinstance(error, CesarError) and not isinstance(error, ModelError):
+        return False
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _private_stdout() -> BinaryIO:
     """Keep standard output for events; whatever prints there goes to standard error from now on."""
-    sys.stdout.flush()
     private = os.dup(1)
     os.dup2(2, 1)
+    sys.stdout.flush()  # what a start-up file has printed
     return os.fdopen(private, "wb")
 
 

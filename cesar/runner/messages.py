@@ -90,10 +90,15 @@ class Failed:
     code: str
     message: str
     hint: str
+    details: str = ""
+    """The traceback, if it is a bug of ours."""
 
     def error(self) -> CesarError:
         """Give the error as the parent raises it."""
-        return BY_CODE[self.code](self.message, hint=self.hint)
+        error = BY_CODE[self.code](self.message, hint=self.hint)
+        if self.details:
+            error.add_note(self.details)
+        return error
 
 
 Event = Loaded | Opened | Alive | Finished | Skipped | Ended | Failed
@@ -109,10 +114,13 @@ def dump(message: EngineSpec | Request | Event) -> bytes:
 
 
 def parse(line: bytes) -> Any:
-    """Give back what `dump` was given."""
-    body = json.loads(line)
-    kind = _BY_NAME[body.pop("is")]
-    return kind(**{field.name: _typed(kind, field.name, body[field.name]) for field in fields(kind)})
+    """Give back what `dump` was given. Raises ValueError for a line that is no whole message."""
+    try:
+        body = json.loads(line)
+        kind = _BY_NAME[body["is"]]
+        return kind(**{field.name: _typed(kind, field.name, body[field.name]) for field in fields(kind)})
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError("not a message") from error
 
 
 def _typed(kind: type[Any], name: str, value: Any) -> Any:

@@ -10,12 +10,20 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from cesar.errors import CesarError, ChildCrashed, ChildKilled, ChildStalled, Interrupted
-from cesar.runner.messages import Ended, EngineSpec, Event, Failed, Finished, Loaded, Request
+from cesar.errors import (
+    CesarError,
+    ChildCrashed,
+    ChildKilled,
+    ChildStalled,
+    Interrupted,
+    RecognitionError,
+    UsageError,
+)
+from cesar.runner.messages import Ended, EngineSpec, Event, Failed, Finished, Loaded, Request, Skipped
 from cesar.runner.process import ChildProcess, Died, Quiet
 
 _POLL_S = 0.1
@@ -38,19 +46,18 @@ def run(
 ) -> tuple[Loaded, Ended]:
     """Have a child transcribe a recording, telling of every event on the way.
 
-    Raises `Interrupted` when `should_stop` says so, the child's own errors, and `ChildCrashed`, `ChildKilled` or
-    `ChildStalled` if that happened twice.
+    Raises `Interrupted` when `should_stop` says so, whatever `tell` and `should_stop` raise, the child's own errors,
+    and `ChildCrashed`, `ChildKilled` or `ChildStalled` if that happened twice.
     """
     with _slot(spec).taken(limits, should_stop) as slot:
         try:
             return slot.attempt(request, limits, tell, should_stop)
         except _Lost as first:
-            finished = tuple((chunk.start, chunk.end) for chunk in first.finished)
-            again = replace(request, done=(*request.done, *finished))
+            again = replace(request, done=(*request.done, *first.finished))
             try:
                 return slot.attempt(again, limits, tell, should_stop)
             except _Lost as second:
-                raise second.error(request) from first
+                raise second.error(request, max(first.reached, second.reached)) from first
 
 
 def close_all() -> None:
@@ -62,19 +69,20 @@ def close_all() -> None:
 
 
 class _Lost(Exception):
-    """A child died or hung; `finished` are the chunks it had sent."""
+    """A child died or hung; it had sent the `finished` chunks, and come as far as `reached`, in seconds."""
 
-    def __init__(self, cause: Died | Quiet, finished: list[Finished]) -> None:
+    def __init__(self, cause: Died | Quiet, finished: Sequence[tuple[float, float]], reached: float) -> None:
         super().__init__(str(cause))
         self.cause = cause
-        self.finished = [event.chunk for event in finished]
+        self.finished = tuple(finished)
+        self.reached = reached
 
-    def error(self, request: Request) -> CesarError:
-        reached = f" after {self.finished[-1].end:.0f} s" if self.finished else ""
-        what = f"while transcribing {request.path.name}{reached}, twice"
+    def error(self, request: Request, reached: float) -> CesarError:
+        after = f" after {reached:.0f} s" if reached else ""
+        what = f"while transcribing {request.path.name}{after}, twice"
         match self.cause:
             case Quiet(seconds=seconds):
-                return ChildStalled(f"the recogniser made no progress for {seconds:.0f} s {what}")
+                return ChildStalled(f"the recogniser made no progress for {seconds:g} s {what}")
             case Died(was_killed=True):
                 return ChildKilled(f"the system killed the recogniser {what}, most likely for want of memory")
             case died:
@@ -87,65 +95,85 @@ class _Slot:
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._busy = threading.Lock()
+        self._user: int | None = None
         self._child: ChildProcess | None = None
+        self._is_free = False
+        """Whether the child has answered the last request, so that nothing it says can belong to an earlier one."""
         self._loaded: Loaded | None = None
         self._idle_timer: threading.Timer | None = None
 
     @contextmanager
     def taken(self, limits: Limits, should_stop: ShouldStop) -> Iterator[_Slot]:
         """Wait for the place, and let the child go after a time without work."""
+        if self._user == threading.get_ident():
+            raise UsageError(
+                "a callback can't transcribe with the model that is calling it",
+                hint="Do it when the transcription has ended.",
+            )
+        _stop_if(should_stop)
         while not self._busy.acquire(timeout=_POLL_S):
             _stop_if(should_stop)
-        if self._idle_timer:
-            self._idle_timer.cancel()
         try:
+            self._user = threading.get_ident()
+            if self._idle_timer:
+                self._idle_timer.cancel()
             yield self
         finally:
-            self._idle_timer = threading.Timer(limits.idle_timeout_s, self._close_if_idle)
-            self._idle_timer.daemon = True
-            self._idle_timer.start()
-            self._busy.release()
+            try:
+                self._idle_timer = threading.Timer(limits.idle_timeout_s, self._close_if_idle)
+                self._idle_timer.daemon = True
+                self._idle_timer.start()
+            finally:
+                self._user = None
+                self._busy.release()
 
     def attempt(self, request: Request, limits: Limits, tell: Tell, should_stop: ShouldStop) -> tuple[Loaded, Ended]:
         """Ask the child once. Whatever ends this other than an answer costs the child its life."""
-        finished: list[Finished] = []
+        finished: list[tuple[float, float]] = []
+        reached = 0.0
         try:
             child = self._ready_child()
             child.send(request)
             while True:
                 event = _next_event(child, limits, should_stop)
-                if isinstance(event, Failed):
-                    raise event.error()
-                if isinstance(event, Ended):
-                    assert self._loaded is not None
-                    return self._loaded, event
-                if isinstance(event, Loaded):
-                    self._loaded = event
-                if isinstance(event, Finished):
-                    finished.append(event)
+                match event:
+                    case Loaded():
+                        self._loaded = event
+                    case Finished(chunk=chunk):
+                        finished.append((chunk.start, chunk.end))
+                        reached = chunk.end
+                    case Skipped(end=end):
+                        reached = end
+                    case Failed():
+                        self._is_free = self._loaded is not None
+                        raise event.error()
+                    case Ended():
+                        assert self._loaded is not None
+                        self._is_free = True
+                        return self._loaded, event
                 tell(event)
         except (Died, Quiet) as cause:
-            self.close()
-            raise _Lost(cause, finished) from cause
-        except CesarError as error:
-            if self._loaded is None or isinstance(error, Interrupted):
+            raise _Lost(cause, finished, reached) from cause
+        finally:
+            if not self._is_free:
                 self.close()
-            raise
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Kill the child, if there is one."""
-        child, self._child, self._loaded = self._child, None, None
+        child, self._loaded, self._is_free = self._child, None, False
         if child:
             child.kill()
+            self._child = None
 
     def _ready_child(self) -> ChildProcess:
-        if self._child is None or not self._child.is_running:
+        if self._child is None or not self._is_free or not self._child.is_running:
             self.close()
-            self._child = ChildProcess()
+            try:
+                self._child = ChildProcess()
+            except OSError as error:
+                raise RecognitionError(f"the recogniser can't be started: {error}") from error
             self._child.send(self._spec)
+        self._is_free = False
         return self._child
 
     def _close_if_idle(self) -> None:
@@ -184,8 +212,9 @@ def _slot(spec: EngineSpec) -> _Slot:
 def _forget() -> None:
     """After a fork the children are the parent's, not ours."""
     _slots.clear()
+    _lock.release()
 
 
 atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget)

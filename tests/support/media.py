@@ -24,6 +24,7 @@ AUDIO = Path(__file__).parents[1] / "audio"
 _PCM = 1
 _IEEE_FLOAT = 3
 _CODECS = {
+    ".aac": "aac",
     ".aiff": "pcm_s16be",
     ".flac": "flac",
     ".m4a": "aac",

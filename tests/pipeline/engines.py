@@ -1,0 +1,79 @@
+"""A recogniser for tests: it answers what it is told to, and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.transcript import ModelIdentity
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One window that was to be decoded."""
+
+    start: float
+    duration: float
+    seconds: float
+    """Length of the window with its filling."""
+    settings: DecodeSettings
+    batch_size: int
+
+
+Answer = Callable[[Asked], Hypothesis]
+
+
+class AnsweringEngine:
+    """The `Engine` whose texts come from a function."""
+
+    identity = ModelIdentity("answering", "unknown", "0" * 64, "cpu", "none")
+    n_mels = 80
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        languages: frozenset[str] = frozenset({"en"}),
+        language_of: Callable[[Window], Mapping[str, float]] = lambda window: {"en": 1.0},
+    ) -> None:
+        self.languages = languages
+        self.asked: list[Asked] = []
+        self.aligned: list[list[str]] = []
+        self.windows_for_language = 0
+        self._answer = answer
+        self._language_of = language_of
+
+    def hear(self, window: Window) -> Heard:
+        return Heard(window, None)
+
+    def language_of(self, heard: Heard) -> Mapping[str, float]:
+        self.windows_for_language += 1
+        return self._language_of(heard.window)
+
+    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+        assert len({heard.window.log_mel.shape for heard in batch}) == 1, "windows of a batch are alike"
+        asked = [
+            Asked(h.window.start, h.window.duration, h.window.log_mel.shape[1] / 100, settings, len(batch))
+            for h in batch
+        ]
+        self.asked += asked
+        return [self._answer(one) for one in asked]
+
+    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
+        """Half a second a word."""
+        self.aligned.append([utterance.text for utterance in utterances])
+        words = [utterance.text.split() for utterance in utterances]
+        starts = iter(range(sum(map(len, words))))
+        return [
+            [TimedWord(at / 2, at / 2 + 0.5, word, 0.9) for word, at in zip(its_words, starts, strict=False)]
+            for its_words in words
+        ]
+
+
+def saying(
+    *utterances: tuple[float, float, str], logprob: float = -0.2, no_speech: float = 0.0, tokens: int | None = None
+) -> Hypothesis:
+    """A hypothesis of utterances: start and end in the window, and text."""
+    count = sum(len(text.split()) for _, _, text in utterances) if tokens is None else tokens
+    return Hypothesis(tuple(Utterance(a, b, " " + text) for a, b, text in utterances), logprob, no_speech, count)

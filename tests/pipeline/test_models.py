@@ -1,0 +1,142 @@
+"""The pipeline with real weights on real speech, and on what is none."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cesar.engines.base import DecodeSettings, Heard, Window
+from cesar.engines.hardware import Plan, choose, probe
+from cesar.engines.whisper import WhisperEngine
+from cesar.options import TranscribeOptions
+from cesar.pipeline.decode import SAMPLE_RATE, Recording, Samples
+from cesar.pipeline.features import log_mel
+from cesar.pipeline.run import Outcome, Work, transcribe
+from cesar.transcript import Chunk, ModelIdentity
+from cesar.weights.store import locate
+from tests.support import media
+
+pytestmark = pytest.mark.model
+
+Load = Callable[[str], WhisperEngine]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return choose(probe(), device="cpu", compute_type="auto", workers=2)
+
+
+@pytest.fixture(scope="module")
+def load(plan, tmp_path_factory) -> Load:
+    """Models by name, from the packages of weights, each loaded once."""
+    store = tmp_path_factory.mktemp("models")
+    loaded: dict[str, WhisperEngine] = {}
+
+    def get(name: str) -> WhisperEngine:
+        if name not in loaded:
+            model = locate(name, store=store, allow_network=False)
+            identity = ModelIdentity(model.name, model.revision, model.digest, plan.device, plan.compute_type)
+            loaded[name] = WhisperEngine(model.directory, identity, plan)
+        return loaded[name]
+
+    return get
+
+
+class Collected:
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+
+    def opened(self, duration: float | None) -> None: ...
+
+    def alive(self) -> None: ...
+
+    def finished(self, chunk: Chunk) -> None:
+        self.chunks.append(chunk)
+
+    def skipped(self, start: float, end: float) -> None: ...
+
+    @property
+    def text(self) -> str:
+        return " ".join(segment.text for chunk in self.chunks for segment in chunk.segments)
+
+
+def run(path, engine, plan, options: TranscribeOptions | None = None) -> tuple[Outcome, Collected]:
+    collected = Collected()
+    return transcribe(Work(path, options or TranscribeOptions()), engine, plan, collected), collected
+
+
+def speech(name: str) -> Samples:
+    recording = Recording(media.AUDIO / name)
+    samples = np.concatenate(list(recording.blocks()))
+    recording.close()
+    return samples
+
+
+def heard(engine: WhisperEngine, sound: Samples) -> Heard:
+    seconds = len(sound) / SAMPLE_RATE
+    return engine.hear(Window(log_mel(sound, frames=2250, n_mels=engine.n_mels), 0.0, seconds))
+
+
+@pytest.mark.parametrize("name", ["base", "tiny.en"])
+def test_a_famous_sentence_comes_out_with_its_words_at_their_times(load, plan, name):
+    outcome, collected = run(media.AUDIO / "jfk.m4a", load(name), plan, TranscribeOptions(word_timestamps=True))
+    assert "what your country can do for you" in collected.text
+    assert collected.text.endswith("what you can do for your country.")
+    assert outcome.language == "en"
+    words = [word for chunk in collected.chunks for segment in chunk.segments for word in segment.words]
+    spoken = {word.text: word.start for word in words}  # the last time, where it is said twice
+    assert spoken["fellow"] == pytest.approx(1.3, abs=0.3)
+    assert spoken["not"] == pytest.approx(4.1, abs=0.3)
+    assert spoken["country."] == pytest.approx(10.0, abs=0.3)
+    assert words[-1].end <= 11.01
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [media.silence(60), media.white_noise(60), media.tone(60), media.chords(60)],
+    ids=["silence", "white noise", "pure tone", "chords"],
+)
+def test_what_is_not_speech_gives_no_text(load, plan, tmp_path, sound):
+    outcome, collected = run(media.write_wav(tmp_path / "a.wav", sound), load("base"), plan)
+    assert collected.text == ""
+    assert outcome.duration == 60
+
+
+def test_two_runs_give_the_same_bytes_with_other_threads_and_batches(load, plan):
+    path = media.AUDIO / "meeting-es2003a-0-30s.wav"
+    first = run(path, load("tiny.en"), plan)[1].chunks
+    assert run(path, load("tiny.en"), replace(plan, workers=1, batch_size=1))[1].chunks == first
+    assert first
+
+
+def test_a_german_speech_is_known_for_one(load, plan):
+    outcome, collected = run(media.AUDIO / "german.ogg", load("base"), plan)
+    assert outcome.language == "de"
+    assert "wasser" in collected.text.lower()
+
+
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_a_result_does_not_depend_on_the_length_of_others_in_the_batch(load, beam_size):
+    """A text that runs on is cut short somewhere: not where another window of the batch would be."""
+    engine = load("base")
+    short, long = heard(engine, media.white_noise(4)), heard(engine, speech("printing-lj.m4a")[: 15 * SAMPLE_RATE])
+    settings = DecodeSettings("en", prompt="la la la la la la la la", beam_size=beam_size)
+    assert engine.decode([short, long], settings)[0] == engine.decode([short], settings)[0]
+
+
+def test_a_prompt_of_any_length_is_taken(load):
+    """Whisper has 448 places for prompt and text together: a text that runs on must stop before the last."""
+    settings = DecodeSettings("en", prompt="la " * 400, beam_size=1)
+    engine = load("base")
+    (hypothesis,) = engine.decode([heard(engine, media.white_noise(16))], settings)
+    assert hypothesis.token_count < 448 - 220
+
+
+def test_fast_speech_is_not_cut_off_in_the_middle(load):
+    """Whisper may write 224 tokens: a quick talker, or a language in small pieces, needs more than half of them."""
+    sound = speech("printing-lj.m4a")
+    faster = np.interp(np.arange(17 * SAMPLE_RATE) * 1.9 + 22 * SAMPLE_RATE, np.arange(len(sound)), sound)
+    engine = load("base")
+    (hypothesis,) = engine.decode([heard(engine, faster.astype(np.float32))], DecodeSettings("en"))
+    assert hypothesis.token_count > 113

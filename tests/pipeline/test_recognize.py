@@ -1,0 +1,336 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cesar.engines.base import DecodeSettings, Hypothesis
+from cesar.pipeline.chunk import PlannedChunk
+from cesar.pipeline.decode import SAMPLE_RATE
+from cesar.pipeline.recognize import (
+    Recognized,
+    Recognizer,
+    RecognizeSettings,
+    Sound,
+    compression_ratio,
+    speech_between,
+)
+from cesar.pipeline.timing import Stopwatch
+from cesar.pipeline.vad import Region
+from tests.pipeline.engines import Answer, AnsweringEngine, Asked, saying
+
+ENGLISH = DecodeSettings("en", beam_size=2)
+LOOP = "and so on and so on " * 20
+FULL_S = 30.0
+
+
+def sound(start: float, end: float, *regions: tuple[float, float], confidence: float = 0.99) -> Sound:
+    """A chunk from start to end; it is speech all over unless regions are given."""
+    spoken = tuple(
+        Region(int(a * SAMPLE_RATE), int(b * SAMPLE_RATE), confidence) for a, b in regions or ((start, end),)
+    )
+    first, last = int(start * SAMPLE_RATE), int(end * SAMPLE_RATE)
+    return Sound(PlannedChunk(first, last, spoken), np.zeros(last - first, np.float32))
+
+
+def recognized(answer: Answer, heard: Sound, *, with_words: bool = False) -> tuple[Recognized, AnsweringEngine]:
+    engine = AnsweringEngine(answer)
+    (result,) = Recognizer(engine, ENGLISH, with_words=with_words).recognize([heard])
+    return result, engine
+
+
+def by_attempt(*answers: Hypothesis) -> Answer:
+    """The first answer to the first question, and so on; the last one to all that follow."""
+    waiting = list(answers)
+    return lambda asked: waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+
+def texts(result: Recognized) -> list[str]:
+    return [said.text for said in result.said]
+
+
+def everything_kept(result: Recognized) -> str:
+    """What a reader can get to see of the chunk: in the transcript, or in the ledger."""
+    return " ".join([*texts(result), *(doubt.text for doubt in result.doubts)])
+
+
+# What is heard is put in its place.
+
+
+def test_utterances_are_placed_in_the_recording():
+    result, engine = recognized(lambda asked: saying((0.5, 2, "One."), (3, 6, "Two.")), sound(100, 106.5))
+    assert [(said.start, said.end, said.text) for said in result.said] == [(100.5, 102, "One."), (103, 106, "Two.")]
+    assert result.doubts == []
+    assert len(engine.asked) == 1
+
+
+def test_an_utterance_does_not_reach_past_the_sound():
+    result, _ = recognized(lambda asked: saying((0, 19, "Hm.")), sound(5, 8))
+    assert (result.said[0].start, result.said[0].end) == (5, 8)
+
+
+def test_what_is_known_of_the_decoding_stays_with_the_text():
+    result, _ = recognized(lambda asked: saying((0, 3, "Hm."), logprob=-0.3, no_speech=0.1), sound(0, 3))
+    assert (result.said[0].avg_logprob, result.said[0].no_speech_prob) == (-0.3, 0.1)
+
+
+@pytest.mark.parametrize("length", [0.5, 4, 12.4, 15, 15.1, 17])
+def test_a_window_has_room_for_the_sound_and_five_seconds_of_silence(length):
+    _, engine = recognized(lambda asked: saying((0, length, "Hm.")), sound(0, length))
+    (asked,) = engine.asked
+    assert asked.duration == pytest.approx(length, abs=0.001)
+    assert 20 <= asked.seconds <= FULL_S
+    assert asked.seconds >= length + 5
+    assert asked.seconds % 2.5 == 0
+
+
+def test_windows_of_one_length_are_decoded_together():
+    engine = AnsweringEngine(lambda asked: saying((0, asked.duration, "Hm.")))
+    Recognizer(engine, ENGLISH).recognize([sound(0, 5), sound(10, 27), sound(30, 34)])
+    assert [(asked.start, asked.batch_size) for asked in engine.asked] == [(0, 2), (30, 2), (10, 1)]
+
+
+# Whisper stops early.
+
+
+def test_speech_after_an_early_stop_is_heard_again():
+    def answer(asked: Asked) -> Hypothesis:
+        return saying((0, 4, "First.")) if asked.start == 10 else saying((0.5, 8, "Second."))
+
+    result, engine = recognized(answer, sound(10, 22))
+    assert [(asked.start, asked.duration) for asked in engine.asked] == [(10, 12), (14, 8)]
+    assert [(said.start, said.end, said.text) for said in result.said] == [(10, 14, "First."), (14.5, 22, "Second.")]
+    assert result.doubts == []
+
+
+def test_silence_after_the_last_word_is_not_heard_again():
+    _, engine = recognized(lambda asked: saying((0, 4, "First.")), sound(0, 12, (0.5, 4.5)))
+    assert len(engine.asked) == 1
+
+
+def test_speech_that_the_model_can_not_get_past_is_a_doubt():
+    result, engine = recognized(lambda asked: saying((0, 0.3, "Er.")), sound(0, 10))
+    assert texts(result) == ["Er."]
+    assert [(doubt.start, doubt.end) for doubt in result.doubts] == [(0.3, 10)]
+    assert len(engine.asked) < 5
+
+
+def test_a_model_that_creeps_forward_comes_to_an_end():
+    result, engine = recognized(lambda asked: saying((0, 0.6, "Er.")), sound(0, 15))
+    assert len(engine.asked) < 40
+    assert result.said[-1].end > 13
+
+
+def test_text_after_the_end_of_the_sound_does_not_vanish_unseen():
+    """Whisper likes to invent in the silence that fills the window."""
+    result, _ = recognized(lambda asked: saying((0, 4, "Real."), (6, 9, "Invented.")), sound(0, 5))
+    assert "Real." in texts(result)
+    assert "Invented." in everything_kept(result)
+
+
+def test_a_chunk_whose_whole_text_lies_after_its_sound_is_a_doubt():
+    result, _ = recognized(lambda asked: saying((6, 9, "Invented.")), sound(0, 5))
+    assert texts(result) == []
+    assert [doubt.text for doubt in result.doubts] == ["Invented."]
+
+
+# Whisper is unsure, or runs in circles.
+
+
+def test_an_unsure_text_is_tried_again_in_a_full_window_with_a_wider_search():
+    result, engine = recognized(
+        by_attempt(saying((0, 5, "Wrong."), logprob=-0.9), saying((0, 5, "Right."), logprob=-0.3)), sound(0, 5)
+    )
+    assert texts(result) == ["Right."]
+    assert [(asked.seconds, asked.settings.beam_size) for asked in engine.asked] == [(20, 2), (FULL_S, 5)]
+
+
+def test_a_sure_text_is_not_tried_again():
+    _, engine = recognized(lambda asked: saying((0, 5, "Right."), logprob=-0.49), sound(0, 5))
+    assert len(engine.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        saying(),
+        saying((0, 5, "Nonsense."), logprob=-1.5),
+        saying((0, 5, LOOP), logprob=-0.1, tokens=400),
+    ],
+    ids=["empty", "less sure", "loop"],
+)
+def test_a_second_attempt_that_is_worse_does_not_cost_the_first_ones_text(worse):
+    result, _ = recognized(by_attempt(saying((0, 5, "Good enough."), logprob=-0.6), worse), sound(0, 5))
+    assert texts(result) == ["Good enough."]
+    assert result.doubts == []
+
+
+def test_a_loop_gives_way_to_a_second_attempt():
+    result, engine = recognized(by_attempt(saying((0, 5, LOOP), tokens=400), saying((0, 5, "Once."))), sound(0, 5))
+    assert texts(result) == ["Once."]
+    assert [asked.settings.avoid_repetition for asked in engine.asked] == [False, False]
+
+
+def test_a_second_loop_gives_way_to_an_attempt_that_avoids_repetition():
+    loop = saying((0, 5, LOOP), tokens=400)
+    result, engine = recognized(by_attempt(loop, loop, saying((0, 5, "Once."))), sound(0, 5))
+    assert texts(result) == ["Once."]
+    assert [asked.settings.avoid_repetition for asked in engine.asked] == [False, False, True]
+
+
+def test_a_text_that_never_stops_repeating_itself_is_dropped_and_kept_in_sight():
+    result, engine = recognized(lambda asked: saying((0, 5, LOOP), tokens=400), sound(2, 7))
+    assert texts(result) == []
+    (doubt,) = result.doubts
+    assert (doubt.start, doubt.end) == (2, 7)
+    assert "repeated" in doubt.reason
+    assert LOOP.strip() in doubt.text
+    assert len(engine.asked) == 3
+
+
+def test_a_loop_before_silence_is_kept_in_sight_too():
+    loop = saying((0, 5, LOOP), tokens=400)
+    result, _ = recognized(by_attempt(loop, loop, saying()), sound(0, 5))
+    assert texts(result) == []
+    assert LOOP.strip() in everything_kept(result)
+
+
+def test_an_empty_text_is_tried_again():
+    result, engine = recognized(by_attempt(saying(), saying((0, 5, "There."))), sound(0, 5))
+    assert texts(result) == ["There."]
+    assert [asked.seconds for asked in engine.asked] == [20, FULL_S]
+
+
+def test_speech_that_gives_no_words_is_a_doubt():
+    result, _ = recognized(lambda asked: saying(), sound(3, 8))
+    assert [(doubt.start, doubt.end, doubt.reason) for doubt in result.doubts] == [(3, 8, "no words heard")]
+
+
+# Whisper invents.
+
+
+def test_a_text_that_the_model_itself_takes_for_silence_is_dropped_and_kept_in_sight():
+    result, _ = recognized(lambda asked: saying((0, 5, "So I said."), logprob=-1.2, no_speech=0.9), sound(0, 5))
+    assert texts(result) == []
+    assert [(doubt.reason, doubt.text) for doubt in result.doubts] == [("no speech", "So I said.")]
+
+
+@pytest.mark.parametrize(("logprob", "no_speech"), [(-0.8, 0.9), (-1.2, 0.5)])
+def test_it_takes_both_signs_of_silence_to_drop_a_text(logprob, no_speech):
+    result, _ = recognized(
+        lambda asked: saying((0, 5, "So I said."), logprob=logprob, no_speech=no_speech), sound(0, 5)
+    )
+    assert texts(result) == ["So I said."]
+
+
+def test_a_known_invention_is_dropped_only_where_speech_is_doubtful():
+    clear, _ = recognized(lambda asked: saying((0, 2, "Thank you.")), sound(0, 2, confidence=0.99))
+    doubtful, _ = recognized(lambda asked: saying((0, 2, "Thank you.")), sound(0, 2, confidence=0.4))
+    assert texts(clear) == ["Thank you."]
+    assert texts(doubtful) == []
+    assert [doubt.text for doubt in doubtful.doubts] == ["Thank you."]
+
+
+# Words.
+
+
+def test_words_are_timed_from_the_start_of_the_recording():
+    result, engine = recognized(
+        lambda asked: saying((0, 2, "One two."), (2, 4, "Three.")), sound(10, 14), with_words=True
+    )
+    assert engine.aligned == [[" One two.", " Three."]]
+    assert [[(word.text, word.start) for word in said.words] for said in result.said] == [
+        [("One", 10), ("two.", 10.5)],
+        [("Three.", 11)],
+    ]
+
+
+def test_words_of_speech_that_is_heard_again_are_timed_from_the_start_of_the_recording():
+    def answer(asked: Asked) -> Hypothesis:
+        return saying((0, 4, "First.")) if asked.start == 10 else saying((0, 8, "Second."))
+
+    result, _ = recognized(answer, sound(10, 22), with_words=True)
+    assert [said.words[0].start for said in result.said] == [10, 14]
+
+
+def test_words_are_not_looked_for_unless_asked_for():
+    result, engine = recognized(lambda asked: saying((0, 4, "One two.")), sound(0, 4))
+    assert engine.aligned == []
+    assert result.said[0].words == ()
+
+
+# Whatever the model says.
+
+SMALL = RecognizeSettings(window_step_s=1, shortest_window_s=2, full_window_s=4, silence_after_s=0.5)
+"""Short windows are as good, and make many examples affordable."""
+
+utterances = st.builds(
+    lambda start, length, text: (start, start + length, text),
+    st.floats(0, 4),
+    st.floats(0, 3),
+    st.sampled_from(["Yes.", "so it is", "", LOOP, "Thank you."]),
+)
+hypotheses = st.builds(
+    lambda said, logprob, no_speech: saying(*sorted(said), logprob=logprob, no_speech=no_speech),
+    st.lists(utterances, max_size=3),
+    st.sampled_from([-0.1, -0.7, -1.4]),
+    st.sampled_from([0.0, 0.9]),
+)
+
+
+def scripted(answers: Sequence[Hypothesis]) -> Answer:
+    """Answers that depend on the window and on nothing else."""
+
+    def answer(asked: Asked) -> Hypothesis:
+        key = round(asked.start * 50) + round(asked.seconds) + asked.settings.avoid_repetition
+        return answers[key % len(answers)]
+
+    return answer
+
+
+@given(st.lists(hypotheses, min_size=1, max_size=5))
+@settings(max_examples=30)
+def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
+    engine = AnsweringEngine(scripted(answers))
+    recognizer = Recognizer(engine, ENGLISH, with_words=True, settings=SMALL)
+    (result,) = recognizer.recognize([sound(40, 43, (40.3, 41), (41.2, 42.8))])
+    assert len(engine.asked) < 80
+    assert [(said.start, said.end) for said in result.said] == sorted((said.start, said.end) for said in result.said)
+    assert all(40 <= said.start <= said.end <= 43 and said.text for said in result.said)
+    assert all(40 <= doubt.start < doubt.end <= 43 and doubt.reason for doubt in result.doubts)
+    assert result.said or result.doubts
+
+
+@given(st.lists(hypotheses, min_size=1, max_size=3), st.permutations([0, 20, 40]))
+@settings(max_examples=15)
+def test_a_result_does_not_depend_on_the_batch(answers, starts):
+    sounds = [sound(start, start + 2 + start / 40) for start in starts]
+    recognizer = Recognizer(AnsweringEngine(scripted(answers)), ENGLISH, settings=SMALL)
+    assert recognizer.recognize(sounds) == [recognizer.recognize([one])[0] for one in sounds]
+
+
+def test_no_sounds_give_no_results():
+    assert Recognizer(AnsweringEngine(lambda asked: saying()), ENGLISH).recognize([]) == []
+
+
+def test_the_time_of_each_stage_is_counted():
+    stopwatch = Stopwatch()
+    engine = AnsweringEngine(lambda asked: saying((0, 2, "One.")))
+    Recognizer(engine, ENGLISH, with_words=True, stopwatch=stopwatch).recognize([sound(0, 2)])
+    assert set(stopwatch.seconds()) == {"features", "encoder", "decoder", "words"}
+
+
+# Measures.
+
+
+def test_a_text_that_repeats_itself_is_much_shorter_when_compressed():
+    assert compression_ratio(LOOP) > 2.4
+    assert compression_ratio("Ask not what your country can do for you, ask what you can do for your country.") < 2.4
+    assert compression_ratio("") == 0
+
+
+def test_speech_between_counts_only_what_lies_between():
+    regions = [Region(0, SAMPLE_RATE, 1), Region(2 * SAMPLE_RATE, 4 * SAMPLE_RATE, 1)]
+    assert speech_between(regions, SAMPLE_RATE // 2, 3 * SAMPLE_RATE) == 1.5
+    assert speech_between(regions, 5 * SAMPLE_RATE, 9 * SAMPLE_RATE) == 0

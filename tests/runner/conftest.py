@@ -1,0 +1,43 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cesar import AudioTranscriber
+from cesar.config import load
+from tests.runner.support import recognisers, wait_until, write_script
+
+
+@pytest.fixture(scope="session")
+def script(tmp_path_factory):
+    """A model that hears a sentence every two seconds; one for all tests, so that they can share its warm child."""
+    return write_script(tmp_path_factory.mktemp("script") / "script.json")
+
+
+@pytest.fixture
+def transcriber(script):
+    return AudioTranscriber(script)
+
+
+@pytest.fixture
+def children():
+    """Look at the children there are; some may be warm from earlier tests."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("looks at processes through /proc")
+    return recognisers
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """Make a transcriber whose model does what it is told to at a second of the recording.
+
+    Its child is let go as soon as it has no work.
+    """
+    before = recognisers()
+
+    def make(*faults, **settings):
+        patience = replace(load(), idle_timeout_s=0.05, **settings)
+        return AudioTranscriber(write_script(tmp_path / "faulty.json", *faults), settings=patience)
+
+    yield make
+    wait_until(lambda: recognisers() <= before)

@@ -1,0 +1,175 @@
+"""What becomes of a recording whose child crashes, is killed, hangs, or never comes up; the parent lives on."""
+
+import os
+import re
+import signal
+from dataclasses import replace
+
+import pytest
+
+from cesar import AudioTranscriber, Chunk, TranscribeOptions
+from cesar.errors import ChildCrashed, ChildKilled, ChildStalled, InputError, NotMedia, RecognitionError
+from tests.runner.support import (
+    AUDIO,
+    IN_THE_MIDDLE,
+    JFK,
+    SONNET,
+    plain,
+)
+from tests.support.media import write_cut_off, write_damaged, write_playlist, write_text
+
+BEGINNING = TranscribeOptions(language="en", end=5.0)
+THREE_CHUNKS = TranscribeOptions(language="en", end=31.0)
+"""Of the sonnet; the last one has the middle in it."""
+
+
+def reached(error):
+    """The second that the message says the work had come to."""
+    found = re.search(r" after (\d+) s, twice", error.message)
+    assert found, error.message
+    return int(found[1])
+
+
+def test_after_one_loss_the_transcript_is_the_same_as_without(faulty, tmp_path):
+    marker = tmp_path / "happened"
+    transcriber = faulty({"at": IN_THE_MIDDLE, "do": "crash", "unless": str(marker)})
+    chunks, positions = list[Chunk](), list[float]()
+    with_loss = transcriber.transcribe(
+        SONNET,
+        THREE_CHUNKS,
+        on_chunk=chunks.append,
+        on_progress=lambda progress: positions.append(progress.position),
+    )
+    assert marker.exists()
+    assert positions == sorted(positions)
+    again: list[Chunk] = []
+    assert plain(with_loss) == plain(transcriber.transcribe(SONNET, THREE_CHUNKS, on_chunk=again.append))
+    assert chunks == again, "every chunk is told once"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        ("crash", ChildCrashed, "crashed (SIGSEGV)"),
+        ("kill", ChildKilled, "memory"),
+    ],
+)
+def test_after_two_losses_the_error_says_what_happened_and_where(faulty, fault, error, said):
+    transcriber = faulty({"at": IN_THE_MIDDLE, "do": fault})
+    with pytest.raises(error) as caught:
+        transcriber.transcribe(SONNET, THREE_CHUNKS)
+    assert said in caught.value.message
+    assert SONNET.name in caught.value.message
+    assert 0 < reached(caught.value) <= IN_THE_MIDDLE
+
+
+def test_a_child_that_hangs_twice_is_given_up(faulty):
+    impatient = faulty({"at": 8.0, "do": "hang"}, stall_timeout_s=0.5)
+    with pytest.raises(ChildStalled, match=r"no progress for 0\.5 s while transcribing jfk\.m4a"):
+        impatient.transcribe(JFK)
+    patient = AudioTranscriber(impatient.model_size, settings=replace(impatient.settings, stall_timeout_s=60.0))
+    assert patient.transcribe(JFK, BEGINNING).segments, "the next call works"
+
+
+def test_a_loss_in_the_first_chunk_names_no_position(faulty):
+    transcriber = faulty({"at": 1.0, "do": "abort"})
+    with pytest.raises(ChildCrashed, match=r"\(SIGABRT\) while transcribing jfk\.m4a, twice$"):
+        transcriber.transcribe(JFK)
+    later = TranscribeOptions(language="en", start=5.0)
+    assert transcriber.transcribe(JFK, later).segments, "the next call works"
+
+
+def test_a_child_that_dies_while_it_decodes_is_replaced(children, transcriber):
+    """As FFmpeg's decoders may, fed with hostile media: no window has been decoded by the model yet."""
+    expected = plain(transcriber.transcribe(JFK))
+    before, shot = children(), set[int]()
+
+    def shoot(progress):
+        if progress.phase == "recognising" and not shot:
+            shot.update(before)
+            for child in before:
+                os.kill(child, signal.SIGSEGV)
+
+    assert plain(transcriber.transcribe(JFK, on_progress=shoot)) == expected
+    assert not children() & before
+
+
+@pytest.fixture
+def start_up_file(tmp_path, monkeypatch):
+    """Have every interpreter that is started from now on run some lines first."""
+
+    def write(lines):
+        (tmp_path / "sitecustomize.py").write_text("import os, signal\n" + lines)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return write
+
+
+def test_a_message_cut_off_by_death_is_a_death(faulty, start_up_file):
+    """Not a wait for the stall time-out: the rest of the message will never come."""
+    start_up_file("""os.write(1, b'{"is": "Finished", "chunk": {"start": 0')\nos.kill(os.getpid(), signal.SIGKILL)""")
+    with pytest.raises(ChildKilled):
+        faulty().transcribe(JFK)
+
+
+def test_a_death_is_noticed_though_another_process_holds_the_childs_pipe(faulty, start_up_file):
+    """As one does that some other thread has forked just while the child was started."""
+    start_up_file(
+        "if os.fork():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.close(2)\nwhile os.read(0, 4096):\n    pass\nos._exit(0)\n"
+    )
+    with pytest.raises(ChildKilled):
+        faulty().transcribe(JFK)
+
+
+def test_what_a_start_up_file_prints_is_no_message(faulty, start_up_file):
+    start_up_file("os.write(1, b'{}\\n')\nprint('hello')\n")
+    assert faulty().transcribe(JFK, BEGINNING).segments
+
+
+def test_an_interpreter_that_does_not_come_up_says_why(faulty, monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    with pytest.raises(ChildCrashed, match=r"\(exit code 1: ModuleNotFoundError: .*\) while transcribing jfk\.m4a"):
+        faulty().transcribe(JFK)
+
+
+def test_an_interpreter_that_can_not_be_started_is_told(faulty, monkeypatch):
+    """Such as when it was removed by an upgrade while this process runs."""
+    monkeypatch.setattr("cesar.runner.process._COMMAND", ("/nowhere/python",))
+    with pytest.raises(RecognitionError, match=r"can't be started: .*/nowhere/python"):
+        faulty().transcribe(JFK)
+
+
+def test_want_of_memory_is_told_by_what_a_library_says_and_not_by_the_name_of_a_recording(transcriber, tmp_path):
+    recording = write_text(tmp_path / "out of memory.mp3")
+    with pytest.raises(NotMedia, match="is not audio or video"):
+        transcriber.transcribe(recording)
+
+
+def hostile_files(folder):
+    """Broken, lying and random media."""
+    speech = AUDIO / "short-video.mp4"
+    webm = AUDIO / "sonnet-1-opening.webm"
+    yield write_text(folder / "text.mp3")
+    yield write_playlist(folder / "list.m3u8", ["http://127.0.0.1:9/a.ts", "/etc/passwd"])
+    for keep in (0.01, 0.5, 0.99):
+        yield write_cut_off(folder / f"cut-{keep}.mp4", speech, keep=keep)
+        yield write_cut_off(folder / f"cut-{keep}.webm", webm, keep=keep)
+    for seed, (begin, end) in enumerate([(0.0, 0.02), (0.02, 0.4), (0.5, 1.0), (0.0, 1.0)]):
+        yield write_damaged(folder / f"damaged-{seed}.mp4", speech, begin=begin, end=end, seed=seed)
+        yield write_damaged(folder / f"damaged-{seed}.webm", webm, begin=begin, end=end, seed=seed)
+
+
+def test_hostile_media_are_transcribed_or_refused_and_the_child_lives_on(children, transcriber, tmp_path):
+    transcriber.transcribe(JFK, BEGINNING)
+    before = children()
+    outcomes = {}
+    for path in hostile_files(tmp_path):
+        try:
+            outcomes[path.name] = transcriber.transcribe(path, TranscribeOptions(language="en")).duration
+        except InputError as error:
+            outcomes[path.name] = error.code if path.name in error.message else error.message
+    assert children() == before
+    refusals = {outcome for outcome in outcomes.values() if isinstance(outcome, str)}
+    assert outcomes["text.mp3"] in refusals <= {"not_media", "bad_audio", "no_audio_track", "empty_recording"}
+    assert any(isinstance(outcome, float) for outcome in outcomes.values()), "what can be read is transcribed"

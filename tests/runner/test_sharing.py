@@ -1,0 +1,250 @@
+"""One warm child for all who want the same model: who waits, who stops, what a callback may do, when it is let go."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from cesar import AudioTranscriber, CesarError, TranscribeOptions
+from cesar.errors import Interrupted, ModelError, OutputError, RecordingNotFound, UnknownLanguage, UsageError
+from tests.runner.support import (
+    IN_THE_MIDDLE,
+    JFK,
+    JFK_S,
+    SONNET,
+    is_running,
+    plain,
+    wait_until,
+    write_script,
+)
+
+BEGINNING = TranscribeOptions(language="en", end=5.0)
+THREE_CHUNKS = TranscribeOptions(language="en", end=31.0)
+"""Of the sonnet."""
+
+
+class Stopped:
+    """What `should_stop` asks; says yes as soon as it was told to."""
+
+    def __init__(self):
+        self.event = threading.Event()
+        self.was_asked = threading.Event()
+
+    def __call__(self):
+        self.was_asked.set()
+        return self.event.is_set()
+
+
+def in_thread(work):
+    """Run it in a thread; gives the thread and the list that its result, or error, comes into."""
+    results = []
+
+    def run():
+        try:
+            results.append(work())
+        except CesarError as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, results
+
+
+@pytest.fixture
+def hanging(faulty):
+    """A transcriber that never comes past the middle of the sonnet."""
+    return faulty({"at": IN_THE_MIDDLE, "do": "hang"})
+
+
+def test_no_child_is_started_before_it_is_needed(children, faulty):
+    before = children()
+    with pytest.raises(RecordingNotFound):
+        faulty().transcribe("nowhere.mp3")
+    assert children() == before
+
+
+def test_a_child_stays_warm_for_the_next_call_and_for_others_of_the_same_model(children, transcriber, script):
+    transcriber.transcribe(JFK, BEGINNING)
+    before = children()
+    transcriber.transcribe(JFK, BEGINNING)
+    AudioTranscriber(script).transcribe(JFK)
+    assert children() == before != set()
+
+
+def test_each_model_has_a_child_of_its_own(children, transcriber, faulty):
+    transcriber.transcribe(JFK, BEGINNING)
+    before, during = children(), set()
+    faulty().transcribe(JFK, BEGINNING, on_chunk=lambda chunk: during.update(children()))
+    assert len(during - before) == 1
+
+
+def test_a_failed_recording_costs_the_child_nothing(children, transcriber, tmp_path):
+    transcriber.transcribe(JFK, BEGINNING)
+    before = children()
+    (tmp_path / "noise.mp3").write_bytes(b"no recording " * 100)
+    with pytest.raises(CesarError, match=r"noise\.mp3"):
+        transcriber.transcribe(tmp_path / "noise.mp3")
+    with pytest.raises(UnknownLanguage):
+        transcriber.transcribe(JFK, TranscribeOptions(language="de"))
+    transcriber.transcribe(JFK, BEGINNING)
+    assert children() == before
+
+
+def test_two_threads_get_each_its_own_answer(children, transcriber, script):
+    works = [(JFK, BEGINNING), (SONNET, THREE_CHUNKS), (JFK, THREE_CHUNKS)]
+    expected = [plain(transcriber.transcribe(*work)) for work in works]
+    before = children()
+    started = [in_thread(lambda work=work: AudioTranscriber(script).transcribe(*work)) for work in works]
+    for thread, _ in started:
+        thread.join(timeout=60)
+    assert [plain(result) for _, [result] in started] == expected
+    assert children() == before
+
+
+def test_a_child_without_work_is_let_go_and_the_next_call_starts_another(children, faulty):
+    transcriber = faulty()
+    before = children()
+    for _ in range(2):
+        assert transcriber.transcribe(JFK, BEGINNING).segments
+        wait_until(lambda: children() == before)
+
+
+def test_a_child_that_was_killed_while_it_was_idle_is_replaced(children, transcriber):
+    expected = plain(transcriber.transcribe(JFK))
+    before = children()
+    for child in before:
+        os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not children() & before)
+    assert plain(transcriber.transcribe(JFK)) == expected
+
+
+def test_who_has_stopped_already_costs_the_child_nothing(children, transcriber):
+    transcriber.transcribe(JFK, BEGINNING)
+    before = children()
+    with pytest.raises(Interrupted):
+        transcriber.transcribe(JFK, should_stop=lambda: True)
+    assert children() == before
+
+
+def test_stopping_while_the_model_loads_ends_the_child(children, faulty):
+    """It is asked for the first time before the child is started, and then every moment."""
+    before, during = children(), set()
+
+    def stop_when_there_is_a_child():
+        during.update(children() - before)
+        return bool(during)
+
+    with pytest.raises(Interrupted):
+        faulty().transcribe(JFK, should_stop=stop_when_there_is_a_child)
+    assert len(during) == 1
+    assert children() == before
+
+
+def test_stopping_ends_a_child_that_hangs_in_native_code(children, hanging):
+    before, stop = children(), Stopped()
+
+    def stop_soon(chunk):
+        threading.Timer(0.2, stop.event.set).start()
+
+    with pytest.raises(Interrupted):
+        hanging.transcribe(SONNET, on_chunk=stop_soon, should_stop=stop)
+    assert children() == before
+    assert hanging.transcribe(JFK, BEGINNING).segments
+
+
+def test_stopping_while_waiting_for_another_leaves_that_one_alone(children, hanging):
+    before, mine, others = children(), Stopped(), Stopped()
+    other, others_result = in_thread(lambda: hanging.transcribe(SONNET, should_stop=others))
+    wait_until(lambda: children() - before)
+    waiting, my_result = in_thread(lambda: hanging.transcribe(JFK, should_stop=mine))
+    assert mine.was_asked.wait(timeout=10)
+    mine.event.set()
+    waiting.join(timeout=10)
+    assert isinstance(my_result[0], Interrupted)
+    assert other.is_alive()
+    assert len(children() - before) == 1
+    others.event.set()
+    other.join(timeout=10)
+    assert isinstance(others_result[0], Interrupted)
+
+
+@pytest.mark.parametrize(
+    ("callback", "error"),
+    [
+        ("on_chunk", OutputError),
+        ("on_progress", ValueError),
+        ("should_stop", KeyboardInterrupt),
+    ],
+)
+def test_what_a_callback_raises_comes_out_and_the_next_call_gets_its_own_answer(transcriber, callback, error):
+    """Events of the recording that was given up must not be taken for those of the next one."""
+    calls = []
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:  # in the midst of the recording, with more events on the way
+            raise error("no more")
+        return False
+
+    with pytest.raises(error, match="no more"):
+        transcriber.transcribe(SONNET, THREE_CHUNKS, **{callback: fail})
+    assert transcriber.transcribe(JFK).duration == JFK_S
+
+
+def test_a_callback_that_transcribes_with_the_same_model_is_told_and_does_not_wait_for_itself(transcriber, script):
+    with pytest.raises(UsageError, match="callback"):
+        transcriber.transcribe(JFK, BEGINNING, on_chunk=lambda chunk: AudioTranscriber(script).transcribe(JFK))
+    assert transcriber.transcribe(JFK, BEGINNING).segments
+
+
+def test_a_callback_may_transcribe_with_another_model(transcriber, faulty):
+    other = faulty()
+    found = []
+    transcriber.transcribe(JFK, BEGINNING, on_chunk=lambda chunk: found.append(other.transcribe(JFK)))
+    assert [transcript.duration for transcript in found] == [JFK_S]
+
+
+def test_a_stream_gives_segments_while_the_work_goes_on_and_leaving_it_ends_the_work(children, hanging):
+    """The model never comes to the end, so what is given is given before it."""
+    before = children()
+    for segment in hanging.stream(SONNET, THREE_CHUNKS):
+        assert segment.end < IN_THE_MIDDLE
+        [child] = children() - before
+        break
+    assert not is_running(child)
+    assert hanging.transcribe(JFK).duration == JFK_S
+
+
+def test_a_stream_gives_what_transcribe_gives(transcriber):
+    positions = []
+    streamed = transcriber.stream(
+        SONNET, THREE_CHUNKS, on_progress=lambda progress: positions.append(progress.position)
+    )
+    assert tuple(streamed) == transcriber.transcribe(SONNET, THREE_CHUNKS).segments
+    assert positions == sorted(positions)
+
+
+def test_a_stream_raises_what_transcribe_raises(transcriber):
+    with pytest.raises(RecordingNotFound):
+        list(transcriber.stream("nowhere.mp3"))
+    with pytest.raises(Interrupted):
+        list(transcriber.stream(SONNET, should_stop=lambda: True))
+
+
+def test_a_model_that_can_not_be_loaded_is_told_and_may_be_mended(children, faulty, tmp_path):
+    before, transcriber = children(), faulty()
+    (tmp_path / "faulty.json").write_text("[]")
+    with pytest.raises(ModelError, match="can't be used"):
+        transcriber.transcribe(JFK)
+    assert children() == before
+    write_script(tmp_path / "faulty.json")
+    assert transcriber.transcribe(JFK, BEGINNING).segments
+
+
+def test_many_calls_leave_no_threads_behind(transcriber):
+    transcriber.transcribe(JFK, BEGINNING)
+    before = threading.active_count()
+    for _ in range(3):
+        transcriber.transcribe(JFK, BEGINNING)
+    wait_until(lambda: threading.active_count() <= before)
