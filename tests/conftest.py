@@ -1,10 +1,14 @@
 """What all tests share: how hypothesis looks for counterexamples, and how many threads NumPy takes."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features are ten times slower where threads fight for cores
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the pipeline's own tests import onnxruntime into this process
 
 settings.register_profile(
     "cesar",
@@ -14,3 +18,20 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("cesar")
+
+_SLOW = (
+    "acceptance",
+    "runner",
+    "cli/test_program.py",
+    "cli/test_transcribe.py",
+    "cli/test_doctor.py",
+    "test_transcriber.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever starts the program or a child process is slow: `scripts/check` leaves it to `scripts/test`."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(_SLOW):
+            item.add_marker(pytest.mark.slow)

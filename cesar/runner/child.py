@@ -36,7 +36,7 @@ def main() -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features in NumPy: with more, five times the work is done
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime looks for a network half a minute after it is imported
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else onnxruntime tries to report home, seconds after its import
     events = _Events(_private_stdout())
     faulthandler.enable()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()

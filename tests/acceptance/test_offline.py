@@ -47,6 +47,24 @@ opened = [name for pid in ["self", *recognisers()] for name in sockets(pid) if n
 json.dump([transcript.text, len(recognisers()), opened], sys.stdout)
 """
 
+PATIENT_PROGRAM = """
+import json, socket, sys, time
+from cesar import AudioTranscriber
+
+def tried():  # packets sent, or not sent for want of a way
+    rows = [line.split() for line in open("/proc/net/snmp")]
+    counts = {kind + name: int(count) for (kind, *names), (_, *values) in zip(rows[::2], rows[1::2])
+              for name, count in zip(names, values)}
+    return counts["Ip:OutRequests"] + counts["Ip:OutNoRoutes"]
+
+begun = time.monotonic()
+while time.monotonic() - begun < 20:  # the first report of onnxruntime 1.32 went out after nine seconds
+    transcript = AudioTranscriber(sys.argv[1]).transcribe(sys.argv[2])
+before = tried()
+socket.socket().connect_ex(("192.0.2.1", 9))
+json.dump([transcript.text, before, tried()], sys.stdout)
+"""
+
 
 @pytest.fixture
 def environ(tmp_path):
@@ -75,9 +93,9 @@ def run(command, environ):
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
-def transcribe(model, environ, *, before=()):
+def transcribe(model, environ):
     """Transcribe in a program of its own: gives text, number of children, and the sockets that they opened."""
-    done = run([*before, sys.executable, "-c", PROGRAM, model, str(JFK)], environ)
+    done = run([sys.executable, "-c", PROGRAM, model, str(JFK)], environ)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
@@ -107,13 +125,17 @@ def test_transcribing_with_real_weights_opens_no_socket(environ, events):
 
 @needs_proc
 @pytest.mark.model
-def test_transcribing_works_where_there_is_no_network_at_all(environ):
-    """Not even the machine's own loopback."""
+def test_nothing_even_tries_to_reach_a_network(environ):
+    """By the kernel's own count, where there is none at all: native libraries may send reports home after a while."""
     unshare = shutil.which("unshare")
     if not unshare or run([unshare, "--net", "true"], environ).returncode:
         pytest.skip("this system does not let us take the network away (unshare --net)")
-    text, _, _ = transcribe("tiny.en", environ, before=[unshare, "--net"])
+    done = run([unshare, "--net", sys.executable, "-c", PATIENT_PROGRAM, "tiny.en", str(JFK)], environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    text, tried, tried_by_hand = json.loads(done.stdout)
     assert "what you can do for your country" in text.lower()
+    assert tried == 0
+    assert tried_by_hand > 0, "the kernel counts"
 
 
 def test_a_model_that_is_not_here_is_an_error_and_not_fetched(environ, events):

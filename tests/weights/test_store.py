@@ -199,7 +199,7 @@ def test_a_model_that_is_nowhere_is_refused_with_every_way_to_get_it(store: Path
         locate("nano", store=store, allow_network=False, catalog=CUT)
     assert "nano" in failure.value.message
     assert "cesar models pull nano" in failure.value.hint
-    assert 'pip install "cesar[nano]"' in failure.value.hint
+    assert "extra `nano`" in failure.value.hint
     assert not store.exists()
 
 
