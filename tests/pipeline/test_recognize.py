@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from cesar.engines.base import DecodeSettings, Hypothesis
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.decode import SAMPLE_RATE
+from cesar.pipeline.judge import compression_ratio
 from cesar.pipeline.recognize import (
     Recognized,
     Recognizer,
     RecognizeSettings,
     Sound,
-    compression_ratio,
     speech_between,
 )
 from cesar.pipeline.timing import Stopwatch
