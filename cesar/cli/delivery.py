@@ -13,7 +13,7 @@ import click
 
 from cesar.cli.exits import one_line
 from cesar.cli.outputs import STDOUT
-from cesar.errors import DiskFull, OutputNotWritable
+from cesar.errors import DiskFull, OutputError, OutputNotWritable
 from cesar.formats import render
 from cesar.formats.output import write_whole
 
@@ -98,11 +98,35 @@ def deliver(job: Job, transcript: Transcript, *, with_heading: bool) -> None:
     texts = [(target, render(transcript, target.format)) for target in job.targets]
     for target, text in texts:
         if target.path != STDOUT:
-            write_whole(target.path, text)
+            _write_or_keep(target.path, text)
         elif with_heading and target.format != "json":
             write_stdout(f"== {one_line(job.recording.name)} ==\n{text}\n")
         else:
             write_stdout(text)
+
+
+def _write_or_keep(path: Path, text: str) -> None:
+    """Write the file; if that fails after all the work, put the text into the system's folder for temporary files."""
+    try:
+        write_whole(path, text)
+    except OutputError as error:
+        if kept := _keep(path, text):
+            raise type(error)(error.message, hint=f"The text was kept in {kept}. {error.hint}") from error
+        raise
+
+
+def _keep(path: Path, text: str) -> Path | None:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="cesar-"))
+    except OSError:
+        return None
+    kept = folder / path.name
+    try:
+        write_whole(kept, text)
+    except OutputError:
+        folder.rmdir()
+        return None
+    return kept
 
 
 def write_stdout(text: str) -> None:

@@ -82,3 +82,25 @@ def test_a_link_is_judged_by_where_it_leads(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "none" / "b.txt")
     with pytest.raises(OutputNotWritable, match="none"):
         checked(Destination(file=tmp_path / "a.txt"))
+
+
+def test_a_text_that_finds_no_place_after_all_the_work_is_kept_and_said_where(tmp_path, monkeypatch):
+    """The folder was there when the run began; it is not when the text is ready."""
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    job = Job(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
+    with pytest.raises(OutputNotWritable) as failure:
+        deliver(job, TRANSCRIPT, with_heading=False)
+    (kept,) = spare.glob("cesar-*/a.txt")
+    assert kept.read_text(encoding="utf-8") == "Grüße 音.\n"
+    assert str(kept) in failure.value.hint
+
+
+def test_a_text_that_finds_no_place_anywhere_is_the_first_error_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no spare"))
+    job = Job(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
+    with pytest.raises(OutputNotWritable) as failure:
+        deliver(job, TRANSCRIPT, with_heading=False)
+    assert "kept" not in failure.value.hint
+    assert list(tmp_path.iterdir()) == []
