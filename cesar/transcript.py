@@ -106,7 +106,7 @@ class Transcript:
 
     segments: tuple[Segment, ...]
     language: str
-    """ISO 639-1 (639-3 where there is none), or "unknown" when nothing was said."""
+    """What is spoken: ISO 639-1 (639-3 where there is none), or "unknown" when nothing was said."""
     language_probability: float
     duration: float
     """Length of the recording in seconds."""
@@ -123,8 +123,13 @@ class Transcript:
     @property
     def text(self) -> str:
         """The segments' texts as running text."""
-        joiner = "" if self.language in UNSPACED_LANGUAGES else " "
+        joiner = "" if self.text_language in UNSPACED_LANGUAGES else " "
         return joiner.join(segment.text for segment in self.segments)
+
+    @property
+    def text_language(self) -> str:
+        """The language of the text: the one that is spoken, or English if it was translated."""
+        return "en" if self.settings.get("task") == "translate" else self.language
 
     @property
     def duration_asked_for(self) -> float:

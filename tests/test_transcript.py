@@ -103,3 +103,11 @@ def test_a_transcript_can_be_sent_to_another_process():
 )
 def test_the_fraction_is_known_when_the_length_is(position, duration, fraction):
     assert Progress("recognising", position, duration).fraction == fraction
+
+
+def test_a_translated_text_is_written_as_english_whatever_was_spoken():
+    model = ModelIdentity("base", "r", "d", "cpu", "int8")
+    segments = (Segment(0.0, 1.0, "One."), Segment(1.0, 2.0, "Two."))
+    spoken = Transcript(segments, "ja", 1.0, 2.0, model, settings={"task": "transcribe"})
+    translated = Transcript(segments, "ja", 1.0, 2.0, model, settings={"task": "translate"})
+    assert (spoken.text, translated.text) == ("One.Two.", "One. Two.")

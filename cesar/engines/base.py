@@ -44,6 +44,11 @@ class DecodeSettings:
     avoid_repetition: bool = False
     """Make it costly to say the same again: for a second attempt at a window whose text ran in circles."""
 
+    @property
+    def text_language(self) -> str:
+        """The language of the text: the one that is spoken, or English if it is to be translated."""
+        return "en" if self.task == "translate" else self.language
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

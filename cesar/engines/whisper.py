@@ -76,7 +76,7 @@ class WhisperEngine:
 
         Probabilities still come from the tokens that the model wrote.
         """
-        by_utterance = [split_words(utterance.text, settings.language) for utterance in utterances]
+        by_utterance = [split_words(utterance.text, settings.text_language) for utterance in utterances]
         words = [word for its_words in by_utterance for word in its_words]
         if not words:
             return [[] for _ in utterances]

@@ -26,7 +26,7 @@ _LEADING = re.compile(r"(?:#{1,6}|[-+>=]|\d{1,9}(?=[.)]))")
 
 def render(transcript: Transcript) -> str:
     """Write a line that says what this is the transcript of, and then the paragraphs."""
-    joiner = "" if transcript.language in UNSPACED_LANGUAGES else " "
+    joiner = "" if transcript.text_language in UNSPACED_LANGUAGES else " "
     spoken = (segment for segment in transcript.segments if flatten(segment.text))
     blocks = [_heading(transcript)]
     for paragraph in paragraphs(spoken):

@@ -79,7 +79,7 @@ def cues(
     drafts = [
         cue
         for segment in transcript.segments
-        for cue in _cut(segment, transcript.language, limits, _spoken(segment, speech))
+        for cue in _cut(segment, transcript.text_language, limits, _spoken(segment, speech))
     ]
     end = max([transcript.duration, *(segment.end for segment in transcript.segments)])
     return _settle(drafts, end, limits)

@@ -96,7 +96,7 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             if isinstance(done, PlannedChunk):
                 listener.skipped(*_span(done))
             else:
-                listener.finished(finish(done, language))
+                listener.finished(finish(done, decode.text_language))
         return Outcome(
             language=language,
             language_probability=probability,
