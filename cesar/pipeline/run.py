@@ -195,11 +195,12 @@ def _in_order(
 
 
 def _batches(sounds: Iterable[Sound], plan: Plan) -> Iterator[list[Sound]]:
-    """Batches of at most the plan's size; what is left at the end is shared out evenly among the workers."""
-    iterator = iter(sounds)
-    while ahead := list(islice(iterator, plan.batch_size * plan.workers)):
-        size = math.ceil(len(ahead) / plan.workers)
-        yield from (ahead[at : at + size] for at in range(0, len(ahead), size))
+    """Batches shared out evenly among the workers: small ones first, so that the first text comes soon."""
+    iterator, size = iter(sounds), 1
+    while ahead := list(islice(iterator, size * plan.workers)):
+        share = math.ceil(len(ahead) / plan.workers)
+        yield from (ahead[at : at + share] for at in range(0, len(ahead), share))
+        size = min(2 * size, plan.batch_size)
 
 
 def _moved(chunk: PlannedChunk, by: int, end: int) -> PlannedChunk:
