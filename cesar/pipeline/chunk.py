@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cesar.pipeline.decode import SAMPLE_RATE
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.vad import Listened, Region
 
 

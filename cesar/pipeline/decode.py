@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.error
-import av.filter
 import numpy as np
-import numpy.typing as npt
 
 from cesar.errors import (
     BadAudio,
@@ -22,12 +19,10 @@ from cesar.errors import (
     NoAudioTrack,
     NotMedia,
 )
+from cesar.pipeline.downmix import Downmix
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.recording import require_readable
 
-Samples = npt.NDArray[np.float32]
-"""float32[n], mono, 16 kHz, −1…1."""
-
-SAMPLE_RATE = 16_000
 BLOCK_SAMPLES = 4 * SAMPLE_RATE
 
 _LOWEST_RATE = 1_000
@@ -112,7 +107,7 @@ class Recording:
 
     def _pieces(self) -> Iterator[Samples]:
         """Decoded sound in FFmpeg's own portions, holes in the time stamps filled with silence."""
-        downmix = _Downmix()
+        downmix = Downmix()
         for frame in self._frames():
             if (channels := frame.layout.nb_channels) > _MOST_CHANNELS:
                 raise BadAudio(f"{self.path.name} has {channels} channels, more than can be mixed")
@@ -184,43 +179,6 @@ class Recording:
             self.warnings.append("the file is damaged or cut off: what could be read of it was transcribed")
 
 
-class _Downmix:
-    """Frames of any format, layout and rate in, mono samples at 16 kHz out."""
-
-    def __init__(self) -> None:
-        self._graph: av.filter.Graph | None = None
-        self._shape: tuple[str, str, int] | None = None
-
-    def feed(self, frame: av.AudioFrame) -> Iterator[Samples]:
-        """Give what the frame adds."""
-        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:  # the first frame, or a stream that changes its mind on the way
-            yield from self.flush()
-            self._graph, self._shape = _downmix_graph(frame), shape
-        assert self._graph is not None
-        frame.pts = None  # the resampler would fill holes by itself
-        self._graph.push(frame)
-        yield from self._pulled(self._graph)
-
-    def flush(self) -> Iterator[Samples]:
-        """Give what the resampler still holds back."""
-        if self._graph is not None:
-            self._graph.push(None)
-            yield from self._pulled(self._graph)
-        self._graph = None
-        self._shape = None
-
-    @staticmethod
-    def _pulled(graph: av.filter.Graph) -> Iterator[Samples]:
-        while True:
-            try:
-                frame = graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            assert isinstance(frame, av.AudioFrame)
-            yield frame.to_ndarray()[0]
-
-
 def _open(path: Path) -> av.container.InputContainer:
     require_readable(path)
     try:
@@ -252,43 +210,6 @@ def _audio_stream(container: av.container.InputContainer, path: Path) -> av.Audi
         container.close()
         raise BadAudio(f"{path.name} says it has {rate} samples a second, which can't hold speech")
     return stream
-
-
-def _is_unnamed(layout: av.AudioLayout) -> bool:
-    """Tell whether a layout says only how many channels there are, as a recorder's inputs do.
-
-    FFmpeg would guess at loudspeakers, and leave out the fourth of eight inputs as the one for the bass.
-    """
-    return layout.nb_channels > 2 and layout.name == f"{layout.nb_channels} channels"
-
-
-def _downmix_graph(frame: av.AudioFrame) -> av.filter.Graph:
-    """FFmpeg's own downmix for loudspeakers that it knows, the channels' mean for others."""
-    if not _is_unnamed(frame.layout):
-        try:
-            return _linked(frame, [("aresample", "rematrix_maxval=1")])  # else loud channels add up to more than 1
-        except av.error.FFmpegError:  # no downmix for these
-            pass
-    channels = frame.layout.nb_channels
-    mean = "+".join(f"{1 / channels}*c{channel}" for channel in range(channels))
-    try:
-        return _linked(frame, [("pan", f"mono|c0={mean}"), ("aresample", None)])
-    except av.error.FFmpegError as error:
-        raise BadAudio(f"{channels} channels at {frame.sample_rate} Hz can't be mixed down") from error
-
-
-def _linked(frame: av.AudioFrame, filters: list[tuple[str, str | None]]) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        format=frame.format,
-        sample_rate=frame.sample_rate,
-        layout=frame.layout,
-        time_base=Fraction(1, frame.sample_rate),
-    )
-    wanted = f"sample_rates={SAMPLE_RATE}:sample_fmts=fltp:channel_layouts=mono"
-    nodes = [graph.add(name, options) for name, options in [*filters, ("aformat", wanted), ("abuffersink", None)]]
-    graph.link_nodes(source, *nodes).configure()
-    return graph
 
 
 def _silence(samples: int) -> Iterator[Samples]:

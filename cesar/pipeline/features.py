@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from cesar.pipeline.decode import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 
 LogMel = npt.NDArray[np.float32]
 """float32[n_mels, frames], 100 frames a second."""

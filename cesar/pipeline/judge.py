@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from cesar.engines.base import Heard, Hypothesis
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.decode import SAMPLE_RATE
 from cesar.pipeline.invented import is_invented
+from cesar.pipeline.samples import SAMPLE_RATE
 
 LAST_ATTEMPT = 2
 AFTER_THE_END = "after the sound's end"

@@ -15,9 +15,9 @@ import numpy as np
 
 from cesar.engines.base import DecodeSettings, Engine, Heard, Hypothesis, TimedWord, Window
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.decode import SAMPLE_RATE, Samples
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
 from cesar.pipeline.judge import AFTER_THE_END, LAST_ATTEMPT, Attempt, Decoded, Judge, compression_ratio
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.timing import Stopwatch
 from cesar.pipeline.vad import Region
 

@@ -24,9 +24,10 @@ from cesar.engines.hardware import Plan
 from cesar.errors import RangeOutsideRecording, UnknownLanguage, UsageError
 from cesar.options import TranscribeOptions
 from cesar.pipeline.chunk import ChunkSettings, PlannedChunk, pack
-from cesar.pipeline.decode import SAMPLE_RATE, Recording, Samples
+from cesar.pipeline.decode import Recording
 from cesar.pipeline.language import detect_language, doubt
 from cesar.pipeline.recognize import Recognized, Recognizer, Sound
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.segments import finish
 from cesar.pipeline.tape import Tape
 from cesar.pipeline.timing import Stopwatch

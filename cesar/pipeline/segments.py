@@ -12,8 +12,8 @@ from itertools import pairwise
 
 from cesar.ledger import chunk_ledger
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.decode import SAMPLE_RATE
 from cesar.pipeline.recognize import Recognized, Said
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.words import place
 from cesar.transcript import UNSPACED_LANGUAGES, Chunk, Segment, Span, Word
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from cesar.pipeline.decode import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 
 CAPACITY_S = 60
 """Longer than the longest chunk with its margins, the pause after it and one block together."""

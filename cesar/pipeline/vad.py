@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from cesar.pipeline.decode import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 
 FRAME_SAMPLES = 512
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cesar.engines.base import TimedWord
-from cesar.pipeline.decode import SAMPLE_RATE
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.vad import Region
 from cesar.transcript import Word
 

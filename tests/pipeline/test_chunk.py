@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.pipeline.chunk import ChunkSettings, PlannedChunk, pack
-from cesar.pipeline.decode import BLOCK_SAMPLES, SAMPLE_RATE
+from cesar.pipeline.decode import BLOCK_SAMPLES
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.tape import CAPACITY_S
 from cesar.pipeline.vad import Listened, Region
 from tests.pipeline.strategies import portions, speech_regions

@@ -15,7 +15,8 @@ from cesar.errors import (
     NotMedia,
     RecordingNotFound,
 )
-from cesar.pipeline.decode import BLOCK_SAMPLES, SAMPLE_RATE, Recording, Samples
+from cesar.pipeline.decode import BLOCK_SAMPLES, Recording
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from tests.support import media
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cesar.pipeline.decode import SAMPLE_RATE, Samples
 from cesar.pipeline.features import FRAMES_PER_SECOND, HOP_SAMPLES, _mel_filters, log_mel
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from tests.support import media
 
 

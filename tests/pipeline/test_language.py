@@ -3,9 +3,9 @@ import pytest
 
 from cesar.engines.base import DecodeSettings, Window
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.decode import SAMPLE_RATE
 from cesar.pipeline.language import UNKNOWN, detect_language, doubt
 from cesar.pipeline.recognize import Recognizer, Sound
+from cesar.pipeline.samples import SAMPLE_RATE
 from tests.pipeline.engines import AnsweringEngine, saying
 
 

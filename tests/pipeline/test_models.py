@@ -10,9 +10,10 @@ from cesar.engines.base import DecodeSettings, Heard, Window
 from cesar.engines.hardware import Plan, choose, probe
 from cesar.engines.whisper import WhisperEngine
 from cesar.options import TranscribeOptions
-from cesar.pipeline.decode import SAMPLE_RATE, Recording, Samples
+from cesar.pipeline.decode import Recording
 from cesar.pipeline.features import log_mel
 from cesar.pipeline.run import Outcome, Work, transcribe
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.transcript import Chunk, ModelIdentity
 from cesar.weights.store import locate
 from tests.support import media

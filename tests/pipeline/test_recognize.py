@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from cesar.engines.base import DecodeSettings, Hypothesis
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.decode import SAMPLE_RATE
 from cesar.pipeline.judge import compression_ratio
 from cesar.pipeline.recognize import (
     Recognized,
@@ -16,6 +15,7 @@ from cesar.pipeline.recognize import (
     Sound,
     speech_between,
 )
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.timing import Stopwatch
 from cesar.pipeline.vad import Region
 from tests.pipeline.engines import Answer, AnsweringEngine, Asked, saying

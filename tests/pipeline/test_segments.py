@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from cesar.engines.base import TimedWord
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.decode import SAMPLE_RATE
 from cesar.pipeline.recognize import Doubt, Recognized, Said
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.segments import finish, split_sentences
 from cesar.pipeline.vad import Region
 from cesar.transcript import Chunk, Span

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.pipeline.decode import SAMPLE_RATE
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.tape import CAPACITY_S, Tape
 
 CAPACITY = CAPACITY_S * SAMPLE_RATE

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.pipeline.chunk import ChunkSettings, pack
-from cesar.pipeline.decode import BLOCK_SAMPLES, SAMPLE_RATE, Recording, Samples
+from cesar.pipeline.decode import BLOCK_SAMPLES, Recording
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.vad import FRAME_S, FRAME_SAMPLES, Region, SpeechDetector, VadSettings, listen
 from tests.pipeline.strategies import blocked, frame_probabilities
 from tests.support import media

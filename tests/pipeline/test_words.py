@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.engines.base import TimedWord
-from cesar.pipeline.decode import SAMPLE_RATE
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.vad import Region
 from cesar.pipeline.words import place
 from cesar.transcript import Word
