@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -334,3 +335,33 @@ def test_speech_between_counts_only_what_lies_between():
     regions = [Region(0, SAMPLE_RATE, 1), Region(2 * SAMPLE_RATE, 4 * SAMPLE_RATE, 1)]
     assert speech_between(regions, SAMPLE_RATE // 2, 3 * SAMPLE_RATE) == 1.5
     assert speech_between(regions, 5 * SAMPLE_RATE, 9 * SAMPLE_RATE) == 0
+
+
+# What was left out in the middle, or for want of room.
+
+
+def test_speech_skipped_between_two_utterances_is_heard_again():
+    first = saying((0, 2, "One."), (6, 9, "Three."))
+    result, engine = recognized(by_attempt(first, saying((0, 4, "Two."))), sound(0, 9))
+    assert texts(result) == ["One.", "Two.", "Three."]
+    assert [(asked.start, asked.duration) for asked in engine.asked] == [(0, 9), (2, 4)]
+
+
+def test_a_short_gap_between_utterances_is_left_alone():
+    _, engine = recognized(lambda asked: saying((0, 4, "One."), (5, 9, "Two.")), sound(0, 9))
+    assert len(engine.asked) == 1
+
+
+def test_an_utterance_for_which_there_was_no_room_is_heard_again_by_itself():
+    whole, cut = saying((0, 4, "Whole."), (4, 9, "Cu")).utterances
+    ran_out = Hypothesis((whole, replace(cut, is_open=True)), -0.2, 0.0, 223, is_cut_off=True)
+    result, engine = recognized(by_attempt(ran_out, saying((0, 5, "Cut no more."))), sound(0, 9))
+    assert texts(result) == ["Whole.", "Cut no more."]
+    assert engine.asked[1].start == 4
+
+
+def test_an_open_utterance_for_which_there_was_room_is_taken():
+    (utterance,) = saying((0, 5, "All of it")).utterances
+    answer = Hypothesis((replace(utterance, is_open=True),), -0.2, 0.0, 3)
+    result, engine = recognized(lambda asked: answer, sound(0, 5))
+    assert (texts(result), len(engine.asked)) == (["All of it"], 1)

@@ -204,3 +204,8 @@ def test_no_word_is_lost_on_the_way_to_segments(one):
     result = finish(one, "en")
     before = [word.text for said in one.said for word in said.words]
     assert [word.text for segment in result.segments for word in segment.words] == before
+
+
+def test_an_ordinal_number_ends_no_sentence_in_a_language_that_writes_it_with_a_dot():
+    assert split_sentences("Am 3. Oktober war es. Dann nicht.", "de") == ["Am 3. Oktober war es.", "Dann nicht."]
+    assert split_sentences("It was 3. Then it was 4.", "en") == ["It was 3.", "Then it was 4."]
