@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.errors import UsageError
+from cesar.formats import render
 from cesar.formats.subtitles import Cue, character_times, cues
 from cesar.formats.typography import columns, flatten
 from cesar.transcript import Segment, Transcript, Word
@@ -269,3 +270,17 @@ def test_without_words_the_silence_inside_a_segment_is_given_to_no_character() -
     assert times[3] == pytest.approx((1.5, 2.0))
     assert times[5] == pytest.approx((8.0, 8.5))
     assert times[-1] == pytest.approx((9.5, 10.0))
+
+
+def test_a_translation_is_broken_by_the_rules_of_english_whatever_language_was_spoken() -> None:
+    text = "We walked along the long river bank and then we sat down on the grass because nobody had slept the night before"
+    segments = (Segment(0.0, 10.0, text),)
+    translated = Transcript(segments, "ja", 1.0, 12.0, MODEL, settings={"task": "translate"})
+    assert cues(translated) == cues(Transcript(segments, "en", 1.0, 12.0, MODEL))
+    assert cues(translated) != cues(Transcript(segments, "ja", 1.0, 12.0, MODEL))
+
+
+def test_a_translation_has_blanks_between_its_sentences_in_markdown_too() -> None:
+    segments = (Segment(0.0, 1.0, "One."), Segment(1.0, 2.0, "Two."))
+    translated = Transcript(segments, "ja", 1.0, 2.0, MODEL, settings={"task": "translate"})
+    assert "One. Two." in render(translated, "md")

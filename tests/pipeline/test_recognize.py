@@ -360,8 +360,10 @@ def test_an_utterance_for_which_there_was_no_room_is_heard_again_by_itself():
     assert engine.asked[1].start == 4
 
 
-def test_an_open_utterance_for_which_there_was_room_is_taken():
-    (utterance,) = saying((0, 5, "All of it")).utterances
-    answer = Hypothesis((replace(utterance, is_open=True),), -0.2, 0.0, 3)
-    result, engine = recognized(lambda asked: answer, sound(0, 5))
-    assert (texts(result), len(engine.asked)) == (["All of it"], 1)
+@pytest.mark.parametrize("before", [[], [(0, 3, "Some of it,")]])
+def test_an_open_utterance_for_which_there_was_room_is_taken(before):
+    *closed, last = saying(*before, (3, 5, "the rest")).utterances
+    answer = Hypothesis((*closed, replace(last, is_open=True)), -0.2, 0.0, 4)
+    result, engine = recognized(lambda asked: answer, sound(0, 5, (3, 5)))
+    assert texts(result) == [*(text for _, _, text in before), "the rest"]
+    assert len(engine.asked) == 1

@@ -415,3 +415,13 @@ def test_recognition_stays_only_a_little_ahead_of_what_is_told():
     transcribe(Work(SONNET, TranscribeOptions()), engine, ONE_BY_ONE, Watch())
     assert len(ahead) == 5
     assert max(ahead) <= 2
+
+
+@pytest.mark.parametrize(("task", "expected"), [("translate", "One, and two."), ("transcribe", "One,and two.")])
+def test_a_translation_is_joined_as_english_whatever_language_was_spoken(reading, task, expected):
+    def answer(asked: Asked) -> Hypothesis:
+        return saying((0, asked.duration / 2, "One,"), (asked.duration / 2, asked.duration, "and two."))
+
+    engine = AnsweringEngine(answer, languages=frozenset({"en", "ja"}))
+    _, log = run(reading, TranscribeOptions(language="ja", task=task), engine=engine)
+    assert {segment.text for chunk in log.chunks for segment in chunk.segments} == {expected}
