@@ -273,7 +273,7 @@ def test_without_words_the_silence_inside_a_segment_is_given_to_no_character() -
 
 
 def test_a_translation_is_broken_by_the_rules_of_english_whatever_language_was_spoken() -> None:
-    text = "We walked along the long river bank and then we sat down on the grass because nobody had slept the night before"
+    text = "We walked along the long river bank and then we sat down on the grass because nobody had slept that night"
     segments = (Segment(0.0, 10.0, text),)
     translated = Transcript(segments, "ja", 1.0, 12.0, MODEL, settings={"task": "translate"})
     assert cues(translated) == cues(Transcript(segments, "en", 1.0, 12.0, MODEL))
