@@ -63,6 +63,14 @@ def _folder(value: object) -> Path:
     raise ValueError("the path of a folder")
 
 
+def _database(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, (str, Path)) and str(value).strip():
+        return str(value).strip()
+    raise ValueError("a file's path, or an address such as sqlite:///cesar.db")
+
+
 def _boolean(value: object) -> bool:
     words = {
         "true": True,
@@ -127,7 +135,19 @@ class Settings:
     )
     data_dir: Path = field(
         default_factory=_data_dir,
-        metadata=_about("The folder for what Cesar keeps: models in `models`.", _folder),
+        metadata=_about("The folder for what Cesar keeps: models in `models`, jobs in `cesar.db`.", _folder),
+    )
+    database: str | None = field(
+        default=None,
+        metadata=_about("The queue's database: a file, or an address; left out: `cesar.db` in data_dir.", _database),
+    )
+    allow_network_fs: bool = field(
+        default=False,
+        metadata=_about("Let the database lie on a network file system, for one program at a time.", _boolean),
+    )
+    shutdown_grace_s: float = field(
+        default=8.0,
+        metadata=_about("How long a job may go on when the worker is asked to stop, in seconds.", _seconds),
     )
     offline: bool = field(
         default=False,
@@ -156,6 +176,11 @@ class Settings:
             except ValueError as wrong:
                 origin = f" (from {self.origins[item.name]})" if item.name in self.origins else ""
                 raise UsageError(f"{item.name} = {value!r}{origin} can't be used", hint=f"Give {wrong}.") from None
+
+    @property
+    def database_place(self) -> str:
+        """The queue's database: the file or address that was set, else `cesar.db` in the data folder."""
+        return self.database or str(self.data_dir / "cesar.db")
 
     @property
     def models_dir(self) -> Path:

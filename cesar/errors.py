@@ -12,7 +12,8 @@
     │   ├── NoAudioTrack
     │   ├── NoMediaInFolder
     │   ├── BadAudio
-    │   └── RangeOutsideRecording
+    │   ├── RangeOutsideRecording
+    │   └── RecordingChanged
     ├── OutputError                 a result can't be written
     │   ├── OutputNotWritable
     │   └── DiskFull
@@ -25,7 +26,21 @@
     ├── RecognitionError            the recogniser failed at its work
     │   ├── ChildCrashed
     │   ├── ChildKilled
-    │   └── ChildStalled
+    │   ├── ChildStalled
+    │   └── WorkerLost
+    ├── QueueError                  a job can't be changed as asked
+    │   ├── JobNotFound
+    │   ├── StaleJob
+    │   │   └── ClaimLost
+    │   ├── IllegalMove
+    │   └── IdempotencyConflict
+    ├── DatabaseError               the queue's database can't be used
+    │   ├── NotADatabase
+    │   ├── DatabaseTooNew
+    │   ├── DatabaseNotWritable
+    │   ├── NetworkFileSystem
+    │   └── DatabaseUnavailable
+    │       └── DatabaseFull
     └── Interrupted                 the caller asked to stop
 
 Every error has a stable `code`, a message that names what happened to which thing, and a `hint` that says what to
@@ -134,6 +149,13 @@ class RangeOutsideRecording(InputError):
     default_hint = "Choose --start and --end within the recording."
 
 
+class RecordingChanged(InputError):
+    """The file was replaced or written to while it was transcribed."""
+
+    code = "recording_changed"
+    default_hint = "Leave the file alone until it is transcribed; it is begun anew with what it is now."
+
+
 class OutputError(CesarError):
     """A result can't be written."""
 
@@ -223,6 +245,102 @@ class ChildStalled(RecognitionError):
 
     code = "stalled"
     default_hint = "Try a smaller model; on a very slow machine raise CESAR_STALL_TIMEOUT_S."
+
+
+class WorkerLost(RecognitionError):
+    """The worker died again and again over the same job, without finishing one more chunk of it."""
+
+    code = "worker_lost"
+    default_hint = "Look for what ended the worker (memory, power), then have the job tried again."
+
+
+class QueueError(CesarError):
+    """A job can't be changed as asked."""
+
+    code = "queue_failed"
+    default_hint = "See `cesar jobs list`."
+
+
+class JobNotFound(QueueError):
+    """There is no job of that id."""
+
+    code = "job_not_found"
+
+
+class StaleJob(QueueError):
+    """The job has changed since it was read, so that what was to be written no longer fits."""
+
+    code = "stale_job"
+    default_hint = "Read the job again and decide anew."
+
+
+class ClaimLost(StaleJob):
+    """Somebody else has the job now, or nobody: this worker may no longer write its outcome."""
+
+    code = "claim_lost"
+    default_hint = "Drop the work: whoever holds the job does it."
+
+
+class IllegalMove(QueueError):
+    """A job in that state can't go to the state that was asked for."""
+
+    code = "illegal_move"
+
+
+class IdempotencyConflict(QueueError):
+    """The idempotency key was used before, for another request."""
+
+    code = "idempotency_conflict"
+    default_hint = "Use a new key for a new request."
+
+
+class DatabaseError(CesarError):
+    """The queue's database can't be used."""
+
+    code = "database_failed"
+    default_hint = "Check the setting `database`."
+
+
+class NotADatabase(DatabaseError):
+    """The file is not a database, is damaged, or belongs to another program."""
+
+    code = "not_a_database"
+    default_hint = "Name another file with --database, or put back a copy of it."
+
+
+class DatabaseTooNew(DatabaseError):
+    """The database was written by a newer Cesar."""
+
+    code = "database_too_new"
+    default_hint = "Install that Cesar or a later one, or name another file with --database."
+
+
+class DatabaseNotWritable(DatabaseError):
+    """The database, or its folder, may not be written to."""
+
+    code = "database_not_writable"
+    default_hint = "Check the permissions of the file and its folder, or name another file with --database."
+
+
+class NetworkFileSystem(DatabaseError):
+    """The database lies on a network file system, where locks can't be relied on."""
+
+    code = "network_file_system"
+    default_hint = "Keep it on a local disk; or, for one program at a time, set CESAR_ALLOW_NETWORK_FS=true."
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database does not answer just now."""
+
+    code = "database_unavailable"
+    default_hint = "Try again; if it stays so, look for a program that keeps the database busy, or for a failing disk."
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """No room is left for the database."""
+
+    code = "database_full"
+    default_hint = "Free some space on its disk: nothing is lost, and work goes on by itself."
 
 
 class Interrupted(CesarError):

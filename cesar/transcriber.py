@@ -134,7 +134,7 @@ class AudioTranscriber:
             if not sys.is_finalizing():  # a loop left open at exit: daemon threads don't run any more
                 worker.join()
 
-    def transcribe_file(
+    def transcribe_file(  # noqa: PLR0913 - what transcribe takes, and where the result goes
         self,
         input_path: str | PathLike[str],
         output_path: str | PathLike[str],
@@ -142,13 +142,16 @@ class AudioTranscriber:
         *,
         output_format: str | None = None,
         on_progress: OnProgress | None = None,
+        on_chunk: OnChunk | None = None,
         should_stop: ShouldStop | None = None,
+        done: Sequence[Chunk] = (),
     ) -> dict[str, Any]:
         """Transcribe a recording into a file, which appears whole or not at all.
 
-        The format is `output_format`, else by the output's extension, else plain text. Gives `language`,
-        `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio` (seconds of the
-        recording per second of work), `segment_count`, `output_path` and `warnings`.
+        The format is `output_format`, else by the output's extension, else plain text; the rest is as in `transcribe`.
+        Gives `language`, `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio`
+        (seconds of the recording per second of work), `segment_count`, `output_path`, `model` (the fields of
+        `ModelIdentity`), `timings` (seconds per stage) and `warnings`.
         Raises what `transcribe` raises, `OutputError` and, for an output that is the recording itself, `UsageError`.
         """
         from cesar.formats import format_for_path, parse_formats, render
@@ -157,7 +160,9 @@ class AudioTranscriber:
         output = Path(output_path)
         name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
         _require_place(output, Path(input_path))
-        transcript = self.transcribe(input_path, options, on_progress=on_progress, should_stop=should_stop)
+        transcript = self.transcribe(
+            input_path, options, on_progress=on_progress, on_chunk=on_chunk, should_stop=should_stop, done=done
+        )
         write_whole(output, render(transcript, name))
         seconds = transcript.timings["total"]
         return {
@@ -168,13 +173,15 @@ class AudioTranscriber:
             "speed_ratio": round(transcript.duration_asked_for / seconds, 2) if seconds else 0.0,
             "segment_count": len(transcript.segments),
             "output_path": str(output),
+            "model": asdict(transcript.model),
+            "timings": dict(transcript.timings),
             "warnings": list(transcript.warnings),
         }
 
     def _engine(self) -> EngineSpec:
         """Find the weights, once."""
         if self._spec is None:
-            self._spec = _find_engine(self.model_size, self.settings)
+            self._spec = find_engine(self.model_size, self.settings)
         return self._spec
 
 
@@ -220,7 +227,11 @@ class _Run:
             self._on_progress(Progress(phase, reached if position is None else position, self._duration))
 
 
-def _find_engine(model_size: str, settings: Settings) -> EngineSpec:
+def find_engine(model_size: str, settings: Settings) -> EngineSpec:
+    """Say which weights a model name means here, and how they are to be run; fetches them if it may and must.
+
+    Raises `ModelError`.
+    """
     if model_size.startswith(_SCRIPTED):
         script = Path(model_size.removeprefix(_SCRIPTED)).absolute()
         return EngineSpec(str(script), "scripted", "unknown", "", scripted=True)

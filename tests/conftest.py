@@ -21,6 +21,7 @@ settings.load_profile("cesar")
 
 _SLOW = (
     "acceptance",
+    "faults",
     "runner",
     "cli/test_program.py",
     "cli/test_transcribe.py",

@@ -1,7 +1,7 @@
 """The library's front door: what a transcript carries, what callbacks hear, and how a run is taken up again."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import pytest
@@ -156,8 +156,11 @@ def test_a_file_gets_the_transcript_and_the_caller_the_key_figures(transcriber, 
         "speed_ratio": pytest.approx(31.0 / told["processing_time"], abs=0.01),
         "segment_count": len(transcript.segments),
         "output_path": str(output),
+        "model": asdict(transcript.model),
+        "timings": told["timings"],
         "warnings": [],
     }
+    assert told["timings"].keys() == transcript.timings.keys()
     assert told["processing_time"] > 0
     assert output.read_text(encoding="utf-8").startswith("1\n00:00:")
     assert len(positions) > 3

@@ -21,7 +21,7 @@ import click
 from cesar.cli.delivery import check_folder
 from cesar.cli.display import show_table
 from cesar.cli.downloads import show_size
-from cesar.cli.exits import EXIT_CODES
+from cesar.cli.exits import EXIT_CODES, exit_code
 from cesar.config import Settings, documentation, load
 from cesar.engines.hardware import usable_cores
 from cesar.errors import CesarError, ModelError, OutputError, RecognitionError, UsageError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 State = Literal["ok", "note", "MISSING"]
 
 NATIVE_LIBRARIES = ("av", "ctranslate2", "numpy", "onnxruntime", "tokenizers")
-PACKAGES = (*NATIVE_LIBRARIES, "click", "huggingface-hub", "platformdirs", "rich")
+PACKAGES = (*NATIVE_LIBRARIES, "click", "huggingface-hub", "platformdirs", "pydantic", "rich", "sqlalchemy")
 PROBE_TIMEOUT_S = 120.0
 FREE_BYTES_WANTED = 2_000_000_000
 """Below this there is no room for a middling model."""
@@ -67,10 +67,10 @@ def command() -> int:
     """Show what works here and what does not, with what to do about it.
 
     The exit code is 0 when recordings can be transcribed here, else that of what is missing: 2 settings,
-    3 the data folder, 4 the model, 5 a library.
+    3 the data folder, 4 the model, 5 a library. If only the queue's database can't be used, it is 6.
     """
     settings, trouble = _load_settings()
-    findings = [*trouble, *_machine(), *_libraries(), *_models_and_folder(settings)]
+    findings = [*trouble, *_machine(), *_libraries(), *_models_and_folder(settings), _database(settings)]
     show_table(
         ("", "STATE", "FOUND", "WHAT TO DO"),
         [(finding.what, finding.state, finding.found, finding.hint) for finding in findings],
@@ -207,6 +207,19 @@ def _model(settings: Settings) -> Finding:
     except CesarError as error:
         return Finding("model", "MISSING", error.message, error.hint, EXIT_CODES[ModelError])
     return Finding("model", "ok", f"{model.name} in {model.directory}")
+
+
+def _database(settings: Settings) -> Finding:
+    """Look at the queue's database as every command on jobs does, and read it through for damage."""
+    try:
+        from cesar.cli.local_queue import check_database
+
+        return Finding("database", "ok", check_database(settings))
+    except ImportError as error:
+        hint = "Install Cesar again: pip install --force-reinstall cesar"
+        return Finding("database", "MISSING", str(error), hint, EXIT_CODES[RecognitionError])
+    except CesarError as error:
+        return Finding("database", "MISSING", error.message, error.hint, exit_code(error))
 
 
 def _setting_rows(settings: Settings) -> list[tuple[str, ...]]:

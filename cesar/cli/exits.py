@@ -19,11 +19,13 @@ import click
 
 from cesar.errors import (
     CesarError,
+    DatabaseError,
     DiskFull,
     InputError,
     Interrupted,
     ModelError,
     OutputError,
+    QueueError,
     RecognitionError,
     UsageError,
 )
@@ -35,6 +37,8 @@ EXIT_CODES: dict[type[CesarError], int] = {
     OutputError: 3,
     ModelError: 4,
     RecognitionError: 5,
+    QueueError: 6,
+    DatabaseError: 6,
     Interrupted: 130,
 }
 """The exit code by class; a class that is not named here has its nearest parent's."""

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cesar.cli import run as run_here
+from tests.cli.queues import Queue
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def environ(tmp_path_factory, monkeypatch):
     """An environment without the tester's own settings, models and terminal."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("CESAR_CONFIG", "CESAR_MODEL", "CESAR_DEVICE", "CESAR_OFFLINE", "_CESAR_COMPLETE"):
+    for name in ("CESAR_CONFIG", "CESAR_DATABASE", "CESAR_MODEL", "CESAR_DEVICE", "CESAR_OFFLINE", "_CESAR_COMPLETE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
@@ -48,3 +50,15 @@ def inside(environ, tmp_path, monkeypatch, capfd):
         return code, *capfd.readouterr()
 
     return call
+
+
+@pytest.fixture
+def queue(environ):
+    """The queue that the program will use."""
+    return Queue(Path(os.environ["CESAR_DATA_DIR"]) / "cesar.db")
+
+
+@pytest.fixture
+def three(queue):
+    """Three jobs, the oldest first; two ids begin in the same way."""
+    return queue.fill({"aaaa1111": "first", "aaaa2222": "second", "bbbb3333": "third"})

@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from cesar.api.migrate import HEAD
+from cesar.api.models import JobStatus
 from cesar.cli.doctor import NATIVE_LIBRARIES
 from cesar.engines.catalog import CATALOG
 
@@ -62,6 +64,33 @@ def test_a_library_that_crashes_is_found_and_does_not_take_the_doctor_with_it(
     assert "signal 11" in finding(done.stdout, "onnxruntime")
     assert "no libavcodec" in finding(done.stdout, "av")
     assert " ok " in finding(done.stdout, "numpy")
+
+
+def test_the_queues_database_is_looked_at_and_its_jobs_counted(inside, queue, folder_as_model, monkeypatch):
+    monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
+    for status in (JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.ERROR):
+        queue.add(status)
+    code, out, _ = inside("doctor")
+    assert code == 0
+    assert f"ok     {queue.file}, schema {HEAD}, 2 queued, 1 error" in finding(out, "database")
+
+
+def test_a_database_that_is_not_there_is_none_afterwards_either(inside, queue):
+    _, out, _ = inside("doctor")
+    assert "is not there yet" in finding(out, "database")
+    assert not queue.file.exists()
+
+
+def test_a_page_of_the_database_that_is_damaged_is_found(inside, queue, folder_as_model, monkeypatch):
+    monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
+    queue.fill({f"job-{number}": "talk" * 50 for number in range(200)})
+    content = bytearray(queue.file.read_bytes())
+    page = content.rindex(b"talktalk") // 4096 * 4096
+    content[page : page + 100] = b"\xaa" * 100
+    queue.file.write_bytes(content)
+    code, out, _ = inside("doctor")
+    assert code == 6
+    assert "is damaged" in finding(out, "database")
 
 
 def test_the_doctor_itself_imports_no_native_library(environ):

@@ -1,0 +1,249 @@
+"""The database behind the queue: one writing connection, one reading one, each on a thread of its own.
+
+What is special about SQLite is here: how it is opened, locked, and kept from losing what it has acknowledged. What the
+queue does with the database is in `repository`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+from sqlalchemy.pool import StaticPool
+
+from cesar.api.migrate import bring_up_to_date, schema_of
+from cesar.api.place import Place
+from cesar.errors import DatabaseError, DatabaseFull, DatabaseNotWritable, DatabaseUnavailable, NotADatabase
+from cesar.failpoints import failpoint
+
+T = TypeVar("T")
+Work = Callable[[sa.Connection], T]
+
+BUSY_TIMEOUT_S = 10.0
+_LOCK_POLL_S = 0.002
+
+
+class Database:
+    """A SQLite database, for one program's use from any task of one event loop.
+
+    Every piece of work is one transaction on a thread; cancelling who waits for it can't cut it in two.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._writer: sa.Engine | None = None
+        self._reader: sa.Engine | None = None
+        self._identity: object = None
+        self._is_closed = False
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="cesar-db-write")
+        self._reading = self._writing if place.is_memory else ThreadPoolExecutor(1, thread_name_prefix="cesar-db-read")
+        # Programs take turns: SQLite before 3.51.3 can damage a WAL in which one connection commits while another
+        # makes a checkpoint, and a queue of lockers is fairer than SQLite's retries.
+        self._turn = None if place.is_memory else FileLock(f"{place.path}-lock", thread_local=False)
+
+    async def connect(self) -> None:
+        """Open the database, making or migrating it if need be. Raises `DatabaseError` if it can't be used."""
+        await self._on(self._writing, self._open)
+
+    async def close(self) -> None:
+        """Wait for what is under way and let go of the file."""
+        if self._is_closed:
+            return
+        closing = asyncio.ensure_future(self._on(self._writing, self._shut))
+        await asyncio.sleep(0)  # it is on its way; whatever comes from now on is refused
+        self._is_closed = True
+        await closing
+        self._reading.shutdown()
+        self._writing.shutdown()
+
+    async def write(self, name: str, work: Work[T]) -> T:
+        """Do the work in one transaction that is on the disk when this returns.
+
+        Raises what the work raises, and `DatabaseUnavailable` if the database can't take it just now.
+        """
+        return await self._on(self._writing, lambda: self._write(name, work))
+
+    async def read(self, work: Work[T]) -> T:
+        """Do the work on one consistent state of the database, without waiting for writers."""
+        return await self._on(self._reading, lambda: self._read(work))
+
+    async def change_counter(self) -> int:
+        """Give a number that changes when another connection has committed something."""
+        return await self._on(self._writing, self._data_version)
+
+    async def _on(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        if self._is_closed:
+            raise DatabaseError("the database is not open any more", hint="Make a new repository.")
+        done = asyncio.get_running_loop().run_in_executor(executor, call)
+        done.add_done_callback(_look_at)
+        return await asyncio.shield(done)
+
+    def _open(self) -> None:
+        if self._writer is not None:
+            return
+        self.place.prepare()
+        with self._our_turn(), _translated(self.place):
+            schema = schema_of(self.place)
+            reader = writer = _engine(self.place, "BEGIN IMMEDIATE", _writer_rules(self.place))
+            try:
+                bring_up_to_date(writer, self.place, schema)
+                _open_now(writer)
+                if not self.place.is_memory:
+                    reader = _engine(self.place, "BEGIN", (f"busy_timeout={_ms(BUSY_TIMEOUT_S)}", "query_only=ON"))
+                    _open_now(reader)
+            except BaseException:
+                writer.dispose()
+                raise
+            self._writer, self._reader = writer, reader
+            self._identity = self.place.file_identity
+
+    def _shut(self) -> None:
+        if self._writer is None or self._reader is None:
+            return
+        if self._reader is not self._writer:
+            self._reading.submit(self._reader.dispose).result()  # after whatever is being read
+        with suppress(DatabaseUnavailable), self._our_turn():  # the last one to close moves the log into the database
+            self._writer.dispose()
+        self._writer.dispose()  # who keeps the turn has it open, so that nothing is moved
+        self._writer = self._reader = None
+
+    def _write(self, name: str, work: Work[T]) -> T:
+        with self._our_turn(), _translated(self.place):
+            self._require_file()
+            with self._need(self._writer).begin() as connection:
+                result = work(connection)
+                failpoint(f"{name}:written")
+        failpoint(f"{name}:committed")
+        return result
+
+    def _read(self, work: Work[T]) -> T:
+        with _translated(self.place), self._need(self._reader).begin() as connection:
+            return work(connection)
+
+    def _data_version(self) -> int:
+        with _translated(self.place), self._need(self._writer).connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            return int(driver.execute("PRAGMA data_version").fetchone()[0])
+
+    def _require_file(self) -> None:
+        """What is written to a deleted file is gone with the last program that has it open."""
+        if self.place.file_identity != self._identity:
+            hint = "Stop Cesar, put the file back, and start it again."
+            raise DatabaseUnavailable(f"{self.place} was deleted or replaced", hint=hint)
+
+    def _need(self, engine: sa.Engine | None) -> sa.Engine:
+        if engine is None:
+            raise DatabaseError("the database is not open", hint="Await connect() first.")
+        return engine
+
+    @contextmanager
+    def _our_turn(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        try:
+            self._turn.acquire(timeout=BUSY_TIMEOUT_S, poll_interval=_LOCK_POLL_S)
+        except Timeout:
+            raise DatabaseUnavailable(f"another program has kept {self.place} busy for {BUSY_TIMEOUT_S:g} s") from None
+        except OSError as error:
+            raise DatabaseNotWritable(f"{self.place} can't be locked: {error}") from error
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+
+def _writer_rules(place: Place) -> tuple[str, ...]:
+    """The pragmas of the writing connection. FULL: what is acknowledged has reached the disk."""
+    return (
+        f"busy_timeout={_ms(BUSY_TIMEOUT_S)}",
+        # On a network there is no shared memory, which a write-ahead log needs.
+        f"journal_mode={'TRUNCATE' if place.is_on_network else 'WAL'}",
+        "synchronous=FULL",
+        "fullfsync=ON",  # macOS: fsync alone does not reach the disk
+        "foreign_keys=ON",
+        "secure_delete=ON",  # what is deleted is overwritten: transcripts are private
+        "mmap_size=0",
+        f"journal_size_limit={64 * 2**20}",
+    )
+
+
+def _open_now(engine: sa.Engine) -> None:
+    """Open all files of the connection: SQLite makes what is not there, and later that would be another's."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+
+
+def _engine(place: Place, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:
+    """One connection, opened on first use and kept; SQLAlchemy's "begin" becomes `begin`."""
+    engine = sa.create_engine(
+        place.url,
+        poolclass=StaticPool,
+        json_serializer=_to_json,
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def set_rules(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own knows A to Z only
+
+    @sa.event.listens_for(engine, "begin")
+    def begin_transaction(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _look_at(done: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody may be left to hear, so that asyncio doesn't complain of it."""
+    if not done.cancelled():
+        done.exception()
+
+
+@contextmanager
+def _translated(place: Place) -> Iterator[None]:
+    """Turn what SQLite reports into our errors."""
+    try:
+        yield
+    except sa.exc.IntegrityError:
+        raise  # a bug of ours: the statements see to it that no rule is broken
+    except sa.exc.DBAPIError as error:
+        raise _meaning(error.orig, place) from error
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error, place) from error
+    except OSError as error:
+        raise DatabaseUnavailable(f"{place} can't be used: {error}") from error
+
+
+def _meaning(error: BaseException | None, place: Place) -> DatabaseError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the low byte is the kind
+    match code:
+        case sqlite3.SQLITE_FULL:
+            return DatabaseFull(f"no room is left for {place}")
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return NotADatabase(f"{place} is not a database, or is damaged ({error})")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return DatabaseNotWritable(f"{place} may not be written to")
+        case sqlite3.SQLITE_CANTOPEN:
+            return DatabaseNotWritable(f"{place} can't be opened, or nothing may be written beside it")
+    return DatabaseUnavailable(f"{place} does not answer: {error}")
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,305 @@
+"""Every change of a job, as a plain function on a connection: one call is part of one transaction.
+
+Each begins by locking the job's row (SQLite has locked the whole database by then), checks what it must, and writes
+the change together with its event. A worker's changes are fenced: they hold only while its claim does.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobStatus, utc_now
+from cesar.api.owners import Beat
+from cesar.api.tables import chunks, events, jobs
+from cesar.errors import ClaimLost, IllegalMove, JobNotFound, StaleJob, WorkerLost
+from cesar.transcript import Chunk
+
+MAX_RETRIES = 3
+"""After so many transient failures the next one is final."""
+MAX_LOST = 3
+"""So many workers in a row may be lost over a job without finishing another chunk of it."""
+LONGEST_DELAY = timedelta(minutes=10)
+_OUTCOME = (
+    "started_at",
+    "completed_at",
+    "result_text",
+    "detected_language",
+    "outcome",
+    "error_code",
+    "error_message",
+    "error_hint",
+)
+"""The columns that `update` writes."""
+_EMPTY = ("run_after", "cancel_requested_at", "completed_at", "error_code", "error_message", "error_hint", "phase")
+_FRESH: dict[str, Any] = {"failures": 0, "lost": 0, **dict.fromkeys(_EMPTY)}
+"""What is forgotten of a failed or cancelled job when it is queued again."""
+_INTERNAL = {"beat", "fingerprint", "idempotency_hash"}
+_UPDATE = sa.update(jobs).where(jobs.c.seq == sa.bindparam("this")).returning(*jobs.c)
+
+Row = sa.RowMapping
+
+
+def job_of(row: Row, claim: Claim | None = None) -> Job:
+    """Build the job that a row holds."""
+    stored = {key: value for key, value in row.items() if key not in _INTERNAL}
+    return Job.model_validate({**stored, "claim": claim}, context=STORED)
+
+
+def claim_next(connection: sa.Connection, owner: str, now: datetime) -> Row | None:
+    """Give the waiting job that is first to go to this owner: the highest priority, then the oldest."""
+    is_due = sa.or_(
+        jobs.c.run_after.is_(None),
+        jobs.c.run_after <= now,
+        jobs.c.run_after > now + LONGEST_DELAY,  # nobody is told to wait so long: the clock was put back
+    )
+    row = (
+        connection.execute(
+            sa.select(jobs)
+            .where(_is(JobStatus.QUEUED), is_due)
+            .order_by(jobs.c.priority.desc(), jobs.c.seq)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else claim(connection, row, owner, now, "claimed")
+
+
+def update(connection: sa.Connection, job: Job, owner: str, now: datetime) -> Row:
+    """Write a job's status and outcome: by its claim, or without one if nobody has changed it since it was read.
+
+    Raises `ClaimLost`, `StaleJob`, `IllegalMove` or `JobNotFound`.
+    """
+    changes = {column: getattr(job, column) for column in _OUTCOME}
+    if job.claim is None:
+        row = lock(connection, job.id)
+        changes["priority"] = job.priority
+        if row["version"] != job.version:
+            raise StaleJob(f"the job {job.id} has changed since it was read")
+    else:
+        written = _written_already(connection, job, job.claim)
+        if written is not None:
+            return written
+        row = fenced(connection, job)
+    if job.status == row["status"]:
+        return _write(connection, row, version=row["version"] + 1, **changes)
+    if job.status is JobStatus.PROCESSING:
+        row = claim(connection, row, owner, now, "claimed by update")
+        return _write(connection, row, **changes)
+    if job.status is JobStatus.QUEUED and job.claim is None:
+        changes |= _FRESH
+    reason = job.error_code if job.status is JobStatus.ERROR else None
+    return move(connection, row, job.status, reason or job.status.value, **changes)
+
+
+def retry_later(connection: sa.Connection, job: Job, delay: timedelta, now: datetime) -> Row:
+    """After a transient failure: queue the job again for later, or give it up if that has happened too often.
+
+    The delay doubles every time; half of it is left to chance, so that failures of many don't come back together.
+    """
+    row = fenced(connection, job)
+    failures = row["failures"] + 1
+    error = {"error_code": job.error_code, "error_message": job.error_message, "error_hint": job.error_hint}
+    if row["cancel_requested_at"] is not None:
+        return move(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
+    if failures > MAX_RETRIES:
+        return move(connection, row, JobStatus.ERROR, "given up", failures=failures, completed_at=now, **error)
+    wait = min(delay * 2 ** (failures - 1), LONGEST_DELAY) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+    return move(connection, row, JobStatus.QUEUED, "to be retried", failures=failures, run_after=now + wait, **error)
+
+
+def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
+    """Give a job back, with its checkpoints, as if nothing had happened."""
+    row = fenced(connection, job)
+    if row["cancel_requested_at"] is not None:
+        return move(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
+    return move(connection, row, JobStatus.QUEUED, "released")
+
+
+def take_back(connection: sa.Connection, beat: Beat, reason: str, now: datetime) -> None:
+    """Take a job from an owner that is dead or has not kept its claim; nothing happens if it has moved since."""
+    row = one(connection, jobs.c.seq == beat.job_seq)
+    if row is None or beat != beat_of(row) or row["status"] != JobStatus.PROCESSING:
+        return
+    lost = row["lost"] + 1
+    if row["cancel_requested_at"] is not None:
+        move(connection, row, JobStatus.CANCELLED, reason, completed_at=now)
+    elif lost < MAX_LOST:
+        move(connection, row, JobStatus.QUEUED, reason, lost=lost)
+    else:
+        error = WorkerLost(f"the worker was lost {lost} times over this job, each time at the same place")
+        move(
+            connection,
+            row,
+            JobStatus.ERROR,
+            WorkerLost.code,
+            lost=lost,
+            completed_at=now,
+            error_code=error.code,
+            error_message=error.message,
+            error_hint=error.hint,
+        )
+
+
+def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
+    """Cancel a waiting job, ask the worker of a running one to stop, leave a finished one as it is."""
+    row = lock(connection, job_id)
+    match JobStatus(row["status"]):
+        case JobStatus.QUEUED:
+            return move(connection, row, JobStatus.CANCELLED, "cancelled", cancel_requested_at=now, completed_at=now)
+        case JobStatus.PROCESSING if row["cancel_requested_at"] is None:
+            return _write(connection, row, version=row["version"] + 1, cancel_requested_at=now)
+    return row
+
+
+def retry(connection: sa.Connection, job_id: str) -> Row:
+    """Queue a failed or cancelled job again, at its old place; its checkpoints stay. Raises `IllegalMove`."""
+    row = lock(connection, job_id)
+    if row["status"] == JobStatus.PROCESSING:
+        raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
+    return move(connection, row, JobStatus.QUEUED, "retried by hand", **_FRESH)
+
+
+def heartbeat(connection: sa.Connection, job: Job, now: datetime) -> Row:
+    """Keep a claim, and write down how far the work has come. Raises `ClaimLost`."""
+    row = fenced(connection, job)
+    progress = {"phase": job.phase, "position": job.position, "duration": job.duration}
+    return _write(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **progress)
+
+
+def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime) -> None:
+    """Keep a finished chunk. Raises `ClaimLost`."""
+    row = heartbeat(connection, job, now)
+    where = sa.and_(chunks.c.job_seq == row["seq"], chunks.c.start == chunk.start)
+    connection.execute(sa.delete(chunks).where(where))
+    kept = {"job_seq": row["seq"], "start": chunk.start, "end": chunk.end, "attempt": row["attempt"]}
+    connection.execute(sa.insert(chunks), {**kept, "payload": asdict(chunk)})
+    if row["lost"]:
+        _write(connection, row, lost=0)
+
+
+def keep_checkpoints(connection: sa.Connection, job: Job, fingerprint: str) -> None:
+    """Drop the job's checkpoints unless they are of the same work. Raises `ClaimLost`."""
+    row = fenced(connection, job)
+    if row["fingerprint"] != fingerprint:
+        connection.execute(sa.delete(chunks).where(chunks.c.job_seq == row["seq"]))
+        _write(connection, row, fingerprint=fingerprint, position=0.0)
+
+
+def delete(connection: sa.Connection, job_id: str) -> None:
+    """Remove a job with all that belongs to it. Raises `IllegalMove` while somebody works on it."""
+    row = lock(connection, job_id)
+    if row["status"] == JobStatus.PROCESSING:
+        raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
+    connection.execute(sa.delete(jobs).where(jobs.c.seq == row["seq"]))
+
+
+def prune(connection: sa.Connection, before: datetime, limit: int) -> int:
+    """Remove the oldest jobs that were over before that time, at most `limit` of them; say how many."""
+    final = [status.value for status in JobStatus if status.is_final]
+    old = sa.select(jobs.c.seq).where(jobs.c.status.in_(final), jobs.c.completed_at < before)
+    oldest = old.order_by(jobs.c.seq).limit(limit).scalar_subquery()
+    return connection.execute(sa.delete(jobs).where(jobs.c.seq.in_(oldest))).rowcount
+
+
+def lock(connection: sa.Connection, job_id: str) -> Row:
+    """Give a job's row, which nobody else changes until the transaction's end. Raises `JobNotFound`."""
+    row = one(connection, jobs.c.id == job_id)
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return row
+
+
+def fenced(connection: sa.Connection, job: Job) -> Row:
+    """Lock the row of a job whose claim still holds. Raises `ClaimLost` otherwise."""
+    row = one(connection, jobs.c.id == job.id)
+    require_claim(row, job)
+    assert row is not None
+    return row
+
+
+def require_claim(row: Row | None, job: Job) -> None:
+    """The fence. A claim holds as long as its owner and its attempt are the row's. Raises `ClaimLost`."""
+    if job.claim is None:
+        raise ClaimLost(f"the job {job.id} was not claimed", hint="Take the job from get_next_queued().")
+    if row is None or (row["owner"], row["attempt"]) != (job.claim.owner, job.claim.attempt):
+        raise ClaimLost(f"the claim on job {job.id} (attempt {job.claim.attempt}) was lost")
+
+
+def move(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **changes: Any) -> Row:
+    """Change a job's state, with the event that tells of it. Raises `IllegalMove`.
+
+    Outside of PROCESSING nobody owns a job.
+    """
+    before = JobStatus(row["status"])
+    if after not in TRANSITIONS[before]:
+        raise IllegalMove(f"the job {row['id']} is {before} and can't become {after}")
+    owner = changes.pop("owner", None)
+    moved = _write(connection, row, status=after, owner=owner, version=row["version"] + 1, **changes)
+    note(connection, moved, before, reason, owner or row["owner"])
+    return moved
+
+
+def beat_of(row: Row) -> Beat:
+    """Give the beat of a job that is being processed."""
+    return Beat(row["seq"], row["owner"], row["attempt"], row["beat"])
+
+
+def running(connection: sa.Connection) -> list[Beat]:
+    """Give the beats of all jobs that are being processed."""
+    columns = (jobs.c.seq, jobs.c.owner, jobs.c.attempt, jobs.c.beat)
+    rows = connection.execute(sa.select(*columns).where(_is(JobStatus.PROCESSING))).mappings()
+    return [beat_of(row) for row in rows]
+
+
+def claim(connection: sa.Connection, row: Row, owner: str, now: datetime, reason: str) -> Row:
+    """Give a waiting job to an owner, under a new attempt."""
+    return move(
+        connection,
+        row,
+        JobStatus.PROCESSING,
+        reason,
+        owner=owner,
+        attempt=row["attempt"] + 1,
+        beat=row["beat"] + 1,
+        heartbeat_at=now,
+        started_at=now,
+        run_after=None,
+    )
+
+
+def _written_already(connection: sa.Connection, job: Job, claim: Claim) -> Row | None:
+    """Give the row if this very outcome was committed before, by a write whose answer got lost."""
+    row = one(connection, jobs.c.id == job.id)
+    if row is None or row["status"] != job.status or not job.status.is_final:
+        return None
+    newest = sa.select(events).where(events.c.job_seq == row["seq"]).order_by(events.c.id.desc()).limit(1)
+    event = connection.execute(newest).mappings().one()
+    by_this_claim = (event["after"], event["owner"], event["attempt"]) == (job.status, claim.owner, claim.attempt)
+    return row if by_this_claim else None
+
+
+def _write(connection: sa.Connection, row: Row, **changes: Any) -> Row:
+    return connection.execute(_UPDATE, {"this": row["seq"], **changes}).mappings().one()
+
+
+def note(connection: sa.Connection, row: Row, before: JobStatus | None, reason: str, owner: str | None = None) -> None:
+    """Write the event of a change that has just been made."""
+    event = {"job_seq": row["seq"], "at": utc_now(), "before": before, "after": row["status"], "reason": reason}
+    connection.execute(sa.insert(events), {**event, "attempt": row["attempt"], "owner": owner})
+
+
+def one(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:
+    """Lock the one row of which that holds."""
+    return connection.execute(sa.select(jobs).where(where).with_for_update()).mappings().first()
+
+
+def _is(status: JobStatus) -> sa.ColumnElement[bool]:
+    """Spelt out in the statement, not bound to it: only so is a partial index used."""
+    return jobs.c.status == sa.bindparam(None, status.value, literal_execute=True)

@@ -1,0 +1,169 @@
+"""`JobRun`: one job at work. What its thread is given, what it tells, and why it is to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from cesar.api.backoff import backoff
+from cesar.api.checkpoints import fingerprint
+from cesar.api.models import Job
+from cesar.api.repository import JobRepository
+from cesar.config import Settings, load
+from cesar.errors import (
+    CesarError,
+    ClaimLost,
+    DatabaseError,
+    DiskFull,
+    DownloadFailed,
+    Interrupted,
+    RecognitionError,
+    RecordingChanged,
+)
+from cesar.transcriber import find_engine
+from cesar.transcript import Chunk, Progress
+
+T = TypeVar("T")
+StopReason = Literal["cancelled", "claim lost", "claim not kept", "shutdown"]
+_TRANSIENT = (RecognitionError, RecordingChanged, DiskFull, DownloadFailed, MemoryError)
+_TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+_log = logging.getLogger(__name__)
+
+
+class JobRun:
+    """A job at work, between the event loop (which may stop it) and its thread (which does it)."""
+
+    def __init__(self, job: Job, repository: JobRepository) -> None:
+        self.job = job
+        self.stopped = asyncio.Event()
+        self.stop_reason: StopReason | None = None
+        self.outcome: dict[str, Any] | None = None
+        """What the transcript tells besides its text, once the thread is through."""
+        self._repository = repository
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._recording: tuple[Path, object] | None = None
+
+    def stop(self, reason: StopReason) -> None:
+        """Have the work end soon: the child is killed. The first reason counts. Only from the event loop."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            self.stopped.set()
+            self._stop.set()
+
+    # From here on: the thread's side.
+
+    def wishes(self, settings: Settings | None) -> dict[str, Any]:
+        """Give `AudioTranscriber.transcribe_file` what it needs beyond the two paths."""
+        return {
+            "options": self.job.options,
+            "on_progress": self._on_progress,
+            "on_chunk": self._on_chunk,
+            "should_stop": self._stop.is_set,
+            "done": self._done(load() if settings is None else settings),
+        }
+
+    def require_same_recording(self) -> None:
+        """Raise `RecordingChanged` if the file is not the one that the work began with."""
+        if self._recording is not None:
+            path, before = self._recording
+            if _identity(path) not in (None, before):
+                raise RecordingChanged(f"{self.job.name} was changed while it was transcribed")
+
+    def _done(self, settings: Settings) -> list[Chunk]:
+        """Give the chunks that an earlier attempt has finished."""
+        recording = Path(self.job.audio_path)
+        if not os.path.isfile(recording):  # noqa: PTH113 - unlike Path.is_file it never raises
+            return []
+        try:
+            engine = find_engine(self.job.model_size, settings)
+            self._recording = recording, _identity(recording)
+            work = fingerprint(recording, engine, self.job.options, self._stop.is_set)
+        except Interrupted:
+            raise
+        except (CesarError, OSError):
+            return []  # the transcription will meet the same trouble, and tell of it better
+        found = self._in_database(lambda: self._repository.resume(self.job, work))
+        done = found if isinstance(found, list) else []
+        self.job.position = done[-1].end if done else 0.0
+        if done:
+            _log.info("job %s goes on after %.0f s", self.job.id, done[-1].end)
+        return done
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.job.phase = progress.phase
+        self.job.position = max(self.job.position, progress.position)  # a resumed run passes what is done
+        self.job.duration = progress.duration
+
+    def _on_chunk(self, chunk: Chunk) -> None:
+        self.require_same_recording()
+        self._in_database(lambda: self._repository.checkpoint(self.job, chunk))
+
+    def _in_database(self, call: Any) -> Any:
+        """Have the event loop do it, again and again while the database is away. Raises `Interrupted` when stopped."""
+        for delay_s in backoff():
+            try:
+                return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+            except ClaimLost:
+                self._loop.call_soon_threadsafe(self.stop, "claim lost")
+                raise Interrupted("the claim was lost") from None
+            except DatabaseError as error:
+                _log.warning("job %s waits for the database: %s", self.job.id, error)
+            if self._stop.wait(delay_s):
+                break
+        raise Interrupted("the work was stopped")
+
+
+def _identity(path: Path) -> object:
+    """Something that differs when a file was replaced or written to; None if it is gone: who reads it, reads on."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may well succeed later, by itself."""
+    if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:
+        return True
+    return isinstance(error, _TRANSIENT)
+
+
+def outcome_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a transcript tells besides its text, as plain JSON values."""
+    return {
+        "duration": told.get("audio_duration"),
+        "language_probability": told.get("language_probability"),
+        "model": told.get("model"),
+        "timings": told.get("timings"),
+        "warnings": told.get("warnings"),
+    }
+
+
+def error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Give what a task has raised; None if it has not, or goes on."""
+    if not task.done():
+        return None
+    return CesarError("the work gave itself up") if task.cancelled() else task.exception()
+
+
+def text_of(error: BaseException) -> str:
+    """Say what an error says, in characters that can be stored."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an error that can't even tell what it is
+        text = ""
+    return (text or type(error).__name__).encode("utf-8", "replace").decode("utf-8")
+
+
+def look_at(task: asyncio.Task[Any]) -> None:
+    """Take note of a result that nobody may come for, so that asyncio doesn't complain of it."""
+    if not task.cancelled():
+        task.exception()

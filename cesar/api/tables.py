@@ -1,0 +1,108 @@
+"""The queue's tables, as SQLAlchemy sees them. How they are made is in `migrations`; a test holds both together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """A point in time: UTC in the database, timezone-aware in Python."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.DateTime(timezone=dialect.name != "sqlite"))
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""SQLite counts up by itself only what is called INTEGER, and that has 64 bits there."""
+
+metadata = sa.MetaData()
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("seq", BigId, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("audio_path", sa.String, nullable=False),
+    sa.Column("model_size", sa.String, nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("completed_at", UtcDateTime),
+    sa.Column("run_after", UtcDateTime),
+    sa.Column("idempotency_key", sa.String, unique=True),
+    sa.Column("idempotency_hash", sa.String),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String),
+    sa.Column("beat", sa.Integer, nullable=False),
+    sa.Column("heartbeat_at", UtcDateTime),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("lost", sa.Integer, nullable=False),
+    sa.Column("cancel_requested_at", UtcDateTime),
+    sa.Column("phase", sa.String),
+    sa.Column("position", sa.Float, nullable=False),
+    sa.Column("duration", sa.Float),
+    sa.Column("fingerprint", sa.String),
+    sa.Column("result_text", sa.Text),
+    sa.Column("detected_language", sa.String),
+    sa.Column("outcome", sa.JSON(none_as_null=True)),
+    sa.Column("error_code", sa.String),
+    sa.Column("error_message", sa.Text),
+    sa.Column("error_hint", sa.Text),
+    sqlite_autoincrement=True,
+)
+sa.Index(
+    "jobs_waiting",
+    jobs.c.status,  # the same in all; without it SQLite prefers jobs_by_status, and sorts what waits
+    jobs.c.priority.desc(),
+    jobs.c.seq,
+    sqlite_where=sa.text("status = 'queued'"),
+    postgresql_where=sa.text("status = 'queued'"),
+)
+sa.Index("jobs_by_status", jobs.c.status, jobs.c.seq)
+
+events = sa.Table(
+    "job_events",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("job_seq", BigId, sa.ForeignKey("jobs.seq", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("before", sa.String),
+    sa.Column("after", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String),
+    sa.Column("reason", sa.String, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+chunks = sa.Table(
+    "job_chunks",
+    metadata,
+    sa.Column("job_seq", BigId, sa.ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    sa.Column("start", sa.Float, primary_key=True),
+    sa.Column("end", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Checkpoints: the finished chunks of a job, each committed as it was finished."""

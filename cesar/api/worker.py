@@ -1,0 +1,297 @@
+"""`BackgroundWorker`: takes one job after the other from the queue, has it transcribed, writes down what became of it.
+
+The event loop stays free: a transcription runs in a thread, and the model in a child process of that thread's. What
+the thread and the loop share of a job is its `JobRun`; that no job is lost or done twice is the repository's doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from pathlib import Path
+
+from cesar.api.backoff import backoff
+from cesar.api.models import Job, JobStatus, utc_now
+from cesar.api.owners import LEASE_TTL_S, steady_clock
+from cesar.api.repository import JobRepository
+from cesar.api.running import JobRun, error_of, is_transient, look_at, outcome_of, text_of
+from cesar.config import Settings
+from cesar.errors import CesarError, ClaimLost, DatabaseError, RecognitionError
+from cesar.transcriber import AudioTranscriber
+
+_CANCEL_POLL_S = 0.5
+_STOP_TIMEOUT_S = 10.0
+_LAST_WORDS_S = 0.9
+_LONGEST_PAUSE_S = 30.0
+_SAY_AGAIN_S = 60.0
+_log = logging.getLogger(__name__)
+_at_work: ContextVar[JobRun | None] = ContextVar("_at_work", default=None)
+"""The job that a thread works for, however late the thread begins."""
+
+
+class BackgroundWorker:
+    """Processes the queue's jobs one at a time, in order, until it is shut down.
+
+    poll_interval: how long to wait, in seconds, before an empty queue is asked again; new jobs wake the worker sooner.
+    settings: where models are and how they are run; by default as `cesar.config.load` finds them.
+    grace_s: how long a job may go on after `shutdown` before it is given back, in seconds.
+    lease_ttl_s: how long a claim lasts without a heartbeat, in seconds; by default as the repository says.
+    """
+
+    def __init__(
+        self,
+        repository: JobRepository,
+        poll_interval: float = 1.0,
+        *,
+        settings: Settings | None = None,
+        grace_s: float = 8.0,
+        lease_ttl_s: float | None = None,
+    ) -> None:
+        self.repository = repository
+        self.poll_interval = poll_interval
+        self._settings = settings
+        self._grace_s = grace_s
+        lease_s = getattr(repository, "lease_ttl_s", None) if lease_ttl_s is None else lease_ttl_s
+        lease_s = lease_s if isinstance(lease_s, (int, float)) else LEASE_TTL_S
+        self._beat_interval_s = lease_s / 6
+        self._self_fence_s = lease_s * 2 / 3
+        self._shutdown_event = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._current_job_id: str | None = None
+        self._said: dict[str, float] = {}
+
+    @property
+    def is_processing(self) -> bool:
+        """Whether a job is being processed now."""
+        return self._current_job_id is not None
+
+    @property
+    def current_job_id(self) -> str | None:
+        """Which job is being processed now."""
+        return self._current_job_id
+
+    async def run(self) -> None:
+        """Process jobs until `shutdown`; then return within the grace time and a second, whatever the work does."""
+        _log.info("the worker starts")
+        working = asyncio.create_task(self._work())
+        try:
+            await self._shutdown_event.wait()
+            await self._wait_for(working, self._hurry, timeout_s=self._grace_s)
+        except asyncio.CancelledError:
+            self._shutdown_event.set()
+            raise
+        finally:
+            self._hurry.set()
+            await self._end(working)
+            _log.info("the worker has stopped")
+
+    async def shutdown(self, *, now: bool = False) -> None:
+        """Ask the worker to stop: at once, with `now`; else a job at work has the grace time to end."""
+        _log.info("the worker is asked to stop%s", " now" if now else "")
+        self._shutdown_event.set()
+        if now:
+            self._hurry.set()
+
+    async def _end(self, working: asyncio.Task[None]) -> None:
+        """Give the work the time to write down how far it has come, and no more."""
+        await self._wait_for(working, timeout_s=_LAST_WORDS_S)
+        if not working.done():
+            _log.error("the worker leaves its job as it is: the database, or the work, does not answer")
+            working.cancel()
+            await asyncio.wait({working}, timeout=0.1)
+
+    async def _work(self) -> None:
+        delays = backoff(longest_s=_LONGEST_PAUSE_S)
+        while not self._shutdown_event.is_set():
+            try:
+                await self._listen()
+                self._wake.clear()
+                job = await self.repository.get_next_queued()
+                if job is not None:
+                    await self._process_job(job)
+                else:
+                    await self._wait_for(self._shutdown_event, self._wake, timeout_s=self.poll_interval)
+                delays = backoff(longest_s=_LONGEST_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next job must have its turn
+                self._complain(error)
+                await self._wait_for(self._shutdown_event, self._wake, timeout_s=next(delays))
+        await self.repository.unsubscribe(self._wake)
+
+    async def _listen(self) -> None:
+        """Have new jobs wake us; that is but a hint, as the queue is polled anyway."""
+        try:
+            await self.repository.subscribe(self._wake)
+        except Exception as error:  # noqa: BLE001
+            self._complain(error)
+
+    async def _process_job(self, job: Job) -> None:
+        """Take one claimed job to its end: completed, failed, cancelled, or given back."""
+        self._current_job_id = job.id
+        run = JobRun(job, self.repository)
+        keeping: asyncio.Task[None] | None = None
+        try:
+            job.status = JobStatus.PROCESSING
+            job.started_at = utc_now()
+            await self._record(job)
+            keeping = asyncio.create_task(self._keep_claim(run))
+            _log.info("job %s starts (attempt %d)", job.id, job.attempt)
+            await self._conclude(run, await self._transcribe(run))
+        except ClaimLost as lost:
+            run.stop("claim lost")
+            _log.warning("%s; its work is dropped", lost)
+        finally:
+            if keeping is not None:
+                keeping.cancel()  # the last thing to stop, so that nobody takes what is still being written
+            self._current_job_id = None
+
+    async def _transcribe(self, run: JobRun) -> asyncio.Task[dict[str, str]]:
+        """Run the transcription in a thread until it ends or is stopped; give its task, which may not be done."""
+        job = run.job
+        _at_work.set(run)  # the thread gets a copy of this context
+        task = asyncio.create_task(asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size))
+        task.add_done_callback(look_at)
+        await self._wait_for(task, self._hurry, run.stopped)
+        if not task.done() and self._hurry.is_set():
+            run.stop("shutdown")
+        await self._wait_for(task, timeout_s=_LAST_WORDS_S / 2 if run.stop_reason == "shutdown" else _STOP_TIMEOUT_S)
+        return task
+
+    async def _conclude(self, run: JobRun, task: asyncio.Task[dict[str, str]]) -> None:
+        """Write down what became of the job: what was finished counts, even if it was to be stopped."""
+        job = run.job
+        error = error_of(task)
+        if run.stop_reason == "claim lost":
+            raise ClaimLost(f"the claim on job {job.id} was lost")
+        if task.done() and error is None:
+            try:
+                await self._complete(run, task.result())
+            except (LookupError, TypeError, ValueError) as wrong:  # what can't be stored, such as half a character
+                await self._fail(job, wrong)
+        elif run.stop_reason == "cancelled":
+            job.status, job.completed_at = JobStatus.CANCELLED, utc_now()
+            await self._record(job)
+            _log.info("job %s is cancelled", job.id)
+        elif run.stop_reason is not None:
+            job.status = JobStatus.QUEUED
+            await self._until_written(lambda: self.repository.release(job))
+            _log.info("job %s is given back at %.0f s (%s)", job.id, job.position, run.stop_reason)
+        else:
+            assert error is not None
+            await self._fail(job, error)
+
+    async def _complete(self, run: JobRun, result: dict[str, str]) -> None:
+        job = run.job
+        job.status, job.completed_at = JobStatus.COMPLETED, utc_now()
+        job.result_text = result["text"]
+        job.detected_language = result["language"]
+        job.outcome = run.outcome
+        job.error_code = job.error_message = job.error_hint = None
+        await self._record(job)
+        _log.info("job %s is completed", job.id)
+
+    async def _fail(self, job: Job, error: BaseException) -> None:
+        job.result_text = job.detected_language = job.outcome = None
+        job.error_message = text_of(error)
+        job.error_code = error.code if isinstance(error, CesarError) else CesarError.code
+        job.error_hint = error.hint if isinstance(error, CesarError) else None
+        if is_transient(error):
+            await self._until_written(lambda: self.repository.retry_later(job))
+            _log.error("job %s failed and may be tried again: %s", job.id, job.error_message)
+            return
+        job.status, job.completed_at = JobStatus.ERROR, utc_now()
+        await self._record(job)
+        unexpected = None if isinstance(error, (CesarError, OSError)) else error
+        _log.error("job %s failed: %s", job.id, job.error_message, exc_info=unexpected)
+
+    async def _record(self, job: Job) -> None:
+        """Write a job as it is now."""
+        snapshot = job.model_copy()
+
+        async def write() -> None:
+            await self.repository.update(snapshot)
+
+        await self._until_written(write)
+        job.version, job.attempt, job.owner, job.claim = (
+            snapshot.version,
+            snapshot.attempt,
+            snapshot.owner,
+            snapshot.claim,
+        )
+
+    async def _until_written(self, write: Callable[[], Awaitable[object]]) -> None:
+        """Write, again and again while the database is away."""
+        for delay_s in backoff():
+            try:
+                await write()
+            except DatabaseError as error:
+                self._complain(error)
+                await asyncio.sleep(delay_s)
+            else:
+                return
+
+    async def _keep_claim(self, run: JobRun) -> None:
+        """Beat while the job is at work, and stop the work when it is to be cancelled or the claim can't be kept."""
+        kept_at = steady_clock()
+        while True:
+            await asyncio.sleep(min(_CANCEL_POLL_S, self._beat_interval_s / 2))
+            asked_at = steady_clock()
+            is_due = asked_at - kept_at >= self._beat_interval_s
+            ask = self.repository.heartbeat if is_due else self.repository.is_cancel_requested
+            try:
+                is_cancelled = await asyncio.wait_for(ask(run.job), self._beat_interval_s / 2)
+                kept_at = asked_at if is_due else kept_at
+                if is_cancelled is True:
+                    run.stop("cancelled")
+            except ClaimLost:
+                run.stop("claim lost")
+            except Exception as error:  # noqa: BLE001 - the claim lasts a while; the next beat may get through
+                self._complain(error)
+            if steady_clock() - kept_at > self._self_fence_s:
+                run.stop("claim not kept")
+
+    def _run_transcription(self, audio_path: str, model_size: str) -> dict[str, str]:
+        """Transcribe a recording; runs in a thread."""
+        run = _at_work.get()
+        try:
+            descriptor, output_path = tempfile.mkstemp(suffix=".txt")
+        except OSError as error:
+            raise RecognitionError(f"no temporary file can be made: {error}", hint="Check TMPDIR.") from error
+        os.close(descriptor)
+        try:
+            if self._settings is None:
+                transcriber = AudioTranscriber(model_size=model_size)
+            else:
+                transcriber = AudioTranscriber(model_size=model_size, settings=self._settings)
+            wishes = {} if run is None else run.wishes(self._settings)
+            told = transcriber.transcribe_file(audio_path, output_path, **wishes)
+            if run is not None:
+                run.require_same_recording()
+                run.outcome = outcome_of(told)
+            text = Path(output_path).read_text(encoding="utf-8").strip()
+            return {"text": text, "language": told.get("language", "unknown")}
+        finally:
+            Path(output_path).unlink(missing_ok=True)
+
+    @staticmethod
+    async def _wait_for(*signs: asyncio.Event | asyncio.Task[object], timeout_s: float | None = None) -> None:
+        """Wait until an event is set or a task is done, for so long at most."""
+        waits = {asyncio.create_task(sign.wait()) if isinstance(sign, asyncio.Event) else sign for sign in signs}
+        try:
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits.difference(signs):
+                wait.cancel()
+
+    def _complain(self, error: Exception) -> None:
+        """Log an error of the loop, the same one once a minute."""
+        kind, now = type(error).__name__, time.monotonic()
+        if now - self._said.get(kind, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
+            self._said[kind] = now
+            unexpected = None if isinstance(error, CesarError) else error
+            _log.error("the worker goes on after an error: %s: %s", kind, error, exc_info=unexpected)

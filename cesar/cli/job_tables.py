@@ -1,0 +1,164 @@
+"""How jobs are shown: as rows for people, as plain values for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from cesar.api.models import JobStatus, utc_now
+from cesar.cli.exits import one_line
+from cesar.options import TranscribeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from cesar.api.models import Job, JobEvent
+
+COLUMNS = ("ID", "STATUS", "NAME", "MODEL", "DONE", "AGE", "TEXT")
+EVENT_COLUMNS = ("WHEN", "STATUS", "ATTEMPT", "WHY")
+_SHORT_ID = 8
+_SHORTEST_TEXT, _LONGEST_TEXT = 12, 48
+_BETWEEN_COLUMNS = 2
+
+
+def as_plain(job: Job) -> dict[str, Any]:
+    """Give all fields of a job but the name of its worker's claim, as plain JSON values."""
+    return {**job.model_dump(mode="json", exclude={"owner"}), "progress": round(job.progress, 4)}
+
+
+def event_as_plain(event: JobEvent) -> dict[str, Any]:
+    """Give an event as plain JSON values."""
+    return event.model_dump(mode="json", exclude={"job_id", "owner"})
+
+
+def short_id(job_id: str) -> str:
+    """Give the beginning of an id: most often enough to name the job."""
+    return job_id[:_SHORT_ID]
+
+
+def label(job: Job) -> str:
+    """Name a job in a line: what it is called, and the beginning of its id."""
+    return f"{job.name} ({short_id(job.id)})"
+
+
+def rows(jobs: Sequence[Job], width: int) -> list[tuple[str, ...]]:
+    """Give the rows of a list, see `COLUMNS`; texts are cut so that they fit into lines of that width."""
+    firsts = [_row(job) for job in jobs]
+    taken = sum(max(map(len, column)) + _BETWEEN_COLUMNS for column in zip(COLUMNS, *firsts, strict=False))
+    room = min(_LONGEST_TEXT, max(_SHORTEST_TEXT, width - taken))
+    return [(*first, _shortened(_remark(job), room)) for first, job in zip(firsts, jobs, strict=True)]
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    age = show_age(utc_now() - job.created_at)
+    return short_id(job.id), job.status.value, one_line(job.name), job.model_size, _done(job), age
+
+
+def details(job: Job, waiting_before: int | None) -> list[tuple[str, str]]:
+    """Give what is known of a job, with what it is called; what is unknown is left out."""
+    known = [
+        ("id", job.id),
+        ("name", job.name),
+        ("status", _status(job, waiting_before)),
+        ("recording", job.audio_path),
+        ("model", job.model_size),
+        ("options", _options(job.options)),
+        ("priority", str(job.priority) if job.priority else ""),
+        ("key", job.idempotency_key or ""),
+        ("queued", show_time(job.created_at)),
+        ("started", show_time(job.started_at)),
+        ("ended", show_time(job.completed_at)),
+        ("not before", show_time(job.run_after)),
+        ("attempts", _attempts(job)),
+        ("error", f"{job.error_message} ({job.error_code})" if job.error_message else ""),
+        ("hint", job.error_hint or ""),
+        ("language", job.detected_language or ""),
+        ("text", _shortened(job.result_text or "", 200)),
+    ]
+    return [(what, text) for what, text in known if text]
+
+
+def event_row(event: JobEvent) -> tuple[str, ...]:
+    """Give an event's row; see `EVENT_COLUMNS`."""
+    return show_time(event.at), event.after.value, str(event.attempt or ""), event.reason
+
+
+def told(event: JobEvent) -> str:
+    """Tell of an event in a few words."""
+    match event.after:
+        case JobStatus.PROCESSING:
+            return f"processing (attempt {event.attempt})"
+        case JobStatus.QUEUED if event.before is not None:
+            return f"queued again ({event.reason})"
+    return event.after.value
+
+
+def summary(job: Job) -> str:
+    """Tell what came of a completed job, as `cesar transcribe` tells of a recording."""
+    outcome = job.outcome or {}
+    length, took = outcome.get("duration"), (outcome.get("timings") or {}).get("total")
+    times = ""
+    if length is not None and took is not None:
+        seconds = min(length, job.options.end or length) - job.options.start
+        times = f", {seconds:.1f} s in {took:.1f} s"
+    return f"completed{times}, {job.detected_language if job.result_text else 'no speech'}"
+
+
+def show_time(time: datetime | None) -> str:
+    """Write a point in time as people here read it; empty for none."""
+    return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def show_age(age: timedelta) -> str:
+    """Write how long ago something was, roughly.
+
+    >>> show_age(timedelta(seconds=7500))
+    '2 h'
+    """
+    seconds = max(0, int(age.total_seconds()))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _done(job: Job) -> str:
+    if job.status is JobStatus.QUEUED and not job.position:
+        return ""
+    return f"{job.progress:.0%}"
+
+
+def _remark(job: Job) -> str:
+    """What there is to read about a job in a list: its text, or what went wrong."""
+    if job.status is JobStatus.PROCESSING:
+        return ""
+    return job.error_message or job.result_text or ""
+
+
+def _shortened(text: str, length: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else f"{flat[: length - 1].rstrip()}…"
+
+
+def _status(job: Job, waiting_before: int | None) -> str:
+    parts = [job.status.value]
+    if waiting_before is not None:
+        parts.append(f"{waiting_before} before it" if waiting_before else "next to go")
+    if job.status is not JobStatus.COMPLETED and job.duration and job.position:
+        parts.append(f"{job.progress:.0%} done ({job.position:.0f} of {job.duration:.0f} s)")
+    if job.status is JobStatus.PROCESSING and job.cancel_requested_at:
+        parts.append("to be cancelled")
+    return ", ".join(parts)
+
+
+def _options(options: TranscribeOptions) -> str:
+    usual = asdict(TranscribeOptions())
+    return ", ".join(f"{name} {value}" for name, value in asdict(options).items() if value != usual[name])
+
+
+def _attempts(job: Job) -> str:
+    counts = [(job.failures, "failed"), (job.lost, "lost their worker")]
+    remarks = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return f"{job.attempt} ({remarks})" if remarks else str(job.attempt or "")

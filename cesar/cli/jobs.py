@@ -1,0 +1,238 @@
+"""`cesar jobs`: its commands. What they do with the queue is in the modules that they import when they run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cesar.cli import transcribe
+from cesar.cli.delivery import write_stdout
+from cesar.cli.display import show_table
+from cesar.cli.events import write_stderr
+from cesar.cli.exits import one_line
+from cesar.cli.params import complete_format, complete_model
+from cesar.config import load
+from cesar.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cesar.api.models import Job, JobEvent
+    from cesar.cli.local_queue import LocalQueue
+
+STATUSES = ("queued", "processing", "completed", "error", "cancelled")
+"""Those of `JobStatus`, for whose sake pydantic is not imported here."""
+
+database_option = click.option(
+    "--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]"
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_id_argument = click.argument("beginning", metavar="ID")
+_ids_argument = click.argument("beginnings", metavar="ID...", nargs=-1, required=True)
+
+
+def like_transcribe(*names: str) -> Callable[[click.Command], click.Command]:
+    """Let a command take the parameters of those names as `cesar transcribe` takes them."""
+
+    def add(to: click.Command) -> click.Command:
+        to.params[:0] = [param for param in transcribe.command.params if param.name in names]
+        return to
+
+    return add
+
+
+@click.group("jobs")
+def command() -> None:
+    """Queue recordings, follow them, and read their texts.
+
+    The queue is a database on this machine; `cesar worker` does what is in it. Of an ID, the first letters
+    are enough: four at least.
+    """
+
+
+@like_transcribe(
+    "inputs", "model", "language", "translate", "prompt", "hotwords", "word_timestamps", "start", "end", "beam_size"
+)
+@command.command("submit")
+@click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher goes first.")
+@click.option("--idempotency-key", metavar="KEY", help="Submitted again, the same key gives the same job.")
+@database_option
+@_json_option
+def submit(*, database: str | None, model: str | None, as_json: bool, **given: Any) -> None:
+    """Queue recordings: files, or folders (the media files directly in them).
+
+    Prints the id of each job. Nothing is queued if one of the recordings can't be read.
+    """
+    settings = load({"database": database, "model": model})
+    from cesar.cli.job_tables import as_plain
+    from cesar.cli.local_queue import in_queue
+    from cesar.cli.submission import new_jobs
+
+    jobs = new_jobs(settings, **given)
+    queued: list[Job] = []
+
+    async def queue_all(queue: LocalQueue) -> None:
+        for job in jobs:
+            queued.append(await queue.create(job))
+            if not as_json:
+                _print_id(queued[-1])
+
+    try:
+        in_queue(settings, queue_all, may_make=True)
+    finally:  # what is queued by now is told, whatever has come then
+        if as_json:
+            _print_json([as_plain(job) for job in queued])
+
+
+@command.command("list")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only these; may be given again."
+)
+@click.option("-m", "--model", metavar="NAME|DIR", shell_complete=complete_model, help="Only jobs for this model.")
+@click.option("--name", "name_contains", metavar="TEXT", help="Only jobs with this in their names.")
+@click.option("--limit", metavar="N", type=click.IntRange(1, 10_000), default=20, help="How many. [default: 20]")
+@click.option("--all", "wants_all", is_flag=True, help="All of them.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where an earlier list ended.")
+@database_option
+@_json_option
+def list_(
+    *, limit: int, wants_all: bool, cursor: str | None, database: str | None, as_json: bool, **wanted: Any
+) -> None:
+    """List jobs, the newest first."""
+    settings = load({"database": database})
+    from cesar.cli.job_tables import COLUMNS, as_plain, rows
+    from cesar.cli.local_queue import database_file, list_jobs, wish_for
+
+    page = list_jobs(settings, wish_for(**wanted), cursor=cursor, limit=None if wants_all else limit)
+    if as_json:
+        _print_json({"jobs": [as_plain(job) for job in page.jobs], "next_cursor": page.next_cursor})
+        return
+    if page.jobs:
+        show_table(COLUMNS, rows(page.jobs, width=_width()))
+    else:
+        write_stderr(f"There are no such jobs in {database_file(settings)}.")
+    if page.next_cursor:
+        write_stderr(f"There are more: --cursor {page.next_cursor}, or --all.")
+
+
+@command.command("show")
+@_id_argument
+@click.option("--transcript", "wants_text", is_flag=True, help="Print the text, and nothing else.")
+@click.option(
+    "-f", "--format", "format_name", metavar="NAME", shell_complete=complete_format, help="Print it in this format."
+)
+@database_option
+@_json_option
+def show(beginning: str, *, wants_text: bool, format_name: str | None, database: str | None, as_json: bool) -> None:
+    """Show all that is known of a job, or print its transcript.
+
+    As long as the job is not completed, the transcript is what has been recognised so far.
+    """
+    if wants_text + (format_name is not None) + as_json > 1:
+        raise UsageError("only one of --transcript, --format and --json can be given", hint="Choose one.")
+    settings = load({"database": database})
+    if wants_text or format_name is not None:
+        from cesar.cli.local_queue import read_text
+
+        job, text = read_text(settings, beginning, format_name)
+        if job.status.value != "completed":
+            write_stderr(f"{job.name} is {job.status.value}: this is what was recognised of it so far.")
+        write_stdout(text)
+        return
+    from cesar.cli.job_tables import EVENT_COLUMNS, as_plain, details, event_as_plain, event_row
+    from cesar.cli.local_queue import in_queue
+
+    async def read(queue: LocalQueue) -> tuple[Job, int | None, list[JobEvent]]:
+        job = await queue.find(beginning)
+        return job, await queue.waiting_before(job.id), await queue.events(job.id)
+
+    job, waiting_before, events = in_queue(settings, read)
+    if as_json:
+        history = [event_as_plain(event) for event in events]
+        _print_json({**as_plain(job), "waiting_before": waiting_before, "events": history})
+        return
+    show_table(("JOB", ""), details(job, waiting_before))
+    click.echo()
+    show_table(EVENT_COLUMNS, [event_row(event) for event in events])
+
+
+@command.command("watch")
+@_id_argument
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="Print the job whenever it changes, one JSON object a line.")
+def watch(beginning: str, *, database: str | None, as_json: bool) -> None:
+    """Follow a job until it ends. To leave with Ctrl-C does not stop the job.
+
+    The exit code is 0 if it was completed, 130 if it was cancelled, and that of its error if it failed.
+    """
+    settings = load({"database": database})
+    from cesar.cli.local_queue import in_queue
+    from cesar.cli.watching import follow, raise_unless_completed, watcher
+
+    try:
+        with watcher(as_json=as_json) as tell:
+            job = in_queue(settings, lambda queue: follow(queue, beginning, tell))
+    except KeyboardInterrupt as stop:
+        raise Interrupted("no longer watching; the job is not stopped by that", hint="") from stop
+    raise_unless_completed(job)
+
+
+@command.command("cancel")
+@_ids_argument
+@database_option
+def cancel(beginnings: Sequence[str], *, database: str | None) -> int:
+    """Cancel jobs: at once if they wait, within seconds if they are at work. What is recognised is kept."""
+    from cesar.cli import job_changes
+
+    return job_changes.change_each(beginnings, load({"database": database}), job_changes.cancel)
+
+
+@command.command("retry")
+@_ids_argument
+@database_option
+def retry(beginnings: Sequence[str], *, database: str | None) -> int:
+    """Queue failed or cancelled jobs again; they go on where they stopped."""
+    from cesar.cli import job_changes
+
+    return job_changes.change_each(beginnings, load({"database": database}), job_changes.retry)
+
+
+@command.command("delete")
+@_ids_argument
+@click.option("-y", "--yes", is_flag=True, help="Don't ask. Without a terminal nothing is asked anyway.")
+@database_option
+def delete(beginnings: Sequence[str], *, yes: bool, database: str | None) -> int:
+    """Remove jobs and their texts for good; one that is at work has to be cancelled first. Recordings stay."""
+    from cesar.cli import job_changes
+
+    is_asked = not yes and sys.stdin is not None and sys.stdin.isatty()
+    return job_changes.change_each(
+        beginnings, load({"database": database}), job_changes.delete, confirm=_confirm if is_asked else None
+    )
+
+
+def _confirm(names: str) -> None:
+    if not click.confirm(f"Delete {one_line(names)} for good?", err=True):
+        raise Interrupted("nothing was deleted", hint="")
+
+
+def _print_id(job: Job) -> None:
+    """Print the id, and for people also what the job is called."""
+    write_stdout(f"{job.id}  {one_line(job.name)}\n" if _is_read_by_people() else f"{job.id}\n")
+
+
+def _width() -> int:
+    """Give the columns of the terminal; where there is none, lines may be as long as they like."""
+    return shutil.get_terminal_size((80, 24)).columns if _is_read_by_people() else 1000
+
+
+def _is_read_by_people() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _print_json(value: object) -> None:
+    write_stdout(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,125 @@
+"""`cesar jobs watch`: a job is followed by its events and its progress, and whoever watches is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from cesar.api.models import Job, JobEvent, JobStatus
+from cesar.cli.delivery import write_stdout
+from cesar.cli.events import Lines, write_stderr
+from cesar.cli.job_tables import as_plain, short_id, summary, told
+from cesar.errors import BY_CODE, Interrupted, JobNotFound, RecognitionError
+from cesar.transcript import Progress
+
+if TYPE_CHECKING:
+    from cesar.cli.display import Bar
+    from cesar.cli.local_queue import LocalQueue
+
+Tell = Callable[[Job, Sequence[JobEvent]], None]
+"""Hears how a job stands now, and what has happened to it since it was told of last."""
+_LOOK_EVERY_S = 1.0
+
+
+async def follow(queue: LocalQueue, beginning: str, tell: Tell) -> Job:
+    """Tell of a job until it is over, and give it as it is then."""
+    wake = asyncio.Event()
+    await queue.subscribe(wake)
+    job_id, seen = (await queue.find(beginning)).id, 0
+    while True:
+        wake.clear()
+        events = await queue.events(job_id, after=seen)
+        job = await queue.get(job_id)
+        if job is None:
+            raise JobNotFound(f"the job {job_id} was deleted")
+        tell(job, events)
+        seen = events[-1].id if events else seen
+        if job.status.is_final:
+            return job
+        with suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), _LOOK_EVERY_S)
+
+
+@contextmanager
+def watcher(*, as_json: bool) -> Iterator[Tell]:
+    """Give who is told: a program, a terminal with a bar, or a log."""
+    if as_json:
+        yield _Json().tell
+    elif sys.stderr is None or not sys.stderr.isatty():
+        yield _Lines().tell
+    else:
+        with closing(_Bar()) as bar:
+            yield bar.tell
+
+
+def raise_unless_completed(job: Job) -> None:
+    """Raise what a failed job failed with, and `Interrupted` for one that was cancelled."""
+    if job.status is JobStatus.CANCELLED:
+        hint = f"`cesar jobs retry {short_id(job.id)}` has it go on."
+        raise Interrupted(f"{job.name} was cancelled", hint=hint)
+    if job.status is JobStatus.ERROR:
+        kind = BY_CODE.get(job.error_code or "", RecognitionError)
+        raise kind(job.error_message or "the job failed", hint=job.error_hint)
+
+
+class _Json:
+    """One JSON object a line, whenever the job is not as it was."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def tell(self, job: Job, _events: Sequence[JobEvent]) -> None:
+        line = json.dumps(as_plain(job))
+        if line != self._last:
+            write_stdout(f"{line}\n")
+        self._last = line
+
+
+class _Lines:
+    """A line for every event, and for every tenth of the recording."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def tell(self, job: Job, events: Sequence[JobEvent]) -> None:
+        _tell_events(job, events)
+        tenths = int(10 * job.progress)
+        if tenths > self._tenths and job.status is JobStatus.PROCESSING:
+            write_stderr(f"{job.name}: {tenths}0 %")
+        self._tenths = tenths
+
+
+class _Bar:
+    """A line for every event, and a bar while the job is at work."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+
+    def tell(self, job: Job, events: Sequence[JobEvent]) -> None:
+        if events:
+            self.close()
+            _tell_events(job, events)
+        if job.status is not JobStatus.PROCESSING:
+            return
+        if self._bar is None:
+            from cesar.cli.display import Bar
+
+            self._bar = Bar(Lines(), job.options)
+            self._bar.started(job.name, 1, 1)
+        self._bar.progressed(job.name, Progress(job.phase or "loading", job.position, job.duration))
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _tell_events(job: Job, events: Sequence[JobEvent]) -> None:
+    for event in events:
+        what = summary(job) if event.after is JobStatus.COMPLETED and job.status is event.after else told(event)
+        write_stderr(f"{job.name}: {what}")

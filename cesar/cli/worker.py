@@ -1,0 +1,29 @@
+"""`cesar worker`: its options. The running is in `working`, which is imported when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from cesar.cli.jobs import database_option, like_transcribe
+from cesar.config import load
+
+
+@like_transcribe("device", "compute_type", "offline")
+@click.command("worker")
+@click.option("--until-empty", is_flag=True, help="End when no job is waiting.")
+@database_option
+def command(
+    *, device: str | None, compute_type: str | None, offline: bool, until_empty: bool, database: str | None
+) -> None:
+    """Do the jobs of the queue, one after the other, the oldest first.
+
+    Ctrl-C or SIGTERM: the job at work may go on for as long as CESAR_SHUTDOWN_GRACE_S says (8 s); then it is put
+    back with all that is recognised. A second one stops at once. Several workers may share a queue.
+    """
+    flags = {"device": device, "compute_type": compute_type, "offline": offline or None, "database": database}
+    settings = load(flags)
+    import asyncio
+
+    from cesar.cli.working import work
+
+    asyncio.run(work(settings, until_empty=until_empty))

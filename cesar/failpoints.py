@@ -1,0 +1,35 @@
+"""Places where a test can have the process die or fail: `failpoint("claim:committed")`.
+
+The variable CESAR_FAILPOINT names one, what happens there, and at which pass: `claim:committed=kill` or
+`checkpoint:begun=raise@3`. Actions: `kill` (SIGKILL to ourselves), `stop` (SIGSTOP), `raise` (an OSError), `exit`.
+Without the variable a failpoint does nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections import Counter
+
+_wanted, _, _action = os.environ.get("CESAR_FAILPOINT", "").partition("=")
+_action, _, _pass = _action.partition("@")
+_passes: Counter[str] = Counter()
+
+
+def failpoint(name: str) -> None:
+    """Do here what CESAR_FAILPOINT asks for, if it means this place."""
+    if not _wanted or name != _wanted:
+        return
+    _passes[name] += 1
+    if _passes[name] != int(_pass or 1):
+        return
+    match _action:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "raise":
+            raise OSError(errno.EIO, f"failpoint {name}")
+        case "exit":
+            os._exit(3)

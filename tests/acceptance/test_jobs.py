@@ -1,0 +1,95 @@
+"""`cesar jobs` and `cesar worker` as their users meet them: several programs on one queue, one of them killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Program
+from tests.runner.support import IN_THE_MIDDLE, wait_until, write_script
+from tests.support import media
+
+PATIENCE_S = 120.0
+SPEECH = media.AUDIO / "jfk.m4a"
+SONNET = media.AUDIO / "sonnet-1.mp3"
+FORMATS = ("txt", "srt", "vtt", "tsv", "md")
+
+
+@pytest.fixture
+def queued(program: Program) -> Program:
+    """Give the program with a queue of the test's own."""
+    return replace(program, environ={**program.environ, "CESAR_DATABASE": str(program.folder / "queue.db")})
+
+
+@pytest.fixture
+def started(queued: Program) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the program beside others; what still runs at the end is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        running.append(queued.start(*arguments))
+        return running[-1]
+
+    yield start
+    for process in running:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.communicate(timeout=PATIENCE_S)
+
+
+def submit(program: Program, *arguments: object) -> str:
+    done = program.run("jobs", "submit", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def shown(program: Program, job: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(program.run("jobs", "show", job, "--json").stdout)
+    return found
+
+
+def test_from_a_recording_to_its_text(queued):
+    job = submit(queued, SPEECH)
+    done = queued.run("worker", "--until-empty")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert queued.run("jobs", "watch", job[:8]).returncode == 0
+    assert queued.run("jobs", "show", job[:8], "--transcript").stdout == "Ask not.\n"
+    assert queued.run("jobs", "delete", job[:8]).returncode == 0
+    assert json.loads(queued.run("jobs", "list", "--json").stdout)["jobs"] == []
+
+
+def test_a_job_that_is_cancelled_at_work_ends_for_the_worker_and_for_who_watches(queued, started, tmp_path):
+    hanging = write_script(tmp_path / "script.json", {"at": IN_THE_MIDDLE, "do": "hang"})
+    job = submit(queued, SONNET, "-m", hanging)
+    worker, watcher = started("worker", "--until-empty"), started("jobs", "watch", job)
+    wait_until(lambda: shown(queued, job)["position"] > 0, within_s=PATIENCE_S)
+    assert queued.run("jobs", "cancel", job).returncode == 0
+    assert watcher.wait(PATIENCE_S) == 130
+    assert worker.wait(PATIENCE_S) == 0
+    assert shown(queued, job)["status"] == "cancelled"
+    assert watcher.stderr.read().splitlines()[-2:] == [
+        "sonnet-1.mp3: cancelled",
+        f"cesar: sonnet-1.mp3 was cancelled. `cesar jobs retry {job[:8]}` has it go on.",
+    ]
+
+
+def test_who_watches_may_leave_and_the_job_goes_on(queued, started, tmp_path):
+    job = submit(queued, SPEECH)
+    watcher = started("jobs", "watch", job)
+    assert watcher.stderr.readline() == "jfk.m4a: queued\n"
+    os.killpg(watcher.pid, signal.SIGINT)
+    assert watcher.wait(PATIENCE_S) == 130
+    assert "the job is not stopped" in watcher.stderr.read()
+    assert shown(queued, job)["status"] == "queued"
+
+
+def without_timings(transcript: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(transcript).items() if key != "timings"}

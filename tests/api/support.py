@@ -1,0 +1,204 @@
+"""What the queue's tests share: a real repository with clocks of its own, gates for the work, and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import IsolatedAsyncioTestCase
+from unittest.mock import patch
+
+from cesar.api.models import Job, JobStatus
+from cesar.api.repository import JobRepository
+from cesar.api.worker import BackgroundWorker
+from cesar.transcript import Chunk, Segment, Span
+
+PATIENCE_S = 60.0
+"""A busy machine is not a fault."""
+LAST_WORDS_S = 3.0
+"""What a worker may take here to give its job back; in earnest it is 0.9 s, which a busy machine may exceed."""
+NO_MODEL = "scripted:/there/is/no/such/script.json"
+"""A model that nobody looks for on this machine or on a network."""
+
+WAYS: Mapping[JobStatus, tuple[JobStatus, ...]] = {
+    JobStatus.QUEUED: (),
+    JobStatus.PROCESSING: (JobStatus.PROCESSING,),
+    JobStatus.COMPLETED: (JobStatus.PROCESSING, JobStatus.COMPLETED),
+    JobStatus.ERROR: (JobStatus.PROCESSING, JobStatus.ERROR),
+    JobStatus.CANCELLED: (JobStatus.CANCELLED,),
+}
+"""How a new job comes to each status."""
+
+
+@dataclass
+class Clocks:
+    """A wall clock and a steady clock that stand still until they are moved."""
+
+    now: datetime = datetime(2030, 5, 17, 12, tzinfo=UTC)
+    steady_s: float = 1000.0
+
+    def wall(self) -> datetime:
+        return self.now
+
+    def steady(self) -> float:
+        return self.steady_s
+
+    def go_on(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.steady_s += seconds
+
+
+class QueueCase(IsolatedAsyncioTestCase):
+    """Each test has an open repository: in memory, or, in subclasses that say so, in a file."""
+
+    in_memory = True
+
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(TemporaryDirectory(prefix="cesar-test-")))
+        self.file = self.folder / "queue.db"
+        self.clocks = Clocks()
+
+    async def asyncSetUp(self) -> None:
+        self.repository = await self.open(":memory:" if self.in_memory else self.file)
+
+    async def open(self, db: str | Path | None = None, **options: Any) -> JobRepository:
+        """Open a repository on the test's file, or elsewhere; it is closed when the test is over."""
+        clocks = {"clock": self.clocks.wall, "steady": self.clocks.steady}
+        repository = JobRepository(self.file if db is None else db, **{**clocks, **options})
+        self.addAsyncCleanup(repository.close)
+        await repository.connect()
+        return repository
+
+    async def queue(self, audio_path: str = "/talk.wav", **fields: Any) -> Job:
+        return await self.repository.create(Job(audio_path=audio_path, **fields))
+
+    async def claim(self, repository: JobRepository | None = None) -> Job:
+        """Claim the next job; there must be one."""
+        job = await (repository or self.repository).get_next_queued()
+        assert job is not None
+        return job
+
+    async def queue_as(self, status: JobStatus, audio_path: str = "/talk.wav", **fields: Any) -> Job:
+        """Queue a job and bring it to that status, by legal moves."""
+        job = await self.queue(audio_path, **fields)
+        for step in WAYS[status]:
+            job.status = step
+            await self.repository.update(job)
+        return job
+
+    async def read(self, job: Job | str) -> Job:
+        """Read a job anew; it must be there."""
+        found = await self.repository.get(job if isinstance(job, str) else job.id)
+        assert found is not None
+        return found
+
+    async def reasons(self, job: Job) -> list[str]:
+        return [event.reason for event in await self.repository.events(job.id)]
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        """Say something to the file by another connection, in a transaction."""
+        with closing(sqlite3.connect(self.file, timeout=PATIENCE_S)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    def hold_writes(self) -> Callable[[], None]:
+        """Keep the writing thread busy; give what lets it go on."""
+        may_go_on = threading.Event()
+        self.addCleanup(may_go_on.set)
+        self.repository._database._writing.submit(may_go_on.wait, PATIENCE_S)
+        return may_go_on.set
+
+
+class Gate:
+    """In place of `_run_transcription`: tells that work has begun, and lets it end when it is opened.
+
+    errors: how the work fails, by the recording's path.
+    """
+
+    def __init__(self, *, is_open: bool = False, errors: Mapping[str, BaseException] | None = None) -> None:
+        self.begun: list[str] = []
+        self._errors = errors or {}
+        self._may_end = threading.Event()
+        if is_open:
+            self.open()
+
+    def __call__(self, audio_path: str, model_size: str) -> dict[str, str]:
+        self.begun.append(audio_path)
+        assert self._may_end.wait(PATIENCE_S)
+        if audio_path in self._errors:
+            raise self._errors[audio_path]
+        return {"text": f"the words of {audio_path}", "language": "en"}
+
+    def open(self) -> None:
+        self._may_end.set()
+
+
+class WorkerCase(QueueCase):
+    """Workers with a real repository; they are stopped, and their gates opened, when the test is over."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(patch("cesar.api.worker._LAST_WORDS_S", LAST_WORDS_S))
+        self.running: dict[BackgroundWorker, asyncio.Task[None]] = {}
+        self.gate = Gate()
+
+    async def asyncTearDown(self) -> None:
+        self.gate.open()
+        for worker in self.running:
+            await self.stop(worker)
+
+    def replace(self, worker: BackgroundWorker, transcribe: Callable[[str, str], dict[str, str]]) -> None:
+        worker._run_transcription = transcribe  # type: ignore[method-assign, assignment]
+
+    def employ(self, transcribe: Callable[[str, str], dict[str, str]], **options: Any) -> BackgroundWorker:
+        """Start a worker that does its work in that way."""
+        worker = BackgroundWorker(self.repository, **{"poll_interval": 0.01, **options})
+        self.replace(worker, transcribe)
+        self.start(worker)
+        return worker
+
+    def start(self, worker: BackgroundWorker) -> None:
+        self.running[worker] = asyncio.create_task(worker.run())
+
+    async def stop(self, worker: BackgroundWorker) -> None:
+        await worker.shutdown(now=True)
+        await asyncio.gather(self.running[worker], return_exceptions=True)
+
+    async def is_waiting(self) -> None:
+        """Wait until a worker has found the queue empty and watches it."""
+        await eventually(lambda: self.repository._wakeups.waiting)
+        for _ in range(3):
+            await self.repository._database.change_counter()
+            await self.repository.counts()
+
+    async def is_over(self, *jobs: Job) -> None:
+        """Wait until these jobs are over, and no worker is still at one."""
+
+        async def are_over() -> bool:
+            return all([(await self.read(job)).status.is_final for job in jobs])
+
+        await eventually(are_over)
+        await eventually(lambda: not any(worker.is_processing for worker in self.running))
+
+
+def chunk(start: float, end: float, text: str = "Some words.") -> Chunk:
+    """A chunk as the recogniser finishes it."""
+    return Chunk(start, end, (Segment(start, end, text),), (Span(start, end, "speech"),))
+
+
+async def eventually(condition: Callable[[], object | Awaitable[object]], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = condition()
+        if await found if isinstance(found, Awaitable) else found:
+            return
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain"
+        await asyncio.sleep(0.005)

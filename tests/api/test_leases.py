@@ -1,0 +1,253 @@
+"""Taking jobs back from workers that are dead, or alive and not at work. No wall clock takes part."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from cesar.api.models import Job, JobStatus
+from cesar.api.moves import MAX_LOST
+from cesar.api.owners import LEASE_TTL_S
+from cesar.api.repository import JobRepository
+from cesar.errors import ClaimLost
+from tests.api.support import QueueCase, chunk
+from tests.faults.clerk import ClerkProcess
+
+
+class TestExpiredLeases(QueueCase):
+    """One repository holds the claim, `other` watches it."""
+
+    in_memory = False
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.other = await self.open()
+
+    async def look(self) -> Job | None:
+        return await self.other.get_next_queued()
+
+    async def watch(self, seconds: float) -> Job | None:
+        """Look every five seconds for so long; give what can be claimed as soon as there is something."""
+        for _ in range(round(seconds / 5)):
+            self.clocks.go_on(5)
+            if (job := await self.look()) is not None:
+                return job
+        return None
+
+    async def test_a_claim_that_nobody_keeps_is_lost_after_the_lease(self) -> None:
+        await self.queue()
+        stuck = await self.claim()
+        assert await self.look() is None
+        assert await self.watch(LEASE_TTL_S) is None, "not before the lease is over"
+        taken = await self.watch(5)
+        assert taken is not None
+        assert (taken.id, taken.attempt, taken.lost, taken.failures) == (stuck.id, 2, 1, 0)
+        assert (await self.reasons(taken))[-2:] == ["lease expired", "claimed"]
+        with pytest.raises(ClaimLost):
+            await self.repository.heartbeat(stuck)
+
+    async def test_a_claim_that_is_kept_lasts_for_ever(self) -> None:
+        await self.queue()
+        job = await self.claim()
+        for number in range(20):
+            self.clocks.go_on(LEASE_TTL_S / 2)
+            if number % 2:
+                await self.repository.heartbeat(job)
+            else:
+                await self.repository.checkpoint(job, chunk(number, number + 1))
+            assert await self.look() is None
+
+    async def test_the_lease_counts_from_when_the_watcher_first_saw_the_beat(self) -> None:
+        await self.queue()
+        await self.claim()
+        self.clocks.go_on(10 * LEASE_TTL_S)
+        assert await self.look() is None, "who has only just come can't know how long the beat stands still"
+
+    async def test_the_wall_clock_takes_no_part(self) -> None:
+        await self.queue()
+        await self.claim()
+        assert await self.look() is None
+        self.clocks.now += timedelta(days=365)
+        assert await self.look() is None
+        self.clocks.now -= timedelta(days=730)
+        assert await self.look() is None
+
+    async def test_an_own_claim_that_was_forgotten_is_taken_back_too(self) -> None:
+        await self.queue()
+        forgotten = await self.claim()
+        for _ in range(round(LEASE_TTL_S / 5) + 1):
+            assert await self.repository.get_next_queued() is None
+            self.clocks.go_on(5)
+        assert (await self.claim()).id == forgotten.id
+
+    async def test_a_job_to_be_cancelled_is_cancelled_when_it_is_taken_back(self) -> None:
+        await self.queue()
+        job = await self.claim()
+        await self.look()
+        await self.other.request_cancel(job.id)
+        assert await self.watch(LEASE_TTL_S + 5) is None
+        job = await self.read(job)
+        assert (job.status, job.completed_at) == (JobStatus.CANCELLED, self.clocks.now)
+
+    async def test_the_worker_of_a_job_that_was_taken_back_and_deleted_hears_that_its_claim_is_lost(self) -> None:
+        await self.queue()
+        zombie = await self.claim()
+        await self.look()
+        taken = await self.watch(LEASE_TTL_S + 5)
+        assert taken is not None
+        await self.other.release(taken)
+        await self.other.delete(zombie.id)
+        for keep in (self.repository.heartbeat, self.repository.is_cancel_requested, self.repository.update):
+            with pytest.raises(ClaimLost):
+                await keep(zombie)
+
+    async def test_a_watcher_that_slept_itself_does_not_count_that_time(self) -> None:
+        await self.queue()
+        await self.claim()
+        assert await self.look() is None
+        self.clocks.go_on(10 * LEASE_TTL_S)  # the machine was suspended, with both of them
+        assert await self.look() is None
+
+    async def test_a_watcher_that_looks_rarely_finds_out_as_well(self) -> None:
+        await self.queue()
+        stuck = await self.claim()
+        for _ in range(10):
+            self.clocks.go_on(LEASE_TTL_S / 2 + 1)
+            if (taken := await self.look()) is not None:
+                break
+        assert taken is not None
+        assert taken.id == stuck.id
+
+    async def test_each_repository_may_have_a_lease_of_its_own_length(self) -> None:
+        hasty = await self.open(lease_ttl_s=2.0)
+        assert hasty.lease_ttl_s == 2.0
+        await self.queue()
+        await self.claim()
+        for _ in range(5):
+            assert await self.look() is None
+            assert await hasty.get_next_queued() is None
+            self.clocks.go_on(0.5)
+        assert await self.look() is None
+        assert await hasty.get_next_queued() is not None
+
+
+class TestDeadOwners(QueueCase):
+    in_memory = False
+
+    async def test_what_a_closed_repository_had_claimed_is_free_at_once(self) -> None:
+        await self.queue()
+        job = await self.claim()
+        await self.repository.close()
+        self.repository = await self.open()
+        again = await self.claim()
+        assert (again.id, again.attempt, again.lost) == (job.id, 2, 1)
+        assert (await self.reasons(again))[-2:] == ["worker died", "claimed"]
+
+    async def test_what_an_open_repository_has_claimed_is_not(self) -> None:
+        await self.queue()
+        await self.claim()
+        other = await self.open()
+        assert await other.get_next_queued() is None
+
+    async def test_whoever_comes_by_another_name_of_the_file_sees_who_lives(self) -> None:
+        await self.queue()
+        await self.claim()
+        (self.folder / "link.db").symlink_to(self.file)
+        other = await self.open(self.folder / "link.db")
+        assert await other.get_next_queued() is None
+
+    @pytest.mark.slow
+    async def test_what_a_killed_process_had_claimed_is_free_at_once(self) -> None:
+        queued = await self.queue()
+        with ClerkProcess(self.file) as process:
+            assert process.ask("claim") is not None
+            assert await self.repository.get_next_queued() is None, "it lives"
+            process.kill()
+        job = await self.claim()
+        assert (job.id, job.attempt, job.lost) == (queued.id, 2, 1)
+
+    async def test_nothing_is_left_of_an_owner_that_is_gone(self) -> None:
+        await self.queue()
+        await self.claim()
+        locks = self.folder / "queue.db-owners"
+        assert len(list(locks.iterdir())) == 1
+        await self.repository.close()
+        assert list(locks.iterdir()) == []
+
+    @pytest.mark.slow
+    async def test_nothing_is_left_of_a_process_that_was_killed_without_a_claim(self) -> None:
+        with ClerkProcess(self.file) as process:
+            process.ask("claim")
+            process.kill()
+        await self.repository.get_next_queued()
+        (lock,) = (self.folder / "queue.db-owners").iterdir()
+        assert lock.stem == self.repository._owner.name
+
+    async def test_cancelling_and_deleting_see_that_an_owner_is_dead(self) -> None:
+        for _ in range(2):
+            await self.queue()
+        cancelled, deleted = await self.claim(), await self.claim()
+        await self.repository.close()
+        self.repository = await self.open()
+        assert (await self.repository.request_cancel(cancelled.id)).status is JobStatus.CANCELLED
+        await self.repository.delete(deleted.id)
+        assert [job.id for job in await self.repository.list_all()] == [cancelled.id]
+
+
+class TestPoison(QueueCase):
+    """A job over which worker after worker is lost."""
+
+    in_memory = False
+
+    async def lose_worker(self, *, checkpoint: float | None = None) -> Job:
+        worker = await self.open()
+        job = await self.claim(worker)
+        if checkpoint is not None:
+            await worker.checkpoint(job, chunk(checkpoint, checkpoint + 1))
+        await worker.close()
+        return job
+
+    async def test_it_is_parked_after_three_and_no_longer_in_the_way(self) -> None:
+        poison, next_one = await self.queue(), await self.queue()
+        for _ in range(MAX_LOST):
+            assert (await self.lose_worker()).id == poison.id
+        assert (await self.claim()).id == next_one.id
+        job = await self.read(poison)
+        assert (job.status, job.error_code, job.lost, job.owner) == (JobStatus.ERROR, "worker_lost", MAX_LOST, None)
+        assert job.error_message == f"the worker was lost {MAX_LOST} times over this job, each time at the same place"
+        assert job.error_hint
+        assert job.completed_at == self.clocks.now
+
+    async def test_a_checkpoint_starts_the_count_anew(self) -> None:
+        await self.queue()
+        for number in range(3 * MAX_LOST):
+            await self.lose_worker(checkpoint=number)
+        job = await self.claim()
+        assert (job.attempt, job.lost) == (3 * MAX_LOST + 1, 1)
+
+    async def test_a_heartbeat_does_not(self) -> None:
+        await self.queue()
+        for _ in range(MAX_LOST):
+            worker = await self.open()
+            await worker.heartbeat(await self.claim(worker))
+            await worker.close()
+        assert await self.repository.get_next_queued() is None
+
+    async def test_a_retry_by_hand_starts_the_count_anew(self) -> None:
+        poison = await self.queue()
+        for _ in range(MAX_LOST):
+            await self.lose_worker()
+        assert await self.repository.get_next_queued() is None
+        assert (await self.repository.retry(poison.id)).lost == 0
+        for _ in range(MAX_LOST - 1):
+            await self.lose_worker()
+        assert (await self.claim()).id == poison.id
+
+    async def test_workers_that_stop_as_they_should_are_not_counted(self) -> None:
+        await self.queue()
+        for _ in range(2 * MAX_LOST):
+            worker: JobRepository = await self.open()
+            await worker.release(await self.claim(worker))
+            await worker.close()
+        assert (await self.claim()).lost == 0

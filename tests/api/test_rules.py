@@ -1,0 +1,86 @@
+"""What the database itself refuses, whoever writes: SQL that never saw our code."""
+
+from __future__ import annotations
+
+import sqlite3
+from itertools import product
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from cesar.api.models import TRANSITIONS, JobStatus
+from tests.api.support import QueueCase, chunk
+
+
+class TestRules(QueueCase):
+    in_memory = False
+
+    async def test_moves_that_are_not_in_the_table_of_moves_and_only_those(self) -> None:
+        refused = set()
+        for before, after in product(JobStatus, JobStatus):
+            job = await self.queue_as(before)
+            owner = "somebody" if after is JobStatus.PROCESSING else None
+            try:
+                self.sql("UPDATE jobs SET status = ?, owner = ? WHERE id = ?", after, owner, job.id)
+            except sqlite3.IntegrityError:
+                refused.add((before, after))
+                assert (await self.read(job)).status is before
+            else:
+                assert (await self.read(job)).status is after
+        allowed = {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
+        assert refused == set(product(JobStatus, JobStatus)) - allowed - {(status, status) for status in JobStatus}
+
+    async def test_a_status_that_nobody_knows(self) -> None:
+        job = await self.queue()
+        for status in ("", "QUEUED", "paused"):
+            with pytest.raises(sqlite3.IntegrityError):
+                self.sql("UPDATE jobs SET status = ? WHERE id = ?", status, job.id)
+
+    async def test_an_owner_without_work_and_work_without_an_owner(self) -> None:
+        for status in JobStatus:
+            job = await self.queue_as(status)
+            owner = None if status is JobStatus.PROCESSING else "somebody"
+            with pytest.raises(sqlite3.IntegrityError, match="owned_while_processing"):
+                self.sql("UPDATE jobs SET owner = ? WHERE id = ?", owner, job.id)
+
+    async def test_an_attempt_that_shrinks(self) -> None:
+        await self.queue()
+        job = await self.claim()
+        with pytest.raises(sqlite3.IntegrityError, match="attempt"):
+            self.sql("UPDATE jobs SET attempt = 0 WHERE id = ?", job.id)
+        self.sql("UPDATE jobs SET attempt = 5 WHERE id = ?", job.id)
+
+    async def test_two_jobs_of_one_id_or_one_key(self) -> None:
+        one, two = await self.queue(idempotency_key="k"), await self.queue()
+        for column, value in (("id", one.id), ("idempotency_key", "k")):
+            with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+                self.sql(f"UPDATE jobs SET {column} = ? WHERE id = ?", value, two.id)
+
+    async def test_no_statement_of_a_claim_looks_at_every_job(self) -> None:
+        await self.queue_as(JobStatus.COMPLETED)
+        await self.queue_as(JobStatus.PROCESSING)
+        await self.queue()
+        statements: list[tuple[str, Any]] = []
+        engine = self.repository._database._writer
+        sa.event.listen(engine, "before_cursor_execute", lambda *seen: statements.append((seen[2], seen[3])))
+        await self.claim()
+        steps = []
+        for statement, values in statements:
+            if not statement.startswith("BEGIN"):
+                steps += [step[3] for step in self.sql(f"EXPLAIN QUERY PLAN {statement}", *values)]
+        assert len(steps) >= 3
+        assert [step for step in steps if step.startswith("SCAN") and " INDEX " not in step] == []
+        assert [step for step in steps if "TEMP B-TREE" in step] == [], "what is in order needs no sorting"
+
+    async def test_what_is_deleted_is_overwritten_in_the_file(self) -> None:
+        secret = "what nobody else may ever read"
+        await self.queue()
+        job = await self.claim()
+        await self.repository.checkpoint(job, chunk(0, 5, secret))
+        job.status, job.result_text = JobStatus.COMPLETED, secret
+        await self.repository.update(job)
+        await self.repository.delete(job.id)
+        await self.repository.close()
+        for path in self.folder.glob("queue.db*"):
+            assert path.is_dir() or secret.encode() not in path.read_bytes()

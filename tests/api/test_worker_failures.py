@@ -1,0 +1,245 @@
+"""What a worker makes of failures: of the work, of the database, of whatever else."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import errno
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock, patch
+
+from cesar.api.models import Job, JobStatus, utc_now
+from cesar.api.moves import MAX_RETRIES
+from cesar.api.repository import JobRepository
+from cesar.api.worker import BackgroundWorker
+from cesar.errors import ChildCrashed, ChildKilled, DatabaseUnavailable, NotMedia, UnknownModel
+from tests.api.support import Gate, WorkerCase, eventually
+
+
+def failing(error: BaseException) -> Callable[[str, str], dict[str, str]]:
+    """Work that always fails like that."""
+
+    def work(audio_path: str, model_size: str) -> dict[str, str]:
+        raise error
+
+    return work
+
+
+class TestFailedWork(WorkerCase):
+    async def asyncSetUp(self) -> None:
+        self.repository = await self.open(":memory:", clock=utc_now, retry_delay_s=0.002)
+
+    async def outcome_of(self, work: Callable[[str, str], dict[str, str]]) -> Job:
+        job = await self.queue()
+        worker = self.employ(work)
+        await self.is_over(job)
+        await self.stop(worker)
+        return await self.read(job)
+
+    async def test_permanent_failures_end_the_job_at_once(self) -> None:
+        for error, code, hint in (
+            (NotMedia("it is a picture", hint="Take another."), "not_media", "Take another."),
+            (UnknownModel("no such model", hint="See the list."), "unknown_model", "See the list."),
+            (FileNotFoundError("/talk.wav is not there"), "internal", None),
+            (ValueError("a bug"), "internal", None),
+        ):
+            job = await self.outcome_of(failing(error))
+            assert (job.status, job.attempt, job.failures) == (JobStatus.ERROR, 1, 0)
+            assert (job.error_message, job.error_code, job.error_hint) == (str(error), code, hint)
+            assert job.completed_at is not None
+
+    async def test_transient_failures_are_tried_again_and_then_given_up_with_their_code(self) -> None:
+        for error, code in (
+            (ChildKilled("no memory was left"), "out_of_memory"),
+            (OSError(errno.ENOSPC, "No space left on device"), "internal"),
+        ):
+            job = await self.outcome_of(failing(error))
+            assert (job.status, job.attempt, job.failures) == (JobStatus.ERROR, MAX_RETRIES + 1, MAX_RETRIES + 1)
+            assert (job.error_message, job.error_code) == (str(error), code)
+            assert (await self.reasons(job))[1::2] == ["claimed"] * (MAX_RETRIES + 1)
+            assert (await self.reasons(job))[2::2] == ["to be retried"] * MAX_RETRIES + ["given up"]
+
+    async def test_a_job_that_succeeds_at_last_shows_no_error(self) -> None:
+        failures = [ChildCrashed("it crashed"), ChildCrashed("it crashed again")]
+
+        def work(audio_path: str, model_size: str) -> dict[str, str]:
+            if failures:
+                raise failures.pop()
+            return {"text": "At last.", "language": "en"}
+
+        job = await self.outcome_of(work)
+        assert (job.status, job.attempt, job.result_text) == (JobStatus.COMPLETED, 3, "At last.")
+        assert (job.error_code, job.error_message, job.error_hint) == (None, None, None)
+
+    async def test_others_have_their_turn_while_a_job_waits_to_be_tried_again(self) -> None:
+        self.repository = await self.open(":memory:", clock=utc_now, retry_delay_s=600)
+        bad, good = await self.queue("/bad.wav"), await self.queue("/good.wav")
+        self.employ(Gate(is_open=True, errors={"/bad.wav": ChildCrashed("it crashed")}))
+        await self.is_over(good)
+        bad = await self.read(bad)
+        assert (bad.status, bad.failures) == (JobStatus.QUEUED, 1)
+
+    async def test_what_cannot_be_stored_is_a_failure_and_nobody_waits_for_it(self) -> None:
+        class Speechless(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        attempts: list[Any] = [
+            lambda audio_path, model_size: None,
+            lambda audio_path, model_size: {"text": "no language"},
+            lambda audio_path, model_size: {"text": "\udcff", "language": "en"},
+            failing(ValueError("\udcff")),
+            failing(Speechless()),
+        ]
+        for work in attempts:
+            job = await self.queue()
+            worker = self.employ(work)
+            await self.comes_to_rest(job)
+            assert (await self.read(job)).status is JobStatus.ERROR
+            await self.stop(worker)
+
+    async def comes_to_rest(self, job: Job) -> None:
+        """Wait until the job was claimed and is not being worked on."""
+
+        async def was_tried() -> bool:
+            return (await self.read(job)).attempt > 0 and not any(worker.is_processing for worker in self.running)
+
+        await eventually(was_tried)
+
+    async def test_work_that_says_it_was_cancelled_ends_neither_the_worker_nor_its_job(self) -> None:
+        for error in (asyncio.CancelledError(), concurrent.futures.CancelledError()):
+            bad, good = await self.queue("/bad.wav"), await self.queue("/good.wav")
+            worker = self.employ(Gate(is_open=True, errors={"/bad.wav": error}))
+            await self.comes_to_rest(bad)
+            assert (await self.read(bad)).status is JobStatus.ERROR
+            await self.is_over(good)
+            await self.stop(worker)
+
+
+class TestFailingDatabase(WorkerCase):
+    """Another connection holds the real file's lock for as long as the database is to fail."""
+
+    in_memory = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(patch("cesar.api.database.BUSY_TIMEOUT_S", 0.02))
+
+    def lock_out(self) -> sqlite3.Connection:
+        other = self.enterContext(closing(sqlite3.connect(self.file, isolation_level=None)))
+        other.execute("BEGIN IMMEDIATE")
+        return other
+
+    async def test_an_outcome_is_written_as_soon_as_the_database_is_back(self) -> None:
+        picture = NotMedia("it is a picture")
+        for errors, status in (({}, JobStatus.COMPLETED), ({"/talk.wav": picture}, JobStatus.ERROR)):
+            gate = Gate(errors=errors)
+            job = await self.queue()
+            with self.assertLogs("cesar.api.worker", logging.ERROR):
+                worker = self.employ(gate)
+                await eventually(lambda: gate.begun)  # noqa: B023 - awaited here
+                other = self.lock_out()
+                gate.open()
+                await eventually(lambda: worker._said)  # noqa: B023
+                assert worker.is_processing
+                other.rollback()
+                await self.is_over(job)
+            job = await self.read(job)
+            assert (job.status, job.attempt) == (status, 1)
+            await self.stop(worker)
+
+    async def test_an_idle_worker_outlasts_a_database_that_is_away(self) -> None:
+        worker = self.employ(Gate(is_open=True))
+        await self.repository.events()
+        with self.assertLogs("cesar.api.worker", logging.ERROR):
+            other = self.lock_out()
+            await eventually(lambda: worker._said)
+            other.rollback()
+        await self.is_over(await self.queue())
+
+
+class TestFailingLoop(WorkerCase):
+    """Whatever `get_next_queued` raises, the worker goes on. Here the repository is a mock."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.mock = AsyncMock()
+        self.enterContext(patch("cesar.api.worker.backoff", lambda **_: iter(lambda: 0.001, None)))
+
+    def employ_with(self, *answers: object) -> BackgroundWorker:
+        """Start a worker whose repository gives, or raises, these, and then None for ever."""
+        waiting = list(answers)
+
+        def answer() -> object:
+            found = waiting.pop(0) if waiting else None
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        self.mock.get_next_queued.side_effect = answer
+        worker = BackgroundWorker(self.mock, 0.001)
+        self.replace(worker, Gate(is_open=True))
+        self.start(worker)
+        return worker
+
+    async def test_the_next_job_is_done_after_any_error(self) -> None:
+        job = Job(audio_path="/talk.wav")
+        errors = [DatabaseUnavailable("away"), RuntimeError("a bug"), ConnectionResetError(), sqlite3.Error("odd")]
+        with self.assertLogs("cesar.api.worker", logging.ERROR) as logs:
+            self.employ_with(*errors, job)
+            await eventually(lambda: job.status is JobStatus.COMPLETED)
+        assert len(logs.output) == len(errors)
+        assert [record.exc_info is None for record in logs.records] == [True, False, False, False]
+
+    async def test_the_same_error_is_logged_once_a_minute(self) -> None:
+        with self.assertLogs("cesar.api.worker", logging.ERROR) as logs:
+            worker = self.employ_with(*[DatabaseUnavailable("away")] * 5, ValueError("a bug"))
+            await eventually(lambda: self.mock.get_next_queued.await_count > 6)
+            assert len(logs.output) == 2
+            worker._said["DatabaseUnavailable"] -= 61  # a minute later
+            self.mock.get_next_queued.side_effect = [DatabaseUnavailable("still away")]
+            await eventually(lambda: len(logs.output) > 2)
+        assert "still away" in logs.output[2]
+
+    async def test_an_error_in_writing_the_outcome_does_not_end_the_worker(self) -> None:
+        first, second = Job(audio_path="/first.wav"), Job(audio_path="/second.wav")
+        self.mock.update.side_effect = [RuntimeError("a bug"), None, None]
+        with self.assertLogs("cesar.api.worker", logging.ERROR):
+            worker = self.employ_with(first, second)
+            await eventually(lambda: second.status is JobStatus.COMPLETED)
+            await eventually(lambda: not worker.is_processing)
+
+    async def test_an_update_is_repeated_while_the_database_is_away(self) -> None:
+        job = Job(audio_path="/talk.wav")
+        away = DatabaseUnavailable("away")
+        self.mock.update.side_effect = [away, away, None, away, None]
+        with self.assertLogs("cesar.api.worker", logging.ERROR):
+            worker = self.employ_with(job)
+            await eventually(lambda: job.status is JobStatus.COMPLETED and not worker.is_processing)
+        written = [call.args[0].status for call in self.mock.update.call_args_list]
+        assert written == [JobStatus.PROCESSING] * 3 + [JobStatus.COMPLETED] * 2
+
+    async def test_a_repository_that_cannot_wake_anybody_is_polled(self) -> None:
+        job = Job(audio_path="/talk.wav")
+        self.mock.subscribe.side_effect = DatabaseUnavailable("away")
+        self.employ_with(job)
+        await eventually(lambda: job.status is JobStatus.COMPLETED, 10)
+
+
+def test_a_worker_takes_any_repository_that_is_closed_under_it(tmp_path: Path) -> None:
+    async def close_it() -> None:
+        repository = JobRepository(tmp_path / "queue.db")
+        await repository.connect()
+        worker = BackgroundWorker(repository, 0.001)
+        running = asyncio.create_task(worker.run())
+        await repository.close()
+        await eventually(lambda: worker._said)
+        await worker.shutdown()
+        await asyncio.wait_for(running, 5)
+
+    asyncio.run(close_it())

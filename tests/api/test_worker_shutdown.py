@@ -1,0 +1,173 @@
+"""Stopping a worker: it claims no more, gives its job the grace time, and returns whatever the work does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from unittest.mock import patch
+
+import pytest
+
+from cesar.api.models import JobStatus
+from cesar.api.worker import _LAST_WORDS_S as REAL_LAST_WORDS_S
+from cesar.api.worker import BackgroundWorker
+from tests.api.support import LAST_WORDS_S, PATIENCE_S, WorkerCase, eventually
+
+SPARE_S = 1.0
+"""What `run` may take beyond the grace time."""
+
+
+class TestShutdown(WorkerCase):
+    in_memory = False
+
+    async def returns_within(self, worker: BackgroundWorker, seconds: float) -> None:
+        begun = time.monotonic()
+        await asyncio.wait_for(self.running[worker], PATIENCE_S)
+        assert time.monotonic() - begun < seconds
+
+    async def test_a_worker_without_work_stops_at_once_however_rarely_it_polls(self) -> None:
+        worker = self.employ(self.gate, poll_interval=600)
+        await self.is_waiting()
+        await worker.shutdown()
+        await self.returns_within(worker, 1)
+
+    async def test_a_worker_that_was_stopped_before_it_ran_does_nothing(self) -> None:
+        job = await self.queue()
+        worker = BackgroundWorker(self.repository)
+        await worker.shutdown()
+        await asyncio.wait_for(worker.run(), 1)
+        assert (await self.read(job)).status is JobStatus.QUEUED
+
+    async def test_a_job_that_ends_within_the_grace_time_is_completed(self) -> None:
+        job, waiting = await self.queue("/first.wav"), await self.queue("/second.wav")
+        worker = self.employ(self.gate, grace_s=PATIENCE_S)
+        await eventually(lambda: self.gate.begun)
+        await worker.shutdown()
+        await self.repository.events()
+        assert worker.is_processing
+        self.gate.open()
+        await self.returns_within(worker, PATIENCE_S)
+        assert (await self.read(job)).status is JobStatus.COMPLETED
+        assert (await self.read(waiting)).status is JobStatus.QUEUED, "no more jobs are claimed"
+        assert self.gate.begun == ["/first.wav"]
+
+    async def test_a_job_that_ignores_everything_is_given_back_when_the_grace_time_is_over(self) -> None:
+        job = await self.queue()
+        worker = self.employ(self.gate, grace_s=0.3)
+        await eventually(lambda: self.gate.begun)
+        await worker.shutdown()
+        await self.returns_within(worker, 0.3 + LAST_WORDS_S + 1)
+        stored = await self.read(job)
+        assert (stored.status, stored.owner) == (JobStatus.QUEUED, None)
+        assert (stored.failures, stored.lost, stored.error_message) == (0, 0, None)
+        assert (await self.reasons(job))[-1] == "released"
+        assert not worker.is_processing
+
+    async def test_run_returns_a_second_after_the_grace_time_at_the_latest_whatever_the_work_does(self) -> None:
+        over_time = []
+        with patch("cesar.api.worker._LAST_WORDS_S", REAL_LAST_WORDS_S):
+            for number in range(1, 4):  # at best: a busy machine may delay any one try
+                await self.queue()
+                worker = self.employ(self.gate, grace_s=0.2)
+                await eventually(lambda: len(self.gate.begun) == number)  # noqa: B023 - awaited here
+                await worker.shutdown()
+                asked_at = time.monotonic()
+                await asyncio.wait_for(self.running[worker], PATIENCE_S)
+                over_time.append(time.monotonic() - asked_at - 0.2)
+        assert min(over_time) < SPARE_S
+
+    async def test_what_such_a_job_says_afterwards_is_not_heard(self) -> None:
+        job = await self.queue()
+        worker = self.employ(self.gate, grace_s=0)
+        await eventually(lambda: self.gate.begun)
+        await worker.shutdown()
+        await self.returns_within(worker, LAST_WORDS_S + 1)
+        before = await self.read(job)
+        self.gate.open()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        assert await self.read(job) == before
+
+    async def test_now_means_without_grace(self) -> None:
+        job = await self.queue()
+        worker = self.employ(self.gate, grace_s=600)
+        await eventually(lambda: self.gate.begun)
+        await worker.shutdown(now=True)
+        await self.returns_within(worker, LAST_WORDS_S + 1)
+        assert (await self.read(job)).status is JobStatus.QUEUED
+
+    async def test_now_cuts_short_a_grace_time_that_has_begun(self) -> None:
+        job = await self.queue()
+        worker = self.employ(self.gate, grace_s=600)
+        await eventually(lambda: self.gate.begun)
+        await worker.shutdown()
+        await self.repository.events()
+        await worker.shutdown(now=True)
+        await self.returns_within(worker, LAST_WORDS_S + 1)
+        assert (await self.read(job)).status is JobStatus.QUEUED
+
+    async def test_a_run_that_is_cancelled_gives_its_job_back(self) -> None:
+        job = await self.queue()
+        worker = self.employ(self.gate, grace_s=600)
+        await eventually(lambda: self.gate.begun)
+        self.running[worker].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await self.returns_within(worker, LAST_WORDS_S + 1)
+        assert (await self.read(job)).status is JobStatus.QUEUED
+        assert not worker.is_processing
+
+    async def test_an_idle_run_that_is_cancelled_ends(self) -> None:
+        worker = self.employ(self.gate, poll_interval=600)
+        await self.is_waiting()
+        self.running[worker].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await self.returns_within(worker, LAST_WORDS_S + 1)
+
+    async def test_the_claim_is_kept_until_the_job_has_ended(self) -> None:
+        job = await self.queue()
+        worker = self.employ(self.gate, grace_s=PATIENCE_S, lease_ttl_s=6)
+        await eventually(lambda: self.gate.begun)
+        await worker.shutdown()
+        for _ in range(2):
+            self.clocks.go_on(10)
+            await eventually(self.beat_is_new)
+        self.gate.open()
+        await self.is_over(job)
+
+    async def test_a_worker_keeps_its_claims_for_as_long_a_lease_as_the_repository_gives(self) -> None:
+        self.repository = await self.open(self.folder / "other.db", lease_ttl_s=3)
+        job = await self.queue()
+        worker = self.employ(self.gate)
+        await eventually(lambda: self.gate.begun)
+        assert worker._beat_interval_s == 3 / 6
+        self.gate.open()
+        await self.is_over(job)
+
+    async def beat_is_new(self) -> bool:
+        (job,) = await self.repository.list_all()
+        return job.heartbeat_at == self.clocks.now
+
+    async def test_a_database_that_does_not_answer_keeps_nobody_from_stopping(self) -> None:
+        job = await self.queue()
+        worker = self.employ(self.gate, grace_s=0.2)
+        await eventually(lambda: self.gate.begun)
+        go_on = self.hold_writes()
+        with (
+            patch("cesar.api.worker._LAST_WORDS_S", REAL_LAST_WORDS_S),
+            self.assertLogs("cesar.api.worker", logging.ERROR) as logs,
+        ):
+            await worker.shutdown()
+            await self.returns_within(worker, 0.2 + LAST_WORDS_S + 1)
+            go_on()
+        assert "leaves its job as it is" in logs.output[-1]
+        await self.repository.close()
+        self.repository = await self.open()
+        assert (await self.claim()).id == job.id, "whoever comes next goes on with it"
+
+    async def test_a_stopped_worker_does_not_keep_the_repository_awake(self) -> None:
+        worker = self.employ(self.gate)
+        await self.is_waiting()
+        await worker.shutdown()
+        await self.returns_within(worker, LAST_WORDS_S + 1)
+        assert self.repository._wakeups.waiting == set()
+        assert self.repository._wakeups.looking is None

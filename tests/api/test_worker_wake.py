@@ -1,0 +1,116 @@
+"""How soon a waiting worker hears of a job, and that it polls if nobody tells it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from cesar.api.models import Job, JobStatus
+from tests.api.support import Gate, WorkerCase, eventually
+
+RARELY_S = 600.0
+"""So far apart that polling can't be what finds the job."""
+
+
+class TestWaking(WorkerCase):
+    in_memory = False
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.gate.open()
+
+    async def latency(self, submit: Callable[[], Awaitable[object]]) -> float:
+        """How long a worker that waits takes to begin, at best: a busy machine may delay any one try."""
+        worker = self.employ(self.gate, poll_interval=RARELY_S)
+        latencies = []
+        for number in range(1, 6):
+            await self.is_waiting()
+            begun = time.monotonic()
+            await submit()
+            submitted = time.monotonic()
+            await eventually(lambda: len(self.gate.begun) == number)  # noqa: B023 - awaited here
+            latencies.append(time.monotonic() - submitted)
+            assert time.monotonic() - begun < RARELY_S / 2
+            await eventually(lambda: not worker.is_processing)
+        return min(latencies)
+
+    async def test_a_job_queued_in_the_same_process_is_begun_at_once(self) -> None:
+        assert await self.latency(self.queue) < 0.2
+
+    async def test_a_job_queued_by_another_process_is_begun_soon(self) -> None:
+        other = await self.open()
+        assert await self.latency(lambda: other.create(Job(audio_path="/talk.wav"))) < 0.7
+
+    async def test_a_job_that_is_queued_again_wakes_too(self) -> None:
+        job = await self.queue_as(JobStatus.ERROR)
+        self.employ(self.gate, poll_interval=RARELY_S)
+        await self.is_waiting()
+        await self.repository.retry(job.id)
+        await self.is_over(job)
+
+    async def test_a_job_given_back_by_one_worker_wakes_another(self) -> None:
+        job = await self.queue()
+        holds_it = Gate()
+        first = self.employ(holds_it)
+        await eventually(lambda: holds_it.begun)
+        self.employ(self.gate, poll_interval=RARELY_S)
+        await self.is_waiting()
+        await first.shutdown(now=True)
+        await self.is_over(job)
+        holds_it.open()
+        assert self.gate.begun == [job.audio_path]
+
+    async def test_an_edit_that_queues_a_job_wakes(self) -> None:
+        job = await self.queue_as(JobStatus.CANCELLED)
+        self.employ(self.gate, poll_interval=RARELY_S)
+        await self.is_waiting()
+        job.status = JobStatus.QUEUED
+        await self.repository.update(job)
+        await self.is_over(job)
+
+    async def test_a_worker_polls_though_nobody_wakes_it(self) -> None:
+        self.employ(self.gate, poll_interval=0.02)
+        await self.is_waiting()
+        self.repository._wakeups.waiting.clear()
+        await self.is_over(await self.queue())
+
+    async def test_a_job_queued_by_another_process_just_before_the_watch_begins_is_not_overlooked(self) -> None:
+        other, job = await self.open(), Job(audio_path="/talk.wav")
+        counter = self.repository._database.change_counter
+
+        async def count_late() -> int:
+            if not job.seq:
+                await other.create(job)
+            return await counter()
+
+        self.repository._database.change_counter = count_late  # type: ignore[method-assign]
+        self.employ(self.gate, poll_interval=RARELY_S)
+        await eventually(lambda: self.gate.begun, 5)
+
+    async def test_a_trouble_of_the_watch_does_not_end_it(self) -> None:
+        other = await self.open()
+        counter, troubles = self.repository._database.change_counter, [OSError("away"), OSError("still away")]
+
+        async def fail_twice() -> int:
+            if troubles:
+                raise troubles.pop()
+            return await counter()
+
+        self.repository._database.change_counter = fail_twice  # type: ignore[method-assign]
+        self.employ(self.gate, poll_interval=RARELY_S)
+        await eventually(lambda: not troubles)
+
+        async def has_begun() -> bool:
+            await other.create(Job(audio_path="/talk.wav"))
+            return len(self.gate.begun) > 0
+
+        await eventually(has_begun)
+
+
+class TestWakingInMemory(WorkerCase):
+    async def test_a_job_is_begun_at_once_too(self) -> None:
+        self.gate.open()
+        self.employ(self.gate, poll_interval=RARELY_S)
+        await eventually(lambda: self.repository._wakeups.waiting)
+        await self.is_over(await self.queue())
+        assert self.repository._wakeups.looking is None, "no other process can see it"

@@ -1,0 +1,406 @@
+"""The queue and its model, side by side, with every verb and every accident as a step: see `test_model`.
+
+Three workers are three repositories on one file, with clocks that the test moves: a worker whose repository is closed
+without a farewell has crashed, one that sends no beats while time passes has stalled. After every step the whole
+database must be as the model says, and the oracle of the other fault tests must find nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import sqlalchemy as sa
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+)
+
+from cesar.api.models import Claim, Job, JobEvent, JobStatus
+from cesar.api.repository import JobRepository
+from cesar.errors import QueueError
+from cesar.transcript import Chunk, Segment
+from tests.faults.model import LEASE_S, RETRY_DELAY, Entry, Queue
+from tests.faults.support import faults_found
+
+T = TypeVar("T")
+SHM = Path("/dev/shm")
+"""Where there is one, the database lies there: what reaches a disk is for `test_power` to tell."""
+AGES = (0, 0, 0, 0, 1, 1, 2, 5)
+"""Which of several: the last one, or one before it."""
+VERBS_WITH_A_CLAIM = ("checkpoint", "resume", "beat", "ask", "fail", "release", "end")
+VERBS_OF_ANYBODY = ("cancel", "retry", "read", "delete", "submit_again")
+VERBS = (
+    *("submit", "submit", "submit", "claim", "claim", "claim", "claim", "retry", "fail", "fail", "end", "end"),
+    *("checkpoint", "edit", "edit", *VERBS_WITH_A_CLAIM, *VERBS_OF_ANYBODY),
+)
+EVENTS = (
+    *(("time_passes", seconds) for seconds in (1, 20, 61, 700)),
+    *(("set_clock", hours) for hours in (-24 * 365, -1, 1, 24)),
+    *(("look_on", beats) for beats in (True, False, False)),
+    *(("end_worker", says_goodbye) for says_goodbye in (True, False, False, False)),
+    *(("end_all", says_goodbye) for says_goodbye in (True, False)),
+    *(("prune", days) for days in (0, 0, 30)),
+    *(("fail_often", 4), ("lose_workers", 3), ("lose_workers", 3)),
+)
+COMPARED = (
+    *("status", "owner", "attempt", "version", "failures", "lost", "priority", "position", "seq", "audio_path"),
+    *("run_after", "cancel_requested_at", "completed_at", "result_text", "error_code", "idempotency_key"),
+)
+HIDDEN = "SELECT id, beat, fingerprint FROM jobs ORDER BY seq"
+ORPHANS = "PRAGMA foreign_key_check"
+CHUNKS = "SELECT id, start, c.attempt FROM job_chunks c JOIN jobs ON seq = job_seq ORDER BY seq, start"
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """The real queue and the model, side by side."""
+
+    in_memory: ClassVar[bool] = False
+    happened: ClassVar[Counter[str]] = Counter()
+    """What all sequences together have come to."""
+    reasons: ClassVar[set[str]] = set()
+    """Of all moves that there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(dir=SHM if SHM.is_dir() else None))
+        if not self.in_memory:
+            (self.folder / "queue.db").write_bytes(empty_database())
+        self.model = Queue()
+        self.wall = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
+        self.steady = 0.0
+        self.acknowledged: set[str] = set()
+        self.ids: list[str] = []
+        self.claimed: list[Job] = []
+        """As they were when they were claimed. Many of the claims are lost by now."""
+        self.read_before: list[Job] = []
+        self.workers = [self.opened(number) for number in range(1 if self.in_memory else 3)]
+
+    def opened(self, number: int) -> JobRepository:
+        repository = JobRepository(
+            ":memory:" if self.in_memory else self.folder / "queue.db",
+            lease_ttl_s=LEASE_S,
+            retry_delay_s=RETRY_DELAY.total_seconds(),
+            clock=lambda: self.wall,
+            steady=lambda: self.steady_of(number),
+        )
+        self.run(repository.connect())
+        return repository
+
+    def steady_of(self, number: int) -> float:
+        """Steady clocks of different machines begin anywhere."""
+        return self.steady + 1000 * number
+
+    def teardown(self) -> None:
+        for worker in self.workers:
+            self.run(worker.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.runner.get_loop().run_until_complete(coroutine)
+
+    def at(self, number: int) -> tuple[JobRepository, str, float]:
+        """Give a worker, its owner's name, and its steady clock."""
+        number %= len(self.workers)
+        return self.workers[number], self.workers[number]._owner.name, self.steady_of(number)
+
+    def both(self, what: str, predicted: Callable[[], T], call: Coroutine[Any, Any, Any]) -> tuple[T, Any] | None:
+        """Do it in the model and for real: both must refuse in the same way, or both give something."""
+        expected: T
+        refusal: type[QueueError] | None = None
+        try:
+            expected = self.model.atomically(predicted)
+        except QueueError as error:
+            refusal = type(error)
+        self.happened[what if refusal is None else f"{what}: {refusal.__name__}"] += 1
+        given, refused = None, None
+        try:
+            given = self.run(call)
+        except QueueError as error:
+            refused = type(error)
+        assert refused is refusal, f"{what} was refused as {refused}, expected was {refusal}"
+        return None if refusal else (expected, given)
+
+    # Submitting and claiming
+
+    @initialize(count=st.integers(0, 4))
+    def some_jobs_are_there(self, count):
+        for _ in range(count):
+            self.submit(1, 4)
+
+    @rule(verb=st.sampled_from(VERBS), worker=st.integers(0, 2), age=st.sampled_from(AGES), number=st.integers(0, 4))
+    def do(self, verb, worker, age, number):
+        """One rule for all verbs: so they come as often as `VERBS` says, whatever is possible just now."""
+        if verb in VERBS_WITH_A_CLAIM and self.claimed:
+            getattr(self, verb)(worker, self.a_claim(age), number)
+        elif verb in VERBS_OF_ANYBODY and self.ids:
+            getattr(self, verb)(worker, nth(self.ids, age), number)
+        elif verb == "edit" and self.read_before:
+            self.edit(worker, nth(self.read_before, age), number)
+        elif verb == "submit":
+            self.submit(worker, number)
+        else:
+            self.claim(worker, number)
+
+    def a_claim(self, age):
+        """Choose one: mostly one that still holds, if there is any."""
+        held = [job for job in self.claimed if job.claim and self.model.holds(job.id, job.claim)]
+        return nth(held, age) if held and age < 2 else nth(self.claimed, age)
+
+    def submit(self, worker, number):
+        key = ("a", "b", None, None, None)[number]
+        path, priority = ("/of-a-key.wav" if key else "/recording.wav"), worker - 1
+        job = Job(audio_path=path, priority=priority, idempotency_key=key)
+        new = job.id
+        call = self.at(worker)[0].create(job)
+        if done := self.both("submit", lambda: self.model.submit(new, (path, priority), key), call):
+            assert done[1].id == done[0]
+            self.ids.append(done[0])
+            self.acknowledged.add(done[0])
+            self.read_before.append(done[1])
+
+    def claim(self, worker, number):
+        repository, owner, steady = self.at(worker)
+        call = repository.get_next_queued()
+        done = self.both("claim", lambda: self.model.claim(owner, self.wall, steady), call)
+        assert done is not None
+        expected, job = done
+        assert (None if job is None else job.id) == (None if expected is None else expected.id)
+        if job is not None and expected is not None:
+            assert job.claim == Claim(owner=owner, attempt=expected.attempt)
+            self.claimed.append(job)
+            if number > 0:
+                self.resume(worker, job, number)
+
+    # With a claim. Which worker calls does not matter: the claim counts, and it may be lost.
+
+    def beat(self, worker, job, number):
+        job.position = float(number)
+        repository, owner, steady = self.at(worker)
+        self.model.tick(owner, steady)
+        call = repository.heartbeat(job)
+        if done := self.both("beat", lambda: self.model.beat(job.id, job.claim, job.position), call):
+            assert done[1] == done[0]
+
+    def ask(self, worker, job, number):
+        call = self.at(worker)[0].is_cancel_requested(job)
+        if done := self.both("ask", lambda: self.model.is_cancel_requested(job.id, job.claim), call):
+            assert done[1] == done[0]
+
+    def checkpoint(self, worker, job, number):
+        text = f"{job.attempt} {number}"
+        chunk = Chunk(number, number + 1, (Segment(number, number + 1, text),), ())
+        call = self.at(worker)[0].checkpoint(job, chunk)
+        self.both("checkpoint", lambda: self.model.checkpoint(job.id, job.claim, job.position, number, text), call)
+
+    def resume(self, worker, job, number):
+        work = "other work" if number == 4 else "the same work"
+        call = self.at(worker)[0].resume(job, work)
+        if done := self.both("resume", lambda: self.model.resume(job.id, job.claim, work), call):
+            assert [chunk.segments[0].text for chunk in done[1]] == done[0]
+            self.happened["chunks were found again"] += bool(done[0])
+
+    def fail(self, worker, job, number):
+        job.error_code = "native_crash"
+        call = self.at(worker)[0].retry_later(job)
+        done = self.both("fail", lambda: self.model.retry_later(job.id, job.claim, "native_crash", self.wall), call)
+        if done and done[0]:
+            assert done[0][0] <= done[1].run_after <= done[0][1]
+            self.model.jobs[job.id].run_after = done[1].run_after
+
+    def release(self, worker, job, number):
+        call = self.at(worker)[0].release(job)
+        if done := self.both("release", lambda: self.model.release(job.id, job.claim, self.wall), call):
+            assert done[1].status is done[0]
+
+    def end(self, worker, job, number):
+        self.write("end", worker, job.model_copy(), list(JobStatus)[number])
+
+    # Without a claim
+
+    def cancel(self, worker, job_id, number):
+        repository, owner, steady = self.at(worker)
+        call = repository.request_cancel(job_id)
+        if done := self.both("cancel", lambda: self.model.cancel(job_id, owner, self.wall, steady), call):
+            assert done[1].status is done[0]
+
+    def retry(self, worker, job_id, number):
+        if done := self.both("retry", lambda: self.model.retry(job_id), self.at(worker)[0].retry(job_id)):
+            assert done[1].status is done[0]
+
+    def delete(self, worker, job_id, number):
+        repository, owner, steady = self.at(worker)
+        call = repository.delete(job_id)
+        if self.both("delete", lambda: self.model.delete(job_id, owner, self.wall, steady), call):
+            self.acknowledged.discard(job_id)
+
+    def submit_again(self, worker, job_id, number):
+        request = ("/other.wav", 1)
+        call = self.at(worker)[0].create(Job(id=job_id, audio_path=request[0], priority=request[1]))
+        if self.both("submit again", lambda: self.model.submit(job_id, request, None), call):
+            self.acknowledged.add(job_id)
+
+    def read(self, worker, job_id, number):
+        job = self.run(self.at(worker)[0].get(job_id))
+        assert (job is None) == (job_id not in self.model.jobs)
+        if job is not None:
+            self.read_before.append(job)
+
+    def edit(self, worker, job, number):
+        self.write("edit", worker, job.model_copy(update={"priority": number}), list(JobStatus)[number])
+
+    def write(self, what, worker, job, status):
+        repository, owner, _ = self.at(worker)
+        job.status, job.error_code = status, "broken" if status is JobStatus.ERROR else None
+        job.completed_at = self.wall if status.is_final else None
+        job.result_text = "text" if status is JobStatus.COMPLETED else None
+        wanted = Entry(job.id, job.seq, job.audio_path, job.priority, None, status, version=job.version)
+        wanted.result_text, wanted.error_code, wanted.completed_at = job.result_text, job.error_code, job.completed_at
+        claim, call = job.claim, repository.update(job)
+        if done := self.both(f"{what} {status}", lambda: self.model.update(wanted, claim, owner), call):
+            assert done[1] is job
+            assert job.status is self.model.jobs[job.id].status
+
+    # Time, and what happens to machines
+
+    @rule(event=st.sampled_from(EVENTS), worker=st.integers(0, 2))
+    def something_happens(self, event, worker):
+        name, argument = event
+        if not (self.in_memory and name in ("end_worker", "end_all", "lose_workers")):
+            getattr(self, name)(worker, argument)
+
+    def time_passes(self, worker, seconds):
+        self.steady += seconds
+        self.wall += timedelta(seconds=seconds)
+
+    def set_clock(self, worker, hours):
+        self.wall += timedelta(hours=hours)
+
+    def fail_often(self, worker, times):
+        for _ in range(times):
+            self.wall += timedelta(minutes=11)
+            self.claim(worker, 0)
+            if self.claimed:
+                self.fail(worker, self.claimed[-1], 0)
+
+    def lose_workers(self, worker, times):
+        for _ in range(times):
+            self.claim(worker, 0)
+            self.end_worker(worker, says_goodbye=False)
+
+    def end_worker(self, worker, says_goodbye):
+        self.close(worker, says_goodbye)
+        self.workers[worker] = self.opened(worker)
+
+    def end_all(self, worker, says_goodbye):
+        for number in range(3):
+            self.close(number, says_goodbye)
+        self.workers = [self.opened(number) for number in range(3)]
+
+    def look_on(self, worker, beats):
+        """Let a worker see for a minute whether the others' beats go on; it looks at each verb of these."""
+        for _ in range(7):
+            self.delete(worker, "no such job", 0)
+            if beats and self.claimed:
+                self.beat(worker, self.claimed[-1], 1)
+            self.steady += 12
+        self.claim(worker, 0)
+
+    def prune(self, worker, days):
+        age = timedelta(days=days)
+        call = self.at(worker)[0].prune(age, limit=2)
+        done = self.both("prune", lambda: self.model.prune(self.wall - age, 2), call)
+        assert done is not None
+        assert done[1] == done[0]
+        self.happened["jobs were pruned"] += done[0]
+        self.acknowledged &= self.model.jobs.keys()
+
+    def close(self, number, says_goodbye):
+        repository, owner, _ = self.at(number)
+        if not says_goodbye and repository._owner._lock is not None:
+            repository._owner._lock.release()  # as the kernel does when a process dies: the lock's file stays
+            repository._owner._lock = None
+        self.run(repository.close())
+        self.model.dead.add(owner)
+        self.model.watches.pop(owner, None)
+
+    # What must hold after each step
+
+    @invariant()
+    def the_database_is_as_the_model_says(self):
+        expected = sorted(self.model.jobs.values(), key=lambda job: job.seq)
+        found, events, told = self.run(self.look())
+        assert [job.id for job in found] == [job.id for job in expected]
+        for job, entry in zip(found, expected, strict=True):
+            assert {name: getattr(job, name) for name in COMPARED} == {name: getattr(entry, name) for name in COMPARED}
+        history: dict[str, list[Any]] = {job.id: [] for job in expected}
+        for event in events:
+            history[event.job_id].append((event.before, event.after, event.attempt, event.owner))
+        assert history == {job.id: job.events for job in expected}
+        self.reasons.update(event.reason for event in events)
+        assert told[HIDDEN] == [(job.id, job.beat, job.fingerprint) for job in expected]
+        kept = [(job.id, start, job.chunks[start][1]) for job in expected for start in sorted(job.chunks)]
+        assert told[CHUNKS] == kept
+        assert told[ORPHANS] == []
+
+    @invariant()
+    def the_oracle_finds_nothing(self):
+        database = self.folder / "queue.db"
+        if self.in_memory:
+            database.write_bytes(self.run(self.workers[0]._database.read(_whole)))
+        assert faults_found(database, self.acknowledged) == []
+
+    async def look(self) -> tuple[tuple[Job, ...], list[JobEvent], dict[str, list[Any]]]:
+        """Read everything: what the repository tells, and what it keeps to itself."""
+
+        def hidden(connection: sa.Connection) -> dict[str, list[Any]]:
+            return {sql: [tuple(row) for row in connection.exec_driver_sql(sql)] for sql in (HIDDEN, CHUNKS, ORPHANS)}
+
+        first, last = self.workers[0], self.workers[-1]
+        page = await last.list_page(limit=1000, newest_first=False)
+        return page.jobs, await first.events(limit=10_000), await first._database.read(hidden)
+
+
+@cache
+def empty_database() -> bytes:
+    """A new database, so that it is not made anew for each sequence."""
+    with tempfile.TemporaryDirectory() as folder:
+        repository = JobRepository(Path(folder, "queue.db"))
+
+        async def make() -> None:
+            await repository.connect()
+            await repository.close()
+
+        asyncio.run(make())
+        return Path(folder, "queue.db").read_bytes()
+
+
+def _whole(connection: sa.Connection) -> bytes:
+    """Give a database that lies in memory as the file that it would be."""
+    driver: Any = connection.connection.driver_connection
+    return bytes(driver.serialize())
+
+
+def nth(of: list[T], age: int) -> T:
+    """Give the last of them, or the one that is so much older."""
+    return of[-1 - age % len(of)]
+
+
+class MemoryMachine(QueueMachine):
+    """One repository, in memory: nobody else can be there."""
+
+    in_memory = True
+    happened: ClassVar[Counter[str]] = Counter()
+    reasons: ClassVar[set[str]] = set()

@@ -1,0 +1,302 @@
+"""Watches what SQLite does to its files, and tells which disks a power cut could leave of it.
+
+`interpose` puts itself between SQLite and the operating system, by a VFS of our own around SQLite's default one: each
+write, truncation, sync, creation and deletion of a database, journal or write-ahead log passes through it. `Disk`
+replays such a history up to any point and gives the files as they could be found when the power comes back. The
+write-ahead log's index (`-shm`) is left out: SQLite makes it anew.
+"""
+
+from __future__ import annotations
+
+import _sqlite3
+import ctypes
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+SECTOR = 512
+_WATCHED = 0x100 | 0x800 | 0x4000 | 0x80000  # SQLITE_OPEN_MAIN_DB, _MAIN_JOURNAL, _SUPER_JOURNAL, _WAL
+_MAY_CREATE = 0x4  # SQLITE_OPEN_CREATE
+_int, _long, _pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+_OPEN = ctypes.CFUNCTYPE(_int, _pointer, _pointer, _pointer, _int, _pointer)
+_DELETE = ctypes.CFUNCTYPE(_int, _pointer, _pointer, _int)
+_CLOSE = ctypes.CFUNCTYPE(_int, _pointer)
+_WRITE = ctypes.CFUNCTYPE(_int, _pointer, _pointer, _int, _long)
+_TRUNCATE = ctypes.CFUNCTYPE(_int, _pointer, _long)
+_SYNC = ctypes.CFUNCTYPE(_int, _pointer, _int)
+_OPEN_FOLDER = ctypes.CFUNCTYPE(_int, _pointer, _pointer)
+_SET_CALL = ctypes.CFUNCTYPE(_int, _pointer, ctypes.c_char_p, _pointer)
+_GET_CALL = ctypes.CFUNCTYPE(_pointer, _pointer, ctypes.c_char_p)
+
+
+class Op(NamedTuple):
+    """One thing done to a file, or to a folder (`sync folder`); `at` is a write's offset or a truncation's size."""
+
+    kind: str
+    path: str
+    at: int = 0
+    data: bytes = b""
+
+
+Before = Callable[[Op], int]
+"""Called before each operation is done: 0 lets it be done, another number is the SQLite error it fails with."""
+
+
+class _Vfs(ctypes.Structure):
+    """sqlite3_vfs (https://sqlite.org/c3ref/vfs.html)."""
+
+    _fields_ = (
+        ("iVersion", _int),
+        ("szOsFile", _int),
+        ("mxPathname", _int),
+        ("pNext", _pointer),
+        ("zName", ctypes.c_char_p),
+        ("pAppData", _pointer),
+        ("xOpen", _pointer),
+        ("xDelete", _pointer),
+        *((name, _pointer) for name in ("xAccess", "xFullPathname", "xDlOpen", "xDlError", "xDlSym", "xDlClose")),
+        *((name, _pointer) for name in ("xRandomness", "xSleep", "xCurrentTime", "xGetLastError")),
+        ("xCurrentTimeInt64", _pointer),
+        *((name, _pointer) for name in ("xSetSystemCall", "xGetSystemCall", "xNextSystemCall")),
+    )
+
+
+class _Methods(ctypes.Structure):
+    """sqlite3_io_methods (https://sqlite.org/c3ref/io_methods.html)."""
+
+    _fields_ = (
+        ("iVersion", _int),
+        *((name, _pointer) for name in ("xClose", "xRead", "xWrite", "xTruncate", "xSync", "xFileSize", "xLock")),
+        *((name, _pointer) for name in ("xUnlock", "xCheckReservedLock", "xFileControl", "xSectorSize")),
+        *((name, _pointer) for name in ("xDeviceCharacteristics", "xShmMap", "xShmLock", "xShmBarrier")),
+        *((name, _pointer) for name in ("xShmUnmap", "xFetch", "xUnfetch")),
+    )
+
+
+class _Shim:
+    """The VFS around the default one. It stays for the process's life: SQLite keeps pointers into it."""
+
+    def __init__(self, library: ctypes.CDLL, before: Before) -> None:
+        library.sqlite3_vfs_find.restype = _pointer
+        library.sqlite3_vfs_find.argtypes = [ctypes.c_char_p]
+        library.sqlite3_vfs_register.argtypes = [_pointer, _int]
+        self._before = before
+        self._default = library.sqlite3_vfs_find(None)
+        self._original = _Vfs.from_address(self._default)
+        self._vfs = _Vfs()
+        ctypes.memmove(ctypes.byref(self._vfs), self._default, ctypes.sizeof(_Vfs))
+        self._vfs.zName = b"cesar-watched"
+        self._kept: list[Any] = []
+        self._paths: dict[int, str] = {}
+        self._methods: dict[int, _Methods] = {}
+        self._vfs.xOpen = self._callback(_OPEN, self._open)
+        self._vfs.xDelete = self._callback(_DELETE, self._delete)
+        self._watch_folders()
+        library.sqlite3_vfs_register(ctypes.byref(self._vfs), 1)
+
+    def _callback(self, kind: Any, function: Callable[..., int]) -> int | None:
+        made = kind(function)
+        self._kept.append(made)
+        return ctypes.cast(made, _pointer).value
+
+    def _watch_folders(self) -> None:
+        """SQLite syncs a folder right after it has opened it for that, and opens none for anything else."""
+        original = _OPEN_FOLDER(_GET_CALL(self._original.xGetSystemCall)(self._default, b"openDirectory"))
+
+        def open_folder(path: int, descriptor: int) -> int:
+            opened = int(original(path, descriptor))
+            self._before(Op("sync folder", str(Path(_text(path)).parent)))
+            return opened
+
+        made = self._callback(_OPEN_FOLDER, open_folder)
+        _SET_CALL(self._original.xSetSystemCall)(self._default, b"openDirectory", made)
+
+    def _open(self, _vfs: int, name: int | None, file: int, flags: int, told: int | None) -> int:
+        watched = name is not None and flags & _WATCHED
+        path = _text(name) if name is not None else ""
+        is_made = watched and flags & _MAY_CREATE and not Path(path).exists()
+        if is_made and (error := self._before(Op("create", path))):
+            return error
+        result: int = _OPEN(self._original.xOpen)(self._default, name, file, flags, told)
+        if watched and result == 0:
+            methods = _pointer.from_address(file)
+            assert methods.value is not None
+            self._paths[file] = path
+            methods.value = ctypes.addressof(self._watched(methods.value))
+        return result
+
+    def _delete(self, _vfs: int, name: int, sync_folder: int) -> int:
+        if error := self._before(Op("delete", _text(name))):
+            return error
+        return int(_DELETE(self._original.xDelete)(self._default, name, sync_folder))
+
+    def _watched(self, address: int) -> _Methods:
+        """Give the file methods at that address, those that change a file replaced by ours."""
+        if address in self._methods:
+            return self._methods[address]
+        original = _Methods.from_address(address)
+        write, truncate = _WRITE(original.xWrite), _TRUNCATE(original.xTruncate)
+        sync, close = _SYNC(original.xSync), _CLOSE(original.xClose)
+
+        def do_write(file: int, data: int, size: int, at: int) -> int:
+            error = self._before(Op("write", self._paths[file], at, ctypes.string_at(data, size)))
+            return error or int(write(file, data, size, at))
+
+        def do_truncate(file: int, size: int) -> int:
+            return self._before(Op("truncate", self._paths[file], size)) or int(truncate(file, size))
+
+        def do_sync(file: int, flags: int) -> int:
+            return self._before(Op("sync", self._paths[file])) or int(sync(file, flags))
+
+        def do_close(file: int) -> int:
+            self._paths.pop(file, None)
+            return int(close(file))
+
+        ours = _Methods()
+        ctypes.memmove(ctypes.byref(ours), address, ctypes.sizeof(_Methods))
+        ours.xWrite = self._callback(_WRITE, do_write)
+        ours.xTruncate = self._callback(_TRUNCATE, do_truncate)
+        ours.xSync = self._callback(_SYNC, do_sync)
+        ours.xClose = self._callback(_CLOSE, do_close)
+        self._methods[address] = ours
+        return ours
+
+
+def interpose(before: Before) -> None:
+    """Have `before` called ahead of all that SQLite does to a file, in this process, from now to its end."""
+    _shims.append(_Shim(ctypes.CDLL(_sqlite3.__file__), before))
+
+
+def why_not() -> str | None:
+    """Tell why SQLite can't be watched here (call it in a process that may be spoilt); None: it can."""
+    seen: list[Op] = []
+
+    def note(op: Op) -> int:
+        seen.append(op)
+        return 0
+
+    try:
+        interpose(note)
+    except (AttributeError, OSError) as error:
+        return f"Python's SQLite offers no VFS to be wrapped: {error}"
+    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder, "try.db"))) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    return None if {op.kind for op in seen} >= {"create", "write", "sync", "delete"} else "SQLite writes past the VFS"
+
+
+@cache
+def require() -> None:
+    """Skip the test where SQLite can't be watched; found out in a process of its own."""
+    code = "from tests.faults.power import why_not; print(why_not() or '')"
+    root = Path(__file__).parents[2]
+    asked = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    if reason := asked.stdout.strip():
+        pytest.skip(reason)
+
+
+_shims: list[_Shim] = []
+
+
+def _text(pointer: int) -> str:
+    return os.fsdecode(ctypes.string_at(pointer))
+
+
+@dataclass
+class _File:
+    """A file's content: what has surely reached the disk, and what was done to it since."""
+
+    safe: bytearray = field(default_factory=bytearray)
+    pending: list[Op] = field(default_factory=list)
+
+    def sync(self) -> None:
+        for op in self.pending:
+            _change(self.safe, op)
+        self.pending = []
+
+
+class Disk:
+    """The files as programs see them, and as a power cut may leave them.
+
+    What is assumed of the hardware and the file system: a sync that has returned holds; before it, each write and
+    each truncation may have reached the disk or not, in any order, and a write may be torn between sectors of 512
+    bytes (a sector is whole, and its neighbours are not harmed: SQLite's "powersafe overwrite"); a name that was made
+    or removed holds only once its folder is synced.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, _File] = {}
+        self._safe_names: dict[str, _File] = {}
+        self._pending_names: list[tuple[str, _File | None]] = []
+
+    def do(self, op: Op) -> None:
+        match op.kind:
+            case "create":
+                self._rename(op.path, _File())
+            case "delete" if op.path in self._names:
+                self._rename(op.path, None)
+            case "write" | "truncate":
+                self._names[op.path].pending.append(op)
+            case "sync":
+                self._names[op.path].sync()
+            case "sync folder":
+                for path, file in self._pending_names:
+                    _set_name(self._safe_names, path, file)
+                self._pending_names = []
+
+    def after_power_cut(self, chance: random.Random | None) -> dict[str, bytes]:
+        """Give the content of all files: without chance, of what was not synced nothing is there; else some of it."""
+        names = dict(self._safe_names)
+        for path, file in self._pending_names:
+            if chance is not None and chance.random() < 0.5:
+                _set_name(names, path, file)
+        part = 0.0 if chance is None else chance.choice((0.1, 0.5, 0.9))
+        return {path: bytes(_survivor(file, part, chance)) for path, file in names.items()}
+
+    def _rename(self, path: str, file: _File | None) -> None:
+        self._pending_names.append((path, file))
+        _set_name(self._names, path, file)
+
+
+def _set_name(names: dict[str, _File], path: str, file: _File | None) -> None:
+    if file is None:
+        names.pop(path, None)
+    else:
+        names[path] = file
+
+
+def _survivor(file: _File, part: float, chance: random.Random | None) -> bytearray:
+    content = bytearray(file.safe)
+    for op in file.pending:
+        if chance is not None and chance.random() < part:
+            for piece in _torn(op, chance) if chance.random() < 0.3 else [op]:
+                _change(content, piece)
+    return content
+
+
+def _torn(write: Op, chance: random.Random) -> list[Op]:
+    """Cut a write at the borders of sectors, and leave out half of them."""
+    end = write.at + len(write.data)
+    borders = [write.at, *range((write.at // SECTOR + 1) * SECTOR, end, SECTOR), end]
+    pieces = [write._replace(at=a, data=write.data[a - write.at : b - write.at]) for a, b in pairwise(borders)]
+    return [write] if write.kind != "write" else [piece for piece in pieces if chance.random() < 0.5]
+
+
+def _change(content: bytearray, op: Op) -> None:
+    if len(content) < op.at:
+        content.extend(bytes(op.at - len(content)))
+    if op.kind == "truncate":
+        del content[op.at :]
+    else:
+        content[op.at : op.at + len(op.data)] = op.data

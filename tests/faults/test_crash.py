@@ -1,0 +1,119 @@
+"""What the model does to its process is the end of that process and of no other: the worker lives and tells."""
+
+from __future__ import annotations
+
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from cesar.api.models import Job
+from tests.faults.conftest import IS_LONG
+from tests.faults.jobs import (
+    SENTENCE,
+    cancel,
+    child_of,
+    history,
+    is_over,
+    middle,
+    model,
+    reasons,
+    require_sound,
+    row_of,
+    submit,
+    working,
+)
+from tests.faults.support import all_over, is_alive, wait_until
+
+CODES = {
+    "crash": "native_crash",
+    "abort": "native_crash",
+    "exit": "native_crash",
+    "kill": "out_of_memory",
+    "hang": "stalled",
+}
+STALL_S = 4
+"""Longer than an interpreter takes to come up on a busy machine."""
+RETRY_S = 0.1
+OPTIONS = ("--retry-delay-s", str(RETRY_S))
+ENVIRON = {"CESAR_STALL_TIMEOUT_S": str(STALL_S)}
+GIVEN_UP = ["submitted", *["claimed", "to be retried"] * 3, "claimed", "given up"]
+
+
+def job(name: str) -> Job:
+    return Job(audio_path=str(SENTENCE), model_size=name)
+
+
+def faulty(folder: Path, how: str, **more: str) -> Job:
+    return job(model(folder, {"at": middle(0), "do": how, **more}, word=how))
+
+
+@pytest.mark.parametrize("how", CODES if IS_LONG else ["crash", "kill"])
+def test_a_job_whose_child_always_dies_is_given_up_after_its_retries_and_holds_up_no_other(tmp_path, how, rounds, note):
+    database = tmp_path / "queue.db"
+    count = rounds(1, 7)
+    bad = submit(database, *(faulty(tmp_path, how) for _ in range(count)))
+    good = submit(database, *(job(model(tmp_path)) for _ in range(3)))
+    with working(database, *OPTIONS, environ=ENVIRON) as worker:
+        wait_until(lambda: all_over(database), timeout_s=60 + count * 8 * (STALL_S + 5))
+        worker.drain()
+    require_sound(database, bad + good)
+    for one in bad:
+        told = row_of(database, one)
+        assert (told["status"], told["error_code"], told["failures"], told["lost"]) == ("error", CODES[how], 4, 0)
+        assert "twice" in told["error_message"]
+        assert told["error_hint"]
+        assert reasons(database, one) == GIVEN_UP
+        waits = [then - at for (reason, at), (_, then) in pairwise(history(database, one)) if reason == "to be retried"]
+        assert min(waits) >= RETRY_S / 2, "it is not tried again at once"
+    for one in good:
+        assert row_of(database, one)["result_text"] == "Word 0."
+        assert history(database, one)[-1][1] < history(database, bad[-1])[-1][1], "it came between two attempts"
+    note(f"child: {how}", count * 8, worker_deaths=0, right_class=count)
+
+
+@pytest.mark.parametrize("how", CODES)
+def test_a_child_that_dies_once_costs_a_job_nothing(tmp_path, how):
+    database = tmp_path / "queue.db"
+    marker = tmp_path / "happened"
+    [one] = submit(database, faulty(tmp_path, how, unless=str(marker)))
+    with working(database, *OPTIONS, environ=ENVIRON) as worker:
+        wait_until(lambda: all_over(database))
+        worker.drain()
+    told = row_of(database, one)
+    assert marker.exists()
+    assert (told["status"], told["result_text"]) == ("completed", f"{how.title()} 0.")
+    assert (told["attempt"], told["failures"], told["error_code"]) == (1, 0, None)
+    require_sound(database, [one])
+
+
+def test_a_job_that_hangs_is_put_off_as_stalled_and_the_next_has_its_turn(tmp_path):
+    database = tmp_path / "queue.db"
+    bad, good = submit(database, faulty(tmp_path, "hang"), job(model(tmp_path)))
+    with working(database, "--retry-delay-s", "60", environ=ENVIRON) as worker:
+        wait_until(lambda: is_over(database, good))
+        told = row_of(database, bad)
+        assert (told["status"], told["error_code"], told["failures"]) == ("queued", "stalled", 1)
+        assert cancel(database, bad) == "cancelled"
+        worker.drain()
+    require_sound(database, [bad, good])
+
+
+def test_a_child_that_dies_while_it_has_nothing_to_do_is_replaced(tmp_path):
+    """As it is after the last word of a job: what was done stays done."""
+    database = tmp_path / "queue.db"
+    name = model(tmp_path)
+    with working(database, *OPTIONS) as worker:
+        [one] = submit(database, job(name))
+        wait_until(lambda: is_over(database, one))
+        child = child_of(worker)
+        os.kill(child, signal.SIGSEGV)
+        wait_until(lambda: not is_alive(child))
+        [two] = submit(database, job(name))
+        wait_until(lambda: is_over(database, two))
+        worker.drain()
+    assert [row_of(database, each)["status"] for each in (one, two)] == ["completed", "completed"]
+    assert row_of(database, two)["failures"] == 0
+    require_sound(database, [one, two])
