@@ -29,7 +29,7 @@ SAID = {
     "jfk.m4a": ("en", "what your country can do for you"),
     "phone-prompt-8k.wav": ("en", "you have successfully installed and executed"),
     "short-video.mp4": ("en", "experience proves this"),
-    "sonnet-1-opening.webm": ("en", "from fairest creatures we desire increase"),
+    "sonnet-1-opening.webm": ("en", "from fairest creatures we desire"),
     "stereo-two-talkers.wav": ("en", "the wizard"),
 }
 """By recording, each in a container of its own: its language, and words that even a small model hears in it."""
