@@ -7,113 +7,29 @@ transcription may ask for is in `cesar.options`.
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from cesar import settings_checks as checks
 from cesar.errors import UsageError
+from cesar.settings_checks import COMPUTE_TYPES, DEVICES
 
 PREFIX = "CESAR_"
 CONFIG_VARIABLE = "CESAR_CONFIG"
 DEFAULT = "default"
-DEVICES = ("auto", "cpu", "cuda")
-COMPUTE_TYPES = (
-    "auto",
-    "int8",
-    "int8_float32",
-    "int8_float16",
-    "int8_bfloat16",
-    "int16",
-    "float16",
-    "bfloat16",
-    "float32",
-)
-
-Check = Callable[[object], object]
-"""Turns a value, or the text of one, into the setting's type; raises ValueError with what is allowed."""
-
-
-def _one_of(*allowed: str) -> Check:
-    def check(value: object) -> str:
-        if isinstance(value, str) and value.lower() in allowed:
-            return value.lower()
-        raise ValueError(f"one of {', '.join(allowed)}")
-
-    return check
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    raise ValueError("a name or a folder")
-
-
-def _folder(value: object) -> Path:
-    if isinstance(value, Path) or (isinstance(value, str) and value.strip()):
-        try:
-            return Path(value).expanduser()
-        except RuntimeError:  # a home that does not exist, as in ~nobody-here/cesar
-            pass
-    raise ValueError("the path of a folder")
-
-
-def _database(value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, (str, Path)) and str(value).strip():
-        return str(value).strip()
-    raise ValueError("a file's path, or an address such as sqlite:///cesar.db")
-
-
-def _boolean(value: object) -> bool:
-    words = {
-        "true": True,
-        "yes": True,
-        "on": True,
-        "1": True,
-        "false": False,
-        "no": False,
-        "off": False,
-        "0": False,
-    }
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    raise ValueError("true or false")
-
-
-def _thread_count(value: object) -> int | None:
-    if value is None or value == "auto":
-        return None
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:5])
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
-        return value
-    raise ValueError("a whole number from 1 to 1024, or auto")
-
-
-def _seconds(value: object) -> float:
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # it may raise
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if math.isfinite(seconds) and seconds > 0:
-        return seconds
-    raise ValueError("a number of seconds above 0")
 
 
 def _data_dir() -> Path:
     return platformdirs.user_data_path("cesar", appauthor=False)
 
 
-def _about(doc: str, check: Check) -> dict[str, Any]:
+def _about(doc: str, check: checks.Check) -> dict[str, Any]:
     return {"doc": doc, "check": check}
 
 
@@ -123,47 +39,115 @@ class Settings:
 
     model: str = field(
         default="base",
-        metadata=_about("The model: a name from `cesar models list`, or the folder of one.", _text),
+        metadata=_about("The model: a name from `cesar models list`, or the folder of one.", checks.text),
     )
     device: str = field(
         default="auto",
-        metadata=_about("Where recognition runs: auto, cpu or cuda.", _one_of(*DEVICES)),
+        metadata=_about("Where recognition runs: auto, cpu or cuda.", checks.one_of(*DEVICES)),
     )
     compute_type: str = field(
         default="auto",
-        metadata=_about("The numbers the model computes with; auto chooses for the device.", _one_of(*COMPUTE_TYPES)),
+        metadata=_about(
+            "The numbers the model computes with; auto chooses for the device.", checks.one_of(*COMPUTE_TYPES)
+        ),
     )
     data_dir: Path = field(
         default_factory=_data_dir,
-        metadata=_about("The folder for what Cesar keeps: models in `models`, jobs in `cesar.db`.", _folder),
+        metadata=_about("The folder for what Cesar keeps: models in `models`, jobs in `cesar.db`.", checks.folder),
     )
     database: str | None = field(
         default=None,
-        metadata=_about("The queue's database: a file, or an address; left out: `cesar.db` in data_dir.", _database),
+        metadata=_about(
+            "The queue's database: a file, or an address; left out: `cesar.db` in data_dir.", checks.database
+        ),
     )
     allow_network_fs: bool = field(
         default=False,
-        metadata=_about("Let the database lie on a network file system, for one program at a time.", _boolean),
+        metadata=_about("Let the database lie on a network file system, for one program at a time.", checks.boolean),
     )
     shutdown_grace_s: float = field(
         default=8.0,
-        metadata=_about("How long a job may go on when the worker is asked to stop, in seconds.", _seconds),
+        metadata=_about("How long a job may go on when the worker is asked to stop, in seconds.", checks.seconds),
     )
     offline: bool = field(
         default=False,
-        metadata=_about("Never use the network, not even when a download is asked for.", _boolean),
+        metadata=_about("Never use the network, not even when a download is asked for.", checks.boolean),
     )
     workers: int | None = field(
         default=None,
-        metadata=_about("Threads that recognise; left out or auto: chosen from the cores.", _thread_count),
+        metadata=_about("Threads that recognise; left out or auto: chosen from the cores.", checks.thread_count),
     )
     idle_timeout_s: float = field(
         default=300.0,
-        metadata=_about("A warm recogniser process is closed after this many seconds without work.", _seconds),
+        metadata=_about("A warm recogniser process is closed after this many seconds without work.", checks.seconds),
+    )
+    niceness: int = field(
+        default=0,
+        metadata=_about("How far recognition gives way to other programs, 0 to 19.", checks.whole_number(0, 19)),
     )
     stall_timeout_s: float = field(
         default=300.0,
-        metadata=_about("A recogniser that makes no progress for this many seconds is killed.", _seconds),
+        metadata=_about("A recogniser that makes no progress for this many seconds is killed.", checks.seconds),
+    )
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_about("The address that `cesar serve` listens on.", checks.text),
+    )
+    port: int = field(
+        default=5000,
+        metadata=_about("The port that `cesar serve` listens on; 0 takes a free one.", checks.whole_number(0, 65535)),
+    )
+    require_key: bool | None = field(
+        default=None,
+        metadata=_about(
+            "Whether callers of the service need an API key; auto: unless it listens on loopback only.",
+            checks.optional(checks.boolean, "auto"),
+        ),
+    )
+    max_upload_bytes: int = field(
+        default=8 * 1024**3,
+        metadata=_about("The largest recording that the service takes, in bytes.", checks.size),
+    )
+    max_duration_s: float | None = field(
+        default=None,
+        metadata=_about(
+            "The longest recording that a worker takes, in seconds.", checks.optional(checks.seconds, "none")
+        ),
+    )
+    max_open_jobs: int = field(
+        default=10_000,
+        metadata=_about("How many unfinished jobs each caller may have.", checks.whole_number(1, 10**9)),
+    )
+    requests_per_minute: int = field(
+        default=3000,
+        metadata=_about("How many requests each caller may make in a minute.", checks.whole_number(1, 10**9)),
+    )
+    min_free_bytes: int = field(
+        default=256 * 1024**2,
+        metadata=_about("With less room than this on the data folder's disk the service is unhealthy.", checks.size),
+    )
+    cors_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_about("Web sites whose pages may call the service, such as https://example.org.", checks.names),
+    )
+    allow_private_urls: bool = field(
+        default=False,
+        metadata=_about("Let recordings be fetched from private addresses too.", checks.boolean),
+    )
+    log_format: str = field(
+        default="text",
+        metadata=_about("How the service and the worker write their log: text or json.", checks.one_of("text", "json")),
+    )
+    server: str | None = field(
+        default=None,
+        metadata=_about(
+            "The address of a service that the command line works with, instead of this machine's queue.",
+            checks.optional(checks.text, "none"),
+        ),
+    )
+    api_key: str | None = field(
+        default=None,
+        metadata=_about("The API key for that service.", checks.optional(checks.text, "none")),
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each value came from: "flag", the variable's name, the file's path or "default"."""
@@ -181,6 +165,11 @@ class Settings:
     def database_place(self) -> str:
         """The queue's database: the file or address that was set, else `cesar.db` in the data folder."""
         return self.database or str(self.data_dir / "cesar.db")
+
+    @property
+    def audio_dir(self) -> Path:
+        """The folder of the recordings that came over the network."""
+        return self.data_dir / "audio"
 
     @property
     def models_dir(self) -> Path:
@@ -214,6 +203,12 @@ def load(
     return Settings(**values, origins=origins)
 
 
+def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """Give the settings file that is read, if it is there: the one that CESAR_CONFIG names, else the user's own."""
+    named = environ.get(CONFIG_VARIABLE)
+    return Path(named) if named else platformdirs.user_config_path("cesar", appauthor=False) / "config.toml"
+
+
 Found = dict[str, tuple[object, str]]
 """Value and origin by the setting's name."""
 
@@ -236,9 +231,8 @@ def _from_environment(environ: Mapping[str, str]) -> Found:
 
 
 def _from_file(config_file: Path | None, environ: Mapping[str, str]) -> Found:
-    path = named = config_file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    if path is None:
-        path = platformdirs.user_config_path("cesar", appauthor=False) / "config.toml"
+    named = config_file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    path = named or settings_file(environ)
     try:
         written = path.read_text(encoding="utf-8")
     except FileNotFoundError:

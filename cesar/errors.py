@@ -13,7 +13,11 @@
     │   ├── NoMediaInFolder
     │   ├── BadAudio
     │   ├── RangeOutsideRecording
-    │   └── RecordingChanged
+    │   ├── RecordingChanged
+    │   ├── RecordingTooLong
+    │   ├── AddressRefused
+    │   ├── FetchRefused
+    │   └── FetchFailed
     ├── OutputError                 a result can't be written
     │   ├── OutputNotWritable
     │   └── DiskFull
@@ -41,6 +45,20 @@
     │   ├── NetworkFileSystem
     │   └── DatabaseUnavailable
     │       └── DatabaseFull
+    ├── ServiceError                the service refuses a request, or can't be reached
+    │   ├── BadRequest
+    │   ├── Unauthorised
+    │   ├── NotPermitted
+    │   ├── UploadTooLarge
+    │   ├── UploadStalled
+    │   ├── UnsupportedMedia
+    │   ├── ServiceStopping
+    │   ├── TooManyRequests
+    │   ├── TooManyJobs
+    │   ├── NotAcceptable
+    │   ├── RecordingNotKept
+    │   ├── KeyNotFound
+    │   └── ServiceUnreachable
     └── Interrupted                 the caller asked to stop
 
 Every error has a stable `code`, a message that names what happened to which thing, and a `hint` that says what to
@@ -154,6 +172,34 @@ class RecordingChanged(InputError):
 
     code = "recording_changed"
     default_hint = "Leave the file alone until it is transcribed; it is begun anew with what it is now."
+
+
+class RecordingTooLong(InputError):
+    """The recording is longer than the service takes."""
+
+    code = "recording_too_long"
+    default_hint = "Cut it into parts, or ask whoever runs the service to raise `max_duration_s`."
+
+
+class AddressRefused(InputError):
+    """A recording is not fetched from that address."""
+
+    code = "address_refused"
+    default_hint = "Give an http or https address that anybody on the internet can reach."
+
+
+class FetchRefused(InputError):
+    """The server of a recording's address does not give it out."""
+
+    code = "fetch_refused"
+    default_hint = "Open the address in a browser: it must lead to the media file itself."
+
+
+class FetchFailed(InputError):
+    """A recording could not be fetched this time."""
+
+    code = "fetch_failed"
+    default_hint = "It is tried again by itself; what has arrived is kept."
 
 
 class OutputError(CesarError):
@@ -341,6 +387,107 @@ class DatabaseFull(DatabaseUnavailable):
 
     code = "database_full"
     default_hint = "Free some space on its disk: nothing is lost, and work goes on by itself."
+
+
+class ServiceError(CesarError):
+    """The service refuses a request, or can't be reached."""
+
+    code = "service_failed"
+    default_hint = "See the service's `/docs`."
+    retry_after_s: float | None = None
+    """When it makes sense to ask again, in seconds from now; None: unknown."""
+
+
+class BadRequest(ServiceError):
+    """The request itself is wrong."""
+
+    code = "bad_request"
+
+
+class Unauthorised(ServiceError):
+    """The service wants an API key, or does not know the one that was given."""
+
+    code = "unauthorised"
+    default_hint = "Send `Authorization: Bearer KEY`; `cesar keys create NAME` makes a key."
+
+
+class NotPermitted(ServiceError):
+    """The caller may not do that."""
+
+    code = "not_permitted"
+    default_hint = "Use a key with the scope that is needed."
+
+
+class UploadTooLarge(ServiceError):
+    """The recording has more bytes than the service takes."""
+
+    code = "upload_too_large"
+    default_hint = "Send it as MP3 or Opus, or ask whoever runs the service to raise `max_upload_bytes`."
+
+
+class UploadStalled(ServiceError):
+    """The recording arrives too slowly, or not at all."""
+
+    code = "upload_stalled"
+    default_hint = "Check the network and send it again."
+
+
+class UnsupportedMedia(ServiceError):
+    """The body of the request is not of a kind that is taken here."""
+
+    code = "unsupported_media_type"
+    default_hint = "Send multipart/form-data, as `curl -F file=@NAME` does."
+
+
+class ServiceStopping(ServiceError):
+    """The service is about to end, and takes nothing new."""
+
+    code = "service_stopping"
+    default_hint = "Send it again when the service is back."
+    retry_after_s = 10.0
+
+
+class TooManyRequests(ServiceError):
+    """The caller asks more often than it may."""
+
+    code = "too_many_requests"
+    default_hint = "Wait as long as Retry-After says."
+
+
+class TooManyJobs(ServiceError):
+    """The caller has as many unfinished jobs as it may."""
+
+    code = "too_many_jobs"
+    default_hint = "Wait until some are done, or cancel some."
+    retry_after_s = 30.0
+
+
+class NotAcceptable(ServiceError):
+    """None of the formats that the caller accepts can be given."""
+
+    code = "not_acceptable"
+    default_hint = "Ask for one with `format=`: txt, srt, vtt, json, tsv or md."
+
+
+class RecordingNotKept(ServiceError):
+    """The service does not have the job's recording."""
+
+    code = "recording_not_kept"
+    default_hint = "Only recordings that were handed in over the network are kept, for as long as there is the job."
+
+
+class KeyNotFound(ServiceError):
+    """There is no API key of that name."""
+
+    code = "key_not_found"
+    default_hint = "See `cesar keys list`."
+
+
+class ServiceUnreachable(ServiceError):
+    """The service does not answer."""
+
+    code = "service_unreachable"
+    default_hint = "Check the address (`--server`, CESAR_SERVER) and that `cesar serve` runs there."
 
 
 class Interrupted(CesarError):

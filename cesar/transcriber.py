@@ -234,7 +234,7 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
     """
     if model_size.startswith(_SCRIPTED):
         script = Path(model_size.removeprefix(_SCRIPTED)).absolute()
-        return EngineSpec(str(script), "scripted", "unknown", "", scripted=True)
+        return EngineSpec(str(script), "scripted", "unknown", "", scripted=True, niceness=settings.niceness)
     from cesar.weights.store import locate
 
     model = locate(model_size, store=settings.models_dir, allow_network=not settings.offline)
@@ -246,6 +246,7 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
         device=settings.device,
         compute_type=settings.compute_type,
         workers=settings.workers,
+        niceness=settings.niceness,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 SpanKind = Literal["speech", "silence", "dropped"]
-Phase = Literal["loading", "recognising"]
+Phase = Literal["fetching", "loading", "recognising"]
 NOT_ASKED_FOR = "not asked for"
 """The reason of a dropped span that lies outside the start and end that were given."""
 

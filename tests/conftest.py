@@ -21,17 +21,21 @@ settings.load_profile("cesar")
 
 _SLOW = (
     "acceptance",
+    "api/http",
+    "api/test_fetching.py",
+    "api/test_worker",
     "faults",
     "runner",
     "cli/test_program.py",
     "cli/test_transcribe.py",
     "cli/test_doctor.py",
+    "cli/test_remote",
     "test_transcriber.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever starts the program or a child process is slow: `scripts/check` leaves it to `scripts/test`."""
+    """Whatever starts a program, a child process or the service is slow: `scripts/check` leaves it out."""
     here = Path(__file__).parent
     for item in items:
         if item.path.relative_to(here).as_posix().startswith(_SLOW):

@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
 from itertools import groupby
@@ -20,11 +20,13 @@ import click
 import pytest
 
 import cesar
+from cesar.api.http.app import create_app
 from cesar.cli import events, exits, group
 from cesar.cli.downloads import show_size
 from cesar.cli.events import Finished, JsonLines
 from cesar.cli.exits import EXIT_CODES, describe, exit_code, tell
 from cesar.cli.outputs import choose_destination
+from cesar.client import Client, Event
 from cesar.config import CONFIG_VARIABLE, PREFIX, Settings, documentation
 from cesar.engines.catalog import CATALOG
 from cesar.errors import BY_CODE, CesarError, UnknownFormat
@@ -36,8 +38,9 @@ from tests.support.pages import anchors, blocks, code_in, headings, inline_code,
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-CLI, SETTINGS, ERRORS, FORMATS_PAGE, LIBRARY = (
-    ROOT / "docs" / "reference" / f"{name}.md" for name in ("cli", "settings", "errors", "formats", "library")
+CLI, SETTINGS, ERRORS, FORMATS_PAGE, LIBRARY, CLIENT, HTTP = (
+    ROOT / "docs" / "reference" / f"{name}.md"
+    for name in ("cli", "settings", "errors", "formats", "library", "client", "http")
 )
 PAGES = sorted(page for folder in (".", "docs/**", "samples", "tests/audio") for page in ROOT.glob(f"{folder}/*.md"))
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -111,6 +114,7 @@ def recording_events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, objec
     error = UnknownFormat("no such format")
     lines = JsonLines()
     lines.started("a.mp3", 1, 2)
+    lines.uploaded(1, 2)
     lines.progressed("a.mp3", Progress("recognising", 1.0, 2.0))
     lines.recognised("a.mp3", Chunk(0.0, 1.0, transcript.segments[:1], ()))
     lines.finished("a.mp3", Finished(transcript, 1.0, (Path("a.txt"),)))
@@ -143,7 +147,9 @@ def test_every_setting_has_a_row_with_its_variable_and_default():
     def written(name: str) -> str:
         match value := getattr(default, name):
             case None:
-                return "auto"
+                return "auto" if name in ("database", "require_key", "workers") else "none"
+            case ():
+                return "none"
             case bool():
                 return str(value).lower()
             case float():
@@ -210,29 +216,43 @@ def signature(function: object) -> str:
     """Write a signature without types, and without self."""
     found = inspect.signature(function)  # type: ignore[arg-type]
     bare = [param.replace(annotation=param.empty) for param in found.parameters.values() if param.name != "self"]
-    return str(found.replace(parameters=bare, return_annotation=inspect.Signature.empty)).replace("'", '"')
+    text = str(found.replace(parameters=bare, return_annotation=inspect.Signature.empty)).replace("'", '"')
+    return text.replace("<built-in function sleep>", "time.sleep")
 
 
 def test_every_public_name_has_its_section():
     assert set(headings(LIBRARY, 2)) == set(cesar.__all__)
 
 
-def test_every_method_of_the_transcriber_has_its_section_with_its_signature():
-    methods = {name: member for name, member in vars(AudioTranscriber).items() if name[0] != "_"}
-    assert headings(LIBRARY, 3, under="AudioTranscriber") == list(methods)
-    expected = [f"AudioTranscriber{signature(AudioTranscriber)}"]
+EACH_CLASS = pytest.mark.parametrize(("page", "cls"), [(LIBRARY, AudioTranscriber), (CLIENT, Client)])
+
+
+def methods_of(cls: type) -> dict[str, Callable[..., object]]:
+    return {name: member for name, member in vars(cls).items() if name[0] != "_" and inspect.isfunction(member)}
+
+
+@EACH_CLASS
+def test_every_method_of_a_class_has_its_section_with_its_signature(page, cls):
+    methods = methods_of(cls)
+    assert headings(page, 3, under=cls.__name__) == list(methods)
+    expected = [f"{cls.__name__}{signature(cls)}"]
     expected += [f"{name}{signature(method)}" for name, method in methods.items()]
-    assert [" ".join(block.split()) for block in blocks(LIBRARY, "text")] == expected
+    assert [" ".join(block.split()) for block in blocks(page, "text")] == expected
 
 
-def test_every_parameter_is_explained():
+@EACH_CLASS
+def test_every_parameter_is_explained(page, cls):
     documented = {
         section: [row.name for row in its_rows]
-        for section, its_rows in groupby(rows(LIBRARY, "Parameter"), lambda row: row.section[-1])
+        for section, its_rows in groupby(rows(page, "Parameter"), lambda row: row.section[-1])
     }
-    functions = {"AudioTranscriber": AudioTranscriber.__init__}
-    functions |= {name: member for name, member in vars(AudioTranscriber).items() if name[0] != "_"}
-    assert documented == {name: list(inspect.signature(it).parameters)[1:] for name, it in functions.items()}
+    functions = {cls.__name__: cls.__init__, **methods_of(cls)}
+    expected = {name: list(inspect.signature(it).parameters)[1:] for name, it in functions.items()}
+    assert documented == {name: names for name, names in expected.items() if names}
+
+
+def test_the_fields_of_an_event_are_documented_in_their_order():
+    assert names(CLIENT, "Field", "Event") == field_names(Event)
 
 
 @pytest.mark.parametrize("kind", [TranscribeOptions, Chunk, Progress])
@@ -359,3 +379,18 @@ def test_python_examples_compile_and_import_what_exists(page):
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def test_every_endpoint_has_its_section_and_no_section_is_of_one_that_is_not(tmp_path):
+    app = create_app(Settings(data_dir=tmp_path), with_worker=False)
+    endpoints = {f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods}
+    assert {title for title in headings(HTTP, 3) if title.partition(" ")[0].isupper()} == endpoints
+
+
+def test_every_field_of_a_submission_and_every_filter_is_explained(tmp_path):
+    openapi = create_app(Settings(data_dir=tmp_path), with_worker=False).openapi()
+    body = openapi["paths"]["/transcribe"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    explained = {name for row in rows(HTTP, "Field", "POST /transcribe") for name in code_in(row.cells[0])}
+    assert explained == set(body["properties"])
+    filters = {parameter["name"] for parameter in openapi["paths"]["/jobs"]["get"]["parameters"]}
+    assert {name for row in rows(HTTP, "Parameter", "GET /jobs") for name in code_in(row.cells[0])} == filters

@@ -27,7 +27,11 @@ def fingerprint(
 
     Reads the whole recording. Raises OSError if it can't be read, `Interrupted` when `should_stop` says so.
     """
-    audio = _audio_digest(recording, should_stop)
+    return fingerprint_of(_audio_digest(recording, should_stop), engine, options)
+
+
+def fingerprint_of(audio: str, engine: EngineSpec, options: TranscribeOptions) -> str:
+    """Give the same for a recording whose SHA-256 is known. Raises OSError if a script can't be read."""
     model = {"name": engine.name, "revision": engine.revision, "digest": engine.digest or _digest(engine.directory)}
     how = {"device": engine.device, "compute_type": engine.compute_type}
     work = {"audio": audio, "model": model | how, "options": asdict(options), "code": _code_version()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -38,6 +39,8 @@ class Database:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.on_write: Callable[[float, BaseException | None], None] = lambda _took_s, _error: None
+        """Called after each write, on its thread: how long it took, and the error that came of it, if one did."""
         self._writer: sa.Engine | None = None
         self._reader: sa.Engine | None = None
         self._identity: object = None
@@ -74,9 +77,22 @@ class Database:
         """Do the work on one consistent state of the database, without waiting for writers."""
         return await self._on(self._reading, lambda: self._read(work))
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the file that was opened still lies in its place."""
+        return self.place.file_identity == self._identity
+
     async def change_counter(self) -> int:
         """Give a number that changes when another connection has committed something."""
         return await self._on(self._writing, self._data_version)
+
+    async def empty_log(self) -> None:
+        """Move what is committed from the write-ahead log into the database and leave nothing in the log.
+
+        As far as it can be done now: who is just reading an older state is not disturbed.
+        """
+        if not self.place.is_memory:
+            await self._on(self._writing, self._empty_log)
 
     async def _on(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         if self._is_closed:
@@ -115,6 +131,16 @@ class Database:
         self._writer = self._reader = None
 
     def _write(self, name: str, work: Work[T]) -> T:
+        begun, error = time.perf_counter(), None
+        try:
+            return self._commit(name, work)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            self.on_write(time.perf_counter() - begun, error)
+
+    def _commit(self, name: str, work: Work[T]) -> T:
         with self._our_turn(), _translated(self.place):
             self._require_file()
             with self._need(self._writer).begin() as connection:
@@ -131,6 +157,15 @@ class Database:
         with _translated(self.place), self._need(self._writer).connect() as connection:
             driver: Any = connection.connection.driver_connection
             return int(driver.execute("PRAGMA data_version").fetchone()[0])
+
+    def _empty_log(self) -> None:
+        with self._our_turn(), _translated(self.place), self._need(self._writer).connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA busy_timeout=0")  # a reader of an older state is not waited for
+            try:
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={_ms(BUSY_TIMEOUT_S)}")
 
     def _require_file(self) -> None:
         """What is written to a deleted file is gone with the last program that has it open."""
@@ -187,6 +222,7 @@ def _engine(place: Place, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:
         place.url,
         poolclass=StaticPool,
         json_serializer=_to_json,
+        hide_parameters=True,  # they may be transcripts, and errors are logged
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
     )
 

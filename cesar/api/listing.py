@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 
-from cesar.api.models import JobEvent, JobFilter, JobPage, JobStatus
-from cesar.api.moves import Row, job_of
+from cesar.api.models import Changes, Cursor, Job, JobEvent, JobFilter, JobPage, JobStatus, Tail
+from cesar.api.moves import Row, is_status, job_of
 from cesar.api.tables import chunks, events, jobs
 from cesar.errors import QueueError
 from cesar.transcript import Chunk, chunk_from_dict
+
+_LAST_LETTER = "\U0010ffff"
 
 
 def find(connection: sa.Connection, job_id: str) -> Row | None:
@@ -52,12 +56,24 @@ def counts(connection: sa.Connection) -> dict[JobStatus, int]:
     return dict.fromkeys(JobStatus, 0) | {JobStatus(status): count for status, count in found}
 
 
-def events_of(connection: sa.Connection, job_id: str | None, *, after: int, limit: int) -> list[JobEvent]:
-    """Give the events with a higher id than `after`, oldest first: a job's, or everybody's."""
+def standing(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int | None]:
+    """Say for those of the jobs that there are how many go before each that waits; None: it does not wait."""
+    place = sa.func.row_number().over(order_by=(jobs.c.priority.desc(), jobs.c.seq)) - 1
+    waiting = sa.select(jobs.c.seq, place.label("before")).where(is_status(JobStatus.QUEUED)).subquery()
+    found = sa.select(jobs.c.id, waiting.c.before).outerjoin(waiting, waiting.c.seq == jobs.c.seq)
+    return {row.id: row.before for row in connection.execute(found.where(jobs.c.id.in_(job_ids)))}
+
+
+def events_of(
+    connection: sa.Connection, job_id: str | None, *, after: int, limit: int, submitter: str | None = None
+) -> list[JobEvent]:
+    """Give the events with a higher id than `after`, oldest first: a job's, a submitter's, or everybody's."""
     statement = sa.select(*(c for c in events.c if c.name != "job_seq"), jobs.c.id.label("job_id"))
     statement = statement.join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
     if job_id is not None:
         statement = statement.where(jobs.c.id == job_id)
+    if submitter is not None:
+        statement = statement.where(jobs.c.submitter == submitter)
     rows = connection.execute(statement.order_by(events.c.id).limit(limit)).mappings()
     return [JobEvent(**row) for row in rows]
 
@@ -68,6 +84,53 @@ def chunks_of(connection: sa.Connection, job_id: str) -> list[Chunk]:
     return [chunk_from_dict(payload) for payload in connection.execute(statement.order_by(chunks.c.start)).scalars()]
 
 
+def tail(connection: sa.Connection, job_id: str, after: Cursor, limit: int) -> Tail | None:
+    """Give what has happened to a job since then, as one consistent state; None if there is no such job."""
+    row = find(connection, job_id)
+    if row is None:
+        return None
+    if after.generation != row["generation"]:
+        after = Cursor(event=after.event, generation=row["generation"])
+    is_new = sa.and_(chunks.c.job_seq == row["seq"], chunks.c.start > after.chunk_start)
+    payloads = connection.execute(sa.select(chunks.c.payload).where(is_new).order_by(chunks.c.start).limit(limit))
+    new = tuple(chunk_from_dict(payload) for payload in payloads.scalars())
+    return Tail(job_of(row), tuple(events_of(connection, job_id, after=after.event, limit=limit)), new)
+
+
+def changes(connection: sa.Connection, after: int) -> Changes:
+    """Say which jobs may have changed since the event `after`: those with newer ones, and those at work."""
+    newer = sa.select(events.c.id, jobs.c.id).join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
+    found = connection.execute(newer).all()
+    at_work = connection.execute(sa.select(jobs.c.id).where(is_status(JobStatus.PROCESSING))).scalars().all()
+    return Changes(
+        max((number for number, _ in found), default=after), frozenset({*at_work, *(job for _, job in found)})
+    )
+
+
+def last_event(connection: sa.Connection) -> int:
+    """Give the id of the newest event there is; 0 if there is none."""
+    return connection.execute(sa.select(sa.func.max(events.c.id))).scalar_one() or 0
+
+
+def recent_outcomes(connection: sa.Connection, model_size: str, limit: int) -> list[Job]:
+    """Give the jobs that were completed last with a model, the newest first; not those whose result was known."""
+    done = (is_status(JobStatus.COMPLETED), jobs.c.model_size == model_size, jobs.c.cached_from.is_(None))
+    newest = sa.select(jobs).where(*done).order_by(jobs.c.seq.desc()).limit(limit)
+    return [job_of(row) for row in connection.execute(newest).mappings()]
+
+
+def has_audio(connection: sa.Connection, digest: str) -> bool:
+    """Whether some job has the recording of that digest."""
+    found = connection.execute(sa.select(jobs.c.seq).where(jobs.c.audio_digest == digest).limit(1)).first()
+    return found is not None
+
+
+def is_unfinished(connection: sa.Connection, job_id: str) -> bool:
+    """Whether there is such a job, and it may still be worked on."""
+    row = find(connection, job_id)
+    return row is not None and row["status"] != JobStatus.COMPLETED
+
+
 def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
     if wanted.status:
@@ -76,6 +139,10 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
         conditions.append(jobs.c.model_size == wanted.model_size)
     if wanted.name_contains:
         conditions.append(jobs.c.name.icontains(wanted.name_contains, autoescape=True))
+    if wanted.submitter is not None:
+        conditions.append(jobs.c.submitter == wanted.submitter)
+    if wanted.id_prefix:
+        conditions += [jobs.c.id >= wanted.id_prefix, jobs.c.id < wanted.id_prefix + _LAST_LETTER]
     if wanted.created_after is not None:
         conditions.append(jobs.c.created_at > wanted.created_after)
     if wanted.created_before is not None:

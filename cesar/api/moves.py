@@ -7,6 +7,7 @@ the change together with its event. A worker's changes are fenced: they hold onl
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,6 +36,8 @@ _OUTCOME = (
     "error_hint",
 )
 """The columns that `update` writes."""
+_PROGRESS = ("phase", "position", "duration", "fetched_bytes", "audio_bytes")
+"""The columns that a heartbeat writes."""
 _EMPTY = ("run_after", "cancel_requested_at", "completed_at", "error_code", "error_message", "error_hint", "phase")
 _FRESH: dict[str, Any] = {"failures": 0, "lost": 0, **dict.fromkeys(_EMPTY)}
 """What is forgotten of a failed or cancelled job when it is queued again."""
@@ -47,6 +50,8 @@ Row = sa.RowMapping
 def job_of(row: Row, claim: Claim | None = None) -> Job:
     """Build the job that a row holds."""
     stored = {key: value for key, value in row.items() if key not in _INTERNAL}
+    if row["submitter"] and row["idempotency_key"]:
+        stored["idempotency_key"] = row["idempotency_key"].removeprefix(f"{row['submitter']}:")
     return Job.model_validate({**stored, "claim": claim}, context=STORED)
 
 
@@ -60,7 +65,7 @@ def claim_next(connection: sa.Connection, owner: str, now: datetime) -> Row | No
     row = (
         connection.execute(
             sa.select(jobs)
-            .where(_is(JobStatus.QUEUED), is_due)
+            .where(is_status(JobStatus.QUEUED), is_due)
             .order_by(jobs.c.priority.desc(), jobs.c.seq)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -169,7 +174,7 @@ def retry(connection: sa.Connection, job_id: str) -> Row:
 def heartbeat(connection: sa.Connection, job: Job, now: datetime) -> Row:
     """Keep a claim, and write down how far the work has come. Raises `ClaimLost`."""
     row = fenced(connection, job)
-    progress = {"phase": job.phase, "position": job.position, "duration": job.duration}
+    progress = {name: getattr(job, name) for name in _PROGRESS}
     return _write(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **progress)
 
 
@@ -189,23 +194,32 @@ def keep_checkpoints(connection: sa.Connection, job: Job, fingerprint: str) -> N
     row = fenced(connection, job)
     if row["fingerprint"] != fingerprint:
         connection.execute(sa.delete(chunks).where(chunks.c.job_seq == row["seq"]))
-        _write(connection, row, fingerprint=fingerprint, position=0.0)
+        again = row["generation"] + (row["fingerprint"] is not None)
+        _write(connection, row, fingerprint=fingerprint, position=0.0, generation=again)
 
 
-def delete(connection: sa.Connection, job_id: str) -> None:
+def keep_fetched(connection: sa.Connection, job: Job) -> Row:
+    """Write down where the recording lies that was fetched. Raises `ClaimLost`."""
+    fetched = {name: getattr(job, name) for name in ("audio_path", "audio_digest", "audio_bytes", "fetched_bytes")}
+    return _write(connection, fenced(connection, job), **fetched)
+
+
+def delete(connection: sa.Connection, job_id: str) -> Row:
     """Remove a job with all that belongs to it. Raises `IllegalMove` while somebody works on it."""
     row = lock(connection, job_id)
     if row["status"] == JobStatus.PROCESSING:
         raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
     connection.execute(sa.delete(jobs).where(jobs.c.seq == row["seq"]))
+    return row
 
 
-def prune(connection: sa.Connection, before: datetime, limit: int) -> int:
-    """Remove the oldest jobs that were over before that time, at most `limit` of them; say how many."""
-    final = [status.value for status in JobStatus if status.is_final]
-    old = sa.select(jobs.c.seq).where(jobs.c.status.in_(final), jobs.c.completed_at < before)
-    oldest = old.order_by(jobs.c.seq).limit(limit).scalar_subquery()
-    return connection.execute(sa.delete(jobs).where(jobs.c.seq.in_(oldest))).rowcount
+def prune(connection: sa.Connection, before: datetime, limit: int) -> Sequence[Row]:
+    """Remove the oldest jobs that were over before that time, at most `limit` of them; give what they were."""
+    is_over = jobs.c.status.not_in([status.value for status in JobStatus if not status.is_final])  # uses no index
+    old = sa.select(jobs.c.seq).where(is_over, jobs.c.completed_at < before)
+    oldest = old.order_by(jobs.c.completed_at).limit(limit).scalar_subquery()
+    gone = sa.delete(jobs).where(jobs.c.seq.in_(oldest)).returning(jobs.c.id, jobs.c.audio_digest)
+    return connection.execute(gone).mappings().all()
 
 
 def lock(connection: sa.Connection, job_id: str) -> Row:
@@ -254,7 +268,7 @@ def beat_of(row: Row) -> Beat:
 def running(connection: sa.Connection) -> list[Beat]:
     """Give the beats of all jobs that are being processed."""
     columns = (jobs.c.seq, jobs.c.owner, jobs.c.attempt, jobs.c.beat)
-    rows = connection.execute(sa.select(*columns).where(_is(JobStatus.PROCESSING))).mappings()
+    rows = connection.execute(sa.select(*columns).where(is_status(JobStatus.PROCESSING))).mappings()
     return [beat_of(row) for row in rows]
 
 
@@ -300,6 +314,6 @@ def one(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:
     return connection.execute(sa.select(jobs).where(where).with_for_update()).mappings().first()
 
 
-def _is(status: JobStatus) -> sa.ColumnElement[bool]:
-    """Spelt out in the statement, not bound to it: only so is a partial index used."""
+def is_status(status: JobStatus) -> sa.ColumnElement[bool]:
+    """Ask for a status, spelt out in the statement and not bound to it: only so is a partial index used."""
     return jobs.c.status == sa.bindparam(None, status.value, literal_execute=True)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 from cesar.api import listing, moves, submitting
+from cesar.api.audio import AudioStore
 from cesar.api.database import Database
-from cesar.api.models import Claim, Job, JobEvent, JobFilter, JobPage, JobStatus, utc_now
+from cesar.api.models import (
+    Claim,
+    Job,
+    JobStatus,
+    utc_now,
+)
 from cesar.api.owners import LEASE_TTL_S, Owner, Watch, steady_clock
 from cesar.api.place import Place
+from cesar.api.reading import JobReader
+from cesar.api.submitting import Terms
 from cesar.api.wakeups import Wakeups
 from cesar.errors import QueueError
 from cesar.transcript import Chunk
@@ -32,12 +41,14 @@ _KEPT_FIELDS = (
     "run_after",
     "heartbeat_at",
     "cancel_requested_at",
+    "generation",
+    "cached_from",
     "claim",
 )
 """What the repository changes of a job by itself."""
 
 
-class JobRepository:
+class JobRepository(JobReader):
     """The queue in a database: a path, `":memory:"`, or a URL such as `sqlite:///queue.db`.
 
     Any number of repositories, in any number of processes, may share one file. A claim is lost when its repository is
@@ -47,24 +58,27 @@ class JobRepository:
     that take a job id `JobNotFound`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first have defaults that nobody but tests changes
         self,
         db: str | os.PathLike[str],
         *,
         lease_ttl_s: float = LEASE_TTL_S,
         retry_delay_s: float = 15.0,
         allow_network_fs: bool = False,
+        audio: AudioStore | None = None,
         clock: Callable[[], datetime] = utc_now,
         steady: Callable[[], float] = steady_clock,
     ) -> None:
         place = Place.of(db, allow_network=allow_network_fs)
-        self._database = Database(place)
+        super().__init__(Database(place))
         self._owner = Owner(None if place.path is None else place.path.with_name(f"{place.path.name}-owners"))
         self._watch = Watch(lease_ttl_s)
         self._retry_delay = timedelta(seconds=retry_delay_s)
         self._clock = clock
         self._steady = steady
-        self._wakeups = Wakeups(self._database)
+        self._wakeups = Wakeups(self.database)
+        self.audio = audio
+        """Where recordings are kept that came over the network; None: there are none."""
 
     @property
     def lease_ttl_s(self) -> float:
@@ -73,74 +87,46 @@ class JobRepository:
 
     async def connect(self) -> None:
         """Open the database, making or migrating it if need be. Raises `DatabaseError` if it can't be used."""
-        await self._database.connect()
+        await self.database.connect()
 
     async def close(self) -> None:
         """Let go of the database; what is still claimed is anybody's."""
         await self._wakeups.close()
-        await self._database.close()
+        await self.database.close()
         self._owner.retire()
 
-    # Submitting and reading
+    # Submitting
 
-    async def create(self, job: Job) -> Job:
+    async def create(self, job: Job, *, upload: Path | None = None, terms: Terms = Terms()) -> Job:  # noqa: B008
         """Queue a job, and bring the one given up to date.
 
+        upload: the file that has arrived with the job, whose `audio_digest` it has; if the job is new, it is moved to
+        where the job says, else it is left alone.
+
         With an `idempotency_key` that was used before for the same request, that job is returned and none is made;
-        for another request it raises `IdempotencyConflict`.
+        for another request it raises `IdempotencyConflict`. Raises `TooManyJobs` if the terms say so.
         """
 
         def submit(connection: sa.Connection) -> moves.Row:
             if job.status is not JobStatus.QUEUED:
                 self._owner.show_alive()
-            return submitting.submit(connection, job, self._owner.name, self._clock())
+            row = submitting.submit(connection, job, self._owner.name, self._clock(), terms)
+            if upload is not None and row["id"] == job.id:
+                self._store.keep(upload, row["audio_digest"])
+            return row
 
         row = await self._write("submit", submit)
         self._wakeups.tell()
         return _refreshed(job, row) if row["id"] == job.id else moves.job_of(row)
 
-    async def get(self, job_id: str) -> Job | None:
-        """Give a job, or None if there is none of that id."""
-        row = await self._database.read(lambda connection: listing.find(connection, job_id))
-        return None if row is None else moves.job_of(row)
+    async def new_upload(self) -> Path:
+        """Name a file for a recording that is about to arrive. If we die before it is a job's, it is deleted."""
 
-    async def list_all(self) -> list[Job]:
-        """Give all jobs, newest first. See `list_page` for many."""
-        page = await self.list_page(limit=2**31)
-        return list(page.jobs)
+        def name(_connection: sa.Connection) -> Path:
+            self._owner.show_alive()
+            return self._store.new_upload(self._owner.name)
 
-    async def list_page(
-        self,
-        wanted: JobFilter = JobFilter(),  # noqa: B008 - frozen
-        *,
-        cursor: str | None = None,
-        limit: int = 100,
-        newest_first: bool = True,
-    ) -> JobPage:
-        """Give up to `limit` jobs that fit the filter, from where the page before ended (its `next_cursor`)."""
-        if limit < 1:
-            raise QueueError(f"a limit of {limit} jobs can't be used", hint="Ask for one at least.")
-        return await self._database.read(
-            lambda connection: listing.page(connection, wanted, cursor=cursor, limit=limit, newest_first=newest_first)
-        )
-
-    async def counts(self) -> dict[JobStatus, int]:
-        """Count the jobs of every status."""
-        return await self._database.read(listing.counts)
-
-    async def waiting_before(self, job_id: str) -> int | None:
-        """Count the jobs that go before a waiting one; None if it does not wait."""
-        return await self._database.read(lambda connection: listing.waiting_before(connection, job_id))
-
-    async def events(self, job_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[JobEvent]:
-        """Give the state changes of a job, or of all, that came after the event `after`; oldest first."""
-        return await self._database.read(
-            lambda connection: listing.events_of(connection, job_id, after=after, limit=limit)
-        )
-
-    async def chunks(self, job_id: str) -> list[Chunk]:
-        """Give what of a job is recognised so far, in the recording's order."""
-        return await self._database.read(lambda connection: listing.chunks_of(connection, job_id))
+        return await self.database.write("name upload", name)
 
     # A worker's verbs
 
@@ -192,7 +178,7 @@ class JobRepository:
 
     async def is_cancel_requested(self, job: Job) -> bool:
         """Say whether the job is to be cancelled; costs no write. Raises `ClaimLost`."""
-        row = await self._database.read(lambda connection: listing.find(connection, job.id))
+        row = await self.database.read(lambda connection: listing.find(connection, job.id))
         moves.require_claim(row, job)
         return row is not None and row["cancel_requested_at"] is not None
 
@@ -211,6 +197,16 @@ class JobRepository:
             return listing.chunks_of(connection, job.id)
 
         return await self._write("resume", keep)
+
+    async def keep_fetched(self, job: Job, arrived: Path) -> None:
+        """Take the file that was fetched for a job, whose `audio_path` and digest say where to. Raises `ClaimLost`."""
+
+        def keep(connection: sa.Connection) -> None:
+            moves.keep_fetched(connection, job)
+            assert job.audio_digest is not None
+            self._store.keep(arrived, job.audio_digest)
+
+        await self._write("fetched", keep)
 
     async def release(self, job: Job) -> Job:
         """Give a claimed job back, with its checkpoints; it counts as no failure. Raises `ClaimLost`."""
@@ -246,22 +242,55 @@ class JobRepository:
     async def delete(self, job_id: str) -> None:
         """Remove a job and all that is stored of it. Raises `IllegalMove` while it is being processed."""
 
-        def delete(connection: sa.Connection) -> None:
+        def delete(connection: sa.Connection) -> moves.Row:
             self._take_back_abandoned(connection)
-            moves.delete(connection, job_id)
+            return moves.delete(connection, job_id)
 
-        await self._write("delete", delete)
+        await self._forget([await self._write("delete", delete)])
 
     async def prune(self, older_than: timedelta, *, limit: int = 500) -> int:
         """Remove up to `limit` jobs that have been over for so long; say how many it were."""
         before = self._clock() - older_than
-        return await self._write("prune", lambda connection: moves.prune(connection, before, limit))
+        gone = await self._write("prune", lambda connection: moves.prune(connection, before, limit))
+        await self._forget(gone)
+        return len(gone)
+
+    async def sweep(self) -> int:
+        """Delete recordings that no job has, as a crash may leave them behind; say how many."""
+
+        def sweep(connection: sa.Connection) -> int:
+            return self._store.sweep(
+                is_wanted=lambda digest: listing.has_audio(connection, digest),
+                is_dead=self._owner.is_dead,
+                has_job=lambda job_id: listing.is_unfinished(connection, job_id),
+            )
+
+        return await self._write("sweep", sweep)
+
+    async def _forget(self, gone: Sequence[moves.Row]) -> None:
+        """Delete the recordings of jobs that are gone, unless others have them, and what the log has of the rows."""
+
+        def forget(connection: sa.Connection) -> None:
+            for row in gone:
+                if self.audio is None:
+                    return
+                self.audio.remove_part(row["id"])
+                if row["audio_digest"] is not None and not listing.has_audio(connection, row["audio_digest"]):
+                    self.audio.remove(row["audio_digest"])
+
+        if self.audio is not None and gone:
+            await self._write("forget", forget)
+        if gone:
+            await self.database.empty_log()
 
     # Waking a worker
 
-    async def subscribe(self, wake: asyncio.Event) -> None:
-        """Have the event set whenever there may be a new job: at once, or within 0.5 s if another process made it."""
-        self._wakeups.add(wake)
+    async def subscribe(self, wake: asyncio.Event, *, to_changes: bool = False) -> None:
+        """Have the event set whenever there may be a new job: at once, or within 0.5 s if another process made it.
+
+        to_changes: whenever anything may have changed.
+        """
+        self._wakeups.add(wake, to_changes=to_changes)
 
     async def unsubscribe(self, wake: asyncio.Event) -> None:
         """Leave the event alone from now on."""
@@ -278,7 +307,15 @@ class JobRepository:
                 moves.take_back(connection, beat, "lease expired", self._clock())
 
     async def _write(self, name: str, work: Callable[[sa.Connection], T]) -> T:
-        return await self._database.write(name, work)
+        result = await self.database.write(name, work)
+        self._wakeups.tell_of_change()
+        return result
+
+    @property
+    def _store(self) -> AudioStore:
+        if self.audio is None:
+            raise QueueError("recordings can't be kept here", hint="Give the repository an AudioStore.")
+        return self.audio
 
 
 def _claimed(row: moves.Row) -> Job:

@@ -8,30 +8,35 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from cesar.api.audio import AudioStore
 from cesar.api.backoff import backoff
 from cesar.api.checkpoints import fingerprint
 from cesar.api.models import Job
 from cesar.api.repository import JobRepository
 from cesar.config import Settings, load
 from cesar.errors import (
+    AddressRefused,
     CesarError,
     ClaimLost,
     DatabaseError,
     DiskFull,
     DownloadFailed,
+    FetchFailed,
     Interrupted,
     RecognitionError,
     RecordingChanged,
+    RecordingTooLong,
 )
 from cesar.transcriber import find_engine
 from cesar.transcript import Chunk, Progress
 
 T = TypeVar("T")
 StopReason = Literal["cancelled", "claim lost", "claim not kept", "shutdown"]
-_TRANSIENT = (RecognitionError, RecordingChanged, DiskFull, DownloadFailed, MemoryError)
+_TRANSIENT = (RecognitionError, RecordingChanged, DiskFull, DownloadFailed, FetchFailed, MemoryError)
 _TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 _log = logging.getLogger(__name__)
 
@@ -49,6 +54,8 @@ class JobRun:
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._recording: tuple[Path, object] | None = None
+        self._longest_s: float | None = None
+        self._told_bytes: tuple[int, int | None] | None = None
 
     def stop(self, reason: StopReason) -> None:
         """Have the work end soon: the child is killed. The first reason counts. Only from the event loop."""
@@ -57,16 +64,54 @@ class JobRun:
             self.stopped.set()
             self._stop.set()
 
+    def is_fetched(self, store: AudioStore) -> bool:
+        """Whether the recording was fetched before, and is still there."""
+        return self.job.audio_digest is not None and store.path_of(self.job.audio_digest).exists()
+
+    async def fetch(self, url: str, store: AudioStore, settings: Settings | None) -> Path:
+        """Get the recording from an address, and note what it is; give the file, which is not yet in its place.
+
+        Raises `AddressRefused`, `FetchRefused`, `FetchFailed`, `DiskFull`, or `Interrupted` when stopped.
+        """
+        settings = await asyncio.to_thread(load) if settings is None else settings
+        if settings.offline:
+            raise AddressRefused("nothing is fetched: the worker is offline", hint="Start it without `--offline`.")
+        self.job.phase = "fetching"
+        await asyncio.to_thread(import_module, "cesar.api.fetching")  # it takes a while, and the loop has to serve
+        from cesar.api.fetching import Limits, fetch
+
+        part = store.part_of(self.job.id)
+        fetched = await fetch(url, part, Limits.of(settings), self._on_fetched, self.stopped)
+        self.job.audio_digest = fetched.digest
+        self.job.audio_bytes = self.job.fetched_bytes = fetched.size
+        self.job.audio_path = str(store.path_of(fetched.digest))
+        _log.info("job %s has its recording: %d bytes", self.job.id, fetched.size)
+        return part
+
+    def _on_fetched(self, fetched_bytes: int, audio_bytes: int | None) -> None:
+        self.job.fetched_bytes, self.job.audio_bytes = fetched_bytes, audio_bytes
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether more of the recording has been fetched than the last beat told."""
+        return self.job.phase == "fetching" and self._told_bytes != (self.job.fetched_bytes, self.job.audio_bytes)
+
+    def tell_arrivals(self) -> None:
+        """Take it that a beat tells now what has arrived."""
+        self._told_bytes = self.job.fetched_bytes, self.job.audio_bytes
+
     # From here on: the thread's side.
 
     def wishes(self, settings: Settings | None) -> dict[str, Any]:
         """Give `AudioTranscriber.transcribe_file` what it needs beyond the two paths."""
+        settings = load() if settings is None else settings
+        self._longest_s = settings.max_duration_s
         return {
             "options": self.job.options,
             "on_progress": self._on_progress,
             "on_chunk": self._on_chunk,
             "should_stop": self._stop.is_set,
-            "done": self._done(load() if settings is None else settings),
+            "done": self._done(settings),
         }
 
     def require_same_recording(self) -> None:
@@ -100,6 +145,9 @@ class JobRun:
         self.job.phase = progress.phase
         self.job.position = max(self.job.position, progress.position)  # a resumed run passes what is done
         self.job.duration = progress.duration
+        known_s = max(self.job.position, progress.duration or 0.0)
+        if self._longest_s is not None and known_s > self._longest_s:
+            raise RecordingTooLong(f"{self.job.name} is longer than {self._longest_s:g} s")
 
     def _on_chunk(self, chunk: Chunk) -> None:
         self.require_same_recording()

@@ -69,6 +69,14 @@ jobs = sa.Table(
     sa.Column("error_code", sa.String),
     sa.Column("error_message", sa.Text),
     sa.Column("error_hint", sa.Text),
+    sa.Column("submitter", sa.String, nullable=False, server_default=""),
+    sa.Column("source_url", sa.String),
+    sa.Column("audio_digest", sa.String),
+    sa.Column("audio_bytes", sa.BigInteger),
+    sa.Column("fetched_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("no_cache", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("cached_from", sa.String),
+    sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
 sa.Index(
@@ -80,6 +88,10 @@ sa.Index(
     postgresql_where=sa.text("status = 'queued'"),
 )
 sa.Index("jobs_by_status", jobs.c.status, jobs.c.seq)
+sa.Index("jobs_by_end", jobs.c.completed_at, sqlite_where=sa.text("completed_at IS NOT NULL"))
+sa.Index("jobs_by_submitter", jobs.c.submitter, jobs.c.seq)
+sa.Index("jobs_by_audio", jobs.c.audio_digest, sqlite_where=sa.text("audio_digest IS NOT NULL"))
+sa.Index("jobs_by_result", jobs.c.fingerprint, sqlite_where=sa.text("status = 'completed'"))
 
 events = sa.Table(
     "job_events",
@@ -106,3 +118,15 @@ chunks = sa.Table(
     sqlite_with_rowid=False,
 )
 """Checkpoints: the finished chunks of a job, each committed as it was finished."""
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("revoked_at", UtcDateTime),
+)
+"""Who may use the service over the network; of their secrets only digests."""

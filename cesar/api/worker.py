@@ -15,16 +15,19 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 
+from cesar.api.audio import AudioStore
 from cesar.api.backoff import backoff
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.owners import LEASE_TTL_S, steady_clock
 from cesar.api.repository import JobRepository
 from cesar.api.running import JobRun, error_of, is_transient, look_at, outcome_of, text_of
 from cesar.config import Settings
-from cesar.errors import CesarError, ClaimLost, DatabaseError, RecognitionError
+from cesar.errors import CesarError, ClaimLost, DatabaseError, Interrupted, RecognitionError
 from cesar.transcriber import AudioTranscriber
 
 _CANCEL_POLL_S = 0.5
+_TELL_EVERY_S = 1.0
+"""How often to tell what has arrived of a recording that is fetched."""
 _STOP_TIMEOUT_S = 10.0
 _LAST_WORDS_S = 0.9
 _LONGEST_PAUSE_S = 30.0
@@ -151,16 +154,26 @@ class BackgroundWorker:
             self._current_job_id = None
 
     async def _transcribe(self, run: JobRun) -> asyncio.Task[dict[str, str]]:
-        """Run the transcription in a thread until it ends or is stopped; give its task, which may not be done."""
-        job = run.job
+        """Have the work done until it ends or is stopped; give its task, which may not be done."""
         _at_work.set(run)  # the thread gets a copy of this context
-        task = asyncio.create_task(asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size))
+        task = asyncio.create_task(self._fetch_and_transcribe(run))
         task.add_done_callback(look_at)
         await self._wait_for(task, self._hurry, run.stopped)
         if not task.done() and self._hurry.is_set():
             run.stop("shutdown")
         await self._wait_for(task, timeout_s=_LAST_WORDS_S / 2 if run.stop_reason == "shutdown" else _STOP_TIMEOUT_S)
         return task
+
+    async def _fetch_and_transcribe(self, run: JobRun) -> dict[str, str]:
+        """Get the recording if it is elsewhere; then run the transcription in a thread."""
+        job, store = run.job, getattr(self.repository, "audio", None)
+        if job.source_url is not None and isinstance(store, AudioStore) and not run.is_fetched(store):
+            arrived = await run.fetch(job.source_url, store, self._settings)
+            await self._until_written(lambda: self.repository.keep_fetched(job, arrived))
+            await asyncio.to_thread(store.remove_part, job.id)
+            if run.stopped.is_set():
+                raise Interrupted("the work was stopped")
+        return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)
 
     async def _conclude(self, run: JobRun, task: asyncio.Task[dict[str, str]]) -> None:
         """Write down what became of the job: what was finished counts, even if it was to be stopped."""
@@ -241,9 +254,12 @@ class BackgroundWorker:
         while True:
             await asyncio.sleep(min(_CANCEL_POLL_S, self._beat_interval_s / 2))
             asked_at = steady_clock()
-            is_due = asked_at - kept_at >= self._beat_interval_s
+            since_s = asked_at - kept_at
+            is_due = since_s >= self._beat_interval_s or (run.has_arrivals and since_s >= _TELL_EVERY_S)
             ask = self.repository.heartbeat if is_due else self.repository.is_cancel_requested
             try:
+                if is_due:
+                    run.tell_arrivals()
                 is_cancelled = await asyncio.wait_for(ask(run.job), self._beat_interval_s / 2)
                 kept_at = asked_at if is_due else kept_at
                 if is_cancelled is True:

@@ -21,8 +21,11 @@ COMPLETION_VARIABLE = "_CESAR_COMPLETE"
 COMMANDS = {
     "transcribe": "cesar.cli.transcribe",
     "jobs": "cesar.cli.jobs",
+    "serve": "cesar.cli.serve",
     "worker": "cesar.cli.worker",
+    "keys": "cesar.cli.keys",
     "models": "cesar.cli.models",
+    "config": "cesar.cli.config",
     "doctor": "cesar.cli.doctor",
     "completion": "cesar.cli.completion",
 }
@@ -79,7 +82,8 @@ def group() -> None:
     """Transcribe recordings on this machine, without a network.
 
     Exit codes: 0 all went well; 1 a bug; 2 wrong usage; 3 a recording can't be read or a result can't be
-    written; 4 the model; 5 recognition failed; 6 the queue; 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
+    written; 4 the model; 5 recognition failed; 6 the queue; 7 the service; 130 interrupted (143 by SIGTERM,
+    129 by SIGHUP).
     """
 
 

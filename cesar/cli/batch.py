@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cesar.cli.delivery import deliver
 from cesar.cli.events import Finished
 from cesar.cli.exits import exit_code
 from cesar.cli.inputs import local_file
 from cesar.cli.outputs import STDOUT
-from cesar.errors import CesarError, Interrupted, ModelError, OutputError
+from cesar.errors import (
+    CesarError,
+    Interrupted,
+    ModelError,
+    NotPermitted,
+    OutputError,
+    ServiceUnreachable,
+    Unauthorised,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from cesar.cli.events import Reporter
     from cesar.cli.outputs import Job
     from cesar.options import TranscribeOptions
-    from cesar.transcriber import AudioTranscriber
+    from cesar.transcriber import OnChunk, OnProgress
     from cesar.transcript import Transcript
+
+
+class Transcriber(Protocol):
+    """Who does the work: an `AudioTranscriber`, or a service."""
+
+    def transcribe(
+        self,
+        path: Path,
+        options: TranscribeOptions,
+        *,
+        on_progress: OnProgress,
+        on_chunk: OnChunk,
+    ) -> Transcript: ...
 
 
 @dataclass(slots=True)
@@ -28,7 +50,7 @@ class Batch:
     """A run: what it is to do, and what has become of it so far."""
 
     jobs: Sequence[Job]
-    transcriber: AudioTranscriber
+    transcriber: Transcriber
     options: TranscribeOptions
     reporter: Reporter
     skips_existing: bool = False
@@ -103,7 +125,8 @@ class Batch:
 
 def _concerns_all(error: CesarError, job: Job) -> bool:
     """Tell whether the other recordings would fail for the same reason."""
-    return isinstance(error, ModelError) or (isinstance(error, OutputError) and _uses_stdout(job))
+    of_all = (ModelError, ServiceUnreachable, Unauthorised, NotPermitted)
+    return isinstance(error, of_all) or (isinstance(error, OutputError) and _uses_stdout(job))
 
 
 def _uses_stdout(job: Job) -> bool:

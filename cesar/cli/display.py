@@ -77,9 +77,17 @@ class Bar:
         self._task = self._progress.add_task(escape(one_line(label)), total=None, speed="", left="")
         self._progress.start()
 
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Show how much of it has been sent, by the same bar."""
+        if self._progress is not None:
+            self._progress.update(self._task, total=total_bytes, completed=sent_bytes, speed="sending", left="")
+
     def progressed(self, name: str, progress: Position) -> None:  # noqa: ARG002 - one bar at a time
         """Move the bar; while the length is unknown it goes on moving to and fro."""
-        if self._progress is None or progress.phase == "loading":
+        if self._progress is None:
+            return
+        if progress.phase != "recognising":
+            self._progress.update(self._task, total=None, completed=0, speed="", left="")
             return
         now = time.monotonic()
         self._begun = self._begun or now

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from cesar.cli.config import value_of
 from cesar.cli.delivery import check_folder
 from cesar.cli.display import show_table
 from cesar.cli.downloads import show_size
@@ -224,6 +225,6 @@ def _database(settings: Settings) -> Finding:
 
 def _setting_rows(settings: Settings) -> list[tuple[str, ...]]:
     return [
-        (name, str(getattr(settings, name)), settings.origins.get(name, "default"), meaning)
+        (name, str(value_of(settings, name)), settings.origins.get(name, "default"), meaning)
         for name, meaning in documentation().items()
     ]

@@ -39,6 +39,9 @@ class Reporter(Protocol):
     def started(self, name: str, number: int, total: int) -> None:
         """Hear that work on a recording begins; number counts from 1."""
 
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Hear how much of it has been sent to a service."""
+
     def progressed(self, name: str, progress: Progress) -> None:
         """Hear how far it has come."""
 
@@ -79,6 +82,9 @@ class Lines:
         """Settle what the recording is called in the lines that follow, and give it."""
         self._label = f"[{number}/{total}] {name}" if total > 1 else name
         return self._label
+
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Say nothing, as for progress."""
 
     def progressed(self, name: str, progress: Progress) -> None:
         """Say nothing: a log is no place for a bar."""
@@ -134,9 +140,17 @@ def _account(transcript: Transcript) -> str:
 class JsonLines:
     """Every event as one line of JSON in ASCII: {"event": ..., "file": ..., ...}; times are in seconds."""
 
+    def __init__(self) -> None:
+        self._name = ""
+
     def started(self, name: str, number: int, total: int) -> None:
         """Write `file_started`."""
+        self._name = name
         self._emit("file_started", name, number=number, total=total)
+
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Write `upload`."""
+        self._emit("upload", self._name, sent_bytes=sent_bytes, total_bytes=total_bytes)
 
     def progressed(self, name: str, progress: Progress) -> None:
         """Write `progress`; fraction and duration are null while the length is unknown."""

@@ -27,6 +27,7 @@ from cesar.errors import (
     OutputError,
     QueueError,
     RecognitionError,
+    ServiceError,
     UsageError,
 )
 
@@ -39,6 +40,7 @@ EXIT_CODES: dict[type[CesarError], int] = {
     RecognitionError: 5,
     QueueError: 6,
     DatabaseError: 6,
+    ServiceError: 7,
     Interrupted: 130,
 }
 """The exit code by class; a class that is not named here has its nearest parent's."""

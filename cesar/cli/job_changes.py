@@ -9,13 +9,13 @@ from cesar.api.models import Job, JobStatus
 from cesar.cli.events import write_stderr
 from cesar.cli.exits import describe, tell
 from cesar.cli.job_tables import label, short_id
-from cesar.cli.local_queue import LocalQueue, in_queue
+from cesar.cli.queues import Queue, in_queue
 from cesar.errors import CesarError, IllegalMove
 
 if TYPE_CHECKING:
     from cesar.config import Settings
 
-Change = Callable[[LocalQueue, Job], Awaitable[str]]
+Change = Callable[[Queue, Job], Awaitable[str]]
 """Changes a job, and gives what is to be said of it. Raises `IllegalMove`."""
 
 
@@ -31,14 +31,14 @@ def change_each(
     if confirm:
         confirm(", ".join(label(job) for job in jobs))
 
-    async def change_all(queue: LocalQueue) -> int:
+    async def change_all(queue: Queue) -> int:
         codes = [await _attempt(queue, job, change) for job in jobs]
         return next((code for code in codes if code), 0)
 
     return in_queue(settings, change_all)
 
 
-async def cancel(queue: LocalQueue, job: Job) -> str:
+async def cancel(queue: Queue, job: Job) -> str:
     """Cancel a job that waits, or have its worker stop."""
     after = await queue.request_cancel(job.id)
     match after.status:
@@ -49,7 +49,7 @@ async def cancel(queue: LocalQueue, job: Job) -> str:
     raise IllegalMove(f"{label(job)} is over ({after.status})", hint="There is nothing to cancel.")
 
 
-async def retry(queue: LocalQueue, job: Job) -> str:
+async def retry(queue: Queue, job: Job) -> str:
     """Queue a job again."""
     try:
         after = await queue.retry(job.id)
@@ -60,7 +60,7 @@ async def retry(queue: LocalQueue, job: Job) -> str:
     return f"{after.status} again"
 
 
-async def delete(queue: LocalQueue, job: Job) -> str:
+async def delete(queue: Queue, job: Job) -> str:
     """Remove a job."""
     try:
         await queue.delete(job.id)
@@ -70,13 +70,13 @@ async def delete(queue: LocalQueue, job: Job) -> str:
     return "deleted"
 
 
-async def _find_all(queue: LocalQueue, beginnings: Sequence[str]) -> list[Job]:
+async def _find_all(queue: Queue, beginnings: Sequence[str]) -> list[Job]:
     """Find the jobs, each once."""
     jobs = [await queue.find(beginning) for beginning in beginnings]
     return list({job.id: job for job in jobs}.values())
 
 
-async def _attempt(queue: LocalQueue, job: Job, change: Change) -> int:
+async def _attempt(queue: Queue, job: Job, change: Change) -> int:
     try:
         write_stderr(f"{label(job)}: {await change(queue, job)}")
     except CesarError as error:

@@ -62,7 +62,7 @@ def details(job: Job, waiting_before: int | None) -> list[tuple[str, str]]:
         ("id", job.id),
         ("name", job.name),
         ("status", _status(job, waiting_before)),
-        ("recording", job.audio_path),
+        ("recording", job.audio_path if job.audio_path != job.name else ""),
         ("model", job.model_size),
         ("options", _options(job.options)),
         ("priority", str(job.priority) if job.priority else ""),

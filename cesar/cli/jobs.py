@@ -14,15 +14,16 @@ from cesar.cli.delivery import write_stdout
 from cesar.cli.display import show_table
 from cesar.cli.events import write_stderr
 from cesar.cli.exits import one_line
-from cesar.cli.params import complete_format, complete_model
-from cesar.config import load
+from cesar.cli.params import complete_format, complete_model, server_option
+from cesar.cli.queues import in_queue, list_jobs, load_for_queue, place_of, read_text, wish_for
 from cesar.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cesar.api.models import Job, JobEvent
-    from cesar.cli.local_queue import LocalQueue
+    from cesar.cli.queues import Queue
+    from cesar.config import Settings
 
 STATUSES = ("queued", "processing", "completed", "error", "cancelled")
 """Those of `JobStatus`, for whose sake pydantic is not imported here."""
@@ -49,8 +50,8 @@ def like_transcribe(*names: str) -> Callable[[click.Command], click.Command]:
 def command() -> None:
     """Queue recordings, follow them, and read their texts.
 
-    The queue is a database on this machine; `cesar worker` does what is in it. Of an ID, the first letters
-    are enough: four at least.
+    The queue is a database on this machine, and `cesar worker` does what is in it; or with --server that of a
+    service. Of an ID, the first letters are enough: four at least.
     """
 
 
@@ -61,31 +62,39 @@ def command() -> None:
 @click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher goes first.")
 @click.option("--idempotency-key", metavar="KEY", help="Submitted again, the same key gives the same job.")
 @database_option
+@server_option
 @_json_option
-def submit(*, database: str | None, model: str | None, as_json: bool, **given: Any) -> None:
-    """Queue recordings: files, or folders (the media files directly in them).
+def submit(*, database: str | None, server: str | None, model: str | None, as_json: bool, **given: Any) -> None:
+    """Queue recordings: files, or folders (the media files directly in them); with --server also addresses.
 
     Prints the id of each job. Nothing is queued if one of the recordings can't be read.
     """
-    settings = load({"database": database, "model": model})
+    settings = load_for_queue(database=database, server=server, model=model)
     from cesar.cli.job_tables import as_plain
-    from cesar.cli.local_queue import in_queue
-    from cesar.cli.submission import new_jobs
 
-    jobs = new_jobs(settings, **given)
     queued: list[Job] = []
 
-    async def queue_all(queue: LocalQueue) -> None:
-        for job in jobs:
-            queued.append(await queue.create(job))
-            if not as_json:
-                _print_id(queued[-1])
+    def note(job: Job) -> None:
+        queued.append(job)
+        if not as_json:
+            _print_id(job)
 
     try:
-        in_queue(settings, queue_all, may_make=True)
+        _submit_all(settings, given, note)
     finally:  # what is queued by now is told, whatever has come then
         if as_json:
             _print_json([as_plain(job) for job in queued])
+
+
+def _submit_all(settings: Settings, given: dict[str, Any], note: Callable[[Job], None]) -> None:
+    if settings.server is not None:
+        from cesar.cli.remote_submission import send_all
+
+        send_all(settings, note, **given)
+    else:
+        from cesar.cli.submission import queue_all
+
+        queue_all(settings, note, **given)
 
 
 @command.command("list")
@@ -98,14 +107,21 @@ def submit(*, database: str | None, model: str | None, as_json: bool, **given: A
 @click.option("--all", "wants_all", is_flag=True, help="All of them.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where an earlier list ended.")
 @database_option
+@server_option
 @_json_option
 def list_(
-    *, limit: int, wants_all: bool, cursor: str | None, database: str | None, as_json: bool, **wanted: Any
+    *,
+    limit: int,
+    wants_all: bool,
+    cursor: str | None,
+    as_json: bool,
+    database: str | None,
+    server: str | None,
+    **wanted: Any,
 ) -> None:
     """List jobs, the newest first."""
-    settings = load({"database": database})
+    settings = load_for_queue(database=database, server=server)
     from cesar.cli.job_tables import COLUMNS, as_plain, rows
-    from cesar.cli.local_queue import database_file, list_jobs, wish_for
 
     page = list_jobs(settings, wish_for(**wanted), cursor=cursor, limit=None if wants_all else limit)
     if as_json:
@@ -114,7 +130,7 @@ def list_(
     if page.jobs:
         show_table(COLUMNS, rows(page.jobs, width=_width()))
     else:
-        write_stderr(f"There are no such jobs in {database_file(settings)}.")
+        write_stderr(f"There are no such jobs in {place_of(settings)}.")
     if page.next_cursor:
         write_stderr(f"There are more: --cursor {page.next_cursor}, or --all.")
 
@@ -126,27 +142,33 @@ def list_(
     "-f", "--format", "format_name", metavar="NAME", shell_complete=complete_format, help="Print it in this format."
 )
 @database_option
+@server_option
 @_json_option
-def show(beginning: str, *, wants_text: bool, format_name: str | None, database: str | None, as_json: bool) -> None:
+def show(
+    beginning: str,
+    *,
+    wants_text: bool,
+    format_name: str | None,
+    as_json: bool,
+    database: str | None,
+    server: str | None,
+) -> None:
     """Show all that is known of a job, or print its transcript.
 
     As long as the job is not completed, the transcript is what has been recognised so far.
     """
     if wants_text + (format_name is not None) + as_json > 1:
         raise UsageError("only one of --transcript, --format and --json can be given", hint="Choose one.")
-    settings = load({"database": database})
+    settings = load_for_queue(database=database, server=server)
     if wants_text or format_name is not None:
-        from cesar.cli.local_queue import read_text
-
         job, text = read_text(settings, beginning, format_name)
         if job.status.value != "completed":
             write_stderr(f"{job.name} is {job.status.value}: this is what was recognised of it so far.")
         write_stdout(text)
         return
     from cesar.cli.job_tables import EVENT_COLUMNS, as_plain, details, event_as_plain, event_row
-    from cesar.cli.local_queue import in_queue
 
-    async def read(queue: LocalQueue) -> tuple[Job, int | None, list[JobEvent]]:
+    async def read(queue: Queue) -> tuple[Job, int | None, Sequence[JobEvent]]:
         job = await queue.find(beginning)
         return job, await queue.waiting_before(job.id), await queue.events(job.id)
 
@@ -163,14 +185,14 @@ def show(beginning: str, *, wants_text: bool, format_name: str | None, database:
 @command.command("watch")
 @_id_argument
 @database_option
+@server_option
 @click.option("--json", "as_json", is_flag=True, help="Print the job whenever it changes, one JSON object a line.")
-def watch(beginning: str, *, database: str | None, as_json: bool) -> None:
+def watch(beginning: str, *, database: str | None, server: str | None, as_json: bool) -> None:
     """Follow a job until it ends. To leave with Ctrl-C does not stop the job.
 
     The exit code is 0 if it was completed, 130 if it was cancelled, and that of its error if it failed.
     """
-    settings = load({"database": database})
-    from cesar.cli.local_queue import in_queue
+    settings = load_for_queue(database=database, server=server)
     from cesar.cli.watching import follow, raise_unless_completed, watcher
 
     try:
@@ -184,35 +206,39 @@ def watch(beginning: str, *, database: str | None, as_json: bool) -> None:
 @command.command("cancel")
 @_ids_argument
 @database_option
-def cancel(beginnings: Sequence[str], *, database: str | None) -> int:
+@server_option
+def cancel(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
     """Cancel jobs: at once if they wait, within seconds if they are at work. What is recognised is kept."""
     from cesar.cli import job_changes
 
-    return job_changes.change_each(beginnings, load({"database": database}), job_changes.cancel)
+    settings = load_for_queue(database=database, server=server)
+    return job_changes.change_each(beginnings, settings, job_changes.cancel)
 
 
 @command.command("retry")
 @_ids_argument
 @database_option
-def retry(beginnings: Sequence[str], *, database: str | None) -> int:
+@server_option
+def retry(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
     """Queue failed or cancelled jobs again; they go on where they stopped."""
     from cesar.cli import job_changes
 
-    return job_changes.change_each(beginnings, load({"database": database}), job_changes.retry)
+    settings = load_for_queue(database=database, server=server)
+    return job_changes.change_each(beginnings, settings, job_changes.retry)
 
 
 @command.command("delete")
 @_ids_argument
 @click.option("-y", "--yes", is_flag=True, help="Don't ask. Without a terminal nothing is asked anyway.")
 @database_option
-def delete(beginnings: Sequence[str], *, yes: bool, database: str | None) -> int:
+@server_option
+def delete(beginnings: Sequence[str], *, yes: bool, database: str | None, server: str | None) -> int:
     """Remove jobs and their texts for good; one that is at work has to be cancelled first. Recordings stay."""
     from cesar.cli import job_changes
 
     is_asked = not yes and sys.stdin is not None and sys.stdin.isatty()
-    return job_changes.change_each(
-        beginnings, load({"database": database}), job_changes.delete, confirm=_confirm if is_asked else None
-    )
+    settings = load_for_queue(database=database, server=server)
+    return job_changes.change_each(beginnings, settings, job_changes.delete, confirm=_confirm if is_asked else None)
 
 
 def _confirm(names: str) -> None:

@@ -6,38 +6,44 @@ Imports the database's libraries, so commands import this module when they run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
+from cesar.api.audio import AudioStore
 from cesar.api.migrate import HEAD
 from cesar.api.models import JobFilter, JobPage, JobStatus
 from cesar.api.place import Place
 from cesar.api.repository import JobRepository
 from cesar.api.tables import jobs
 from cesar.api.transcripts import transcript_of
-from cesar.errors import JobNotFound, NotADatabase, QueueError, UsageError
-from cesar.formats import parse_formats, render
+from cesar.cli.queues import require_length, require_text, the_only
+from cesar.errors import JobNotFound, NotADatabase, UsageError
+from cesar.formats import render
 
 if TYPE_CHECKING:
-    from cesar.api.models import Job
+    from cesar.api.models import Job, JobEvent
     from cesar.config import Settings
 
 T = TypeVar("T")
-SHORTEST_BEGINNING = 4
-"""Fewer letters of an id are too easily another job's."""
 _LAST_LETTER = "\U0010ffff"
 _FIRST_STEP = "Queue a recording with `cesar jobs submit FILE`."
 _PAGE = 500
+_LOOK_EVERY_S = 1.0
 
 
 class LocalQueue(JobRepository):
     """The queue in the database that the settings name."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.database_place, allow_network_fs=settings.allow_network_fs)
+        super().__init__(
+            settings.database_place,
+            allow_network_fs=settings.allow_network_fs,
+            audio=AudioStore(settings.audio_dir),
+        )
 
     async def find(self, beginning: str) -> Job:
         """Give the job whose id is this, or the one whose id begins so.
@@ -47,27 +53,43 @@ class LocalQueue(JobRepository):
         require_text(beginning)
         if exact := await self.get(beginning):
             return exact
-        if len(beginning) < SHORTEST_BEGINNING:
-            hint = f"Give its whole id, or at least the first {SHORTEST_BEGINNING} letters."
-            raise JobNotFound(f"there is no job {beginning!r}", hint=hint)
+        require_length(beginning)
         is_meant = sa.and_(jobs.c.id >= beginning, jobs.c.id < beginning + _LAST_LETTER)
         some = sa.select(jobs.c.id).where(is_meant).limit(3)
-        ids = await self._database.read(lambda connection: connection.execute(some).scalars().all())
-        if len(ids) > 1:
-            raise QueueError(
-                f"{beginning!r} may be several jobs: {', '.join(ids[:2])}{', ...' if ids[2:] else ''}",
-                hint="Give more of the id.",
-            )
-        found = await self.get(ids[0]) if ids else None
+        ids = await self.database.read(lambda connection: connection.execute(some).scalars().all())
+        found = await self.get(the_only(ids, beginning))
         if found is None:
             raise JobNotFound(f"there is no job {beginning!r}")
         return found
 
+    async def text_of(self, job: Job, format_name: str | None) -> str:
+        """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
+        if format_name is None and job.result_text is not None:
+            return f"{job.result_text}\n" if job.result_text else ""
+        return render(transcript_of(job, await self.chunks(job.id)), format_name or "txt")
+
+    async def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
+        """Give a job whenever it may have changed, with what has happened to it, until it is over."""
+        wake = asyncio.Event()
+        await self.subscribe(wake)
+        seen, is_over = 0, False
+        while not is_over:
+            wake.clear()
+            events = await self.events(job_id, after=seen)
+            job = await self.get(job_id)
+            if job is None:
+                raise JobNotFound(f"the job {job_id} was deleted")
+            seen, is_over = (events[-1].id if events else seen), job.status.is_final
+            yield job, events
+            if not is_over:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), _LOOK_EVERY_S)
+
     async def require_soundness(self) -> None:
         """Read the whole database. Raises `NotADatabase` if something in it is damaged."""
-        found = await self._database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+        found = await self.database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
         if found != "ok":
-            raise NotADatabase(f"{self._database.place} is damaged: {found}")
+            raise NotADatabase(f"{self.database.place} is damaged: {found}")
 
 
 def in_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, may_make: bool = False) -> T:
@@ -101,14 +123,6 @@ def database_file(settings: Settings) -> Path:
     return path
 
 
-def wish_for(*, statuses: Sequence[str], model: str | None, name_contains: str | None) -> JobFilter:
-    """Say which jobs to list. Raises `UsageError` for what is no text."""
-    for text in (model or "", name_contains or ""):
-        require_text(text)
-    status = frozenset(JobStatus(status) for status in statuses)
-    return JobFilter(status=status, model_size=model, name_contains=name_contains)
-
-
 def list_jobs(settings: Settings, wanted: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
     """Give up to `limit` jobs, the newest first; all of them without a limit, none where there is no queue yet."""
     if not database_file(settings).exists():
@@ -121,21 +135,6 @@ def list_jobs(settings: Settings, wanted: JobFilter, *, cursor: str | None, limi
             page = await queue.list_page(wanted, cursor=page.next_cursor, limit=_PAGE)
             found += page.jobs
         return JobPage(jobs=tuple(found), next_cursor=page.next_cursor)
-
-    return in_queue(settings, read)
-
-
-def read_text(settings: Settings, beginning: str, format_names: str | None) -> tuple[Job, str]:
-    """Give a job, and its transcript in a format or as plain text; what there is of it, if it is not completed."""
-    names = parse_formats(format_names or "txt")
-    if len(names) > 1:
-        raise UsageError(f"{len(names)} formats can't share standard output", hint="Give one format.")
-
-    async def read(queue: LocalQueue) -> tuple[Job, str]:
-        job = await queue.find(beginning)
-        if format_names is None and job.result_text is not None:
-            return job, f"{job.result_text}\n" if job.result_text else ""
-        return job, render(transcript_of(job, await queue.chunks(job.id)), names[0])
 
     return in_queue(settings, read)
 
@@ -153,9 +152,3 @@ def check_database(settings: Settings) -> str:
     counts = in_queue(settings, read)
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return f"{file}, schema {HEAD}, {listed or 'no jobs'}"
-
-
-def require_text(text: str) -> None:
-    """Raise `UsageError` for an argument that was no UTF-8: the database can't take it."""
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UsageError(f"{text!r} is not text", hint="The queue takes UTF-8 only.")

@@ -55,3 +55,8 @@ def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: st
 
     before, comma, last = incomplete.rpartition(",")
     return [CompletionItem(f"{before}{comma}{name}") for name in FORMATS if name.startswith(last)]
+
+
+server_option = click.option(
+    "--server", metavar="URL", help="Work with the service there, not on this machine. [default: CESAR_SERVER]"
+)

@@ -8,19 +8,29 @@ from typing import TYPE_CHECKING, Any
 from cesar.api.models import Job
 from cesar.cli.downloads import SCRIPTED
 from cesar.cli.inputs import STDIN, expand
-from cesar.cli.local_queue import require_text
+from cesar.cli.local_queue import LocalQueue, in_queue
+from cesar.cli.queues import require_text
+from cesar.cli.wishes import options_of, require_key
 from cesar.engines.catalog import CATALOG
 from cesar.errors import RecordingNotReadable, UsageError
-from cesar.options import TranscribeOptions
 from cesar.weights import store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cesar.cli.inputs import Recording
     from cesar.config import Settings
 
-_LONGEST_KEY = 255
+
+def queue_all(settings: Settings, note: Callable[[Job], None], **given: Any) -> None:
+    """Queue what the arguments name (see `new_jobs`), and tell of each job that is queued."""
+    jobs = new_jobs(settings, **given)
+
+    async def create(queue: LocalQueue) -> None:
+        for job in jobs:
+            note(await queue.create(job))
+
+    in_queue(settings, create, may_make=True)
 
 
 def new_jobs(
@@ -34,26 +44,12 @@ def new_jobs(
     """
     paths = [_lasting_path(recording) for recording in expand(inputs)]
     if idempotency_key is not None:
-        _require_key(idempotency_key, for_count=len(paths))
-    options, model = _options(**wishes), _lasting_model(settings)
+        require_key(idempotency_key, for_count=len(paths))
+    options, model = options_of(**wishes), _lasting_model(settings)
     return [
         Job(audio_path=path, model_size=model, options=options, priority=priority, idempotency_key=idempotency_key)
         for path in paths
     ]
-
-
-def _require_key(key: str, *, for_count: int) -> None:
-    require_text(key)
-    if not 1 <= len(key) <= _LONGEST_KEY:
-        raise UsageError(f"a key of {len(key)} letters can't be used", hint=f"Use 1 to {_LONGEST_KEY}.")
-    if for_count > 1:
-        hint = "Submit each one with a key of its own."
-        raise UsageError(f"--idempotency-key takes one recording, and there are {for_count}", hint=hint)
-
-
-def _options(*, translate: bool, **wishes: Any) -> TranscribeOptions:
-    given = {name: value for name, value in wishes.items() if value is not None}
-    return TranscribeOptions(task="translate" if translate else "transcribe", **given)
 
 
 def _lasting_model(settings: Settings) -> str:

@@ -16,10 +16,13 @@ from cesar.cli.events import JsonLines, Lines
 from cesar.cli.inputs import expand
 from cesar.cli.logs import log_sent
 from cesar.cli.outputs import choose_destination, plan
-from cesar.cli.params import complete_format, complete_language, complete_model, read_time
-from cesar.config import COMPUTE_TYPES, DEVICES, Settings, load
+from cesar.cli.params import complete_format, complete_language, complete_model, read_time, server_option
+from cesar.cli.queues import NO_SERVER
+from cesar.cli.wishes import model_wished_for
+from cesar.config import Settings, load
 from cesar.errors import UsageError
 from cesar.options import TranscribeOptions
+from cesar.settings_checks import COMPUTE_TYPES, DEVICES
 from cesar.transcriber import AudioTranscriber
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class Arguments:
     device: str | None
     compute_type: str | None
     offline: bool
+    server: str | None
     skip_existing: bool
     quiet: bool
     verbose: bool
@@ -100,6 +104,7 @@ PLACE = click.Path(readable=False, path_type=Path)
 @click.option("--device", type=click.Choice(DEVICES), help="Where to run. [default: auto]")
 @click.option("--compute-type", type=click.Choice(COMPUTE_TYPES), help="Numbers to compute with. [default: auto]")
 @click.option("--offline", is_flag=True, help="Never use the network.")
+@server_option
 @click.option("--skip-existing", is_flag=True, help="Leave out recordings whose texts are all there already.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, and show tracebacks of internal errors.")
@@ -127,14 +132,18 @@ def command(**given: Any) -> int:
 
 
 def _settings(arguments: Arguments) -> Settings:
-    return load(
-        {
-            "model": arguments.model,
-            "device": arguments.device,
-            "compute_type": arguments.compute_type,
-            "offline": arguments.offline or None,
-        }
-    )
+    of_this_machine = {
+        "device": arguments.device,
+        "compute_type": arguments.compute_type,
+        "offline": arguments.offline or None,
+    }
+    settings = load({**of_this_machine, "model": arguments.model, "server": arguments.server})
+    if settings.server is not None:
+        for name, value in of_this_machine.items():
+            if value is not None:
+                hint = f"Leave it out, or give --server {NO_SERVER} to work on this machine."
+                raise UsageError(f"--{name.replace('_', '-')} says nothing to the service {settings.server}", hint=hint)
+    return settings
 
 
 def _options(arguments: Arguments) -> TranscribeOptions:
@@ -152,11 +161,18 @@ def _options(arguments: Arguments) -> TranscribeOptions:
 
 
 def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: TranscribeOptions) -> int:
-    skips_existing = arguments.skip_existing
+    skips_existing, reporter = arguments.skip_existing, _reporter(arguments, options)
+    if settings.server is not None:
+        from cesar.cli.remote_queue import connect
+        from cesar.cli.remote_transcriber import RemoteTranscriber
+
+        with connect(settings) as client:
+            remote = RemoteTranscriber(client, model=model_wished_for(settings), on_sent=reporter.uploaded)
+            return Batch(jobs, remote, options, reporter, skips_existing).run()
     if any(job.recording.problem is None and not (skips_existing and job.is_done) for job in jobs):
         find_model(settings, is_silent=arguments.quiet or arguments.json_lines)
     transcriber = AudioTranscriber(settings.model, settings=settings)
-    return Batch(jobs, transcriber, options, _reporter(arguments, options), skips_existing).run()
+    return Batch(jobs, transcriber, options, reporter, skips_existing).run()
 
 
 def _reporter(arguments: Arguments, options: TranscribeOptions) -> Reporter:

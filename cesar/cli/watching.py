@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.cli.delivery import write_stdout
 from cesar.cli.events import Lines, write_stderr
 from cesar.cli.job_tables import as_plain, short_id, summary, told
-from cesar.errors import BY_CODE, Interrupted, JobNotFound, RecognitionError
+from cesar.errors import BY_CODE, Interrupted, RecognitionError
 from cesar.transcript import Progress
 
 if TYPE_CHECKING:
     from cesar.cli.display import Bar
-    from cesar.cli.local_queue import LocalQueue
+    from cesar.cli.queues import Queue
 
 Tell = Callable[[Job, Sequence[JobEvent]], None]
 """Hears how a job stands now, and what has happened to it since it was told of last."""
-_LOOK_EVERY_S = 1.0
 
 
-async def follow(queue: LocalQueue, beginning: str, tell: Tell) -> Job:
+async def follow(queue: Queue, beginning: str, tell: Tell) -> Job:
     """Tell of a job until it is over, and give it as it is then."""
-    wake = asyncio.Event()
-    await queue.subscribe(wake)
-    job_id, seen = (await queue.find(beginning)).id, 0
-    while True:
-        wake.clear()
-        events = await queue.events(job_id, after=seen)
-        job = await queue.get(job_id)
-        if job is None:
-            raise JobNotFound(f"the job {job_id} was deleted")
-        tell(job, events)
-        seen = events[-1].id if events else seen
-        if job.status.is_final:
-            return job
-        with suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), _LOOK_EVERY_S)
+    job = await queue.find(beginning)
+    async for now, events in queue.states(job.id):
+        tell(now, events)
+        job = now
+    return job
 
 
 @contextmanager

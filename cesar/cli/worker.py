@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from cesar.cli.jobs import database_option, like_transcribe
 from cesar.config import load
+
+log_format_option = click.option(
+    "--log-format", type=click.Choice(("text", "json")), help="How to write the log. [default: text]"
+)
 
 
 @like_transcribe("device", "compute_type", "offline")
 @click.command("worker")
 @click.option("--until-empty", is_flag=True, help="End when no job is waiting.")
 @database_option
-def command(
-    *, device: str | None, compute_type: str | None, offline: bool, until_empty: bool, database: str | None
-) -> None:
+@log_format_option
+def command(*, offline: bool, until_empty: bool, **flags: Any) -> None:
     """Do the jobs of the queue, one after the other, the oldest first.
 
     Ctrl-C or SIGTERM: the job at work may go on for as long as CESAR_SHUTDOWN_GRACE_S says (8 s); then it is put
     back with all that is recognised. A second one stops at once. Several workers may share a queue.
     """
-    flags = {"device": device, "compute_type": compute_type, "offline": offline or None, "database": database}
-    settings = load(flags)
+    settings = load({**flags, "offline": offline or None})
     import asyncio
 
     from cesar.cli.working import work

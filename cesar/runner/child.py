@@ -42,6 +42,8 @@ def main() -> None:
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(lines,), daemon=True).start()
     spec: EngineSpec = messages.parse(lines.get())
+    if hasattr(os, "nice"):
+        os.nice(spec.niceness)
     try:
         engine, plan = _load(spec)
     except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)

@@ -25,6 +25,8 @@ class EngineSpec:
     compute_type: str = "auto"
     workers: int | None = None
     scripted: bool = False
+    niceness: int = 0
+    """How far the child gives way to other processes, 0 to 19 (nice(2))."""
 
 
 @dataclass(frozen=True, slots=True)

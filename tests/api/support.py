@@ -112,7 +112,7 @@ class QueueCase(IsolatedAsyncioTestCase):
         """Keep the writing thread busy; give what lets it go on."""
         may_go_on = threading.Event()
         self.addCleanup(may_go_on.set)
-        self.repository._database._writing.submit(may_go_on.wait, PATIENCE_S)
+        self.repository.database._writing.submit(may_go_on.wait, PATIENCE_S)
         return may_go_on.set
 
 
@@ -175,7 +175,7 @@ class WorkerCase(QueueCase):
         """Wait until a worker has found the queue empty and watches it."""
         await eventually(lambda: self.repository._wakeups.waiting)
         for _ in range(3):
-            await self.repository._database.change_counter()
+            await self.repository.database.change_counter()
             await self.repository.counts()
 
     async def is_over(self, *jobs: Job) -> None:

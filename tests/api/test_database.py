@@ -36,7 +36,7 @@ class TestConnections(QueueCase):
     in_memory = False
 
     async def ask(self, pragma: str, *, writer: bool = True) -> Any:
-        database = self.repository._database
+        database = self.repository.database
         if writer:
             return await database.write("test", lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar())
         return await database.read(lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar())
@@ -64,7 +64,7 @@ class TestConnections(QueueCase):
             with closing(sqlite3.connect(self.file, timeout=0)) as other, pytest.raises(sqlite3.OperationalError):
                 other.execute("BEGIN IMMEDIATE")
 
-        await self.repository._database.write("test", lock_out)
+        await self.repository.database.write("test", lock_out)
 
     async def test_a_reader_sees_one_state_throughout(self) -> None:
         await self.queue()
@@ -75,7 +75,7 @@ class TestConnections(QueueCase):
             self.sql("DELETE FROM jobs")
             return before, connection.execute(count).scalar_one()
 
-        assert await self.repository._database.read(count_twice) == (1, 1)
+        assert await self.repository.database.read(count_twice) == (1, 1)
         assert await self.repository.list_all() == []
 
     async def test_the_last_to_close_leaves_one_whole_file(self) -> None:
@@ -97,7 +97,7 @@ class TestConnections(QueueCase):
         assert len(await repository.list_all()) == 1
 
     async def test_a_counter_tells_of_others_changes_and_not_of_ours(self) -> None:
-        counter = self.repository._database.change_counter
+        counter = self.repository.database.change_counter
         before = await counter()
         await self.queue()
         assert await counter() == before
@@ -145,7 +145,7 @@ class TestTroubles(QueueCase):
             raise OSError(5, "Input/output error")
 
         with pytest.raises(DatabaseUnavailable, match="Input/output error"):
-            await self.repository._database.write("test", break_disk)
+            await self.repository.database.write("test", break_disk)
 
     async def test_closing_lets_go_of_everything_though_another_program_keeps_its_turn(self) -> None:
         await self.queue()
@@ -189,11 +189,11 @@ class TestTroubles(QueueCase):
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
         pages = self.sql("PRAGMA page_count")[0][0]
-        await self.repository._database.write("test", lambda c: limit(c, pages))
+        await self.repository.database.write("test", lambda c: limit(c, pages))
         with pytest.raises(DatabaseFull, match="no room"):
             await self.queue(name="x" * 100_000)
         assert await self.repository.list_all() == [job]
-        await self.repository._database.write("test", lambda c: limit(c, 2**30))
+        await self.repository.database.write("test", lambda c: limit(c, 2**30))
         assert (await self.queue(name="x" * 100_000)).seq == job.seq + 1
 
     async def test_many_at_two_connections_never_see_that_it_is_locked(self) -> None:

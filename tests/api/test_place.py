@@ -221,7 +221,7 @@ def connect(db: Path, *, allow_network_fs: bool = False) -> str:
         repository = JobRepository(db, allow_network_fs=allow_network_fs)
         try:
             await repository.connect()
-            return await repository._database.write(
+            return await repository.database.write(
                 "test", lambda c: str(c.exec_driver_sql("PRAGMA journal_mode").scalar_one())
             )
         finally:

@@ -62,7 +62,7 @@ class TestRules(QueueCase):
         await self.queue_as(JobStatus.PROCESSING)
         await self.queue()
         statements: list[tuple[str, Any]] = []
-        engine = self.repository._database._writer
+        engine = self.repository.database._writer
         sa.event.listen(engine, "before_cursor_execute", lambda *seen: statements.append((seen[2], seen[3])))
         await self.claim()
         steps = []

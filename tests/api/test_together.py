@@ -49,7 +49,7 @@ class TestTogetherInMemory(QueueCase):
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await self.repository._database.write("test", fail_in_the_middle)
+            await self.repository.database.write("test", fail_in_the_middle)
         assert await self.read(job) == job
         assert (await self.queue()).seq == job.seq + 1
 
@@ -61,7 +61,7 @@ class TestTogetherInMemory(QueueCase):
             connection.execute(sa.text("UPDATE job_events SET job_seq = 999"))
 
         with pytest.raises(sa.exc.IntegrityError):
-            await self.repository._database.write("test", orphan_the_event)
+            await self.repository.database.write("test", orphan_the_event)
         assert await self.reasons(job) == ["submitted"]
         assert (await self.queue()).seq == job.seq + 1
 
@@ -69,8 +69,8 @@ class TestTogetherInMemory(QueueCase):
         if self.in_memory:
             return  # one connection for both
         with pytest.raises(DatabaseNotWritable, match="may not be written to"):
-            await self.repository._database.read(lambda c: c.execute(sa.text("UPDATE jobs SET priority = 7")))
-        assert await self.repository._database.read(listing.counts)
+            await self.repository.database.read(lambda c: c.execute(sa.text("UPDATE jobs SET priority = 7")))
+        assert await self.repository.database.read(listing.counts)
 
     async def test_many_at_once_lose_nothing_and_double_nothing(self) -> None:
         async def submit(number: int) -> None:

@@ -76,27 +76,27 @@ class TestWaking(WorkerCase):
 
     async def test_a_job_queued_by_another_process_just_before_the_watch_begins_is_not_overlooked(self) -> None:
         other, job = await self.open(), Job(audio_path="/talk.wav")
-        counter = self.repository._database.change_counter
+        counter = self.repository.database.change_counter
 
         async def count_late() -> int:
             if not job.seq:
                 await other.create(job)
             return await counter()
 
-        self.repository._database.change_counter = count_late  # type: ignore[method-assign]
+        self.repository.database.change_counter = count_late  # type: ignore[method-assign]
         self.employ(self.gate, poll_interval=RARELY_S)
         await eventually(lambda: self.gate.begun, 5)
 
     async def test_a_trouble_of_the_watch_does_not_end_it(self) -> None:
         other = await self.open()
-        counter, troubles = self.repository._database.change_counter, [OSError("away"), OSError("still away")]
+        counter, troubles = self.repository.database.change_counter, [OSError("away"), OSError("still away")]
 
         async def fail_twice() -> int:
             if troubles:
                 raise troubles.pop()
             return await counter()
 
-        self.repository._database.change_counter = fail_twice  # type: ignore[method-assign]
+        self.repository.database.change_counter = fail_twice  # type: ignore[method-assign]
         self.employ(self.gate, poll_interval=RARELY_S)
         await eventually(lambda: not troubles)
 

@@ -359,7 +359,7 @@ class QueueMachine(RuleBasedStateMachine):
     def the_oracle_finds_nothing(self):
         database = self.folder / "queue.db"
         if self.in_memory:
-            database.write_bytes(self.run(self.workers[0]._database.read(_whole)))
+            database.write_bytes(self.run(self.workers[0].database.read(_whole)))
         assert faults_found(database, self.acknowledged) == []
 
     async def look(self) -> tuple[tuple[Job, ...], list[JobEvent], dict[str, list[Any]]]:
@@ -370,7 +370,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         first, last = self.workers[0], self.workers[-1]
         page = await last.list_page(limit=1000, newest_first=False)
-        return page.jobs, await first.events(limit=10_000), await first._database.read(hidden)
+        return page.jobs, await first.events(limit=10_000), await first.database.read(hidden)
 
 
 @cache

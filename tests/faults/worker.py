@@ -7,14 +7,19 @@ import asyncio
 import logging
 import signal
 import time
+from pathlib import Path
 
+from cesar.api.audio import AudioStore
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 
 
 async def work(arguments: argparse.Namespace) -> None:
     repository = JobRepository(
-        arguments.database, lease_ttl_s=arguments.lease_ttl_s, retry_delay_s=arguments.retry_delay_s
+        arguments.database,
+        lease_ttl_s=arguments.lease_ttl_s,
+        retry_delay_s=arguments.retry_delay_s,
+        audio=None if arguments.audio is None else AudioStore(arguments.audio),
     )
     await repository.connect()
     worker = BackgroundWorker(
@@ -31,6 +36,7 @@ async def work(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("database")
+    parser.add_argument("--audio", type=Path)
     parser.add_argument("--lease-ttl-s", type=float, default=60.0)
     parser.add_argument("--retry-delay-s", type=float, default=0.1)
     parser.add_argument("--poll-interval", type=float, default=0.1)

@@ -41,7 +41,7 @@ def digest(ask: Callable[[str], Iterable[Any]]) -> str:
 
 
 async def digest_of(repository: JobRepository) -> str:
-    return await repository._database.read(lambda connection: digest(connection.exec_driver_sql))
+    return await repository.database.read(lambda connection: digest(connection.exec_driver_sql))
 
 
 class Workload:

@@ -1,0 +1,1 @@
+"""The job service on the network. Nothing else in `cesar.api` imports it."""

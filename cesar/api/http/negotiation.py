@@ -1,0 +1,64 @@
+"""What a caller wants to get: by `Accept` (RFC 9110, 12.5.1) and by what it has already (13.1.2). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+_PARAMETER = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+')
+_RANGE = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)/([!#$%&'*+.^_`|~0-9a-z-]+)")
+_QUALITY = re.compile(r"q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
+_TAG = re.compile(r'(?:W/)?("[^"]*")')
+
+
+def choose(accept: str, offers: Mapping[str, str]) -> str | None:
+    """Give the name of the media type that is wanted most, the first of equals; None if none is wanted.
+
+    accept: the header; what can't be read of it is left out. offers: media types by name, the preferred ones first.
+
+    >>> choose("text/*;q=0.5, application/json", {"txt": "text/plain", "json": "application/json"})
+    'json'
+    """
+    if not accept.strip():
+        return next(iter(offers))
+    qualities = _qualities(accept)
+    wanted = {name: _quality_of(media_type, qualities) for name, media_type in offers.items()}
+    best = max(wanted, key=wanted.__getitem__)
+    return best if wanted[best] > 0 else None
+
+
+def has_it(if_none_match: str, tag: str) -> bool:
+    """Say whether a caller has what is tagged so, which it has told with `If-None-Match`.
+
+    >>> has_it('"a", W/"b"', '"b"'), has_it("*", '"b"'), has_it("", '"b"')
+    (True, True, False)
+    """
+    return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
+
+
+def _qualities(accept: str) -> dict[tuple[str, str], float]:
+    found: dict[tuple[str, str], float] = {}
+    for element in _ELEMENT.findall(accept):
+        media_range, *parameters = [part.strip() for part in _PARAMETER.findall(element)] or [""]
+        is_range = _RANGE.fullmatch(media_range.lower())
+        quality = _weight(parameters)
+        if is_range is not None and quality is not None:
+            found[is_range[1], is_range[2]] = max(quality, found.get((is_range[1], is_range[2]), 0.0))
+    return found
+
+
+def _weight(parameters: list[str]) -> float | None:
+    """Give the quality among a range's parameters: 1 if there is none, None if it can't be read."""
+    for parameter in parameters:
+        if parameter.partition("=")[0].strip().lower() == "q":
+            quality = _QUALITY.fullmatch(parameter)
+            return float(quality[1]) if quality is not None else None
+    return 1.0
+
+
+def _quality_of(media_type: str, qualities: Mapping[tuple[str, str], float]) -> float:
+    """The most specific range that fits decides."""
+    kind, _, subtype = media_type.partition("/")
+    fitting = ((kind, subtype), (kind, "*"), ("*", "*"))
+    return next((qualities[place] for place in fitting if place in qualities), 0.0)

@@ -1,0 +1,1 @@
+"""The endpoints: each reads a request, calls one thing, and answers."""

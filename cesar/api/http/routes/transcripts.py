@@ -1,0 +1,171 @@
+"""`/jobs/{id}/transcript` and `/jobs/{id}/audio`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+
+import cesar
+from cesar.api.http.access import Caller, Reader, find_job
+from cesar.api.http.negotiation import choose, has_it
+from cesar.api.http.recordings import HEAD_BYTES, UNKNOWN, disposition, has_part, is_usable, media_type_of
+from cesar.api.http.schemas import model_name, without_paths
+from cesar.api.http.service import service_of
+from cesar.api.http.uploads import clean_name
+from cesar.api.models import Cursor, Job, JobStatus
+from cesar.api.repository import JobRepository
+from cesar.api.transcripts import transcript_of
+from cesar.errors import JobNotFound, NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
+from cesar.formats import FORMATS, render
+from cesar.transcript import Chunk, Transcript
+
+router = APIRouter(tags=["transcripts"])
+PARTIAL = "X-Cesar-Partial"
+_CHUNKS_AT_ONCE = 100
+_OFFERS = {name: known.media_type for name, known in FORMATS.items()}
+_CHARSET_IS_KNOWN = "application/json"
+_TRANSCRIPT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": f"The transcript. With the header `{PARTIAL}: true` it is not all: the job is not completed.",
+        "content": {media_type: {"schema": {"type": "string"}} for media_type in _OFFERS.values()}
+        | {_CHARSET_IS_KNOWN: {"schema": {"type": "object"}}},
+    },
+    304: {"description": "The caller has it already."},
+}
+_AUDIO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The recording", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "A part of it", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
+    304: {"description": "The caller has it already."},
+}
+
+
+@router.get("/jobs/{job_id}/transcript", summary="Read a transcript", response_class=Response, responses=_TRANSCRIPT)
+async def read_transcript(
+    request: Request,
+    caller: Annotated[Caller, Reader],
+    job_id: str,
+    wanted: Annotated[
+        str | None,
+        Query(
+            alias="format",
+            description="Left out, `Accept` decides; without both it is txt.",
+            json_schema_extra={"enum": [*FORMATS]},
+        ),
+    ] = None,
+) -> Response:
+    """Give what was said, in a format: what is recognised so far, if the job is not completed.
+
+    Then the answer has the header `X-Cesar-Partial: true`, and in JSON `is_partial` is true.
+    """
+    name = _format_of(wanted, ", ".join(request.headers.getlist("Accept")))
+    repository = service_of(request).repository
+    await find_job(service_of(request), caller, job_id)
+    job, chunks = await _stored(repository, job_id)
+    headers = {"Vary": "Accept", "Content-Disposition": disposition("inline", _file_name(job, name))}
+    if job.status is JobStatus.COMPLETED:
+        headers["ETag"] = _tag(job, name)
+        if has_it(request.headers.get("If-None-Match", ""), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+    else:
+        headers[PARTIAL] = "true"
+    text = await asyncio.to_thread(_rendered, job, chunks, name)  # hours of words take a while
+    return Response(text.encode(), headers=headers | {"Content-Type": _content_type(name)})
+
+
+@router.get("/jobs/{job_id}/audio", summary="Get the recording", response_class=Response, responses=_AUDIO)
+async def read_audio(request: Request, caller: Annotated[Caller, Reader], job_id: str) -> Response:
+    """Give the recording itself, or with `Range` a part of it. There is none of a file that was queued by its path."""
+    service = service_of(request)
+    job = await find_job(service, caller, job_id)
+    if job.audio_digest is None:
+        raise RecordingNotKept(f"the recording of job {job_id} is not kept here")
+    path, tag = service.audio.path_of(job.audio_digest), f'"{job.audio_digest}"'
+    head, status = await asyncio.to_thread(_look_into, path, job_id)
+    if has_it(request.headers.get("If-None-Match", ""), tag):
+        return Response(status_code=304, headers={"ETag": tag})
+    _check_range(request, tag, status.st_size)
+    media_type = media_type_of(head, job.name)
+    kind = "attachment" if media_type == UNKNOWN else "inline"
+    headers = {"ETag": tag, "Content-Disposition": disposition(kind, clean_name(job.name))}
+    return FileResponse(path, headers=headers, media_type=media_type, stat_result=status)
+
+
+def _format_of(wanted: str | None, accept: str) -> str:
+    """Choose the format. Raises `UnknownFormat` or `NotAcceptable`."""
+    if wanted is not None:
+        if wanted not in FORMATS:
+            raise UnknownFormat(f"there is no format named {wanted[:64]!r}")
+        return wanted
+    chosen = choose(accept, _OFFERS)
+    if chosen is None:
+        raise NotAcceptable(f"no format is of a type that is accepted: {accept[:200]}")
+    return chosen
+
+
+async def _stored(repository: JobRepository, job_id: str) -> tuple[Job, list[Chunk]]:
+    """Read a job and its chunks, some at a time, so that others can read between. Raises `JobNotFound`."""
+    cursor, chunks = Cursor(), list[Chunk]()
+    while (tail := await repository.tail(job_id, cursor, limit=_CHUNKS_AT_ONCE)) is not None:
+        if tail.job.generation != cursor.generation:
+            chunks.clear()  # it was begun anew meanwhile
+        chunks += tail.chunks
+        if len(tail.chunks) < _CHUNKS_AT_ONCE:
+            return tail.job, chunks
+        cursor = Cursor(generation=tail.job.generation, chunk_start=chunks[-1].start)
+    raise JobNotFound(f"there is no job {job_id}", hint="See GET /jobs.")
+
+
+def _rendered(job: Job, chunks: list[Chunk], name: str) -> str:
+    if job.result_text and not chunks:
+        if name != "txt":
+            raise QueueError(f"of the job {job.id} only the text is stored", hint="Ask for it with `format=txt`.")
+        return f"{job.result_text}\n"
+    return render(_shown(transcript_of(job, chunks), job), name)
+
+
+def _shown(transcript: Transcript, job: Job) -> Transcript:
+    """Take out what tells a path of this machine."""
+    model = replace(transcript.model, name=model_name(transcript.model.name))
+    return replace(
+        transcript, model=model, warnings=tuple(without_paths(warning, job) for warning in transcript.warnings)
+    )
+
+
+def _file_name(job: Job, name: str) -> str:
+    return f"{PurePosixPath(clean_name(job.name)).stem}{FORMATS[name].extensions[0]}"
+
+
+def _tag(job: Job, name: str) -> str:
+    """What is completed changes only when another version of Cesar writes it."""
+    state = f"{job.id} {job.version} {name} {cesar.__version__}"
+    return f'"{hashlib.sha256(state.encode()).hexdigest()[:32]}"'
+
+
+def _content_type(name: str) -> str:
+    return _OFFERS[name] if _OFFERS[name] == _CHARSET_IS_KNOWN else f"{_OFFERS[name]}; charset=utf-8"
+
+
+def _look_into(path: Path, job_id: str) -> tuple[bytes, os.stat_result]:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES), os.fstat(file.fileno())
+    except OSError as error:
+        raise RecordingNotKept(f"the recording of job {job_id} is not there any more") from error
+
+
+def _check_range(request: Request, tag: str, size_bytes: int) -> None:
+    """Take a range that is not to be heeded out of the request; refuse one that nothing lies in."""
+    wanted = request.headers.get("Range", "")
+    if not is_usable(wanted, request.headers.get("If-Range", ""), tag):
+        request.scope["headers"] = [item for item in request.scope["headers"] if item[0] != b"range"]
+    elif not has_part(wanted, size_bytes):
+        headers = {"Content-Range": f"bytes */{size_bytes}"}
+        raise HTTPException(416, "nothing of the recording lies in that range", headers)

@@ -1,0 +1,97 @@
+"""`JobReader`: what can be asked about jobs. Each question is answered from one consistent state of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from cesar.api import line, listing, moves
+from cesar.api.database import Database
+from cesar.api.models import Changes, Cursor, Job, JobEvent, JobFilter, JobPage, JobStatus, Line, Pace, Tail, Waiting
+from cesar.errors import QueueError
+from cesar.transcript import Chunk
+
+
+class JobReader:
+    """Reads the queue in a database. Reading waits for no writer.
+
+    Every method raises `DatabaseUnavailable` if the database does not answer.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def get(self, job_id: str) -> Job | None:
+        """Give a job, or None if there is none of that id."""
+        row = await self.database.read(lambda connection: listing.find(connection, job_id))
+        return None if row is None else moves.job_of(row)
+
+    async def list_all(self) -> list[Job]:
+        """Give all jobs, newest first. See `list_page` for many."""
+        page = await self.list_page(limit=2**31)
+        return list(page.jobs)
+
+    async def list_page(
+        self,
+        wanted: JobFilter = JobFilter(),  # noqa: B008 - frozen
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> JobPage:
+        """Give up to `limit` jobs that fit the filter, from where the page before ended (its `next_cursor`)."""
+        if limit < 1:
+            raise QueueError(f"a limit of {limit} jobs can't be used", hint="Ask for one at least.")
+        return await self.database.read(
+            lambda connection: listing.page(connection, wanted, cursor=cursor, limit=limit, newest_first=newest_first)
+        )
+
+    async def counts(self) -> dict[JobStatus, int]:
+        """Count the jobs of every status."""
+        return await self.database.read(listing.counts)
+
+    async def waiting_before(self, job_id: str) -> int | None:
+        """Count the jobs that go before a waiting one; None if it does not wait."""
+        return await self.database.read(lambda connection: listing.waiting_before(connection, job_id))
+
+    async def line(self) -> Line:
+        """Give the jobs that are being processed, and the models of all that are unfinished."""
+        return await self.database.read(line.line)
+
+    async def waiting(self, ids: Sequence[str], paces: Mapping[str, Pace]) -> dict[str, Waiting]:
+        """Give the place of each of these jobs that waits, and the work before it. paces: those that are known."""
+        return await self.database.read(lambda connection: line.waiting(connection, ids, paces))
+
+    async def standing(self, job_ids: Collection[str]) -> dict[str, int | None]:
+        """Say for those of the jobs that there are how many go before each that waits; None: it does not wait."""
+        return await self.database.read(lambda connection: listing.standing(connection, job_ids))
+
+    async def events(
+        self, job_id: str | None = None, *, after: int = 0, limit: int = 1000, submitter: str | None = None
+    ) -> list[JobEvent]:
+        """Give the state changes that came after the event `after`, oldest first.
+
+        job_id, submitter: only that job's, only those of that submitter's jobs.
+        """
+        return await self.database.read(
+            lambda connection: listing.events_of(connection, job_id, after=after, limit=limit, submitter=submitter)
+        )
+
+    async def chunks(self, job_id: str) -> list[Chunk]:
+        """Give what of a job is recognised so far, in the recording's order."""
+        return await self.database.read(lambda connection: listing.chunks_of(connection, job_id))
+
+    async def tail(self, job_id: str, after: Cursor, *, limit: int = 1000) -> Tail | None:
+        """Give what has happened to a job since then; None if there is no such job."""
+        return await self.database.read(lambda connection: listing.tail(connection, job_id, after, limit))
+
+    async def changes(self, after: int) -> Changes:
+        """Say which jobs may have changed since an event."""
+        return await self.database.read(lambda connection: listing.changes(connection, after))
+
+    async def last_event(self) -> int:
+        """Give the id of the newest event; 0 if there is none."""
+        return await self.database.read(listing.last_event)
+
+    async def recent_outcomes(self, model_size: str, *, limit: int = 20) -> list[Job]:
+        """Give the jobs that were completed last with a model, the newest first."""
+        return await self.database.read(lambda connection: listing.recent_outcomes(connection, model_size, limit))

@@ -1,0 +1,143 @@
+"""Which queue a command works with: this machine's, or that of a service.
+
+Imports neither the database's libraries nor the web's: only the queue that is used does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from cesar.config import load
+from cesar.errors import JobNotFound, QueueError, UsageError
+from cesar.formats import parse_formats
+
+if TYPE_CHECKING:
+    from cesar.api.models import Job, JobEvent, JobFilter, JobPage
+    from cesar.config import Settings
+
+T = TypeVar("T")
+SHORTEST_BEGINNING = 4
+"""Fewer letters of an id are too easily another job's."""
+NO_SERVER = "none"
+
+
+class Queue(Protocol):
+    """What a command does with a queue, wherever that is."""
+
+    async def find(self, beginning: str) -> Job:
+        """Give the job whose id is this, or the one whose id begins so.
+
+        Raises `JobNotFound` if there is none, `QueueError` if there are several.
+        """
+
+    async def get(self, job_id: str) -> Job | None: ...
+
+    async def waiting_before(self, job_id: str) -> int | None:
+        """Count the jobs that go before a waiting one; None if it does not wait."""
+
+    async def events(self, job_id: str) -> Sequence[JobEvent]: ...
+
+    async def text_of(self, job: Job, format_name: str | None) -> str:
+        """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
+
+    def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
+        """Give a job whenever it has changed, with what has happened to it, until it is over.
+
+        Raises `JobNotFound` if it is deleted.
+        """
+
+    async def request_cancel(self, job_id: str) -> Job: ...
+
+    async def retry(self, job_id: str) -> Job: ...
+
+    async def delete(self, job_id: str) -> None: ...
+
+
+def load_for_queue(*, database: str | None, server: str | None, **flags: object) -> Settings:
+    """Gather the settings of a command that works with a queue.
+
+    Either flag wins over what is set otherwise for the other. Raises `UsageError` if both are given.
+    """
+    if database is not None and server not in (None, NO_SERVER):
+        raise UsageError("--database and --server can't both be given", hint="Name one queue.")
+    return load({**flags, "database": database, "server": server if database is None else NO_SERVER})
+
+
+def in_queue(settings: Settings, work: Callable[[Queue], Awaitable[T]]) -> T:
+    """Open the queue that the settings name, do the work, close the queue."""
+    if settings.server is not None:
+        from cesar.cli.remote_queue import in_service
+
+        return in_service(settings, work)
+    from cesar.cli import local_queue
+
+    return local_queue.in_queue(settings, work)
+
+
+def list_jobs(settings: Settings, wanted: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
+    """Give up to `limit` jobs, the newest first; all of them without a limit."""
+    if settings.server is not None:
+        from cesar.cli.remote_queue import in_service
+
+        return in_service(settings, lambda queue: queue.list_jobs(wanted, cursor=cursor, limit=limit))
+    from cesar.cli import local_queue
+
+    return local_queue.list_jobs(settings, wanted, cursor=cursor, limit=limit)
+
+
+def place_of(settings: Settings) -> str:
+    """Say where the queue is."""
+    if settings.server is not None:
+        return settings.server
+    from cesar.cli.local_queue import database_file
+
+    return str(database_file(settings))
+
+
+def wish_for(*, statuses: Sequence[str], model: str | None, name_contains: str | None) -> JobFilter:
+    """Say which jobs to list. Raises `UsageError` for what is no text."""
+    from cesar.api.models import JobFilter, JobStatus
+
+    for text in (model or "", name_contains or ""):
+        require_text(text)
+    status = frozenset(JobStatus(status) for status in statuses)
+    return JobFilter(status=status, model_size=model, name_contains=name_contains)
+
+
+def read_text(settings: Settings, beginning: str, format_names: str | None) -> tuple[Job, str]:
+    """Give a job, and its transcript in a format or as plain text; what there is of it, if it is not completed."""
+    names = parse_formats(format_names or "txt")
+    if len(names) > 1:
+        raise UsageError(f"{len(names)} formats can't share standard output", hint="Give one format.")
+
+    async def read(queue: Queue) -> tuple[Job, str]:
+        job = await queue.find(beginning)
+        return job, await queue.text_of(job, None if format_names is None else names[0])
+
+    return in_queue(settings, read)
+
+
+def require_text(text: str) -> None:
+    """Raise `UsageError` for an argument that was no UTF-8: no queue can take it."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError(f"{text!r} is not text", hint="The queue takes UTF-8 only.")
+
+
+def require_length(beginning: str) -> None:
+    """Raise `JobNotFound` for the beginning of an id that is too short to look for."""
+    if len(beginning) < SHORTEST_BEGINNING:
+        hint = f"Give its whole id, or at least the first {SHORTEST_BEGINNING} letters."
+        raise JobNotFound(f"there is no job {beginning!r}", hint=hint)
+
+
+def the_only(ids: Sequence[str], beginning: str) -> str:
+    """Give the one id that begins so. Raises `JobNotFound` if there is none, `QueueError` if there are several."""
+    if len(ids) > 1:
+        raise QueueError(
+            f"{beginning!r} may be several jobs: {', '.join(ids[:2])}{', ...' if ids[2:] else ''}",
+            hint="Give more of the id.",
+        )
+    if not ids:
+        raise JobNotFound(f"there is no job {beginning!r}")
+    return ids[0]

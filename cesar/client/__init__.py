@@ -1,0 +1,199 @@
+"""`Client`: a Cesar service from Python. What jobs look like is in `cesar.api.http.schemas`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from cesar.api.http.schemas import EventView, JobsView, JobView
+from cesar.client.connection import Connection, OnWait
+from cesar.client.event_stream import Event, follow
+from cesar.client.upload import OnSent, opened
+from cesar.errors import UsageError
+from cesar.options import TranscribeOptions
+
+__all__ = ["Client", "Event", "EventView", "JobView", "JobsView"]
+
+
+class Client:
+    """Talks to one service, over one connection after the other. A thread needs a client of its own.
+
+    url: where the service is, such as `http://127.0.0.1:5000`.
+    api_key: needed if the service listens beyond its machine.
+    on_wait: hears that the service has asked to be asked again later, with the error and the seconds.
+
+    Every method raises the `CesarError` that the service answers with, by its code: `JobNotFound`, `Unauthorised`
+    and so on; and `ServiceUnreachable` if it does not answer. What can be asked twice without harm is asked again when
+    the connection breaks, and anything if the service asks for that within a minute (Retry-After).
+
+    >>> with Client("http://127.0.0.1:5000") as client:  # doctest: +SKIP
+    ...     job = client.submit("talk.mp3")
+    ...     for event in client.events(job.id):
+    ...         print(event.kind, event.data)
+    ...     print(client.transcript(job.id, "srt"))
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        on_wait: OnWait | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = Connection(url, api_key, on_wait=on_wait, sleep=sleep)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return self._connection.url
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+    def submit(  # noqa: PLR0913 - the recording, what is wished for, and the terms, all with defaults
+        self,
+        path: str | PathLike[str],
+        options: TranscribeOptions | None = None,
+        *,
+        model: str | None = None,
+        priority: int = 0,
+        no_cache: bool = False,
+        idempotency_key: str | None = None,
+        on_sent: OnSent | None = None,
+    ) -> JobView:
+        """Send a recording and give its job.
+
+        model: None is the service's own choice.
+        idempotency_key: sent again, the same key and request give the same job; then a broken connection is no end.
+        on_sent: called with the bytes that are sent and their total.
+        Raises `InputError` if the file can't be read, `UploadTooLarge`, `TooManyJobs`, `IdempotencyConflict`.
+        """
+        form = _form(options or TranscribeOptions(), model, priority, no_cache=no_cache)
+        fields = {name: _as_text(value) for name, value in form.items()}
+        with opened(Path(path), on_sent) as file:
+            answer = self._connection.ask(
+                "POST",
+                "/transcribe",
+                is_repeatable=idempotency_key is not None,
+                data=fields,
+                files={"file": file},
+                headers=_key_header(idempotency_key),
+            )
+        return self._connection.read(JobView, answer)
+
+    def submit_url(
+        self,
+        url: str,
+        options: TranscribeOptions | None = None,
+        *,
+        model: str | None = None,
+        priority: int = 0,
+        no_cache: bool = False,
+        idempotency_key: str | None = None,
+    ) -> JobView:
+        """Have the service fetch a recording from an http or https address; otherwise as `submit`."""
+        answer = self._connection.ask(
+            "POST",
+            "/transcribe/url",
+            is_repeatable=idempotency_key is not None,
+            json={"url": url, **_form(options or TranscribeOptions(), model, priority, no_cache=no_cache)},
+            headers=_key_header(idempotency_key),
+        )
+        return self._connection.read(JobView, answer)
+
+    def job(self, job_id: str) -> JobView:
+        """Give a job. Raises `JobNotFound`."""
+        return self._connection.read(JobView, self._connection.ask("GET", _path(job_id)))
+
+    def jobs(
+        self,
+        *,
+        status: Sequence[str] = (),
+        model: str | None = None,
+        name: str | None = None,
+        id_prefix: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> JobsView:
+        """Give up to `limit` jobs, the newest first, and the cursor of the next page.
+
+        status: only jobs of one of these. model, name: only jobs for this model, with this in their names.
+        id_prefix: only jobs whose ids begin so. cursor: `next_cursor` of the page before.
+        """
+        wanted = {"status": list(status), "model": model, "name": name, "id_prefix": id_prefix, "cursor": cursor}
+        params = {key: value for key, value in wanted.items() if value} | {"limit": limit}
+        return self._connection.read(JobsView, self._connection.ask("GET", "/jobs", params=params))
+
+    def events(self, job_id: str, after: str | None = None) -> Iterator[Event]:
+        """Give what happens to a job as it happens, from its beginning, or after the event of the id `after`.
+
+        Ends with the event `end` or `deleted`. A connection that breaks is opened again, and it goes on where it was;
+        after a minute without the service `ServiceUnreachable` is raised.
+        """
+        return follow(self._connection, f"{_path(job_id)}/events", after)
+
+    def history(self, job_id: str) -> list[EventView]:
+        """Give the changes of a job's status so far, the oldest first."""
+        answer = self._connection.ask("GET", f"{_path(job_id)}/history")
+        return self._connection.read_list(EventView, answer)
+
+    def transcript(self, job_id: str, format: str = "txt") -> str:  # noqa: A002 - what it is called everywhere
+        """Give a job's transcript in a format; of a job that isn't completed, what is recognised so far.
+
+        Read JSON back by `Transcript.from_dict(json.loads(text))`. Raises `UnknownFormat`.
+        """
+        answer = self._connection.ask("GET", f"{_path(job_id)}/transcript", params={"format": format})
+        return answer.content.decode()
+
+    def cancel(self, job_id: str) -> JobView:
+        """Cancel a job: at once if it waits, else as soon as its worker hears of it."""
+        return self._connection.read(JobView, self._connection.ask("POST", f"{_path(job_id)}/cancel"))
+
+    def retry(self, job_id: str) -> JobView:
+        """Queue a failed or cancelled job again. Raises `IllegalMove` for others."""
+        answer = self._connection.ask("POST", f"{_path(job_id)}/retry", is_repeatable=False)
+        return self._connection.read(JobView, answer)
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job, its recording and its text for good. Raises `IllegalMove` while it is at work."""
+        self._connection.ask("DELETE", _path(job_id), is_repeatable=False)
+
+
+def _form(options: TranscribeOptions, model: str | None, priority: int, *, no_cache: bool) -> dict[str, Any]:
+    """Give the fields of a request that are not as they would be anyway."""
+    usual = asdict(TranscribeOptions())
+    fields: dict[str, Any] = {name: value for name, value in asdict(options).items() if value != usual[name]}
+    more = {"model": model, "priority": priority or None, "no_cache": no_cache or None}
+    return fields | {name: value for name, value in more.items() if value is not None}
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _key_header(key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if not key or not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise UsageError(f"the key {key!r} can't be sent", hint="Use ASCII letters, without blanks around them.")
+    return {"Idempotency-Key": key}
+
+
+def _path(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"

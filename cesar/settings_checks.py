@@ -1,0 +1,155 @@
+"""What a setting's value may be: each check turns a value, or the text of one, into the setting's type.
+
+A check raises ValueError with what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+DEVICES = ("auto", "cpu", "cuda")
+COMPUTE_TYPES = (
+    "auto",
+    "int8",
+    "int8_float32",
+    "int8_float16",
+    "int8_bfloat16",
+    "int16",
+    "float16",
+    "bfloat16",
+    "float32",
+)
+
+Check = Callable[[object], object]
+
+
+def one_of(*allowed: str) -> Check:
+    """Take one of these words, in either case."""
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and value.lower() in allowed:
+            return value.lower()
+        raise ValueError(f"one of {', '.join(allowed)}")
+
+    return check
+
+
+def text(value: object) -> str:
+    """Take any text but an empty one."""
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise ValueError("a name or a folder")
+
+
+def folder(value: object) -> Path:
+    """Take a folder; ~ is the home."""
+    if isinstance(value, Path) or (isinstance(value, str) and value.strip()):
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:  # a home that does not exist, as in ~nobody-here/cesar
+            pass
+    raise ValueError("the path of a folder")
+
+
+def database(value: object) -> str | None:
+    """Take a file's path, or an address."""
+    if value is None:
+        return None
+    if isinstance(value, (str, Path)) and str(value).strip():
+        return str(value).strip()
+    raise ValueError("a file's path, or an address such as sqlite:///cesar.db")
+
+
+def boolean(value: object) -> bool:
+    """Take true or false, or another word for it."""
+    words = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError("true or false")
+
+
+def thread_count(value: object) -> int | None:
+    """Take a number of threads; None and auto let us choose."""
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:5])
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
+        return value
+    raise ValueError("a whole number from 1 to 1024, or auto")
+
+
+def seconds(value: object) -> float:
+    """Take seconds above 0."""
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # it may raise
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if math.isfinite(seconds) and seconds > 0:
+        return seconds
+    raise ValueError("a number of seconds above 0")
+
+
+def optional(check: Check, word: str) -> Check:
+    """Let a word, or nothing, mean None."""
+
+    def checked(value: object) -> object:
+        if value is None or value == word:
+            return None
+        try:
+            return check(value)
+        except ValueError as wrong:
+            raise ValueError(f"{wrong}, or {word}") from None
+
+    return checked
+
+
+def whole_number(least: int, most: int) -> Check:
+    """Take whole numbers from `least` to `most`."""
+
+    def checked(value: object) -> int:
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value[:18])
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return value
+        raise ValueError(f"a whole number from {least} to {most}")
+
+    return checked
+
+
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+
+
+def size(value: object) -> int:
+    """Take a number of bytes, or one with a unit such as 500 MB or 4G (of 1024)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = re.fullmatch(r"(\d{1,15})\s*([kmgt]?)i?b?", str(value).strip().lower()) if isinstance(value, str) else None
+    if found is not None and int(found[1]) > 0:
+        return int(found[1]) * _UNITS[found[2]]
+    raise ValueError("a number of bytes, such as 500MB or 4GB")
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Take several words: a list, or text with commas between them; `none` is none at all."""
+    if value == "none":
+        return ()
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return tuple(item.strip() for item in value if item.strip())
+    raise ValueError("names with commas between them")

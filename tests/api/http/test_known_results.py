@@ -1,0 +1,47 @@
+"""The result cache from end to end: what a worker recognised is given at once when it is handed in again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.api.http.support import JFK, ServiceCase
+
+pytestmark = pytest.mark.slow  # a worker starts a child process
+
+
+class TestKnownResults(ServiceCase):
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.sound = JFK.read_bytes()
+        self.first = await self.submit(self.sound)
+        await self.work()
+        await self.is_over(self.first["id"])
+
+    async def test_the_same_again_is_completed_at_once_and_says_so(self) -> None:
+        again = await self.submit(self.sound, name="again.m4a")
+        known = (await self.client.get(f"/jobs/{self.first['id']}")).json()
+        assert (again["status"], again["cached_from"], again["name"]) == ("completed", self.first["id"], "again.m4a")
+        assert known["text"]
+        for told in ("text", "language", "duration", "progress"):
+            assert again[told] == known[told]
+
+    async def test_no_cache_has_it_recognised_anew(self) -> None:
+        again = await self.submit(self.sound, no_cache="true")
+        assert (again["status"], again["cached_from"]) == ("queued", None)
+        await self.is_over(again["id"])
+
+    async def test_other_wishes_are_other_work(self) -> None:
+        assert (await self.submit(self.sound, word_timestamps="true"))["cached_from"] is None
+
+    async def test_a_model_that_has_changed_is_another(self) -> None:
+        script = self.folder / "words.json"
+        script.write_text(json.dumps(json.loads(script.read_text()) | {"language": "de"}))
+        assert (await self.submit(self.sound))["cached_from"] is None
+
+    async def test_a_model_that_can_not_be_looked_at_leaves_it_to_the_worker(self) -> None:
+        (self.folder / "words.json").unlink()
+        again = await self.submit(self.sound)
+        assert (again["status"], again["cached_from"]) == ("queued", None)
+        await self.is_over(again["id"])

@@ -1,0 +1,239 @@
+"""Jobs whose recording lies at an address: fetching is a phase of the job, stopped and resumed like the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+from unittest import IsolatedAsyncioTestCase
+from unittest.mock import AsyncMock
+
+from cesar.api.audio import AudioStore
+from cesar.api.models import Job, JobStatus
+from cesar.api.owners import LEASE_TTL_S
+from cesar.api.worker import BackgroundWorker
+from cesar.config import Settings, load
+from tests.api.media_server import MediaServer
+from tests.api.support import PATIENCE_S, Clocks, Gate, WorkerCase, eventually
+
+BODY = bytes(range(251)) * 2000
+HALF = 4 * 64 * 1024
+"""About a half of it, in whole blocks."""
+
+
+class FetchingWorkerCase(WorkerCase):
+    """A queue with a place for recordings, and a server that has one."""
+
+    in_memory = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = self.enterContext(MediaServer(BODY))
+        self.store = AudioStore(self.folder / "audio")
+        self.settings = self.settings_with()
+        self.gate.open()
+
+    async def asyncSetUp(self) -> None:
+        self.repository = await self.open(audio=self.store)
+
+    def settings_with(self, **changes: Any) -> Settings:
+        return load({"data_dir": self.folder, "allow_private_urls": True, "min_free_bytes": 1, **changes})
+
+    def start_worker(self, **options: Any) -> BackgroundWorker:
+        return self.employ(self.gate, **{"settings": self.settings, **options})
+
+    async def queue_fetch(self, **fields: Any) -> Job:
+        return await self.queue(self.server.url, source_url=self.server.url, **fields)
+
+    async def has_half(self, job: Job) -> None:
+        """Wait until everybody can see that a half has arrived."""
+        await eventually(lambda: self.server.asked)
+
+        async def is_seen() -> bool:
+            return (await self.read(job)).fetched_bytes == HALF
+
+        await eventually(is_seen)
+
+    def incoming(self) -> list[Path]:
+        return list((self.folder / "audio/incoming").glob("*"))
+
+
+class TestFetching(FetchingWorkerCase):
+    async def test_a_recording_is_fetched_and_kept_and_transcribed_from_there(self) -> None:
+        job = await self.queue_fetch(name="A talk")
+        self.start_worker()
+        await self.is_over(job)
+        job, kept = await self.read(job), self.store.path_of(self.server.digest)
+        assert (job.status, job.audio_digest, job.audio_path) == (JobStatus.COMPLETED, self.server.digest, str(kept))
+        assert (job.fetched_bytes, job.audio_bytes, job.name) == (len(BODY), len(BODY), "A talk")
+        assert self.gate.begun == [str(kept)]
+        assert kept.read_bytes() == BODY
+        assert self.incoming() == []
+
+    async def test_what_has_arrived_is_seen_by_all_while_it_arrives(self) -> None:
+        self.server.hold_at = HALF
+        job = await self.queue_fetch()
+        changed = asyncio.Event()
+        await self.repository.subscribe(changed, to_changes=True)
+        self.start_worker()
+        await self.has_half(job)
+        job = await self.read(job)
+        assert (job.status, job.phase, job.audio_bytes) == (JobStatus.PROCESSING, "fetching", len(BODY))
+        assert changed.is_set()
+        self.server.go_on()
+        await self.is_over(job)
+
+    async def test_a_recording_that_two_jobs_fetch_is_kept_once(self) -> None:
+        jobs = [await self.queue_fetch(), await self.queue_fetch()]
+        self.start_worker()
+        await self.is_over(*jobs)
+        assert [path.name for path in (self.folder / "audio").glob("*/*")] == [self.server.digest]
+        assert self.incoming() == []
+
+    async def test_a_recording_that_is_there_from_an_earlier_attempt_is_not_fetched_again(self) -> None:
+        self.gate = Gate(is_open=True, errors={str(self.store.path_of(self.server.digest)): OSError(5, "broken")})
+        job = await self.queue_fetch()
+        self.start_worker()
+        await self.is_over(job)
+        await self.repository.retry(job.id)
+        await self.is_over(job)
+        assert (len(self.gate.begun), len(self.server.asked)) == (2, 1)
+
+    async def test_but_one_that_has_vanished_is(self) -> None:
+        self.gate = Gate(is_open=True, errors={str(self.store.path_of(self.server.digest)): OSError(5, "broken")})
+        job = await self.queue_fetch()
+        self.start_worker()
+        await self.is_over(job)
+        self.store.remove(self.server.digest)
+        await self.repository.retry(job.id)
+        await self.is_over(job)
+        assert (len(self.gate.begun), len(self.server.asked)) == (2, 2)
+        assert self.store.path_of(self.server.digest).read_bytes() == BODY
+
+
+class TestWithoutStore(IsolatedAsyncioTestCase):
+    async def test_of_a_repository_without_a_place_for_recordings_nothing_is_asked(self) -> None:
+        for repository in (AsyncMock(), AsyncMock(audio=None)):
+            worker, gate = BackgroundWorker(repository), Gate(is_open=True)
+            worker._run_transcription = gate  # type: ignore[method-assign]
+            await worker._process_job(Job(audio_path="http://127.0.0.1/a.wav", source_url="http://127.0.0.1/a.wav"))
+            assert gate.begun == ["http://127.0.0.1/a.wav"]
+            repository.keep_fetched.assert_not_called()
+
+
+class TestFailures(FetchingWorkerCase):
+    async def test_what_is_refused_for_good_fails_at_once_and_leaves_nothing(self) -> None:
+        self.server.statuses = {"/talk.wav": 404}
+        job = await self.queue_fetch()
+        self.start_worker()
+        await self.is_over(job)
+        job = await self.read(job)
+        assert (job.status, job.error_code, job.attempt) == (JobStatus.ERROR, "fetch_refused", 1)
+        assert job.error_message == "127.0.0.1: 404 Not Found"
+        assert (self.gate.begun, self.incoming()) == ([], [])
+
+    async def test_what_may_pass_is_tried_again_later_with_what_has_arrived(self) -> None:
+        self.server.cuts = [HALF]
+        job = await self.queue_fetch()
+        self.start_worker()
+
+        async def is_to_be_retried() -> bool:
+            return "to be retried" in await self.reasons(job)
+
+        await eventually(is_to_be_retried)
+        assert (await self.read(job)).error_code == "fetch_failed"
+        await self.repository.sweep()
+        self.clocks.go_on(60)
+        await self.is_over(job)
+        job = await self.read(job)
+        assert (job.status, job.audio_digest) == (JobStatus.COMPLETED, self.server.digest)
+        assert self.server.ranges == [None, f"bytes={HALF}-"]
+
+    async def test_a_private_address_is_refused_unless_it_is_allowed(self) -> None:
+        job = await self.queue_fetch()
+        self.start_worker(settings=self.settings_with(allow_private_urls=False))
+        await self.is_over(job)
+        assert (await self.read(job)).error_code == "address_refused"
+        assert self.server.asked == []
+
+    async def test_offline_nothing_is_fetched(self) -> None:
+        job = await self.queue_fetch()
+        self.start_worker(settings=self.settings_with(offline=True))
+        await self.is_over(job)
+        job = await self.read(job)
+        assert (job.error_code, job.error_hint) == ("address_refused", "Start it without `--offline`.")
+        assert self.server.asked == []
+
+    async def test_too_large_a_recording_is_refused(self) -> None:
+        job = await self.queue_fetch()
+        self.start_worker(settings=self.settings_with(max_upload_bytes=1000))
+        await self.is_over(job)
+        assert (await self.read(job)).error_code == "fetch_refused"
+
+    async def test_a_disk_that_is_nearly_full_is_waited_for(self) -> None:
+        job = await self.queue_fetch()
+        self.start_worker(settings=self.settings_with(min_free_bytes=10**18))
+
+        async def is_to_be_retried() -> bool:
+            return (await self.read(job)).error_code == "disk_full"
+
+        await eventually(is_to_be_retried)
+        assert (await self.read(job)).status is JobStatus.QUEUED
+
+
+class TestStopping(FetchingWorkerCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.hold_at = HALF
+
+    async def test_a_fetch_is_cancelled_and_the_next_job_has_its_turn(self) -> None:
+        job, other = await self.queue_fetch(), await self.queue("/other.wav")
+        self.start_worker()
+        await self.has_half(job)
+        await self.repository.request_cancel(job.id)
+        await asyncio.wait_for(self.is_over(job, other), 10)
+        assert (await self.read(job)).status is JobStatus.CANCELLED
+        assert self.gate.begun == ["/other.wav"]
+
+    async def test_a_shutdown_gives_the_job_back_and_the_next_worker_goes_on_with_it(self) -> None:
+        job = await self.queue_fetch()
+        worker = self.start_worker(grace_s=0.01)
+        await self.has_half(job)
+        await worker.shutdown()
+        await asyncio.wait_for(self.running[worker], PATIENCE_S)
+        assert (await self.reasons(job))[-1] == "released"
+        assert len(self.incoming()) == 2
+        self.server.go_on()
+        self.start_worker()
+        await self.is_over(job)
+        job = await self.read(job)
+        assert (job.audio_digest, job.failures) == (self.server.digest, 0)
+        assert self.server.ranges == [None, f"bytes={HALF}-"]
+
+    async def test_a_shutdown_waits_for_a_fetch_that_is_soon_over(self) -> None:
+        job = await self.queue_fetch()
+        worker = self.start_worker(grace_s=PATIENCE_S)
+        await self.has_half(job)
+        await worker.shutdown()
+        self.server.go_on()
+        await asyncio.wait_for(self.running[worker], PATIENCE_S)
+        assert (await self.read(job)).status is JobStatus.COMPLETED
+
+    async def test_a_lost_claim_ends_the_fetch_and_harms_nobody(self) -> None:
+        job = await self.queue_fetch()
+        with self.assertLogs("cesar.api.worker", logging.WARNING) as logs:
+            worker = self.start_worker()
+            await self.has_half(job)
+            taken = await self.take_away()
+            await eventually(lambda: not worker.is_processing)
+        assert "its work is dropped" in logs.output[-1]
+        stored = await self.read(job)
+        assert (stored.owner, stored.attempt, stored.audio_digest) == (taken.owner, 2, None)
+
+    async def take_away(self) -> Job:
+        clocks = Clocks()
+        other = await self.open(clock=clocks.wall, steady=clocks.steady)
+        while (taken := await other.get_next_queued()) is None:
+            clocks.go_on(LEASE_TTL_S / 4)
+        return taken
