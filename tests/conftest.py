@@ -22,7 +22,7 @@ settings.load_profile("cesar")
 _SLOW = (
     "acceptance",
     "api/http",
-    "api/test_fetching.py",
+    "api/fetching/test_fetch.py",
     "api/test_worker",
     "faults",
     "runner",

@@ -6,12 +6,59 @@ Everything here is pure. What nothing is known of is None; nothing is guessed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
-from cesar.api.models import AtWork, Job, JobStatus, Pace, Waiting
+from cesar.api.models import Job, JobStatus
 
 _ENOUGH_S = 10.0
 """So much of a recording must be recognised before its own pace says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """A job that is being processed, as far as it matters for when it will be done."""
+
+    id: str
+    model_size: str
+    position: float
+    duration: float | None
+    start: float
+    end: float | None
+    attempt: int
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is unfinished."""
+
+    at_work: tuple[AtWork, ...]
+    models: frozenset[str]
+    """Those of all unfinished jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job's place among those that wait."""
+
+    queue_position: int
+    """How many go before it."""
+    before_s: float | None
+    """The seconds of work that those are; None: unknown."""
+    own_s: float | None
+    """The seconds of work that it is itself."""
+    run_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a model does its work on this machine, as measured."""
+
+    speed: float
+    """Seconds of recording for each second of work."""
+    usual_s: float
+    """The mean length of the recordings, in seconds."""
 
 
 def pace_of(outcomes: Iterable[Job]) -> Pace | None:

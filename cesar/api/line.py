@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cesar.api.models import AtWork, Job, JobStatus, Line, Pace, Waiting
+from cesar.api.estimates import AtWork, Line, Pace, Waiting
+from cesar.api.models import Job, JobStatus
 from cesar.api.moves import is_status, job_of
 from cesar.api.tables import jobs
 

@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from cesar.api.models import Changes, Cursor, Job, JobEvent, JobFilter, JobPage, JobStatus, Tail
+from cesar.api.history import Changes, Cursor, Tail
+from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus
 from cesar.api.moves import Row, is_status, job_of
 from cesar.api.tables import chunks, events, jobs
 from cesar.errors import QueueError

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import PurePath
@@ -15,7 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from cesar.engines.catalog import CATALOG
 from cesar.options import TranscribeOptions
-from cesar.transcript import Chunk, Phase
+from cesar.transcript import Phase
 
 
 class JobStatus(StrEnum):
@@ -209,52 +207,6 @@ class JobFilter(BaseModel):
     """How their ids begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class AtWork:
-    """A job that is being processed, as far as it matters for when it will be done."""
-
-    id: str
-    model_size: str
-    position: float
-    duration: float | None
-    start: float
-    end: float | None
-    attempt: int
-    started_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What is unfinished."""
-
-    at_work: tuple[AtWork, ...]
-    models: frozenset[str]
-    """Those of all unfinished jobs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A job's place among those that wait."""
-
-    queue_position: int
-    """How many go before it."""
-    before_s: float | None
-    """The seconds of work that those are; None: unknown."""
-    own_s: float | None
-    """The seconds of work that it is itself."""
-    run_after: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast a model does its work on this machine, as measured."""
-
-    speed: float
-    """Seconds of recording for each second of work."""
-    usual_s: float
-    """The mean length of the recordings, in seconds."""
-
-
 class JobPage(BaseModel):
     """Some jobs of a listing."""
 
@@ -263,56 +215,3 @@ class JobPage(BaseModel):
     jobs: tuple[Job, ...]
     next_cursor: str | None
     """What to ask with for the following page; None at the end."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Cursor:
-    """How much of a job's history somebody has: what came after it can be asked for.
-
-    >>> str(Cursor(12, 0, 30.5, 7, 2)), Cursor.read("12-0-30500-7-2")
-    ('12-0-30500-7-2', Cursor(event=12, generation=0, chunk_start=30.5, segments=7, of_next=2, is_end=False))
-    """
-
-    event: int = 0
-    """The id of the last `JobEvent`."""
-    generation: int = 0
-    """The `Job.generation` that the chunks are of."""
-    chunk_start: float = -1.0
-    """Where the last chunk starts of which they have everything, in seconds."""
-    segments: int = 0
-    """How many segments they have."""
-    of_next: int = 0
-    """How many of these are of the chunk after that one."""
-    is_end: bool = False
-    """Whether they know that the job is over."""
-
-    def __str__(self) -> str:
-        counts = f"{round(self.chunk_start * 1000)}-{self.segments}-{self.of_next}"
-        return f"{self.event}-{self.generation}-{counts}{'-end' if self.is_end else ''}"
-
-    @classmethod
-    def read(cls, text: str) -> Cursor:
-        """Read what `str` gave. Raises ValueError."""
-        found = re.fullmatch(r"(\d{1,18})-(\d{1,9})-(-?\d{1,12})-(\d{1,9})-(\d{1,9})(-end)?", text, re.ASCII)
-        if found is None:
-            raise ValueError(f"{text!r} is no cursor")
-        event, generation, chunk_start, segments, of_next = map(int, found.groups()[:5])
-        return cls(event, generation, chunk_start / 1000, segments, of_next, found[6] is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What has happened to a job since a cursor, as one consistent state."""
-
-    job: Job
-    events: tuple[JobEvent, ...]
-    chunks: tuple[Chunk, ...]
-    """Those after the cursor; all, if the job's generation is another than the cursor's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Which jobs may have changed since an event."""
-
-    last_event: int
-    job_ids: frozenset[str]

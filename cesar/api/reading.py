@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from cesar.api import line, listing, moves
 from cesar.api.database import Database
-from cesar.api.models import Changes, Cursor, Job, JobEvent, JobFilter, JobPage, JobStatus, Line, Pace, Tail, Waiting
+from cesar.api.estimates import Line, Pace, Waiting
+from cesar.api.history import Changes, Cursor, Tail
+from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus
 from cesar.errors import QueueError
 from cesar.transcript import Chunk
 

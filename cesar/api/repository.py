@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from cesar.api import listing, moves, submitting
+from cesar.api import attempts, listing, moves, submitting
 from cesar.api.audio import AudioStore
 from cesar.api.database import Database
 from cesar.api.models import (
@@ -171,7 +171,7 @@ class JobRepository(JobReader):
         def beat(connection: sa.Connection) -> moves.Row:
             self._owner.show_alive()
             self._watch.tick(self._steady())
-            return moves.heartbeat(connection, job, self._clock())
+            return attempts.heartbeat(connection, job, self._clock())
 
         row = await self._write("heartbeat", beat)
         return row["cancel_requested_at"] is not None
@@ -184,7 +184,7 @@ class JobRepository(JobReader):
 
     async def checkpoint(self, job: Job, chunk: Chunk) -> None:
         """Keep a finished chunk, and the claim. Raises `ClaimLost`."""
-        await self._write("checkpoint", lambda c: moves.checkpoint(c, job, chunk, self._clock()))
+        await self._write("checkpoint", lambda c: attempts.checkpoint(c, job, chunk, self._clock()))
 
     async def resume(self, job: Job, fingerprint: str) -> list[Chunk]:
         """Give the chunks that are finished; those of other work than the fingerprint's are dropped.
@@ -193,7 +193,7 @@ class JobRepository(JobReader):
         """
 
         def keep(connection: sa.Connection) -> list[Chunk]:
-            moves.keep_checkpoints(connection, job, fingerprint)
+            attempts.keep_checkpoints(connection, job, fingerprint)
             return listing.chunks_of(connection, job.id)
 
         return await self._write("resume", keep)
@@ -202,7 +202,7 @@ class JobRepository(JobReader):
         """Take the file that was fetched for a job, whose `audio_path` and digest say where to. Raises `ClaimLost`."""
 
         def keep(connection: sa.Connection) -> None:
-            moves.keep_fetched(connection, job)
+            attempts.keep_fetched(connection, job)
             assert job.audio_digest is not None
             self._store.keep(arrived, job.audio_digest)
 
@@ -210,7 +210,7 @@ class JobRepository(JobReader):
 
     async def release(self, job: Job) -> Job:
         """Give a claimed job back, with its checkpoints; it counts as no failure. Raises `ClaimLost`."""
-        row = await self._write("release", lambda c: moves.release(c, job, self._clock()))
+        row = await self._write("release", lambda c: attempts.release(c, job, self._clock()))
         self._wakeups.tell()
         return moves.job_of(row)
 
@@ -219,7 +219,7 @@ class JobRepository(JobReader):
 
         Raises `ClaimLost`.
         """
-        row = await self._write("fail", lambda c: moves.retry_later(c, job, self._retry_delay, self._clock()))
+        row = await self._write("fail", lambda c: attempts.retry_later(c, job, self._retry_delay, self._clock()))
         return moves.job_of(row)
 
     # Anybody's verbs
@@ -297,14 +297,14 @@ class JobRepository(JobReader):
         self._wakeups.remove(wake)
 
     def _take_back_abandoned(self, connection: sa.Connection) -> None:
-        beats = moves.running(connection)
+        beats = attempts.running(connection)
         expired = self._watch.expired(beats, self._steady())
         dead = {name for name in {beat.owner for beat in beats} if self._owner.is_dead(name)}
         for beat in beats:
             if beat.owner in dead:
-                moves.take_back(connection, beat, "worker died", self._clock())
+                attempts.take_back(connection, beat, "worker died", self._clock())
             elif beat in expired:
-                moves.take_back(connection, beat, "lease expired", self._clock())
+                attempts.take_back(connection, beat, "lease expired", self._clock())
 
     async def _write(self, name: str, work: Callable[[sa.Connection], T]) -> T:
         result = await self.database.write(name, work)

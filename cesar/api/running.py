@@ -77,8 +77,10 @@ class JobRun:
         if settings.offline:
             raise AddressRefused("nothing is fetched: the worker is offline", hint="Start it without `--offline`.")
         self.job.phase = "fetching"
-        await asyncio.to_thread(import_module, "cesar.api.fetching")  # it takes a while, and the loop has to serve
-        from cesar.api.fetching import Limits, fetch
+        await asyncio.to_thread(
+            import_module, "cesar.api.fetching.fetch"
+        )  # it takes a while, and the loop has to serve
+        from cesar.api.fetching.fetch import Limits, fetch
 
         part = store.part_of(self.job.id)
         fetched = await fetch(url, part, Limits.of(settings), self._on_fetched, self.stopped)

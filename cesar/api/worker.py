@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 
 from cesar.api.audio import AudioStore
 from cesar.api.backoff import backoff
+from cesar.api.complaints import Complaints
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.owners import LEASE_TTL_S, steady_clock
 from cesar.api.repository import JobRepository
@@ -31,7 +31,6 @@ _TELL_EVERY_S = 1.0
 _STOP_TIMEOUT_S = 10.0
 _LAST_WORDS_S = 0.9
 _LONGEST_PAUSE_S = 30.0
-_SAY_AGAIN_S = 60.0
 _log = logging.getLogger(__name__)
 _at_work: ContextVar[JobRun | None] = ContextVar("_at_work", default=None)
 """The job that a thread works for, however late the thread begins."""
@@ -67,7 +66,7 @@ class BackgroundWorker:
         self._hurry = asyncio.Event()
         self._wake = asyncio.Event()
         self._current_job_id: str | None = None
-        self._said: dict[str, float] = {}
+        self._complaints = Complaints(_log, "the worker goes on after an error")
 
     @property
     def is_processing(self) -> bool:
@@ -122,7 +121,7 @@ class BackgroundWorker:
                     await self._wait_for(self._shutdown_event, self._wake, timeout_s=self.poll_interval)
                 delays = backoff(longest_s=_LONGEST_PAUSE_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next job must have its turn
-                self._complain(error)
+                self._complaints.tell(error)
                 await self._wait_for(self._shutdown_event, self._wake, timeout_s=next(delays))
         await self.repository.unsubscribe(self._wake)
 
@@ -131,7 +130,7 @@ class BackgroundWorker:
         try:
             await self.repository.subscribe(self._wake)
         except Exception as error:  # noqa: BLE001
-            self._complain(error)
+            self._complaints.tell(error)
 
     async def _process_job(self, job: Job) -> None:
         """Take one claimed job to its end: completed, failed, cancelled, or given back."""
@@ -243,7 +242,7 @@ class BackgroundWorker:
             try:
                 await write()
             except DatabaseError as error:
-                self._complain(error)
+                self._complaints.tell(error)
                 await asyncio.sleep(delay_s)
             else:
                 return
@@ -267,7 +266,7 @@ class BackgroundWorker:
             except ClaimLost:
                 run.stop("claim lost")
             except Exception as error:  # noqa: BLE001 - the claim lasts a while; the next beat may get through
-                self._complain(error)
+                self._complaints.tell(error)
             if steady_clock() - kept_at > self._self_fence_s:
                 run.stop("claim not kept")
 
@@ -303,11 +302,3 @@ class BackgroundWorker:
         finally:
             for wait in waits.difference(signs):
                 wait.cancel()
-
-    def _complain(self, error: Exception) -> None:
-        """Log an error of the loop, the same one once a minute."""
-        kind, now = type(error).__name__, time.monotonic()
-        if now - self._said.get(kind, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
-            self._said[kind] = now
-            unexpected = None if isinstance(error, CesarError) else error
-            _log.error("the worker goes on after an error: %s: %s", kind, error, exc_info=unexpected)

@@ -85,8 +85,8 @@ def list_(*, database: str | None, as_json: bool) -> None:
 def revoke(key_name: str, *, database: str | None, as_json: bool) -> None:
     """Let the key of that name, or id, be of no use any more. A running service heeds it within two seconds."""
     settings = load({"database": database})
+    from cesar.cli.ids import require_text
     from cesar.cli.local_queue import database_file
-    from cesar.cli.queues import require_text
 
     require_text(key_name)
     if not database_file(settings).exists():

@@ -20,7 +20,7 @@ from cesar.api.place import Place
 from cesar.api.repository import JobRepository
 from cesar.api.tables import jobs
 from cesar.api.transcripts import transcript_of
-from cesar.cli.queues import require_length, require_text, the_only
+from cesar.cli.ids import require_length, require_text, the_only
 from cesar.errors import JobNotFound, NotADatabase, UsageError
 from cesar.formats import render
 

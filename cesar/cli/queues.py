@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from cesar.cli.ids import require_text
 from cesar.config import load
-from cesar.errors import JobNotFound, QueueError, UsageError
+from cesar.errors import UsageError
 from cesar.formats import parse_formats
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from cesar.config import Settings
 
 T = TypeVar("T")
-SHORTEST_BEGINNING = 4
-"""Fewer letters of an id are too easily another job's."""
 NO_SERVER = "none"
 
 
@@ -116,28 +115,3 @@ def read_text(settings: Settings, beginning: str, format_names: str | None) -> t
         return job, await queue.text_of(job, None if format_names is None else names[0])
 
     return in_queue(settings, read)
-
-
-def require_text(text: str) -> None:
-    """Raise `UsageError` for an argument that was no UTF-8: no queue can take it."""
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UsageError(f"{text!r} is not text", hint="The queue takes UTF-8 only.")
-
-
-def require_length(beginning: str) -> None:
-    """Raise `JobNotFound` for the beginning of an id that is too short to look for."""
-    if len(beginning) < SHORTEST_BEGINNING:
-        hint = f"Give its whole id, or at least the first {SHORTEST_BEGINNING} letters."
-        raise JobNotFound(f"there is no job {beginning!r}", hint=hint)
-
-
-def the_only(ids: Sequence[str], beginning: str) -> str:
-    """Give the one id that begins so. Raises `JobNotFound` if there is none, `QueueError` if there are several."""
-    if len(ids) > 1:
-        raise QueueError(
-            f"{beginning!r} may be several jobs: {', '.join(ids[:2])}{', ...' if ids[2:] else ''}",
-            hint="Give more of the id.",
-        )
-    if not ids:
-        raise JobNotFound(f"there is no job {beginning!r}")
-    return ids[0]

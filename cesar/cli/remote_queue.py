@@ -13,7 +13,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from cesar.api.models import STORED, Job, JobEvent, JobFilter, JobPage, JobStatus
 from cesar.cli.events import write_stderr
-from cesar.cli.queues import require_length, require_text, the_only
+from cesar.cli.ids import require_length, require_text, the_only
 from cesar.client import Client, Event, EventView, JobView
 from cesar.errors import CesarError, JobNotFound
 

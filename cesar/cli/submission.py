@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cesar.api.models import Job
 from cesar.cli.downloads import SCRIPTED
+from cesar.cli.ids import require_text
 from cesar.cli.inputs import STDIN, expand
 from cesar.cli.local_queue import LocalQueue, in_queue
-from cesar.cli.queues import require_text
 from cesar.cli.wishes import options_of, require_key
 from cesar.engines.catalog import CATALOG
 from cesar.errors import RecordingNotReadable, UsageError

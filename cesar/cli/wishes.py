@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cesar.cli.queues import require_text
+from cesar.cli.ids import require_text
 from cesar.config import DEFAULT
 from cesar.errors import UsageError
 from cesar.options import TranscribeOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cesar.api.estimates import eta_s, left_s, pace_of
-from cesar.api.models import AtWork, Job, JobStatus, Pace, Waiting
+from cesar.api.estimates import AtWork, Pace, Waiting, eta_s, left_s, pace_of
+from cesar.api.models import Job, JobStatus
 from cesar.options import TranscribeOptions
 
 NOW = datetime(2030, 5, 17, 12, tzinfo=UTC)

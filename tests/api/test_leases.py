@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from cesar.api.attempts import MAX_LOST
 from cesar.api.models import Job, JobStatus
-from cesar.api.moves import MAX_LOST
 from cesar.api.owners import LEASE_TTL_S
 from cesar.api.repository import JobRepository
 from cesar.errors import ClaimLost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cesar.api.models import Pace, Waiting
+from cesar.api.estimates import Pace, Waiting
 from cesar.options import TranscribeOptions
 from tests.api.support import QueueCase
 

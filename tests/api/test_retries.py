@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from cesar.api.attempts import MAX_RETRIES
 from cesar.api.models import Job, JobStatus
-from cesar.api.moves import LONGEST_DELAY, MAX_RETRIES
+from cesar.api.moves import LONGEST_DELAY
 from tests.api.support import QueueCase
 
 DELAY_S = 15.0

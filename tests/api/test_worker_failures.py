@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
+from cesar.api.attempts import MAX_RETRIES
 from cesar.api.models import Job, JobStatus, utc_now
-from cesar.api.moves import MAX_RETRIES
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from cesar.errors import ChildCrashed, ChildKilled, DatabaseUnavailable, NotMedia, UnknownModel
@@ -145,7 +145,7 @@ class TestFailingDatabase(WorkerCase):
                 await eventually(lambda: gate.begun)  # noqa: B023 - awaited here
                 other = self.lock_out()
                 gate.open()
-                await eventually(lambda: worker._said)  # noqa: B023
+                await eventually(lambda: worker._complaints.said)  # noqa: B023
                 assert worker.is_processing
                 other.rollback()
                 await self.is_over(job)
@@ -158,7 +158,7 @@ class TestFailingDatabase(WorkerCase):
         await self.repository.events()
         with self.assertLogs("cesar.api.worker", logging.ERROR):
             other = self.lock_out()
-            await eventually(lambda: worker._said)
+            await eventually(lambda: worker._complaints.said)
             other.rollback()
         await self.is_over(await self.queue())
 
@@ -201,7 +201,7 @@ class TestFailingLoop(WorkerCase):
             worker = self.employ_with(*[DatabaseUnavailable("away")] * 5, ValueError("a bug"))
             await eventually(lambda: self.mock.get_next_queued.await_count > 6)
             assert len(logs.output) == 2
-            worker._said["DatabaseUnavailable"] -= 61  # a minute later
+            worker._complaints.said["DatabaseUnavailable"] -= 61  # a minute later
             self.mock.get_next_queued.side_effect = [DatabaseUnavailable("still away")]
             await eventually(lambda: len(logs.output) > 2)
         assert "still away" in logs.output[2]
@@ -238,7 +238,7 @@ def test_a_worker_takes_any_repository_that_is_closed_under_it(tmp_path: Path) -
         worker = BackgroundWorker(repository, 0.001)
         running = asyncio.create_task(worker.run())
         await repository.close()
-        await eventually(lambda: worker._said)
+        await eventually(lambda: worker._complaints.said)
         await worker.shutdown()
         await asyncio.wait_for(running, 5)
 

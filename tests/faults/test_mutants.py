@@ -41,7 +41,7 @@ MUTANTS = (
     ),
     Mutant(
         "a claim is not taken back by an old beat",
-        "cesar/api/moves.py",
+        "cesar/api/attempts.py",
         "beat != beat_of(row)",
         '(beat.owner, beat.attempt) != (row["owner"], row["attempt"])',
         "test_zombies.py::test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_beat",
@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "a beat keeps the claim",
-        "cesar/api/moves.py",
+        "cesar/api/attempts.py",
         'row["attempt"], row["beat"])',
         'row["attempt"], 0)',
         "test_zombies.py::test_a_claim_that_is_kept_is_not_taken_however_long_the_work_lasts",

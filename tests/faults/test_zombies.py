@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from cesar.api import moves
+from cesar.api import attempts, moves
 from cesar.api.database import Database
 from cesar.api.models import Claim, Job, JobStatus, utc_now
 from cesar.api.place import Place
@@ -192,11 +192,11 @@ def test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_bea
         def in_one_transaction(connection: sa.Connection) -> None:
             row = moves.claim_next(connection, "somebody", utc_now())
             assert row is not None
-            [before] = moves.running(connection)
-            moves.heartbeat(connection, moves.job_of(row, Claim(owner="somebody", attempt=1)), utc_now())
-            [after] = moves.running(connection)
+            [before] = attempts.running(connection)
+            attempts.heartbeat(connection, moves.job_of(row, Claim(owner="somebody", attempt=1)), utc_now())
+            [after] = attempts.running(connection)
             for beat in (before, after, after):
-                moves.take_back(connection, beat, "lease expired", utc_now())
+                attempts.take_back(connection, beat, "lease expired", utc_now())
                 row = moves.lock(connection, row["id"])
                 seen.append((row["status"], row["lost"]))
 

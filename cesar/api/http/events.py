@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from cesar.api.backoff import backoff
+from cesar.api.complaints import Complaints
 from cesar.api.repository import JobRepository
 
 T = TypeVar("T")
@@ -25,7 +26,6 @@ _LOOK_EVERY_S = 5.0
 _STANDING_EVERY_S = 1.0
 """So often at most it looks where the waiting jobs stand."""
 _MOST_SHARED = 32
-_SAY_AGAIN_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +45,7 @@ class Hub:
         self._is_behind = True
         self._standing_is_due = False
         self._standing_seen_at = 0.0
-        self._said_at = -_SAY_AGAIN_S
+        self._complaints = Complaints(_log, "events may come late")
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -111,7 +111,7 @@ class Hub:
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001 - whatever it is, those who follow still wait to be woken
-                self._complain(error)
+                self._complaints.tell(error)
                 await asyncio.sleep(next(delays))
                 continue
             delays = backoff()
@@ -177,11 +177,6 @@ class Hub:
         """Keep no error: who asks again, asks the database."""
         if (done.cancelled() or done.exception() is not None) and self._shared.get(key) is done:
             del self._shared[key]
-
-    def _complain(self, error: Exception) -> None:
-        if time.monotonic() - self._said_at >= _SAY_AGAIN_S:
-            self._said_at = time.monotonic()
-            _log.warning("events may come late: %s: %s", type(error).__name__, error)
 
 
 async def _awaited(read: Callable[[], Awaitable[T]]) -> T:

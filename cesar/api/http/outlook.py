@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from cesar.api.estimates import eta_s, left_s, pace_of
+from cesar.api.estimates import Pace, eta_s, left_s, pace_of
 from cesar.api.http.schemas import JobView, view_of
-from cesar.api.models import Job, JobStatus, Pace, utc_now
+from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.repository import JobRepository
 
 _PACE_LASTS_S = 10.0

@@ -15,10 +15,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from cesar.api.backoff import backoff
+from cesar.api.history import Cursor
 from cesar.api.http.events import Hub
 from cesar.api.http.schemas import event_view
 from cesar.api.http.telling import PING, RETRY, DeletedView, News, ProgressView, news_of, progress_of, written
-from cesar.api.models import Cursor, JobEvent, JobFilter, JobStatus
+from cesar.api.models import JobEvent, JobFilter, JobStatus
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseError
 

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, replace
 
 from pydantic import BaseModel, Field
 
+from cesar.api.history import Cursor, Tail
 from cesar.api.http.schemas import event_view, view_of
-from cesar.api.models import Cursor, Job, JobEvent, JobStatus, Tail
+from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.transcript import Chunk, Phase
 
 PING = b": ping\n\n"

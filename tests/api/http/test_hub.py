@@ -11,9 +11,10 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 
+from cesar.api.history import Cursor
 from cesar.api.http.events import Hub
 from cesar.api.http.streams import JobFollower, told
-from cesar.api.models import Cursor, Job
+from cesar.api.models import Job
 from tests.api.support import PATIENCE_S, QueueCase, chunk, eventually
 
 

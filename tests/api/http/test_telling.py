@@ -8,8 +8,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cesar.api.history import Cursor, Tail
 from cesar.api.http.telling import news_of
-from cesar.api.models import Cursor, Job, JobEvent, JobStatus, Tail, utc_now
+from cesar.api.models import Job, JobEvent, JobStatus, utc_now
 from cesar.transcript import Chunk, Segment, Span
 
 NOW = utc_now()

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
+from cesar.api.history import Cursor
 from cesar.api.http.access import Caller, Reader, find_job
 from cesar.api.http.schemas import EventView
 from cesar.api.http.service import Service, service_of
 from cesar.api.http.streams import EventStream, EverythingFollower, JobFollower, read_news, told
 from cesar.api.http.telling import ProgressView, SegmentView
-from cesar.api.models import Cursor
 from cesar.errors import BadRequest
 
 router = APIRouter(tags=["events"])

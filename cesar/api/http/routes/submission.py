@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Header, Request, Response
 
-from cesar.api.addresses import reach_of, require_address
+from cesar.api.fetching.addresses import reach_of, require_address
 from cesar.api.http.access import Caller, Submitter
 from cesar.api.http.results import result_key
 from cesar.api.http.schemas import JobView

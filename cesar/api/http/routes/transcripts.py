@@ -14,13 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 import cesar
+from cesar.api.history import Cursor
 from cesar.api.http.access import Caller, Reader, find_job
 from cesar.api.http.negotiation import choose, has_it
 from cesar.api.http.recordings import HEAD_BYTES, UNKNOWN, disposition, has_part, is_usable, media_type_of
 from cesar.api.http.schemas import model_name, without_paths
 from cesar.api.http.service import service_of
 from cesar.api.http.uploads import clean_name
-from cesar.api.models import Cursor, Job, JobStatus
+from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
 from cesar.api.transcripts import transcript_of
 from cesar.errors import JobNotFound, NotAcceptable, QueueError, RecordingNotKept, UnknownFormat

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.api.answers import following, length_of, place_of, total_of_rest, validator_of
-from cesar.api.parts import Origin
+from cesar.api.fetching.answers import following, length_of, place_of, total_of_rest, validator_of
+from cesar.api.fetching.parts import Origin
 from cesar.errors import AddressRefused, FetchRefused
 
 URL = httpx.URL("https://media.example/talks/1.mp3?key=hidden")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cesar.api.parts import Origin, Part
+from cesar.api.fetching.parts import Origin, Part
 from cesar.errors import Interrupted
 
 WHOLE = Origin("http://media.example/talk.wav", '"one"', 100)

@@ -18,10 +18,10 @@ from unittest.mock import patch
 
 import pytest
 
-from cesar.api import connections
-from cesar.api.addresses import ANYWHERE, LookUp, Reach, look_up
-from cesar.api.connections import Patience
-from cesar.api.fetching import Fetched, Limits, fetch
+from cesar.api.fetching import connections
+from cesar.api.fetching.addresses import ANYWHERE, LookUp, Reach, look_up
+from cesar.api.fetching.connections import Patience
+from cesar.api.fetching.fetch import Fetched, Limits, fetch
 from cesar.errors import AddressRefused, CesarError, DiskFull, FetchFailed, FetchRefused, Interrupted
 from tests.api.media_server import NAME, MediaServer
 from tests.api.support import PATIENCE_S, eventually
@@ -226,14 +226,14 @@ class TestGoingOn(FetchCase):
     async def test_at_once_where_much_has_come(self) -> None:
         self.server.body = BODY * 8
         self.server.cuts = [1_500_000, 3_000_000]
-        with patch("cesar.api.fetching._PAUSE_S", 0):
+        with patch("cesar.api.fetching.fetch._PAUSE_S", 0):
             await self.require_whole()
         assert self.server.ranges == [None, "bytes=1500000-", "bytes=3000000-"]
 
     async def test_but_a_server_that_breaks_off_at_the_same_place_is_given_up(self) -> None:
         self.server.body, self.server.knows_ranges = BODY * 8, False
         self.server.cuts = [1_500_000] * 9
-        with patch("cesar.api.fetching._PAUSE_S", 0):
+        with patch("cesar.api.fetching.fetch._PAUSE_S", 0):
             await self.require(FetchFailed)
         assert len(self.server.asked) == 2
 

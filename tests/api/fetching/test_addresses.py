@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.api.addresses import ANYWHERE, PUBLIC, addresses_of, is_public, look_up, require_address
+from cesar.api.fetching.addresses import ANYWHERE, PUBLIC, addresses_of, is_public, look_up, require_address
 from cesar.errors import AddressRefused, FetchFailed, FetchRefused
 
 
@@ -196,5 +196,5 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for_forever() -> None:
         await asyncio.Event().wait()
         return ()
 
-    with patch("cesar.api.addresses._LOOK_UP_TIMEOUT_S", 0.05), pytest.raises(FetchFailed, match="in time"):
+    with patch("cesar.api.fetching.addresses._LOOK_UP_TIMEOUT_S", 0.05), pytest.raises(FetchFailed, match="in time"):
         asyncio.run(addresses_of(httpx.URL("http://example.org/"), PUBLIC, hang))

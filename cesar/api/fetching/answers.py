@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 import httpx
 
-from cesar.api.parts import Origin
+from cesar.api.fetching.parts import Origin
 from cesar.errors import AddressRefused, FetchFailed, FetchRefused
 
 _REDIRECTS = {301, 302, 303, 307, 308}

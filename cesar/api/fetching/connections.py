@@ -11,7 +11,7 @@ from functools import cache
 
 import httpx
 
-from cesar.api.addresses import Address
+from cesar.api.fetching.addresses import Address
 from cesar.errors import FetchFailed, FetchRefused
 
 _MOST_ADDRESSES = 4

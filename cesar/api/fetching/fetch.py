@@ -21,10 +21,10 @@ from typing import Self, TypeVar
 import httpx
 
 import cesar
-from cesar.api.addresses import PUBLIC, LookUp, Reach, addresses_of, look_up, reach_of, require_address
-from cesar.api.answers import following, length_of, place_of, require_media, total_of_rest, validator_of
-from cesar.api.connections import Patience, answer_of
-from cesar.api.parts import Origin, Part
+from cesar.api.fetching.addresses import PUBLIC, LookUp, Reach, addresses_of, look_up, reach_of, require_address
+from cesar.api.fetching.answers import following, length_of, place_of, require_media, total_of_rest, validator_of
+from cesar.api.fetching.connections import Patience, answer_of
+from cesar.api.fetching.parts import Origin, Part
 from cesar.config import Settings
 from cesar.errors import AddressRefused, DiskFull, FetchFailed, FetchRefused, Interrupted
 
