@@ -203,7 +203,7 @@ def test_whoever_listens_elsewhere_needs_keys(program):
         assert "no API key yet" in service.log.read_text()
         assert service.client.get("/jobs").status_code == 401
         made = service.program.run("keys", "create", "me", "--scope", "submit", "--scope", "read", "--json")
-        token = json.loads(made.stdout)["token"]
+        token = json.loads(made.stdout)["key"]
         headers = {"Authorization": f"Bearer {token}"}
         assert service.client.get("/jobs", headers=headers).json() == {"jobs": [], "next_cursor": None}
         assert service.program.run("keys", "revoke", "me").returncode == 0
