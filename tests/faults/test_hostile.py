@@ -269,12 +269,14 @@ def test_a_worker_whose_database_goes_and_comes_back_goes_on(tmp_path, when):
     with working(database) as worker:
         wait_until(lambda: not jobs or (tmp_path / "hung").exists())
         children = worker.children()
-        move_database(tmp_path, away)
+        for path in whole_database(tmp_path):  # the file itself first: without it nothing is made beside it
+            path.rename(away / path.name)
         for child in children:
             os.kill(child, signal.SIGKILL)
         wait_until(lambda: b"was deleted or replaced" in worker.log.read_bytes())
         assert not database.exists(), "nobody makes a new one"
-        move_database(away, tmp_path)
+        for path in reversed(whole_database(away)):
+            path.rename(tmp_path / path.name)
         jobs += submit(database, new(SENTENCE, model(tmp_path)))
         wait_until(lambda: is_over(database, *jobs))
         worker.drain()
@@ -282,9 +284,9 @@ def test_a_worker_whose_database_goes_and_comes_back_goes_on(tmp_path, when):
     require_sound(database, jobs)
 
 
-def move_database(source: Path, target: Path) -> None:
-    for path in source.glob("queue.db*"):
-        path.rename(target / path.name)
+def whole_database(folder: Path) -> list[Path]:
+    """The database and what belongs to it."""
+    return sorted(folder.glob("queue.db*"))
 
 
 def test_tidying_up_the_owners_files_costs_no_job_its_life(tmp_path):

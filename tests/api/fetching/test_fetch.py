@@ -328,7 +328,7 @@ class TestSlowServers(FetchCase):
     async def test_and_one_that_says_too_little(self) -> None:
         self.server.block_bytes = 100
         patience = Patience(stall_s=0.05, least_bytes=10**9)
-        self.server.body = BODY * 20
+        self.server.body = BODY * 200  # more than the sockets between them hold
         await self.require(FetchFailed, "too slowly", limits=replace(LIMITS, patience=patience))
 
     async def test_nobody_there_is_a_failure_that_may_pass(self) -> None:

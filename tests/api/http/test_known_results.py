@@ -29,7 +29,7 @@ class TestKnownResults(ServiceCase):
 
     async def test_no_cache_has_it_recognised_anew(self) -> None:
         again = await self.submit(self.sound, no_cache="true")
-        assert (again["status"], again["cached_from"]) == ("queued", None)
+        assert (again["status"] in ("queued", "processing"), again["cached_from"]) == (True, None)
         await self.is_over(again["id"])
 
     async def test_other_wishes_are_other_work(self) -> None:

@@ -32,7 +32,8 @@ _HINT = "Send the id of an event of this stream, or leave it out."
 def _stream(*views: type[EventView | SegmentView | ProgressView], **others: str) -> dict[int | str, dict[str, Any]]:
     """Describe a stream for `/docs`."""
     datas = [view.model_json_schema() for view in views]
-    content = {"text/event-stream": {"schema": {"type": "string"}, "x-event-data": datas}}
+    texts = {name: {"type": "string"} for name in ("event", "id", "data")}
+    content = {"text/event-stream": {"schema": {"type": "object", "properties": texts}, "x-event-data": datas}}
     described: dict[int | str, dict[str, Any]] = {200: {"description": "Server-sent events", "content": content}}
     return {**described, **{int(code[1:]): {"description": text} for code, text in others.items()}}
 
