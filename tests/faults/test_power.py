@@ -2,7 +2,7 @@
 
 This is a simulation. A real repository on a real SQLite file does all its verbs while every write, truncation, sync,
 creation and deletion is recorded as SQLite asks for it (`power.interpose`). From that record the disk is rebuilt as a
-cut at some point could leave it, by the assumptions that `power.Disk` states, and opened by a new repository. So it
+cut at some point could leave it, by the assumptions that `disk.Disk` states, and opened by a new repository. So it
 shows that Cesar and SQLite ask for what it takes, in the right order. It can't show that an operating system, a
 controller or a disk does what it is asked for: one that says "synced" too early loses jobs whatever we do. The files
 that Cesar itself makes beside the database (locks, copies before a migration) are not part of it.
@@ -32,7 +32,8 @@ from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseError
 from tests.faults import power
 from tests.faults.conftest import SEED
-from tests.faults.power import Disk, Op
+from tests.faults.disk import Disk
+from tests.faults.power import Op
 from tests.faults.support import ROOT, faults_found
 from tests.faults.workload import digest, digest_of
 

@@ -43,7 +43,7 @@ class Wanted:
         self.created_before = created_before
 
 
-@router.get("/jobs")
+@router.get("/jobs", summary="List jobs")
 async def list_jobs(
     request: Request,
     caller: Annotated[Caller, Reader],
@@ -57,14 +57,14 @@ async def list_jobs(
     return JobsView(jobs=await service.outlook.views(page.jobs), next_cursor=page.next_cursor)
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", summary="Look at a job")
 async def show_job(request: Request, caller: Annotated[Caller, Reader], job_id: JobId) -> JobView:
     """Look at a job: how far it is, what goes before it and when it will be done; in the end its text."""
     service = service_of(request)
     return await service.outlook.view(await find_job(service, caller, job_id))
 
 
-@router.get("/jobs/{job_id}/history")
+@router.get("/jobs/{job_id}/history", summary="Read a job's history")
 async def show_history(request: Request, caller: Annotated[Caller, Reader], job_id: JobId) -> list[EventView]:
     """List the changes of a job's status so far, the oldest first."""
     service = service_of(request)
@@ -72,7 +72,7 @@ async def show_history(request: Request, caller: Annotated[Caller, Reader], job_
     return [event_view(event) for event in await service.repository.events(job_id)]
 
 
-@router.delete("/jobs/{job_id}", status_code=204)
+@router.delete("/jobs/{job_id}", summary="Delete a job", status_code=204)
 async def delete_job(request: Request, caller: Annotated[Caller, Submitter], job_id: JobId) -> Response:
     """Delete a job with its recording, checkpoints and text. A job at work has to be cancelled first (409)."""
     service = service_of(request)
@@ -81,7 +81,7 @@ async def delete_job(request: Request, caller: Annotated[Caller, Submitter], job
     return Response(status_code=204)
 
 
-@router.post("/jobs/{job_id}/cancel")
+@router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
 async def cancel_job(request: Request, caller: Annotated[Caller, Submitter], job_id: JobId) -> JobView:
     """Cancel a job: one that waits at once, one at work soon (`cancel_requested`), and one that is over not at all.
 
@@ -92,7 +92,7 @@ async def cancel_job(request: Request, caller: Annotated[Caller, Submitter], job
     return await service.outlook.view(await service.repository.request_cancel(job_id))
 
 
-@router.post("/jobs/{job_id}/retry")
+@router.post("/jobs/{job_id}/retry", summary="Have a job tried again")
 async def retry_job(request: Request, caller: Annotated[Caller, Submitter], job_id: JobId) -> JobView:
     """Queue a failed or cancelled job again, at its old place; it goes on where it was. Others give 409."""
     service = service_of(request)

@@ -55,6 +55,7 @@ def _last_of(url: str) -> str:
 
 @router.post(
     "/transcribe",
+    summary="Hand in a recording",
     status_code=202,
     responses=_TAKEN,
     openapi_extra=_body(
@@ -87,6 +88,7 @@ async def transcribe(
 
 @router.post(
     "/transcribe/url",
+    summary="Have a recording fetched",
     status_code=202,
     responses=_TAKEN,
     openapi_extra=_body("application/json", schema_of(UrlWishes), {"url": "https://example.org/talk.mp3"}),
