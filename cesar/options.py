@@ -34,6 +34,11 @@ class TranscribeOptions:
     """Where to stop, in seconds; None is the end of the recording."""
     beam_size: int = 5
     """Hypotheses kept while decoding; 1 is greedy: faster, a little less accurate."""
+    temperature: float = 0.0
+    """0: the likeliest text. Above, to 1: draw each token, the more freely the higher; the same recording and
+    temperature draw the same."""
+    token_logprobs: bool = False
+    """Whether the log-probability of each token is wanted."""
 
     def __post_init__(self) -> None:
         if self.language is not None:
@@ -45,6 +50,8 @@ class TranscribeOptions:
                 raise UsageError(f"the {what} {text!r} is not text", hint="Set the terminal's encoding to UTF-8.")
         if not 1 <= self.beam_size <= 32:
             raise UsageError(f"a beam size of {self.beam_size} can't be used", hint="Use 1 to 32; 5 is usual.")
+        if not 0 <= self.temperature <= 1:
+            raise UsageError(f"a temperature of {self.temperature} can't be used", hint="Use 0 to 1; 0 is usual.")
         if not (math.isfinite(self.start) and self.start >= 0):
             raise UsageError(f"a start of {self.start} s can't be used", hint="Use 0 or more seconds.")
         if self.end is not None and not (math.isfinite(self.end) and self.end > self.start):

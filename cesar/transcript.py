@@ -41,6 +41,13 @@ class Segment:
     """Length of that pass's text over its zlib length; above 2.4 the text repeats itself."""
     no_speech_prob: float = 0.0
     temperature: float = 0.0
+    """What its tokens were drawn at; 0: without dice."""
+    seek: int = 0
+    """The frame, of 100 a second, at which that pass's window begins in the recording."""
+    tokens: tuple[int, ...] = ()
+    """The text in the model's own tokens, without time stamps."""
+    token_logprobs: tuple[float, ...] = ()
+    """The log-probability of each token after those before it; empty unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,11 @@ UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "km", "bo", "yue"}
 
 def segment_from_dict(data: Mapping[str, Any]) -> Segment:
     """Build a segment from its plain JSON form."""
-    return Segment(**{**data, "words": tuple(Word(**word) for word in data["words"])})
+    known = dict(data)
+    known["words"] = tuple(Word(**word) for word in data["words"])
+    for name in ("tokens", "token_logprobs"):  # Cesar didn't always keep them
+        known[name] = tuple(data.get(name, ()))
+    return Segment(**known)
 
 
 def chunk_from_dict(data: Mapping[str, Any]) -> Chunk:

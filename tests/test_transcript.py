@@ -23,7 +23,11 @@ texts = st.text(max_size=20)
 ratios = st.floats(-10, 10)
 words = st.builds(Word, times, times, texts, st.floats(0, 1))
 segments = st.builds(
-    Segment, times, times, texts, st.lists(words, max_size=3).map(tuple), ratios, ratios, ratios, st.just(0.0)
+    Segment,
+    *(times, times, texts, st.lists(words, max_size=3).map(tuple), ratios, ratios, ratios, st.floats(0, 1)),
+    seek=st.integers(0, 10**7),
+    tokens=st.lists(st.integers(0, 51_865), max_size=3).map(tuple),
+    token_logprobs=st.lists(ratios, max_size=3).map(tuple),
 )
 spans = st.builds(
     Span, times, times, st.sampled_from(["speech", "silence", "dropped"]), st.none() | texts, st.none() | texts
@@ -69,6 +73,17 @@ def test_a_chunk_survives_json(chunk):
 @given(segments)
 def test_a_segment_survives_json(segment):
     assert segment_from_dict(json.loads(json.dumps(dataclasses.asdict(segment)))) == segment
+
+
+@given(chunks)
+def test_a_chunk_that_was_stored_before_there_were_tokens_is_read_without_them(chunk):
+    stored = json.loads(json.dumps(dataclasses.asdict(chunk)))
+    for segment in stored["segments"]:
+        for name in ("seek", "tokens", "token_logprobs"):
+            del segment[name]
+    read = chunk_from_dict(stored)
+    assert all((segment.seek, segment.tokens, segment.token_logprobs) == (0, (), ()) for segment in read.segments)
+    assert [segment.text for segment in read.segments] == [segment.text for segment in chunk.segments]
 
 
 def test_plain_json_has_the_running_text_too():

@@ -47,6 +47,7 @@ class Arguments:
     start: float | None
     end: float | None
     beam_size: int | None
+    temperature: float | None
     device: str | None
     compute_type: str | None
     offline: bool
@@ -101,6 +102,9 @@ PLACE = click.Path(readable=False, path_type=Path)
 @click.option("--start", metavar="TIME", callback=read_time, help="Where to begin: seconds, or [HH:]MM:SS.")
 @click.option("--end", metavar="TIME", callback=read_time, help="Where to stop.")
 @click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; 1 is faster. [default: 5]")
+@click.option(
+    "--temperature", metavar="T", type=float, help="Draw tokens, 0 to 1, instead of the likeliest. [default: 0]"
+)
 @click.option("--device", type=click.Choice(DEVICES), help="Where to run. [default: auto]")
 @click.option("--compute-type", type=click.Choice(COMPUTE_TYPES), help="Numbers to compute with. [default: auto]")
 @click.option("--offline", is_flag=True, help="Never use the network.")
@@ -156,6 +160,7 @@ def _options(arguments: Arguments) -> TranscribeOptions:
         "start": arguments.start,
         "end": arguments.end,
         "beam_size": arguments.beam_size,
+        "temperature": arguments.temperature,
     }
     return TranscribeOptions(**{name: value for name, value in given.items() if value is not None})
 

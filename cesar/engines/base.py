@@ -43,6 +43,10 @@ class DecodeSettings:
     beam_size: int = 5
     avoid_repetition: bool = False
     """Make it costly to say the same again: for a second attempt at a window whose text ran in circles."""
+    temperature: float = 0.0
+    """Above 0: draw each token from its distribution, sharpened by this, with dice that depend on the window alone."""
+    token_logprobs: bool = False
+    """Whether the log-probability of each token is wanted."""
 
     @property
     def text_language(self) -> str:
@@ -59,6 +63,10 @@ class Utterance:
     text: str
     tokens: tuple[int, ...] = ()
     """The text in the model's own tokens, as it wrote them."""
+    token_ends: tuple[int, ...] = ()
+    """Where each token ends in the text, in bytes of UTF-8."""
+    token_logprobs: tuple[float, ...] = ()
+    """The log-probability of each token after those before it; empty unless wanted."""
     is_open: bool = False
     """The model gave no closing time stamp: `end` is the end of the window's sound."""
 
@@ -73,6 +81,8 @@ class Hypothesis:
     token_count: int
     is_cut_off: bool = False
     """The model ran out of room for tokens before it had said everything."""
+    temperature: float = 0.0
+    """What its tokens were drawn at; 0: without dice."""
 
     @property
     def text(self) -> str:

@@ -7,6 +7,9 @@ for real, only the words come from a JSON file, named as `--model scripted:FILE`
      "segments": [{"start": 0.3, "end": 2.1, "text": "Hello there."}],
      "faults": [{"at": 12.0, "do": "crash", "unless": "/tmp/crashed-once"}]}
 
+Its tokens are the bytes of its text (UTF-8), each with the log-probability -0.1; it draws nothing, but tells the
+temperature it was asked for.
+
 A fault happens when the window that holds its second is decoded: `crash` (SIGSEGV), `abort`, `kill`, `hang`, `exit`.
 The file named by `unless` keeps it from happening, and is made when it does: so it happens once.
 """
@@ -26,6 +29,8 @@ from typing import Any
 from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
 from cesar.errors import ModelError
 from cesar.transcript import ModelIdentity
+
+_LOGPROB = -0.1
 
 
 class ScriptedEngine:
@@ -55,7 +60,7 @@ class ScriptedEngine:
         return {self._language: 0.9, "xx": 0.1}
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
-        return [self._decode(heard.window) for heard in batch]
+        return [self._decode(heard.window, settings) for heard in batch]
 
     def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
         """Spread each text's words evenly over the window."""
@@ -67,21 +72,37 @@ class ScriptedEngine:
             for its_words in words
         ]
 
-    def _decode(self, window: Window) -> Hypothesis:
+    def _decode(self, window: Window, settings: DecodeSettings) -> Hypothesis:
         end = window.start + window.duration
         for fault in self._faults:
             if window.start <= fault["at"] < end:
                 _happen(fault)
         utterances = tuple(
-            Utterance(
-                max(0.0, line["start"] - window.start),
-                min(line["end"], end) - window.start,
-                " " + line["text"],
-            )
+            _utterance(line, window, settings)
             for line in self._segments
             if window.start <= (line["start"] + line["end"]) / 2 < end
         )
-        return Hypothesis(utterances, avg_logprob=-0.1, no_speech_prob=0.0, token_count=len(utterances))
+        return Hypothesis(
+            utterances,
+            avg_logprob=_LOGPROB,
+            no_speech_prob=0.0,
+            token_count=len(utterances),
+            temperature=settings.temperature,
+        )
+
+
+def _utterance(line: Mapping[str, Any], window: Window, settings: DecodeSettings) -> Utterance:
+    """A line of the script in the window: each byte of its text is a token of its own."""
+    text = " " + line["text"]
+    tokens = tuple(text.encode())
+    return Utterance(
+        max(0.0, line["start"] - window.start),
+        min(line["end"], window.start + window.duration) - window.start,
+        text,
+        tokens,
+        token_ends=tuple(range(1, len(tokens) + 1)),
+        token_logprobs=(_LOGPROB,) * len(tokens) if settings.token_logprobs else (),
+    )
 
 
 def _happen(fault: Mapping[str, Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -28,8 +30,8 @@ class Vocabulary:
             raise ModelError(f"the tokenizer of {directory.name} can't be read: {error}") from error
         self.sot = self.id("<|startoftranscript|>")
         self.sot_prev = self.id("<|startofprev|>")
-        self._eot = self.id("<|endoftext|>")
-        self._first_timestamp = self.id("<|notimestamps|>") + 1
+        self.eot = self.id("<|endoftext|>")
+        self.first_timestamp = self.id("<|notimestamps|>") + 1
         self.languages = frozenset(code for code in LANGUAGES if self._find(f"<|{code}|>") is not None)
         specials = (
             "<|startoftranscript|>",
@@ -62,22 +64,39 @@ class Vocabulary:
         """How many bytes of UTF-8 the token stands for; the vocabulary writes each byte as one character."""
         return len(self._tokenizer.id_to_token(token) or "")
 
-    def utterances(self, tokens: Sequence[int], duration: float) -> list[Utterance]:
-        """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`."""
+    def utterances(self, tokens: Sequence[int], duration: float, logprobs: Sequence[float] = ()) -> list[Utterance]:
+        """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`.
+
+        logprobs: of each token, or none.
+        """
         found: list[Utterance] = []
         start, text = 0.0, list[int]()
-        for token in tokens:
-            if token < self._eot:
-                text.append(token)
-            elif token >= self._first_timestamp:
-                time = (token - self._first_timestamp) * TIMESTAMP_STEP_S
+        for at, token in enumerate(tokens):
+            if token < self.eot:
+                text.append(at)
+            elif token >= self.first_timestamp:
+                time = (token - self.first_timestamp) * TIMESTAMP_STEP_S
                 if text:
-                    found.append(Utterance(start, time, self._tokenizer.decode(text), tuple(text)))
+                    found.append(self._utterance(start, time, tokens, logprobs, text))
                 start, text = time, []
         if text:
             end = max(duration, start)
-            found.append(Utterance(start, end, self._tokenizer.decode(text), tuple(text), is_open=True))
+            found.append(replace(self._utterance(start, end, tokens, logprobs, text), is_open=True))
         return found
+
+    def _utterance(
+        self, start: float, end: float, tokens: Sequence[int], logprobs: Sequence[float], places: Sequence[int]
+    ) -> Utterance:
+        """The text of the tokens at those places."""
+        own = tuple(tokens[at] for at in places)
+        return Utterance(
+            start,
+            end,
+            self._tokenizer.decode(list(own)),
+            own,
+            tuple(accumulate(map(self.byte_length, own))),
+            tuple(logprobs[at] for at in places) if logprobs else (),
+        )
 
 
 def _tokenizer(path: Path) -> Tokenizer:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import ctranslate2
 import numpy as np
 
 from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.engines.draws import Draft, Logits, Rules, draw, logprob
 from cesar.engines.hardware import Plan
 from cesar.engines.vocabulary import TIMESTAMP_STEP_S, Vocabulary, split_words
 from cesar.errors import DeviceUnavailable, ModelError
@@ -45,6 +45,7 @@ class WhisperEngine:
         self.identity = identity
         self.n_mels = int(self._model.n_mels)
         self._tokens = Vocabulary(directory)
+        self._rules = Rules(self._tokens.eot, self._tokens.first_timestamp)
         self.languages = self._tokens.languages if self._model.is_multilingual else frozenset({"en"})
 
     def hear(self, window: Window) -> Heard:
@@ -56,6 +57,8 @@ class WhisperEngine:
         return {token[2:-2]: float(probability) for token, probability in found}
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+        if settings.temperature > 0:
+            return [self._drawn(heard, settings) for heard in batch]
         prompt = self._prompt(settings)
         results = self._model.generate(
             _stack(batch),
@@ -68,8 +71,7 @@ class WhisperEngine:
             repetition_penalty=1.2 if settings.avoid_repetition else 1.0,
             no_repeat_ngram_size=5 if settings.avoid_repetition else 0,
         )
-        room = min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(prompt)) - 1
-        return [self._hypothesis(heard, result, room) for heard, result in zip(batch, results, strict=True)]
+        return [self._hypothesis(heard, result, settings) for heard, result in zip(batch, results, strict=True)]
 
     def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
         """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
@@ -115,7 +117,7 @@ class WhisperEngine:
         of_tokens = iter(self._aligned(heard, written, settings).text_token_probs)
         means: list[float] = []
         for utterance, words in zip(utterances, by_utterance, strict=True):
-            ends = list(accumulate(map(self._tokens.byte_length, utterance.tokens)))
+            ends = utterance.token_ends
             own = [next(of_tokens, 1.0) for _ in ends]
             for start, end in _byte_spans(utterance.text, words):
                 first, last = bisect_right(ends, start), bisect_left(ends, end)
@@ -146,16 +148,71 @@ class WhisperEngine:
             *self._start_sequence(settings),
         ]
 
-    def _hypothesis(self, heard: Heard, result: ctranslate2.models.WhisperGenerationResult, room: int) -> Hypothesis:
+    def _room(self, settings: DecodeSettings) -> int:
+        """How many tokens there may be before the end."""
+        return min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(self._prompt(settings))) - 1
+
+    def _hypothesis(
+        self, heard: Heard, result: ctranslate2.models.WhisperGenerationResult, settings: DecodeSettings
+    ) -> Hypothesis:
         tokens = result.sequences_ids[0]
         count = len(tokens)
+        logprobs = self._logprobs(heard, tokens, settings) if settings.token_logprobs else ()
         return Hypothesis(
-            utterances=tuple(self._tokens.utterances(tokens, heard.window.duration)),
+            utterances=tuple(self._tokens.utterances(tokens, heard.window.duration, logprobs)),
             avg_logprob=float(result.scores[0]) * count / (count + 1),  # the score is per token; the end counts too
             no_speech_prob=float(result.no_speech_prob),
             token_count=count,
-            is_cut_off=count >= room,
+            is_cut_off=count >= self._room(settings),
         )
+
+    def _drawn(self, heard: Heard, settings: DecodeSettings) -> Hypothesis:
+        """Draw the text with dice that are a function of the window, so that it is the same whenever it is drawn."""
+        window = heard.window
+        dice = np.random.default_rng([round(window.start * 16_000), round(window.duration * 16_000)])
+        drawn = draw(
+            lambda tokens, most: self._draft(heard, tokens, most, settings),
+            self._rules,
+            dice,
+            temperature=settings.temperature,
+            room=self._room(settings),
+        )
+        tokens = () if drawn.is_senseless else drawn.tokens
+        logprobs = self._logprobs(heard, tokens, settings) if settings.token_logprobs else ()
+        return Hypothesis(
+            utterances=tuple(self._tokens.utterances(tokens, window.duration, logprobs)),
+            avg_logprob=sum(drawn.logprobs) / (len(drawn.tokens) + 1),
+            no_speech_prob=drawn.no_speech_prob,
+            token_count=len(drawn.tokens),
+            is_cut_off=len(drawn.tokens) >= self._room(settings),
+            temperature=settings.temperature,
+        )
+
+    def _logprobs(self, heard: Heard, tokens: Sequence[int], settings: DecodeSettings) -> list[float]:
+        """The log-probability of each token, when the model is made to write just these."""
+        logits = self._draft(heard, tokens, len(tokens), settings).logits if tokens else ()
+        return [logprob(own, token) for own, token in zip(logits, tokens, strict=False)]
+
+    def _draft(self, heard: Heard, tokens: Sequence[int], most: int, settings: DecodeSettings) -> Draft:
+        """What the model writes after the tokens, without dice or search; `most` tokens, theirs included."""
+        prompt = self._prompt(settings)
+        (result,) = self._model.generate(
+            heard.encoding,
+            [[*prompt, *tokens]],
+            beam_size=1,
+            max_length=min(_CONTEXT_TOKENS, max(2 * most, most + len(prompt))),  # CTranslate2 writes half of it
+            return_logits_vocab=True,
+            return_no_speech_prob=True,
+            suppress_blank=False,  # it takes the tokens for a part of the prompt, and would forbid the end after them
+            suppress_tokens=self._tokens.never,
+        )
+        return Draft(result.sequences_ids[0], [_on_cpu(own) for own in result.logits[0]], float(result.no_speech_prob))
+
+
+def _on_cpu(logits: ctranslate2.StorageView) -> Logits:
+    if logits.device == "cpu":
+        return np.asarray(logits)
+    return np.asarray(logits.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
 
 
 def _byte_spans(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -57,7 +57,8 @@ class JudgeSettings:
     min_avg_logprob: float = -1.0
     """A text less likely than this is not believed if the model also says that nobody speaks."""
     sure_avg_logprob: float = -0.5
-    """A text from a short window that is less sure than this is tried again in a full one."""
+    """A text from a short window that is less sure than this is tried again in a full one; if it was drawn at a
+    temperature, less than `min_avg_logprob`: nobody draws to get the likeliest."""
     max_no_speech_prob: float = 0.6
     """Above this the model says that nobody speaks."""
 
@@ -89,7 +90,9 @@ class Judge:
         return before if is_surer and not self._is_loop(before) else decoded
 
     def _is_unsure(self, decoded: Decoded) -> bool:
-        return decoded.hypothesis.avg_logprob < self._settings.sure_avg_logprob
+        settings, hypothesis = self._settings, decoded.hypothesis
+        least = settings.sure_avg_logprob if hypothesis.temperature == 0 else settings.min_avg_logprob
+        return hypothesis.avg_logprob < least
 
     def _is_loop(self, decoded: Decoded) -> bool:
         """Whether the text repeats itself, and not because the speaker does.

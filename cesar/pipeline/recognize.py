@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from cesar.engines.base import DecodeSettings, Engine, Heard, Hypothesis, TimedWord, Window
+from cesar.engines.base import DecodeSettings, Engine, Heard, Hypothesis, TimedWord, Utterance, Window
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
 from cesar.pipeline.judge import AFTER_THE_END, LAST_ATTEMPT, Attempt, Decoded, Judge, compression_ratio
@@ -59,6 +59,13 @@ class Said:
     avg_logprob: float
     no_speech_prob: float
     compression_ratio: float
+    temperature: float = 0.0
+    seek: int = 0
+    """Where the window of its decoding begins in the recording, in frames."""
+    tokens: tuple[int, ...] = ()
+    token_ends: tuple[int, ...] = ()
+    """Where each token ends in the text, in bytes of UTF-8."""
+    token_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +128,13 @@ class Recognizer:
         return results
 
     def _decoded(self, sounds: Sequence[Sound], attempts: Iterable[Attempt]) -> Iterable[Decoded]:
-        """Encode every attempt by itself, then decode those together that are alike."""
-        alike: dict[tuple[int, int], list[Attempt]] = defaultdict(list)
+        """Encode every attempt by itself, then decode those together that are alike; draw each by itself."""
+        alike: dict[tuple[int, int, int], list[Attempt]] = defaultdict(list)
         for attempt in attempts:
             heard = self._hear(sounds[attempt.sound], attempt)
-            alike[attempt.number, heard.window.log_mel.shape[1]].append(replace(attempt, heard=heard))
-        for (number, _), group in alike.items():
+            drawn = attempt.sound if self._decode_settings(attempt.number).temperature > 0 else -1
+            alike[attempt.number, heard.window.log_mel.shape[1], drawn].append(replace(attempt, heard=heard))
+        for (number, _, _), group in alike.items():
             with self._stopwatch.measure("decoder"):
                 heard_group = [attempt.heard for attempt in group if attempt.heard]
                 hypotheses = self._engine.decode(heard_group, self._decode_settings(number))
@@ -154,6 +162,7 @@ class Recognizer:
         return replace(
             self._decode,
             beam_size=max(5, self._decode.beam_size),
+            temperature=0.0,
             avoid_repetition=number == LAST_ATTEMPT,
         )
 
@@ -190,6 +199,11 @@ class Recognizer:
                 avg_logprob=hypothesis.avg_logprob,
                 no_speech_prob=hypothesis.no_speech_prob,
                 compression_ratio=ratio,
+                temperature=hypothesis.temperature,
+                seek=attempt.start * FRAMES_PER_SECOND // SAMPLE_RATE,
+                tokens=utterance.tokens,
+                token_ends=_ends_in_bare(utterance),
+                token_logprobs=utterance.token_logprobs,
             )
             for utterance, its_words in zip(hypothesis.utterances, words, strict=True)
             if utterance.text.strip() and utterance.start < attempt.duration
@@ -230,6 +244,12 @@ def _complete(hypothesis: Hypothesis) -> Hypothesis:
     if last is None or not (hypothesis.is_cut_off and last.is_open and complete):
         return hypothesis
     return replace(hypothesis, utterances=tuple(complete))
+
+
+def _ends_in_bare(utterance: Utterance) -> tuple[int, ...]:
+    """Where the tokens end in the text without the blanks before it."""
+    blanks = len(utterance.text.encode()) - len(utterance.text.lstrip().encode())
+    return tuple(max(0, end - blanks) for end in utterance.token_ends)
 
 
 def speech_between(regions: Iterable[Region], start: int, end: int) -> float:

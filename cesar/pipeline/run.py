@@ -91,6 +91,8 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             prompt=work.options.prompt,
             hotwords=work.options.hotwords,
             beam_size=work.options.beam_size,
+            temperature=work.options.temperature,
+            token_logprobs=work.options.token_logprobs,
         )
         recognizer = Recognizer(engine, decode, with_words=work.options.word_timestamps, stopwatch=stopwatch)
         for done in _in_order(recognizer, chain(ahead, sounds), plan, frozenset(work.done)):

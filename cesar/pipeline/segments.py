@@ -6,7 +6,7 @@ A segment is a sentence where the text shows sentences, its times lie on speech,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from cesar.ledger import chunk_ledger
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.recognize import Recognized, Said
 from cesar.pipeline.samples import SAMPLE_RATE
+from cesar.pipeline.tokens import shared_out
 from cesar.pipeline.words import place
 from cesar.transcript import UNSPACED_LANGUAGES, Chunk, Segment, Span, Word
 
@@ -43,7 +44,11 @@ def finish(recognized: Recognized, language: str) -> Chunk:
     """Turn what was recognised in a chunk into its final form."""
     plan = recognized.chunk
     start, end = _seconds(plan.start), _seconds(plan.end)
-    sentences = (part for segment in _in_turn(recognized, start, end) for part in _sentences(segment, plan, language))
+    sentences = (
+        part
+        for said, segment in zip(recognized.said, _in_turn(recognized, start, end), strict=True)
+        for part in _sentences(segment, said.token_ends, plan, language)
+    )
     segments = tuple(_rounded(_merged(sentences, language)))
     dropped = [
         Span(round(doubt.start, 3), round(doubt.end, 3), "dropped", doubt.reason, doubt.text or None)
@@ -81,6 +86,10 @@ def _segment(said: Said, start: float, end: float, plan: PlannedChunk) -> Segmen
         avg_logprob=round(said.avg_logprob, 4),
         compression_ratio=round(said.compression_ratio, 4),
         no_speech_prob=round(said.no_speech_prob, 4),
+        temperature=said.temperature,
+        seek=said.seek,
+        tokens=said.tokens,
+        token_logprobs=tuple(round(logprob, 5) for logprob in said.token_logprobs),
     )
 
 
@@ -96,13 +105,13 @@ def _on_speech(start: float, end: float, plan: PlannedChunk) -> tuple[float, flo
     return max(start, touched[0][0]), min(end, touched[-1][1])
 
 
-def _sentences(segment: Segment, plan: PlannedChunk, language: str) -> Iterable[Segment]:
+def _sentences(segment: Segment, token_ends: Sequence[int], plan: PlannedChunk, language: str) -> Iterable[Segment]:
     """Split after each sentence; times come from the words or, without words, from letters and pauses."""
     texts = split_sentences(segment.text, language)
     words = list(segment.words)
     letters = sum(map(len, texts)) or 1
     start, done = segment.start, 0
-    for text in texts:
+    for text, its in zip(texts, shared_out(token_ends, segment.text, texts), strict=True):
         done += len(text)
         end = next_start = segment.end
         if own := _take(words, text):
@@ -110,7 +119,15 @@ def _sentences(segment: Segment, plan: PlannedChunk, language: str) -> Iterable[
         elif done < letters:
             guess = _spoken_until(done / letters, segment, plan)
             end, next_start = _in_pause(max(start, guess), segment, plan)
-        yield replace(segment, start=start, end=end, text=text, words=tuple(own))
+        yield replace(
+            segment,
+            start=start,
+            end=end,
+            text=text,
+            words=tuple(own),
+            tokens=segment.tokens[its],
+            token_logprobs=segment.token_logprobs[its],
+        )
         start = next_start
 
 
@@ -140,6 +157,8 @@ def _merged(segments: Iterable[Segment], language: str) -> Iterable[Segment]:
                 end=segment.end,
                 text=open_one.text + blank + segment.text,
                 words=open_one.words + segment.words,
+                tokens=open_one.tokens + segment.tokens,
+                token_logprobs=open_one.token_logprobs + segment.token_logprobs,
             )
         else:
             if open_one:

@@ -28,6 +28,8 @@ OTHER_OPTIONS = TranscribeOptions(
     start=1.0,
     end=2.0,
     beam_size=1,
+    temperature=0.4,
+    token_logprobs=True,
 )
 
 

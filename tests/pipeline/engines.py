@@ -72,8 +72,19 @@ class AnsweringEngine:
 
 
 def saying(
-    *utterances: tuple[float, float, str], logprob: float = -0.2, no_speech: float = 0.0, tokens: int | None = None
+    *utterances: tuple[float, float, str],
+    logprob: float = -0.2,
+    no_speech: float = 0.0,
+    tokens: int | None = None,
+    temperature: float = 0.0,
 ) -> Hypothesis:
-    """A hypothesis of utterances: start and end in the window, and text."""
+    """A hypothesis of utterances: start and end in the window, and text. Each byte of the text is a token."""
     count = sum(len(text.split()) for _, _, text in utterances) if tokens is None else tokens
-    return Hypothesis(tuple(Utterance(a, b, " " + text) for a, b, text in utterances), logprob, no_speech, count)
+    said = tuple(_utterance(a, b, " " + text) for a, b, text in utterances)
+    return Hypothesis(said, logprob, no_speech, count, temperature=temperature)
+
+
+def _utterance(start: float, end: float, text: str) -> Utterance:
+    tokens = tuple(text.encode())
+    ends = tuple(range(1, len(tokens) + 1))
+    return Utterance(start, end, text, tokens, ends, tuple(-token / 1000 for token in tokens))

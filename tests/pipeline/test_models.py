@@ -14,7 +14,7 @@ from cesar.pipeline.decode import Recording
 from cesar.pipeline.features import log_mel
 from cesar.pipeline.run import Outcome, Work, transcribe
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
-from cesar.transcript import Chunk, ModelIdentity
+from cesar.transcript import Chunk, ModelIdentity, Segment
 from cesar.weights.store import locate
 from tests.support import media
 
@@ -141,3 +141,71 @@ def test_fast_speech_is_not_cut_off_in_the_middle(load):
     engine = load("base")
     (hypothesis,) = engine.decode([heard(engine, faster.astype(np.float32))], DecodeSettings("en"))
     assert hypothesis.token_count > 113
+
+
+def segments_of(collected: Collected) -> list[Segment]:
+    return [segment for chunk in collected.chunks for segment in chunk.segments]
+
+
+@pytest.mark.parametrize("name", ["base", "tiny.en"])
+def test_a_segments_tokens_say_its_text(load, plan, name):
+    engine = load(name)
+    _, collected = run(media.AUDIO / "printing-lj.m4a", engine, plan, TranscribeOptions(end=40.0))
+    segments = segments_of(collected)
+    assert len(segments) > 1
+    for segment in segments:
+        assert engine._tokens._tokenizer.decode(list(segment.tokens)).strip() == segment.text
+        assert 0 <= segment.start - segment.seek / 100 < 30
+        assert segment.token_logprobs == ()
+
+
+def test_logprobs_of_tokens_are_those_that_the_model_wrote_them_with(load, plan):
+    """Without time stamps they are a part of what `avg_logprob` is the mean of."""
+    path, options = media.AUDIO / "jfk.m4a", TranscribeOptions(token_logprobs=True)
+    _, plain = run(path, load("tiny.en"), plan)
+    _, collected = run(path, load("tiny.en"), plan, options)
+    for segment, without in zip(segments_of(collected), segments_of(plain), strict=True):
+        assert len(segment.token_logprobs) == len(segment.tokens) > 0
+        assert all(-30 < logprob <= 0 for logprob in segment.token_logprobs)
+        assert replace(segment, token_logprobs=()) == without
+        assert sum(segment.token_logprobs) / len(segment.tokens) > segment.avg_logprob - 0.3
+
+
+def test_logprobs_with_time_stamps_add_up_to_the_score(load):
+    engine, settings = load("tiny.en"), DecodeSettings("en", beam_size=1, prompt="The art of the book.")
+    sound = heard(engine, speech("printing-lj.m4a")[: 15 * SAMPLE_RATE])
+    (hypothesis,) = engine.decode([sound], settings)
+    (drawn,) = engine.decode([sound], replace(settings, temperature=1e-6))
+    assert drawn.text == hypothesis.text
+    assert drawn.utterances == hypothesis.utterances
+    assert drawn.avg_logprob == pytest.approx(hypothesis.avg_logprob, abs=0.001)
+    assert drawn.no_speech_prob == pytest.approx(hypothesis.no_speech_prob, abs=1e-6)
+
+
+def test_a_drawn_text_is_the_same_with_other_threads_and_batches_and_after_a_break(load, plan):
+    path, options = media.AUDIO / "printing-lj.m4a", TranscribeOptions(temperature=0.6, end=33.0)
+    whole = run(path, load("tiny.en"), plan, options)[1].chunks
+    assert run(path, load("tiny.en"), replace(plan, workers=1, batch_size=1), options)[1].chunks == whole
+    collected = Collected()
+    done = [(chunk.start, chunk.end) for chunk in whole[:1]]
+    transcribe(Work(path, options, done), load("tiny.en"), plan, collected)
+    assert collected.chunks == whole[1:] != []
+    assert {segment.temperature for chunk in whole for segment in chunk.segments} >= {0.6}
+
+
+def test_a_higher_temperature_draws_another_text(load):
+    engine, sound = load("tiny.en"), speech("printing-lj.m4a")[: 15 * SAMPLE_RATE]
+    drawn = [
+        engine.decode([heard(engine, sound)], DecodeSettings("en", temperature=temperature))[0]
+        for temperature in (0.01, 0.6)
+    ]
+    assert drawn[0].text != drawn[1].text
+    assert drawn[0].avg_logprob > drawn[1].avg_logprob
+    assert [hypothesis.temperature for hypothesis in drawn] == [0.01, 0.6]
+
+
+def test_a_draw_that_makes_no_sense_gives_no_text_and_is_soon_given_up(load):
+    engine, sound = load("tiny.en"), speech("meeting-es2003a-0-30s.wav")[: 15 * SAMPLE_RATE]
+    (hypothesis,) = engine.decode([heard(engine, sound)], DecodeSettings("en", temperature=1.0))
+    assert hypothesis.token_count < 60
+    assert hypothesis.text == ""

@@ -76,6 +76,17 @@ def test_what_is_known_of_the_decoding_stays_with_the_text():
     assert (result.said[0].avg_logprob, result.said[0].no_speech_prob) == (-0.3, 0.1)
 
 
+def test_an_utterance_keeps_its_tokens_and_where_its_window_begins():
+    def answer(asked: Asked) -> Hypothesis:
+        return saying((0, 4, "First.")) if asked.start == 10 else saying((0.5, 8, "Second."))
+
+    result, _ = recognized(answer, sound(10, 22))
+    assert [bytes(said.tokens) for said in result.said] == [b" First.", b" Second."]
+    assert [said.seek for said in result.said] == [1000, 1400]
+    assert result.said[0].token_ends == (0, 1, 2, 3, 4, 5, 6), "in the text without the blank before it"
+    assert [len(said.token_logprobs) for said in result.said] == [7, 8]
+
+
 @pytest.mark.parametrize("length", [0.5, 4, 12.4, 15, 15.1, 17])
 def test_a_window_has_room_for_the_sound_and_five_seconds_of_silence(length):
     _, engine = recognized(lambda asked: saying((0, length, "Hm.")), sound(0, length))
@@ -206,6 +217,49 @@ def test_an_empty_text_is_tried_again():
 def test_speech_that_gives_no_words_is_a_doubt():
     result, _ = recognized(lambda asked: saying(), sound(3, 8))
     assert [(doubt.start, doubt.end, doubt.reason) for doubt in result.doubts] == [(3, 8, "no words heard")]
+
+
+# Texts that are drawn.
+
+DRAWING = replace(ENGLISH, temperature=0.8)
+
+
+def drawing(*answers: Hypothesis, lengths: Sequence[float] = (5,)) -> tuple[list[Recognized], AnsweringEngine]:
+    engine = AnsweringEngine(by_attempt(*answers))
+    sounds = [sound(100 * at, 100 * at + length) for at, length in enumerate(lengths)]
+    return Recognizer(engine, DRAWING).recognize(sounds), engine
+
+
+def test_a_drawn_text_tells_its_temperature():
+    ([result], engine) = drawing(saying((0, 5, "Drawn."), temperature=0.8))
+    assert [(said.text, said.temperature) for said in result.said] == [("Drawn.", 0.8)]
+    assert [asked.settings.temperature for asked in engine.asked] == [0.8]
+
+
+@pytest.mark.parametrize("logprob", [-0.6, -0.99])
+def test_a_drawn_text_may_be_less_sure_than_the_likeliest(logprob):
+    (_, engine) = drawing(saying((0, 5, "Drawn."), logprob=logprob, temperature=0.8))
+    assert len(engine.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        saying((0, 5, "Nonsense."), logprob=-1.1, temperature=0.8),
+        saying((0, 5, LOOP), tokens=400, temperature=0.8),
+        saying(temperature=0.8),
+    ],
+    ids=["unsure", "loop", "empty"],
+)
+def test_a_wild_draw_gives_way_to_an_attempt_without_dice(wild):
+    ([result], engine) = drawing(wild, saying((0, 5, "Sober."), logprob=-0.3))
+    assert [(said.text, said.temperature) for said in result.said] == [("Sober.", 0.0)]
+    assert [asked.settings.temperature for asked in engine.asked] == [0.8, 0.0]
+
+
+def test_windows_are_drawn_one_at_a_time():
+    (_, engine) = drawing(saying((0, 5, "Drawn."), temperature=0.8), lengths=(5, 5, 5))
+    assert [asked.batch_size for asked in engine.asked] == [1, 1, 1]
 
 
 # Whisper invents.

@@ -108,6 +108,21 @@ def script(folder: Path, *segments: tuple[float, float, str], language: str = "e
 # A whole run.
 
 
+def test_a_segment_tells_its_tokens_and_where_its_window_begins(tmp_path):
+    engine = script(tmp_path, (0.3, 4.4, "And so. My fellow!"), (5.4, 7.6, "Go on."))
+    segments = [segment for chunk in run(JFK, engine=engine)[1].chunks for segment in chunk.segments]
+    assert [bytes(segment.tokens).decode() for segment in segments] == [" And so. ", "My fellow!", " Go on."]
+    assert {segment.token_logprobs for segment in segments} == {()}
+    assert all(0 <= segment.seek <= segment.start * 100 for segment in segments)
+
+
+def test_logprobs_of_tokens_come_when_asked_for(tmp_path):
+    engine = script(tmp_path, (0.3, 4.4, "And so."))
+    for chunk in run(JFK, TranscribeOptions(token_logprobs=True), engine=engine)[1].chunks:
+        for segment in chunk.segments:
+            assert segment.token_logprobs == (-0.1,) * len(segment.tokens)
+
+
 def test_a_speech_comes_out_with_its_times(tmp_path):
     engine = script(
         tmp_path, (0.3, 4.4, "And so, my fellow Americans:"), (5.4, 7.6, "ask not"), (8.2, 10.9, "ask what.")
@@ -342,16 +357,13 @@ def test_a_guessed_language_is_a_warning():
 
 def test_what_was_asked_reaches_the_decoder():
     engine = AnsweringEngine(whole_window, languages=frozenset({"en", "de"}))
-    options = TranscribeOptions(language="de", task="translate", prompt="Namen:", hotwords="Čapek", beam_size=3)
+    options = TranscribeOptions(
+        language="de", task="translate", prompt="Namen:", hotwords="Čapek", beam_size=3, temperature=0.2
+    )
     run(JFK, options, engine=engine)
     asked = engine.asked[0].settings
-    assert (asked.language, asked.task, asked.prompt, asked.hotwords, asked.beam_size) == (
-        "de",
-        "translate",
-        "Namen:",
-        "Čapek",
-        3,
-    )
+    assert (asked.language, asked.task, asked.prompt, asked.hotwords) == ("de", "translate", "Namen:", "Čapek")
+    assert (asked.beam_size, asked.temperature) == (3, 0.2)
 
 
 @pytest.mark.parametrize(

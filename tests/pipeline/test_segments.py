@@ -21,7 +21,9 @@ def chunk(start: float, end: float, *regions: tuple[float, float]) -> PlannedChu
 
 def said(start: float, end: float, text: str, *word_starts: float) -> Said:
     words = tuple(TimedWord(at, at, word, 0.9) for at, word in zip(word_starts, text.split(), strict=False))
-    return Said(start, end, text, words, -0.2, 0.01, 1.1)
+    tokens = tuple(text.encode())
+    ends, logprobs = tuple(range(1, len(tokens) + 1)), tuple(-token / 1000 for token in tokens)
+    return Said(start, end, text, words, -0.2, 0.01, 1.1, 0.4, int(start * 100), tokens, ends, logprobs)
 
 
 def finished(plan: PlannedChunk, *utterances: Said, language: str = "en", doubts: tuple[Doubt, ...] = ()) -> Chunk:
@@ -154,6 +156,20 @@ def test_what_is_known_of_the_decoding_stays_with_the_segment():
     assert (segment.avg_logprob, segment.no_speech_prob, segment.compression_ratio) == (-0.2, 0.01, 1.1)
 
 
+def test_each_sentence_has_its_own_tokens():
+    segments = finished(chunk(0, 10), said(0, 10, "Five. Ça va.")).segments
+    assert [bytes(segment.tokens).decode() for segment in segments] == ["Five. ", "Ça va."]
+    assert [segment.token_logprobs for segment in segments] == [
+        tuple(-token / 1000 for token in segment.tokens) for segment in segments
+    ]
+
+
+def test_parts_that_are_joined_have_the_tokens_of_both_and_the_window_of_the_first():
+    (segment,) = finished(chunk(0, 10), said(1, 3, "We went on"), said(3.2, 6, "and came back.")).segments
+    assert bytes(segment.tokens) == b"We went onand came back."
+    assert (segment.seek, segment.temperature) == (100, 0.4)
+
+
 def assert_well_formed(result: Chunk) -> None:
     for segment in result.segments:
         assert result.start <= segment.start < segment.end <= result.end
@@ -197,6 +213,16 @@ def test_no_text_is_lost_on_the_way_to_segments(one):
     before = "".join("".join(said.text for said in one.said).split())
     after = "".join("".join(segment.text for segment in result.segments).split())
     assert after == before
+
+
+@given(recognized())
+def test_no_token_is_lost_on_the_way_to_segments(one):
+    result = finish(one, "en")
+    before = [token for said in one.said for token in said.tokens]
+    assert [token for segment in result.segments for token in segment.tokens] == before
+    assert all(len(segment.token_logprobs) == len(segment.tokens) for segment in result.segments)
+    for segment in result.segments:
+        assert "".join(bytes(segment.tokens).decode().split()) == "".join(segment.text.split())
 
 
 @given(recognized())

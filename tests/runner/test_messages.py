@@ -19,7 +19,12 @@ text = st.text(max_size=20)
 seconds = st.floats(0, 1e6).map(lambda value: round(value, 3))
 number = st.floats(allow_nan=False)
 words = st.builds(Word, seconds, seconds, text, number)
-segments = st.builds(Segment, seconds, seconds, text, st.tuples(words), number, number, number, number)
+token_ids, logprobs = st.lists(st.integers(0, 60_000), max_size=3).map(tuple), st.tuples(number)
+segments = st.builds(
+    Segment,
+    *(seconds, seconds, text, st.tuples(words), number, number, number, number),
+    *(st.integers(0, 10**7), token_ids, logprobs),
+)
 spans = st.builds(Span, seconds, seconds, st.sampled_from(["speech", "silence", "dropped"]), st.none() | text, text)
 chunks = st.builds(Chunk, seconds, seconds, st.tuples(segments, segments), st.tuples(spans), st.tuples(text))
 options = st.builds(
@@ -30,6 +35,8 @@ options = st.builds(
     word_timestamps=st.booleans(),
     start=seconds,
     beam_size=st.integers(1, 32),
+    temperature=st.floats(0, 1),
+    token_logprobs=st.booleans(),
 )
 # Linux has names that are not UTF-8: Python reads them with lone surrogates.
 names = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=[]), min_size=1, max_size=20)

@@ -23,6 +23,7 @@ class OptionsView(BaseModel):
     start: float = Field(description="Where it begins, in seconds.")
     end: float | None = Field(description="Where it stops, in seconds; null: at the recording's end.")
     beam_size: int
+    temperature: float
 
 
 class ErrorView(BaseModel):

@@ -42,7 +42,10 @@ class SegmentView(BaseModel):
     avg_logprob: float = Field(description="Mean log-probability of its tokens.")
     compression_ratio: float = Field(description="Above 2.4 the text repeats itself.")
     no_speech_prob: float
-    temperature: float
+    temperature: float = Field(description="What its tokens were drawn at; 0: without dice.")
+    seek: int = Field(description="The frame, of 100 a second, at which the window of its decoding begins.")
+    tokens: list[int] = Field(description="The text in the model's own tokens.")
+    token_logprobs: list[float] = Field(description="Of each token; empty unless asked for.")
 
 
 class ProgressView(BaseModel):

@@ -49,6 +49,12 @@ class Wishes(BaseModel):
     start: Seconds = Field(default=0.0, description="Where to begin, in seconds.")
     end: Seconds | None = Field(default=None, description="Where to stop, in seconds; left out: at the end.")
     beam_size: int = Field(default=5, ge=1, le=32, description="1 is faster and a little less accurate.")
+    temperature: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="0: the likeliest text; above, tokens are drawn, the more freely the higher.",
+    )
     priority: int = Field(
         default=0, ge=-1000, le=1000, description="Higher goes first; the same in the order in which they came."
     )
@@ -58,7 +64,7 @@ class Wishes(BaseModel):
 
     def options(self) -> TranscribeOptions:
         """Give the part that the recogniser wants. Raises `UsageError`."""
-        names = TranscribeOptions.__dataclass_fields__
+        names = TranscribeOptions.__dataclass_fields__.keys() & Wishes.model_fields.keys()
         return TranscribeOptions(**{name: getattr(self, name) for name in names})
 
 

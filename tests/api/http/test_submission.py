@@ -57,6 +57,7 @@ class TestAnUpload(UploadCase):
             start="1.5",
             end="9",
             beam_size="2",
+            temperature="0.4",
             priority="-7",
         )
         assert job["priority"] == -7
@@ -69,6 +70,7 @@ class TestAnUpload(UploadCase):
             "start": 1.5,
             "end": 9.0,
             "beam_size": 2,
+            "temperature": 0.4,
         }
 
     async def test_may_have_its_fields_after_the_recording_and_empty_ones(self) -> None:
@@ -190,6 +192,8 @@ class TestWhatIsNotTaken(UploadCase):
         for field, value in [
             ("beam_size", "0"),
             ("beam_size", "many"),
+            ("temperature", "1.1"),
+            ("temperature", "nan"),
             ("start", "-1"),
             ("start", "nan"),
             ("end", "inf"),
@@ -371,7 +375,7 @@ def test_the_description_names_every_field_and_status() -> None:
     assert schema["required"] == ["file"]
     assert set(schema["properties"]) == {
         *("file", "model", "language", "task", "prompt", "hotwords", "word_timestamps", "start", "end"),
-        *("beam_size", "priority", "no_cache"),
+        *("beam_size", "temperature", "priority", "no_cache"),
     }
     assert all(said.get("description") for said in schema["properties"].values())
     assert "Location" in described["responses"]["202"]["headers"]
