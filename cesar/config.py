@@ -168,8 +168,8 @@ class Settings:
 
     @property
     def audio_dir(self) -> Path:
-        """The folder of the recordings that came over the network."""
-        return self.data_dir / "audio"
+        """The folder of the recordings that came over the network: its whole path, as jobs name it to any process."""
+        return (self.data_dir / "audio").absolute()
 
     @property
     def models_dir(self) -> Path:

@@ -56,6 +56,11 @@ def test_text_from_the_environment_gets_the_settings_type(config_file):
     assert settings.compute_type == "int8"
 
 
+def test_recordings_lie_at_a_path_that_means_the_same_to_a_process_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Settings(data_dir=Path("data")).audio_dir == tmp_path / "data" / "audio"
+
+
 def test_the_word_auto_takes_back_a_number_of_workers(config_file):
     settings = load(environ={"CESAR_WORKERS": "auto"}, config_file=config_file("workers = 2\n"))
     assert settings.workers is None
