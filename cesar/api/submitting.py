@@ -72,6 +72,7 @@ def _key_of(job: Job) -> str | None:
 
 def _request_hash(job: Job) -> str:
     request = [job.audio_path, job.model_size, job.name, job.priority, asdict(job.options)]
+    request += ["no_cache"] if job.no_cache else []
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 
 

@@ -25,6 +25,7 @@ OTHERS: dict[str, Any] = {
     "name": "Other",
     "priority": 2,
     "options": TranscribeOptions(language="de"),
+    "no_cache": True,
 }
 
 
