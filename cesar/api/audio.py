@@ -6,15 +6,19 @@ within the database's write transactions (see `repository`), so that no job can 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from cesar.api.migrate import sync_folder
+from cesar.errors import DiskFull, OutputError
 
 NOTE_SUFFIX = ".origin"
 """Ends the name of the note that lies beside a part, and goes with it."""
+NO_ROOM_HINT = "Try again later, or ask whoever runs the service to free some space."
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _INCOMING = "incoming"
 _PART_SUFFIX = ".part"
 _DIGEST_LETTERS = 64
@@ -32,8 +36,12 @@ class AudioStore:
         return self.folder / digest[:2] / digest
 
     def new_upload(self, owner: str) -> Path:
-        """Name a new file for what is on its way to this owner; it goes when the owner is dead."""
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        """Name a new file for what is on its way to this owner; it goes when the owner is dead.
+
+        Raises `DiskFull` or `OutputError`.
+        """
+        with storing():
+            self._incoming.mkdir(parents=True, exist_ok=True)
         return self._incoming / f"{owner}-{uuid4().hex}"
 
     def part_of(self, job_id: str) -> Path:
@@ -42,15 +50,19 @@ class AudioStore:
         return self._incoming / f"{job_id}{_PART_SUFFIX}"
 
     def keep(self, arrived: Path, digest: str) -> Path:
-        """Move a file that has arrived, and is on the disk, to its place; if the bytes are there already, drop it."""
+        """Move a file that has arrived, and is on the disk, to its place; if the bytes are there already, drop it.
+
+        Raises `DiskFull` or `OutputError`.
+        """
         place = self.path_of(digest)
-        if place.exists():
-            arrived.unlink(missing_ok=True)
-            return place
-        place.parent.mkdir(parents=True, exist_ok=True)
-        arrived.replace(place)
-        sync_folder(place.parent)
-        sync_folder(self.folder)
+        with storing():
+            if place.exists():
+                arrived.unlink(missing_ok=True)
+                return place
+            place.parent.mkdir(parents=True, exist_ok=True)
+            arrived.replace(place)
+            sync_folder(place.parent)
+            sync_folder(self.folder)
         return place
 
     def remove(self, digest: str) -> None:
@@ -87,3 +99,14 @@ class AudioStore:
                     file.unlink()
                     gone += 1
         return gone
+
+
+@contextmanager
+def storing() -> Iterator[None]:
+    """Turn what the system reports of a recording's file into our errors, which name no path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull("no room is left for the recording", hint=NO_ROOM_HINT) from error
+        raise OutputError(f"the recording can't be stored: {error.strerror}", hint="Try again later.") from error

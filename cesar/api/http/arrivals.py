@@ -6,23 +6,21 @@ The event loop never waits for the disk, and no more than a block of the recordi
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from cesar.errors import DiskFull, OutputError
+from cesar.api.audio import NO_ROOM_HINT, storing
+from cesar.errors import DiskFull
 
 T = TypeVar("T")
 BLOCK_BYTES = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_HINT = "Try again later, or ask whoever runs the service to free some space."
 
 
 def require_room(folder: Path, size_bytes: int, min_free_bytes: int) -> None:
@@ -32,7 +30,7 @@ def require_room(folder: Path, size_bytes: int, min_free_bytes: int) -> None:
     """
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if shutil.disk_usage(there).free - size_bytes < min_free_bytes:
-        raise DiskFull("no room is left for the recording", hint=_HINT)
+        raise DiskFull("no room is left for the recording", hint=NO_ROOM_HINT)
 
 
 class Arrival:
@@ -51,7 +49,7 @@ class Arrival:
         self._digest = hashlib.sha256()
         self._lock = threading.Lock()  # who is cancelled while a thread writes goes on to `discard`
         self._is_over = False
-        with _translated():
+        with storing():
             self._file = path.open("wb", buffering=0)
 
     async def add(self, content: bytes) -> None:
@@ -75,7 +73,7 @@ class Arrival:
             with self._lock:
                 call()
 
-        with _translated():
+        with storing():
             await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
 
     def _write(self) -> None:
@@ -97,14 +95,3 @@ class Arrival:
         with suppress(OSError):
             self._file.close()
         self.path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what the system reports into our errors, which name no path."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFull("no room is left for the recording", hint=_HINT) from error
-        raise OutputError(f"the recording can't be stored: {error.strerror}", hint="Try again later.") from error

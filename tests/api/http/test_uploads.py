@@ -153,6 +153,20 @@ class TestAnUploadThatGoesWrong(ServiceCase):
         job = await self.submit()
         assert (await self.client.delete(f"/jobs/{job['id']}")).status_code == 204
 
+    async def test_for_want_of_a_folder_is_not_blamed_on_the_database(self) -> None:
+        self.settings.audio_dir.write_bytes(b"in the way")
+        answer = await self.client.post("/transcribe", files={"file": ("a", b"sound")})
+        require_problem(answer, 500, "output_failed")
+
+    async def test_for_want_of_a_place_for_the_whole_recording_leaves_nothing(self) -> None:
+        in_the_way = self.settings.audio_dir / hashlib.sha256(b"sound").hexdigest()[:2]
+        self.settings.audio_dir.mkdir()
+        in_the_way.touch()
+        answer = await self.client.post("/transcribe", files={"file": ("a", b"sound")})
+        require_problem(answer, 500, "output_failed")
+        assert await self.repository.list_all() == []
+        in_the_way.unlink()
+
     async def test_because_the_client_breaks_off_leaves_nothing(self) -> None:
         [status] = await self.break_off(after=[HEAD, bytes(3_000_000)])
         assert status == 400
