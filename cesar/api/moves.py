@@ -104,6 +104,11 @@ def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
     return row
 
 
+def can_be_retried(row: Row) -> bool:
+    """Whether a job has failed or was cancelled."""
+    return row["status"] in (JobStatus.ERROR, JobStatus.CANCELLED)
+
+
 def retry(connection: sa.Connection, job_id: str) -> Row:
     """Queue a failed or cancelled job again, at its old place; its checkpoints stay. Raises `IllegalMove`."""
     row = lock(connection, job_id)

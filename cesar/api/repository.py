@@ -233,9 +233,19 @@ class JobRepository(JobReader):
 
         return moves.job_of(await self._write("cancel", cancel))
 
-    async def retry(self, job_id: str) -> Job:
-        """Queue a failed or cancelled job again; what was recognised is kept. Raises `IllegalMove` for others."""
-        row = await self._write("retry", lambda connection: moves.retry(connection, job_id))
+    async def retry(self, job_id: str, *, most_open: int | None = None) -> Job:
+        """Queue a failed or cancelled job again; what was recognised is kept. Raises `IllegalMove` for others.
+
+        most_open: how many unfinished jobs its submitter may have, this one included; `TooManyJobs` beyond that.
+        """
+
+        def retry(connection: sa.Connection) -> moves.Row:
+            row = moves.lock(connection, job_id)
+            if most_open is not None and moves.can_be_retried(row):
+                submitting.require_room(connection, row["submitter"], most_open)
+            return moves.retry(connection, job_id)
+
+        row = await self._write("retry", retry)
         self._wakeups.tell()
         return moves.job_of(row)
 

@@ -49,7 +49,7 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms
         raise QueueError(f"there is a job {job.id} already", hint="Leave the id out: each job gets one of its own.")
     known = None if job.no_cache or terms.result_key is None else _find_result(connection, job, terms.result_key)
     if known is None and terms.most_open is not None:
-        _require_room(connection, job.submitter, terms.most_open)
+        require_room(connection, job.submitter, terms.most_open)
     new = {"options": asdict(job.options), "version": 0, "attempt": 0, "beat": 0, "idempotency_hash": request}
     values = job.model_dump(exclude=_KEPT_BY_US) | {"status": JobStatus.QUEUED, "idempotency_key": key}
     row = connection.execute(_INSERT, values | new).mappings().one()
@@ -76,7 +76,8 @@ def _request_hash(job: Job) -> str:
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 
 
-def _require_room(connection: sa.Connection, submitter: str, most_open: int) -> None:
+def require_room(connection: sa.Connection, submitter: str, most_open: int) -> None:
+    """Raise `TooManyJobs` if a submitter has as many unfinished jobs as it may."""
     is_open = jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.PROCESSING.value])
     its_open = sa.select(sa.func.count()).select_from(jobs).where(is_open, jobs.c.submitter == submitter)
     if connection.execute(its_open).scalar_one() >= most_open:

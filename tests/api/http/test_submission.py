@@ -240,6 +240,15 @@ class TestLimits(ServiceCase):
         require_problem(answer, 413, "upload_too_large")
         assert self.kept_files() == []
 
+    async def test_a_cancelled_job_that_is_tried_again_counts_as_a_new_one(self) -> None:
+        job = await self.submit()
+        await self.client.post(f"/jobs/{job['id']}/cancel")
+        other, _ = await self.submit(), await self.submit()
+        require_problem(await self.client.post(f"/jobs/{job['id']}/retry"), 429, "too_many_jobs")
+        require_problem(await self.client.post(f"/jobs/{other['id']}/retry"), 409, "illegal_move")
+        await self.client.post(f"/jobs/{other['id']}/cancel")
+        assert (await self.client.post(f"/jobs/{job['id']}/retry")).json()["status"] == "queued"
+
     async def test_a_length_above_the_limit_is_refused_before_anything_is_read(self) -> None:
         asked: list[int] = []
 

@@ -94,10 +94,14 @@ async def cancel_job(request: Request, caller: Annotated[Caller, Submitter], job
 
 @router.post("/jobs/{job_id}/retry", summary="Have a job tried again")
 async def retry_job(request: Request, caller: Annotated[Caller, Submitter], job_id: JobId) -> JobView:
-    """Queue a failed or cancelled job again, at its old place; it goes on where it was. Others give 409."""
+    """Queue a failed or cancelled job again, at its old place; it goes on where it was. Others give 409.
+
+    It counts as one more unfinished job: 429 if there are as many as may be.
+    """
     service = service_of(request)
     await find_job(service, caller, job_id)
-    return await service.outlook.view(await service.repository.retry(job_id))
+    job = await service.repository.retry(job_id, most_open=service.settings.max_open_jobs)
+    return await service.outlook.view(job)
 
 
 def _filter(wanted: Wanted, service: Service, caller: Caller) -> JobFilter:
