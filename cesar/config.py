@@ -128,7 +128,7 @@ class Settings:
     )
     cors_origins: tuple[str, ...] = field(
         default=(),
-        metadata=_about("Web sites whose pages may call the service, such as https://example.org.", checks.names),
+        metadata=_about("Web sites whose pages may call the service, such as https://example.org.", checks.origins),
     )
     allow_private_urls: bool = field(
         default=False,

@@ -153,3 +153,14 @@ def names(value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return tuple(item.strip() for item in value if item.strip())
     raise ValueError("names with commas between them")
+
+
+_ORIGIN = re.compile(r"https?://[^\s/?#@*]+")
+
+
+def origins(value: object) -> tuple[str, ...]:
+    """Take web sites as browsers name them in `Origin` (RFC 6454, 6.2), in any case, with a slash at the end or not."""
+    found = tuple(site.removesuffix("/").lower() for site in names(value))
+    if all(_ORIGIN.fullmatch(site) for site in found):
+        return found
+    raise ValueError("sites such as https://example.org, without a path, with commas between them")

@@ -79,6 +79,9 @@ def test_the_word_auto_takes_back_a_number_of_workers(config_file):
         ("stall_timeout_s", "nan", "above 0"),
         ("stall_timeout_s", "soon", "above 0"),
         ("model", "  ", "a name or a folder"),
+        ("cors_origins", "https://a.example,b.example", "https://example.org"),
+        ("cors_origins", "https://a.example/app", "without a path"),
+        ("cors_origins", "*", "https://example.org"),
         ("data_dir", "~nobody-has-this-name/x", "the path of a folder"),
     ],
 )
@@ -90,6 +93,11 @@ def test_a_wrong_value_is_refused_with_its_name_its_origin_and_what_is_allowed(k
     assert repr(value) in caught.value.message
     assert variable in caught.value.message
     assert allowed in caught.value.hint
+
+
+def test_web_sites_are_taken_as_browsers_name_them(config_file):
+    path = config_file('cors_origins = ["https://A.example/", " http://[::1]:8080"]\n')
+    assert load(environ={}, config_file=path).cors_origins == ("https://a.example", "http://[::1]:8080")
 
 
 def test_a_wrong_type_in_the_file_names_the_file(config_file):
