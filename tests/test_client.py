@@ -189,6 +189,16 @@ def test_a_broken_stream_goes_on_after_the_last_whole_event(rest):
     assert len(pauses) == 2
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_stream_goes_on_when_a_proxy_has_said_that_the_service_is_away(status):
+    away = answer(status, "<h1>Bad gateway</h1>", kind="text/html")
+    pauses: list[float] = []
+    with answering(stream(FIRST), away, away, stream(LAST)) as server, client_of(server, pauses) as client:
+        assert [event.kind for event in client.events("abcd-1")] == ["status", "end"]
+    assert server.header(3, "Last-Event-ID") == "1-0-0"
+    assert len(pauses) == 3
+
+
 def test_a_stream_can_be_continued_by_another_client():
     with answering(stream(LAST)) as server, client_of(server) as client:
         assert [event.kind for event in client.events("abcd-1", "1-0-0")] == ["end"]

@@ -23,6 +23,8 @@ AGAIN_AFTER_S = (0.25, 1.0, 2.0)
 """The pauses before a request is made again whose connection broke."""
 LONGEST_WAIT_S = 60.0
 """How long a request may be put off by the service, all in all."""
+_AWAY = frozenset({502, 503, 504})
+"""What a proxy answers while the service behind it does not; the service itself tells of a problem with them."""
 _PYTHONS_MARKS = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
 _KEY_HINT = "Set CESAR_API_KEY to a key; whoever runs the service makes one with `cesar keys create NAME`."
 
@@ -62,7 +64,10 @@ class Connection:
 
     @contextmanager
     def open(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """Open an answer that is read as it comes. Raises httpx.TransportError if the connection breaks."""
+        """Open an answer that is read as it comes.
+
+        Raises httpx.TransportError if the connection breaks, also that of a proxy to the service.
+        """
         waited_s = 0.0
         while True:
             with self._http.stream("GET", path, headers=headers) as answer:
@@ -70,6 +75,8 @@ class Connection:
                     yield answer
                     return
                 answer.read()
+            if answer.status_code in _AWAY and not _is_problem(answer):
+                raise httpx.TransportError(f"a proxy answers {answer.status_code} {answer.reason_phrase}")
             waited_s += self._wait_or_raise(answer, waited_s)
 
     def read(self, kind: type[View], answer: httpx.Response) -> View:
@@ -160,6 +167,10 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_problem(answer: httpx.Response) -> bool:
+    return str(answer.headers.get("Content-Type", "")).startswith("application/problem+json")
 
 
 def _wait_asked_for(answer: httpx.Response) -> float | None:
