@@ -39,7 +39,9 @@ class Settings:
 
     model: str = field(
         default="base",
-        metadata=_about("The model: a name from `cesar models list`, or the folder of one.", checks.text),
+        metadata=_about(
+            "The model: a name from `cesar models list`, or the folder of one.", checks.text("a name or a folder")
+        ),
     )
     device: str = field(
         default="auto",
@@ -91,7 +93,7 @@ class Settings:
     )
     host: str = field(
         default="127.0.0.1",
-        metadata=_about("The address that `cesar serve` listens on.", checks.text),
+        metadata=_about("The address that `cesar serve` listens on.", checks.text("an address such as 127.0.0.1")),
     )
     port: int = field(
         default=5000,
@@ -142,12 +144,15 @@ class Settings:
         default=None,
         metadata=_about(
             "The address of a service that the command line works with, instead of this machine's queue.",
-            checks.optional(checks.text, "none"),
+            checks.optional(checks.text("an address such as http://127.0.0.1:5000"), "none"),
         ),
     )
     api_key: str | None = field(
         default=None,
-        metadata=_about("The API key for that service.", checks.optional(checks.text, "none")),
+        metadata=_about(
+            "The API key for that service.",
+            checks.optional(checks.text("a key as `cesar keys create` prints it"), "none"),
+        ),
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each value came from: "flag", the variable's name, the file's path or "default"."""

@@ -37,11 +37,15 @@ def one_of(*allowed: str) -> Check:
     return check
 
 
-def text(value: object) -> str:
-    """Take any text but an empty one."""
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    raise ValueError("a name or a folder")
+def text(what: str) -> Check:
+    """Take any text but an empty one; `what` says what it is to be."""
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        raise ValueError(what)
+
+    return check
 
 
 def folder(value: object) -> Path:
