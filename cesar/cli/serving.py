@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cesar.api.http.app import create_app
 from cesar.api.models import JobStatus
@@ -36,7 +38,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Punctual,
             ws="none",
             log_config=None,
             access_log=False,
@@ -58,6 +60,42 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
             await server.serve(sockets=[listening])
         finally:
             await service.repository.close()
+
+
+class Punctual(HttpToolsProtocol):
+    """Closes a connection on which a request's headers do not come in time: each keeps a file open."""
+
+    headers_within_s: ClassVar[float] = 20.0
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the headers; those of the first request are waited for already."""
+        super().on_message_begin()
+        if self._waiting is None:
+            self._wait()
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer."""
+        self._wait_no_more()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(self.headers_within_s, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 class _Server(uvicorn.Server):
