@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cesar.api.complaints import Complaints
 from cesar.api.http.app import create_app
 from cesar.api.models import JobStatus
 from cesar.cli.events import write_stderr
 from cesar.cli.local_queue import database_file
-from cesar.cli.logs import service_log_shown
+from cesar.cli.logs import SERVICE, service_log_shown
 from cesar.cli.stopping import Stopper, signals_heard
 from cesar.cli.working import tell_of_stop
 from cesar.errors import UsageError
@@ -54,6 +56,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
 
     stopper = Stopper(stop, settings.shutdown_grace_s + _FINISH_REQUESTS_S)
     with listening, service_log_shown(settings.log_format), signals_heard(stopper.hear):
+        complain_once_a_minute(asyncio.get_running_loop())
         await service.repository.connect()  # what is wrong with the database is told in one line
         try:
             await _say_where(service, listening)
@@ -104,6 +107,20 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def complain_once_a_minute(loop: asyncio.AbstractEventLoop) -> None:
+    """Have what goes wrong in the loop itself logged as all else is, and not thousands of times a second.
+
+    So asyncio does when no more files can be opened, and a connection comes.
+    """
+    complaints = Complaints(logging.getLogger(SERVICE), "the service goes on after an error")
+
+    def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        complaints.tell(error if isinstance(error, Exception) else RuntimeError(context["message"]))
+
+    loop.set_exception_handler(tell)
 
 
 def _listen(settings: Settings) -> socket.socket:

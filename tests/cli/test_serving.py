@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from cesar.cli.serving import Punctual
+from cesar.cli.serving import Punctual, complain_once_a_minute
 
 HEAD = b"GET / HTTP/1.1\r\nHost: cesar\r\n"
 
@@ -64,3 +64,16 @@ def test_each_request_on_a_connection_has_its_time() -> None:
     assert first.startswith(b"HTTP/1.1 204")
     assert second.startswith(b"HTTP/1.1 204")
     assert last == b""
+
+
+def test_what_goes_wrong_again_and_again_in_the_loop_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def go_wrong() -> None:
+        loop = asyncio.get_running_loop()
+        complain_once_a_minute(loop)
+        for _ in range(1000):
+            loop.call_exception_handler({"message": "no more files", "exception": OSError(24, "Too many open files")})
+
+    asyncio.run(go_wrong())
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("cesar.api", "ERROR")
+    assert "Too many open files" in record.getMessage()
