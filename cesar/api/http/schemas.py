@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 from typing import Literal
 
@@ -10,6 +11,12 @@ from pydantic import AwareDatetime, BaseModel, Field
 from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.engines.catalog import CATALOG
 from cesar.transcript import Phase
+
+_PATH = re.compile(
+    r"(?<=')(?:/|[A-Za-z]:\\)[^'\n]*[/\\][^'\n]*(?=')"
+    r"|(?<![\w:/.\]])(?:/|[A-Za-z]:\\)[^\s'\"`:,;)/\\]+[/\\][^\s'\"`:,;)]*"
+)
+"""A whole path of at least two parts, with blanks if it is quoted; not what comes after the host in an address."""
 
 
 class OptionsView(BaseModel):
@@ -137,16 +144,17 @@ def model_name(model_size: str) -> str:
 
 
 def without_paths(text: str, job: Job) -> str:
-    """Write the recording's name where a text has its path."""
+    """Write the recording's name where a text has its path, and `a file` for any other whole path."""
     model = job.model_size.removeprefix("scripted:")
     hidden = text.replace(job.audio_path, job.name) if job.audio_path != job.name else text
     name = PurePath(job.audio_path).name
     hidden = hidden.replace(name, job.name) if job.audio_digest else hidden
-    return hidden.replace(model, model_name(job.model_size)) if PurePath(model).is_absolute() else hidden
+    hidden = hidden.replace(model, model_name(job.model_size)) if PurePath(model).is_absolute() else hidden
+    return _PATH.sub("a file", hidden)
 
 
 def _error_of(job: Job) -> ErrorView | None:
     if job.error_code is None and job.error_message is None:
         return None
     message = without_paths(job.error_message or "", job)
-    return ErrorView(code=job.error_code or "internal", message=message, hint=job.error_hint or "")
+    return ErrorView(code=job.error_code or "internal", message=message, hint=without_paths(job.error_hint or "", job))

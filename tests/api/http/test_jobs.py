@@ -113,6 +113,21 @@ class TestOneJob(ServiceCase):
         job.started_at = job.completed_at - timedelta(seconds=seconds_of_work)
         await self.repository.update(job)
 
+    async def test_why_it_failed_tells_no_path_of_this_machine(self) -> None:
+        told = {
+            "config.json can't be read: [Errno 24] Too many open files: '/opt/lib/model/config.json'": "'a file'",
+            "no directory found in ['/tmp', '/srv/work/x y']": "'/tmp', 'a file'",
+            r"C:\models\base is damaged": "a file is damaged",
+            "https://[::1]:80/a/b and https://example.org/a/b and either/or/both": "https://example.org/a/b and either",
+        }
+        for message, shown in told.items():
+            job = await self.queue_as(JobStatus.PROCESSING)
+            job.status, job.error_message, job.error_hint = JobStatus.ERROR, message, "See /opt/lib/model for more."
+            await self.repository.update(job)
+            error = (await self.client.get(f"/jobs/{job.id}")).json()["error"]
+            assert shown in error["message"]
+            assert error["hint"] == "See a file for more."
+
 
 class TestDeleting(ServiceCase):
     async def test_takes_the_recording_along(self) -> None:
