@@ -37,7 +37,7 @@ from cesar.transcript import Chunk, Progress
 T = TypeVar("T")
 StopReason = Literal["cancelled", "claim lost", "claim not kept", "shutdown"]
 _TRANSIENT = (RecognitionError, RecordingChanged, DiskFull, DownloadFailed, FetchFailed, MemoryError)
-_TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+_TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _log = logging.getLogger(__name__)
 
 
@@ -181,7 +181,8 @@ def _identity(path: Path) -> object:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may well succeed later, by itself."""
-    if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:
+    reasons = (error, error.__cause__)
+    if any(isinstance(reason, OSError) and reason.errno in _TRANSIENT_ERRNOS for reason in reasons):
         return True
     return isinstance(error, _TRANSIENT)
 

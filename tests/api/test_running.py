@@ -44,6 +44,8 @@ def test_of_our_errors_only_these_are_transient(kind: type[errors.CesarError]) -
         (OSError(errno.ENOSPC, "no space"), True),
         (OSError(errno.EDQUOT, "quota"), True),
         (OSError(errno.ENOMEM, "no memory"), True),
+        (OSError(errno.EMFILE, "too many open files"), True),
+        (OSError(errno.ENFILE, "too many open files in the system"), True),
         (MemoryError(), True),
         (OSError(errno.EIO, "broken disk"), False),
         (FileNotFoundError("gone"), False),
@@ -55,6 +57,12 @@ def test_of_our_errors_only_these_are_transient(kind: type[errors.CesarError]) -
 )
 def test_of_others_only_what_room_would_mend(error: BaseException, is_so: bool) -> None:
     assert is_transient(error) is is_so
+
+
+def test_what_comes_of_a_passing_trouble_passes_too() -> None:
+    error = errors.ModelCorrupt("config.json can't be read")
+    error.__cause__ = OSError(errno.EMFILE, "too many open files")
+    assert is_transient(error)
 
 
 class TestRun(QueueCase):
