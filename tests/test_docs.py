@@ -394,3 +394,37 @@ def test_every_field_of_a_submission_and_every_filter_is_explained(tmp_path):
     assert explained == set(body["properties"])
     filters = {parameter["name"] for parameter in openapi["paths"]["/jobs"]["get"]["parameters"]}
     assert {name for row in rows(HTTP, "Parameter", "GET /jobs") for name in code_in(row.cells[0])} == filters
+
+
+# OpenAI's endpoints
+
+WHISPER_1 = ROOT / "docs" / "reference" / "whisper-1.md"
+COMPARED = [
+    row
+    for column in ("Field", "Format", "Part", "Error", "Endpoint", "Case")
+    for row in rows(WHISPER_1, column, "OpenAI's audio endpoints")
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/audio/translations"])
+def test_every_field_of_openais_forms_is_compared(path, tmp_path):
+    operation = create_app(Settings(data_dir=tmp_path), with_worker=False).openapi()["paths"][path]["post"]
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    compared = {name for row in rows(WHISPER_1, "Field") for name in code_in(row.cells[0])}
+    assert set(form) <= compared
+    assert set(form["response_format"]["enum"]) <= set(names(WHISPER_1, "Format"))
+
+
+def test_every_comparison_is_held_by_a_test_that_is_there():
+    folders = (ROOT / "tests" / "acceptance" / "openai", ROOT / "tests" / "api" / "http" / "openai")
+    sources = [page.read_text(encoding="utf-8") for folder in folders for page in folder.glob("test_*.py")]
+    there = set(re.findall(r"def (test_\w+)\(", "".join(sources)))
+    assert all(code_in(row.cells[-1]) for row in COMPARED)
+    assert {code for code in inline_code(WHISPER_1) if code.startswith("test_")} <= there
+
+
+def test_the_comparisons_are_counted():
+    alike = [row.cells[3] for row in COMPARED]
+    totals = [len(alike), *(alike.count(word) for word in ("yes", "more", "differs", "no"))]
+    sentence = next(line for line in WHISPER_1.read_text(encoding="utf-8").splitlines() if line.startswith("Of "))
+    assert [int(number) for number in re.findall(r"\d+", sentence)] == totals
