@@ -48,6 +48,8 @@ class Segment:
     """The text in the model's own tokens, without time stamps."""
     token_logprobs: tuple[float, ...] = ()
     """The log-probability of each token after those before it; empty unless asked for."""
+    token_bytes: tuple[str, ...] = ()
+    """What each token says, in bytes of UTF-8, hexadecimal; empty unless log-probabilities were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ def segment_from_dict(data: Mapping[str, Any]) -> Segment:
     """Build a segment from its plain JSON form."""
     known = dict(data)
     known["words"] = tuple(Word(**word) for word in data["words"])
-    for name in ("tokens", "token_logprobs"):  # Cesar didn't always keep them
+    for name in ("tokens", "token_logprobs", "token_bytes"):  # Cesar didn't always keep them
         known[name] = tuple(data.get(name, ()))
     return Segment(**known)
 

@@ -67,6 +67,8 @@ class Utterance:
     """Where each token ends in the text, in bytes of UTF-8."""
     token_logprobs: tuple[float, ...] = ()
     """The log-probability of each token after those before it; empty unless wanted."""
+    token_bytes: tuple[str, ...] = ()
+    """What each token says, in bytes of UTF-8, hexadecimal; empty unless log-probabilities are wanted."""
     is_open: bool = False
     """The model gave no closing time stamp: `end` is the end of the window's sound."""
 

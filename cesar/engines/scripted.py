@@ -102,6 +102,7 @@ def _utterance(line: Mapping[str, Any], window: Window, settings: DecodeSettings
         tokens,
         token_ends=tuple(range(1, len(tokens) + 1)),
         token_logprobs=(_LOGPROB,) * len(tokens) if settings.token_logprobs else (),
+        token_bytes=tuple(f"{byte:02x}" for byte in tokens) if settings.token_logprobs else (),
     )
 
 

@@ -19,6 +19,14 @@ TIMESTAMP_STEP_S = 0.02
 """Whisper's time stamps and its encoder's frames are both 20 ms apart."""
 
 
+_SHOWN = (*range(33, 127), *range(161, 173), *range(174, 256))
+_HIDDEN = (byte for byte in range(256) if byte not in _SHOWN)
+_BYTES = {chr(byte): bytes([byte]) for byte in _SHOWN} | {
+    chr(256 + number): bytes([byte]) for number, byte in enumerate(_HIDDEN)
+}
+"""The byte that each letter of the vocabulary stands for (openai/gpt-2, `encoder.py`: bytes_to_unicode)."""
+
+
 class Vocabulary:
     """Whisper's vocabulary: text to tokens and back, and the special ones."""
 
@@ -64,6 +72,11 @@ class Vocabulary:
         """How many bytes of UTF-8 the token stands for; the vocabulary writes each byte as one character."""
         return len(self._tokenizer.id_to_token(token) or "")
 
+    def bytes_of(self, token: int) -> bytes:
+        """What the token says, which may be a part of a letter."""
+        letters = self._tokenizer.id_to_token(token) or ""
+        return b"".join(_BYTES.get(letter, letter.encode()) for letter in letters)
+
     def utterances(self, tokens: Sequence[int], duration: float, logprobs: Sequence[float] = ()) -> list[Utterance]:
         """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`.
 
@@ -96,6 +109,7 @@ class Vocabulary:
             own,
             tuple(accumulate(map(self.byte_length, own))),
             tuple(logprobs[at] for at in places) if logprobs else (),
+            tuple(self.bytes_of(token).hex() for token in own) if logprobs else (),
         )
 
 

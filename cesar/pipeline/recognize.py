@@ -66,6 +66,7 @@ class Said:
     token_ends: tuple[int, ...] = ()
     """Where each token ends in the text, in bytes of UTF-8."""
     token_logprobs: tuple[float, ...] = ()
+    token_bytes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ class Recognizer:
                 tokens=utterance.tokens,
                 token_ends=_ends_in_bare(utterance),
                 token_logprobs=utterance.token_logprobs,
+                token_bytes=utterance.token_bytes,
             )
             for utterance, its_words in zip(hypothesis.utterances, words, strict=True)
             if utterance.text.strip() and utterance.start < attempt.duration

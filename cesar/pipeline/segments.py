@@ -90,6 +90,7 @@ def _segment(said: Said, start: float, end: float, plan: PlannedChunk) -> Segmen
         seek=said.seek,
         tokens=said.tokens,
         token_logprobs=tuple(round(logprob, 5) for logprob in said.token_logprobs),
+        token_bytes=said.token_bytes,
     )
 
 
@@ -127,6 +128,7 @@ def _sentences(segment: Segment, token_ends: Sequence[int], plan: PlannedChunk, 
             words=tuple(own),
             tokens=segment.tokens[its],
             token_logprobs=segment.token_logprobs[its],
+            token_bytes=segment.token_bytes[its],
         )
         start = next_start
 
@@ -159,6 +161,7 @@ def _merged(segments: Iterable[Segment], language: str) -> Iterable[Segment]:
                 words=open_one.words + segment.words,
                 tokens=open_one.tokens + segment.tokens,
                 token_logprobs=open_one.token_logprobs + segment.token_logprobs,
+                token_bytes=open_one.token_bytes + segment.token_bytes,
             )
         else:
             if open_one:

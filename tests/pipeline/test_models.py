@@ -167,7 +167,10 @@ def test_logprobs_of_tokens_are_those_that_the_model_wrote_them_with(load, plan)
     for segment, without in zip(segments_of(collected), segments_of(plain), strict=True):
         assert len(segment.token_logprobs) == len(segment.tokens) > 0
         assert all(-30 < logprob <= 0 for logprob in segment.token_logprobs)
-        assert replace(segment, token_logprobs=()) == without
+        assert replace(segment, token_logprobs=(), token_bytes=()) == without
+        assert len(segment.token_bytes) == len(segment.tokens)
+        said = bytes.fromhex("".join(segment.token_bytes)).decode()
+        assert said.split() == segment.text.split()
         assert sum(segment.token_logprobs) / len(segment.tokens) > segment.avg_logprob - 0.3
 
 

@@ -23,7 +23,8 @@ def said(start: float, end: float, text: str, *word_starts: float) -> Said:
     words = tuple(TimedWord(at, at, word, 0.9) for at, word in zip(word_starts, text.split(), strict=False))
     tokens = tuple(text.encode())
     ends, logprobs = tuple(range(1, len(tokens) + 1)), tuple(-token / 1000 for token in tokens)
-    return Said(start, end, text, words, -0.2, 0.01, 1.1, 0.4, int(start * 100), tokens, ends, logprobs)
+    contents = tuple(f"{token:02x}" for token in tokens)
+    return Said(start, end, text, words, -0.2, 0.01, 1.1, 0.4, int(start * 100), tokens, ends, logprobs, contents)
 
 
 def finished(plan: PlannedChunk, *utterances: Said, language: str = "en", doubts: tuple[Doubt, ...] = ()) -> Chunk:
@@ -162,11 +163,12 @@ def test_each_sentence_has_its_own_tokens():
     assert [segment.token_logprobs for segment in segments] == [
         tuple(-token / 1000 for token in segment.tokens) for segment in segments
     ]
+    assert ["".join(segment.token_bytes) for segment in segments] == [bytes(one.tokens).hex() for one in segments]
 
 
 def test_parts_that_are_joined_have_the_tokens_of_both_and_the_window_of_the_first():
     (segment,) = finished(chunk(0, 10), said(1, 3, "We went on"), said(3.2, 6, "and came back.")).segments
-    assert bytes(segment.tokens) == b"We went onand came back."
+    assert bytes(segment.tokens) == bytes.fromhex("".join(segment.token_bytes)) == b"We went onand came back."
     assert (segment.seek, segment.temperature) == (100, 0.4)
 
 

@@ -46,6 +46,7 @@ class SegmentView(BaseModel):
     seek: int = Field(description="The frame, of 100 a second, at which the window of its decoding begins.")
     tokens: list[int] = Field(description="The text in the model's own tokens.")
     token_logprobs: list[float] = Field(description="Of each token; empty unless asked for.")
+    token_bytes: list[str] = Field(description="What each token says, in hexadecimal; empty unless asked for.")
 
 
 class ProgressView(BaseModel):
