@@ -43,6 +43,13 @@ class Settings:
             "The model: a name from `cesar models list`, or the folder of one.", checks.text("a name or a folder")
         ),
     )
+    openai_model: str | None = field(
+        default=None,
+        metadata=_about(
+            "The model that stands in for `whisper-1` and OpenAI's other names; left out: `model`.",
+            checks.optional(checks.text("a name or a folder"), "none"),
+        ),
+    )
     device: str = field(
         default="auto",
         metadata=_about("Where recognition runs: auto, cpu or cuda.", checks.one_of(*DEVICES)),
@@ -119,6 +126,12 @@ class Settings:
     max_open_jobs: int = field(
         default=10_000,
         metadata=_about("How many unfinished jobs each caller may have.", checks.whole_number(1, 10**9)),
+    )
+    max_wait_s: float = field(
+        default=540.0,
+        metadata=_about(
+            "A synchronous call is refused if its answer would take longer than this, in seconds.", checks.seconds
+        ),
     )
     requests_per_minute: int = field(
         default=3000,

@@ -402,6 +402,8 @@ class BadRequest(ServiceError):
     """The request itself is wrong."""
 
     code = "bad_request"
+    field: str | None = None
+    """The field of a form that is wrong; None: it is not a single one."""
 
 
 class Unauthorised(ServiceError):

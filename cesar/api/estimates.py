@@ -52,6 +52,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a new job would have to expect, in seconds from now."""
+
+    begins_in_s: float
+    done_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How fast a model does its work on this machine, as measured."""
 

@@ -46,6 +46,17 @@ def waiting(connection: sa.Connection, ids: Sequence[str], paces: Mapping[str, P
     return {row["id"]: _waiting_of(row) for row in rows}
 
 
+def ahead(connection: sa.Connection, model_size: str, paces: Mapping[str, Pace]) -> Waiting:
+    """Give the place that a new job of the usual priority would have: after all that wait with no lower one."""
+    work = _work_s(paces)
+    counted = sa.select(sa.func.count(), sa.func.count(work), sa.func.sum(work))
+    before = counted.where(is_status(JobStatus.QUEUED), jobs.c.priority >= 0)
+    place, known, total_s = connection.execute(before).one()
+    pace = paces.get(model_size)
+    own_s = None if pace is None else pace.usual_s / pace.speed
+    return Waiting(place, (total_s or 0.0) if place == known else None, own_s, None)
+
+
 def _at_work(job: Job) -> AtWork:
     return AtWork(
         id=job.id,

@@ -21,6 +21,11 @@ def find(connection: sa.Connection, job_id: str) -> Row | None:
     return connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
 
 
+def find_by_key(connection: sa.Connection, stored_key: str) -> Row | None:
+    """Give the row of the job that an idempotency key, as it is stored, stands for."""
+    return connection.execute(sa.select(jobs).where(jobs.c.idempotency_key == stored_key)).mappings().first()
+
+
 def page(
     connection: sa.Connection, wanted: JobFilter, *, cursor: str | None, limit: int, newest_first: bool
 ) -> JobPage:

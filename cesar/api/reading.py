@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from cesar.api import line, listing, moves
+from cesar.api import line, listing, moves, submitting
 from cesar.api.database import Database
 from cesar.api.estimates import Line, Pace, Waiting
 from cesar.api.history import Changes, Cursor, Tail
@@ -25,6 +25,12 @@ class JobReader:
     async def get(self, job_id: str) -> Job | None:
         """Give a job, or None if there is none of that id."""
         row = await self.database.read(lambda connection: listing.find(connection, job_id))
+        return None if row is None else moves.job_of(row)
+
+    async def find_by_key(self, submitter: str, key: str) -> Job | None:
+        """Give the job that a submitter's idempotency key stands for, or None if it stands for none."""
+        stored = submitting.stored_key(submitter, key)
+        row = await self.database.read(lambda connection: listing.find_by_key(connection, stored))
         return None if row is None else moves.job_of(row)
 
     async def list_all(self) -> list[Job]:
@@ -58,6 +64,10 @@ class JobReader:
     async def line(self) -> Line:
         """Give the jobs that are being processed, and the models of all that are unfinished."""
         return await self.database.read(line.line)
+
+    async def ahead(self, model_size: str, paces: Mapping[str, Pace]) -> Waiting:
+        """Give the place that a new job for a model would have, with the usual length, and the work before it."""
+        return await self.database.read(lambda connection: line.ahead(connection, model_size, paces))
 
     async def waiting(self, ids: Sequence[str], paces: Mapping[str, Pace]) -> dict[str, Waiting]:
         """Give the place of each of these jobs that waits, and the work before it. paces: those that are known."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from cesar.api.models import Job, JobStatus
 from cesar.api.moves import Row, claim, is_status, move, note, one
 from cesar.api.tables import chunks, jobs
-from cesar.errors import IdempotencyConflict, QueueError, TooManyJobs
+from cesar.errors import CesarError, IdempotencyConflict, QueueError, TooManyJobs
 
 _KEPT_BY_US = {"seq", "version", "attempt", "owner", "claim", "options", "heartbeat_at", "cached_from", "generation"}
 _RESULT = ("result_text", "detected_language", "outcome", "position", "duration", "fingerprint")
@@ -27,6 +27,8 @@ class Terms:
     """The fingerprint of its work: a completed job of the same submitter and fingerprint has its result already."""
     most_open: int | None = None
     """How many unfinished jobs its submitter may have, this one included."""
+    refusal: CesarError | None = None
+    """Why no new job is taken that would have to wait, raised for one; None: it is taken."""
 
 
 def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms: Terms) -> Row:
@@ -38,7 +40,7 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms
     may, `QueueError` if the id is taken.
     """
     request = _request_hash(job)
-    key = _key_of(job)
+    key = None if job.idempotency_key is None else stored_key(job.submitter, job.idempotency_key)
     if key is not None:
         earlier = one(connection, jobs.c.idempotency_key == key)
         if earlier is not None:
@@ -48,6 +50,8 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms
     if one(connection, jobs.c.id == job.id) is not None:
         raise QueueError(f"there is a job {job.id} already", hint="Leave the id out: each job gets one of its own.")
     known = None if job.no_cache or terms.result_key is None else _find_result(connection, job, terms.result_key)
+    if known is None and terms.refusal is not None:
+        raise terms.refusal
     if known is None and terms.most_open is not None:
         require_room(connection, job.submitter, terms.most_open)
     new = {"options": asdict(job.options), "version": 0, "attempt": 0, "beat": 0, "idempotency_hash": request}
@@ -63,11 +67,9 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms
     return row
 
 
-def _key_of(job: Job) -> str | None:
-    """Give the idempotency key as it is stored: each submitter has keys of its own."""
-    if job.idempotency_key is None or not job.submitter:
-        return job.idempotency_key
-    return f"{job.submitter}:{job.idempotency_key}"
+def stored_key(submitter: str, key: str) -> str:
+    """Give an idempotency key as it is stored: each submitter has keys of its own."""
+    return f"{submitter}:{key}" if submitter else key
 
 
 def _request_hash(job: Job) -> str:

@@ -44,7 +44,8 @@ NOT_HELD = {
     "ensure_resource_availability",  # stateful
     "object_level_authorization",  # stateful; tests/api/http/test_access.py has it
 }
-ENDLESS = {"/events"}
+ENDLESS = {"/events", "/v1/audio/transcriptions", "/v1/audio/translations"}
+"""The first has no end, the others wait for a worker, and there is none."""
 FINISHED = (JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED)
 
 load_all_checks()

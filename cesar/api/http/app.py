@@ -17,6 +17,9 @@ from cesar.api.http.events import Hub
 from cesar.api.http.limits import RateLimit
 from cesar.api.http.metrics import Metrics
 from cesar.api.http.monitor import Monitor
+from cesar.api.http.openai import numbering
+from cesar.api.http.openai import problems as openai_problems
+from cesar.api.http.openai import routes as openai_routes
 from cesar.api.http.routes import events, jobs, submission, system, transcripts
 from cesar.api.http.service import Service
 from cesar.api.keys import KeyRing
@@ -67,9 +70,9 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
         responses=problems.RESPONSES,
     )
     app.state.service = service
-    problems.install(app)
+    problems.install(app, {numbering.PREFIX: openai_problems.answer})
     layers.install(app, service)
-    for module in (submission, jobs, transcripts, events, system):
+    for module in (submission, jobs, transcripts, events, openai_routes, system):
         app.include_router(module.router)
     return app
 

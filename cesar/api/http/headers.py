@@ -79,5 +79,14 @@ def add_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-        expose_headers=["Location", "Retry-After", "X-Cesar-Partial", "ETag", "Content-Range", "Content-Disposition"],
+        expose_headers=[
+            "Location",
+            "Retry-After",
+            "X-Cesar-Job",
+            "X-Cesar-Partial",
+            "X-Request-Id",
+            "ETag",
+            "Content-Range",
+            "Content-Disposition",
+        ],
     )

@@ -8,6 +8,7 @@ from cesar.api.http.access import Gate
 from cesar.api.http.headers import HeadAsGet, SafeHeaders, add_cors
 from cesar.api.http.limits import SmallBodies
 from cesar.api.http.metrics import Observed
+from cesar.api.http.openai.numbering import Numbered
 from cesar.api.http.origins import OwnSites
 from cesar.api.http.parting import Parting
 from cesar.api.http.problems import Problems
@@ -25,4 +26,5 @@ def install(app: FastAPI, service: Service) -> None:
     app.add_middleware(Parting)
     app.add_middleware(add_cors, settings=service.settings)
     app.add_middleware(SafeHeaders)
+    app.add_middleware(Numbered)
     app.add_middleware(Observed, metrics=service.metrics)

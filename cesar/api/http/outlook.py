@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from cesar.api.estimates import Pace, eta_s, left_s, pace_of
+from cesar.api.estimates import Pace, Prospect, eta_s, left_s, pace_of
 from cesar.api.http.schemas import JobView, view_of
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.repository import JobRepository
@@ -52,6 +52,16 @@ class Outlook:
             position = None if place is None else place.queue_position
             shown.append(view_of(job, queue_position=position, eta_s=None if eta is None else round(eta, 1)))
         return shown
+
+    async def prospect(self, model_size: str) -> Prospect | None:
+        """Estimate when a new job for a model would be done; None if nothing is known."""
+        line = await self._repository.line()
+        paces = await self._known_paces({*line.models, model_size})
+        now = self._clock()
+        busy = [left_s(job, paces.get(job.model_size), now) for job in line.at_work]
+        place = await self._repository.ahead(model_size, paces)
+        eta = eta_s(place, busy, now)
+        return None if eta is None or place.own_s is None else Prospect(eta - place.own_s, eta)
 
     async def _known_paces(self, models: Iterable[str]) -> dict[str, Pace]:
         found = {model: await self._pace(model) for model in models}

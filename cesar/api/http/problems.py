@@ -6,7 +6,8 @@ import logging
 import math
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from cesar.errors import (
     IdempotencyConflict,
     IllegalMove,
     InputError,
+    Interrupted,
     JobNotFound,
     ModelError,
     NotAcceptable,
@@ -65,6 +67,7 @@ STATUSES: dict[type[CesarError], int] = {
     StaleJob: 409,
     IllegalMove: 409,
     IdempotencyConflict: 409,
+    Interrupted: 409,
     DiskFull: 507,
     DatabaseError: 500,
     DatabaseUnavailable: 503,
@@ -108,6 +111,14 @@ class Problem(BaseModel):
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A problem, and the headers that belong to it."""
+
+    problem: Problem
+    headers: dict[str, str]
+
+
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {"description": "What went wrong", "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
 }
@@ -139,7 +150,7 @@ class Problems:
             if has_begun:  # the server cuts the connection, so that half an answer is not taken for a whole one
                 _log.error("an answer broke off: %s", type(error.__cause__ or error).__name__)
                 raise
-            await _answer(Request(scope), error)(scope, receive, send)
+            await answer(Request(scope), error)(scope, receive, send)
 
 
 def status_of(error: CesarError) -> int:
@@ -148,7 +159,12 @@ def status_of(error: CesarError) -> int:
 
 
 def response_to(error: CesarError, hidden: Sequence[str] = ()) -> Response:
-    """Write an error down for the caller.
+    """Write an error down for the caller, as `told_of` tells it."""
+    return _written(told_of(error, hidden))
+
+
+def told_of(error: CesarError, hidden: Sequence[str] = ()) -> Told:
+    """Tell of an error.
 
     hidden: folders of this machine, whose paths are left out. What is wrong inside is told in general words only.
     """
@@ -160,7 +176,8 @@ def response_to(error: CesarError, hidden: Sequence[str] = ()) -> Response:
     headers = {"Retry-After": str(max(1, math.ceil(wait_s)))} if (wait_s := _wait_s(error)) is not None else {}
     if isinstance(error, Unauthorised):
         headers["WWW-Authenticate"] = "Bearer"
-    return _written(status, title, without(detail, hidden), error.code, without(hint, hidden), headers)
+    detail, hint = without(detail, hidden), without(hint, hidden)
+    return Told(Problem(title=title, status=status, detail=detail, code=error.code, hint=hint), headers)
 
 
 def without(text: str, folders: Sequence[str]) -> str:
@@ -174,29 +191,46 @@ def without(text: str, folders: Sequence[str]) -> str:
     return text
 
 
-def install(app: FastAPI) -> None:
-    """Have every error of the application answered so."""
+Writer = Callable[[Request, Exception], Response]
 
-    async def answer(request: Request, error: Exception) -> Response:
-        return _answer(request, error)
+
+def install(app: FastAPI, others: Mapping[str, Writer]) -> None:
+    """Have every error of the application answered so.
+
+    others: what writes errors down in another way, by how the paths begin for which it does.
+    """
+    app.state.problem_writers = others
+
+    async def respond(request: Request, error: Exception) -> Response:
+        return answer(request, error)
 
     for kind in (CesarError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, respond)
 
 
-def _answer(request: Request, error: Exception) -> Response:
+def answer(request: Request, error: Exception) -> Response:
+    """Write an error down as the callers of this path expect it."""
+    others: Mapping[str, Writer] = request.app.state.problem_writers
+    for beginning, write in others.items():
+        if request.url.path.startswith(beginning):
+            return write(request, error)
+    return _written(tell(request, error))
+
+
+def tell(request: Request, error: Exception) -> Told:
+    """Tell of whatever has gone wrong with a request, without what no caller needs to know."""
     hidden = _folders_of(request)
     match error:
         case CesarError():
             if status_of(error) >= 500:
                 _log.error("a request failed: %s: %s", error.code, error.message)
-            return response_to(error, hidden)
+            return told_of(error, hidden)
         case RequestValidationError():
-            return response_to(_invalid(error), hidden)
+            return told_of(_invalid(error), hidden)
         case HTTPException():
             return _of_framework(request, error)
     _log.error("a request failed", exc_info=error)
-    return response_to(CesarError(_BROKEN), hidden)
+    return told_of(CesarError(_BROKEN), hidden)
 
 
 def _invalid(error: RequestValidationError) -> CesarError:
@@ -206,7 +240,7 @@ def _invalid(error: RequestValidationError) -> CesarError:
     return UsageError(wrong or "the request can't be read", hint="See `/docs`.")
 
 
-def _of_framework(request: Request, error: HTTPException) -> Response:
+def _of_framework(request: Request, error: HTTPException) -> Told:
     code = _OF_FRAMEWORK.get(error.status_code, "bad_request" if error.status_code < 500 else CesarError.code)
     title, detail = HTTPStatus(error.status_code).phrase, str(error.detail)
     headers = dict(error.headers or {})
@@ -215,7 +249,8 @@ def _of_framework(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods_at(request)) or headers.get("Allow", "GET, HEAD")
         detail = f"this address takes {headers['Allow']} only"
-    return _written(error.status_code, title, detail, code, "See `/docs`.", headers)
+    problem = Problem(title=title, status=error.status_code, detail=detail, code=code, hint="See `/docs`.")
+    return Told(problem, headers)
 
 
 def _methods_at(request: Request) -> list[str]:
@@ -237,9 +272,8 @@ def _folders_of(request: Request) -> list[str]:
     return sorted((str(folder) for folder in folders if len(folder.parts) > 1), key=len, reverse=True)
 
 
-def _written(status: int, title: str, detail: str, code: str, hint: str, headers: dict[str, str]) -> Response:
-    problem = Problem(title=title, status=status, detail=detail, code=code, hint=hint)
-    return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+def _written(told: Told) -> Response:
+    return JSONResponse(told.problem.model_dump(), told.problem.status, headers=told.headers, media_type=MEDIA_TYPE)
 
 
 def _wait_s(error: CesarError) -> float | None:

@@ -42,6 +42,8 @@ class Service:
     """The threads that write uploads: others' work need not wait for a slow disk."""
     outlook: Outlook = field(init=False)
     """Shows jobs with what lies before them."""
+    keep_alive_s: float = 15.0
+    """So often something is sent to a caller who waits for an answer, before a proxy takes them for dead."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is asked to end: nothing new is begun, and open streams are closed."""
 

@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,12 @@ from cesar.errors import BadRequest, ServiceStopping, UnsupportedMedia, UploadSt
 FILE = "file"
 """The field that has the recording."""
 MOST_FIELDS = 32
+MOST_FREE_FIELDS = 1024
+"""How many there may be where any field is taken, and any number of times."""
 MOST_FIELD_BYTES = 64 * 1024
-_FORM_BYTES = MOST_FIELDS * (MOST_FIELD_BYTES + 4096)
+_TEXT_BYTES = MOST_FIELDS * MOST_FIELD_BYTES
+"""How much text there may be in all fields together."""
+_FORM_BYTES = _TEXT_BYTES + MOST_FREE_FIELDS * 4096
 """What a form may have besides its recording."""
 _PREAMBLE_BYTES = 64 * 1024
 _SILENCE_S = 60.0
@@ -46,18 +50,19 @@ class Upload:
     size_bytes: int
     name: str
     """What the caller calls it; never a path."""
-    fields: Mapping[str, str]
-    """What else was in the form."""
+    fields: tuple[tuple[str, str], ...]
+    """What else was in the form, names and texts, in its order."""
 
 
 @asynccontextmanager
-async def receive(request: Request, service: Service, known_fields: frozenset[str]) -> AsyncIterator[Upload]:
+async def receive(request: Request, service: Service, known_fields: frozenset[str] | None) -> AsyncIterator[Upload]:
     """Take the recording of a request; its file is deleted in the end, unless it was moved away.
 
+    known_fields: what else may be in the form, each once; None: anything, any number of times.
     Raises `UnsupportedMedia`, `UploadTooLarge`, `UploadStalled`, `BadRequest`, `DiskFull` or `ServiceStopping`.
     """
     settings = service.settings
-    parser = _parser_for(request)
+    parser = _parser_for(request, MOST_FREE_FIELDS if known_fields is None else MOST_FIELDS)
     told_bytes = int(request.headers.get("Content-Length") or 0)
     if told_bytes > settings.max_upload_bytes + _FORM_BYTES:
         raise _too_large(settings.max_upload_bytes)
@@ -95,10 +100,11 @@ def clean_name(name: str) -> str:
 class _Form:
     """What has come of a form so far."""
 
-    def __init__(self, service: Service, known_fields: frozenset[str]) -> None:
+    def __init__(self, service: Service, known_fields: frozenset[str] | None) -> None:
         self._service = service
         self._known_fields = known_fields
-        self._fields: dict[str, str] = {}
+        self._fields: list[tuple[str, str]] = []
+        self._text_bytes = 0
         self._part: MultipartSegment | None = None
         self._text = bytearray()
         self._recording: Arrival | None = None
@@ -117,9 +123,7 @@ class _Form:
                 raise _too_large(most)
             await self._recording.add(event)
         else:
-            self._text += event
-            if len(self._text) > MOST_FIELD_BYTES:
-                raise BadRequest(f"the field {self._part_name!r} is longer than {MOST_FIELD_BYTES} bytes")
+            self._add_text(event)
 
     def require_parts(self, *, after_bytes: int) -> None:
         """Raise `BadRequest` if something else comes than the parts of a form."""
@@ -131,11 +135,11 @@ class _Form:
     async def finish(self) -> Upload:
         """Give the recording. Raises `BadRequest` if there is none, or nothing in it."""
         if self._recording is None:
-            raise BadRequest("the form has no recording", hint="Send it in the field `file`: `curl -F file=@NAME`.")
+            raise _no_file("the form has no recording", "Send it in the field `file`: `curl -F file=@NAME`.")
         if self._recording.size_bytes == 0:
-            raise BadRequest("the recording has no bytes", hint="Check the file that was sent.")
+            raise _no_file("the recording has no bytes", "Check the file that was sent.")
         digest = await self._recording.finish()
-        return Upload(self._recording.path, digest, self._recording.size_bytes, self._name, self._fields)
+        return Upload(self._recording.path, digest, self._recording.size_bytes, self._name, tuple(self._fields))
 
     async def discard(self) -> None:
         """Delete what has come."""
@@ -166,20 +170,30 @@ class _Form:
     def _end(self) -> None:
         if not self._is_recording:
             try:
-                self._fields[self._part_name] = self._text.decode()
+                self._fields.append((self._part_name, self._text.decode()))
             except UnicodeDecodeError:
                 raise BadRequest(f"the field {self._part_name!r} is not UTF-8 text") from None
         self._part, self._text = None, bytearray()
 
+    def _add_text(self, text: bytes) -> None:
+        self._text += text
+        self._text_bytes += len(text)
+        if len(self._text) > MOST_FIELD_BYTES:
+            raise BadRequest(f"the field {self._part_name[:64]!r} is longer than {MOST_FIELD_BYTES} bytes")
+        if self._text_bytes > _TEXT_BYTES:
+            raise BadRequest(f"the form's fields have more than {_TEXT_BYTES} bytes together")
+
     def _require_field(self, name: str) -> None:
+        if self._known_fields is None:
+            return
         if name not in self._known_fields:
             known = ", ".join(sorted({FILE, *self._known_fields}))
             raise BadRequest(f"there is no field {name[:64]!r}", hint=f"Fields: {known}.")
-        if name in self._fields:
+        if any(name == earlier for earlier, _ in self._fields):
             raise BadRequest(f"the field {name!r} is there twice", hint="Send it once.")
 
 
-def _parser_for(request: Request) -> PushMultipartParser:
+def _parser_for(request: Request, most_fields: int) -> PushMultipartParser:
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise UnsupportedMedia(f"a body in {encoding[:32]!r} is not taken", hint="Send it without Content-Encoding.")
@@ -187,7 +201,7 @@ def _parser_for(request: Request) -> PushMultipartParser:
     if kind != "multipart/form-data":
         raise UnsupportedMedia(f"a body of type {kind[:64]!r} is not taken" if kind else "the body has no type")
     try:
-        return PushMultipartParser(options.get("boundary", ""), max_segment_count=MOST_FIELDS + 1)
+        return PushMultipartParser(options.get("boundary", ""), max_segment_count=most_fields + 1)
     except (MultipartError, UnicodeError) as error:
         raise BadRequest(f"the form has no boundary that can be used: {error}") from error
 
@@ -218,6 +232,12 @@ async def _contents(request: Request, service: Service) -> AsyncIterator[bytes]:
 
 def _too_large(most_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(f"the recording has more than {most_bytes} bytes, which is as much as is taken")
+
+
+def _no_file(message: str, hint: str) -> BadRequest:
+    error = BadRequest(message, hint=hint)
+    error.field = FILE
+    return error
 
 
 def _malformed(error: MultipartError) -> BadRequest:

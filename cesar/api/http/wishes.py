@@ -115,7 +115,7 @@ def model_for(name: str | None, settings: Settings) -> str:
     Raises `UnknownModel`.
     """
     if name is None or name == model_name(settings.model):
-        return _lasting(settings)
+        return lasting_name(settings.model, settings)
     if name not in CATALOG:
         raise UnknownModel(f"no model is called {name!r}", hint=f"There are {', '.join(CATALOG)}. See GET /models.")
     return name
@@ -138,9 +138,8 @@ def _without_null(said: dict[str, Any]) -> dict[str, Any]:
     return kept if not kinds else kinds[0] | kept
 
 
-def _lasting(settings: Settings) -> str:
-    """Name the settings' model so that it is the same wherever the worker runs: a folder by its whole path."""
-    name = settings.model
+def lasting_name(name: str, settings: Settings) -> str:
+    """Name a model of the settings so that it is the same wherever the worker runs: a folder by its whole path."""
     if name in CATALOG:
         return name
     if name.startswith(_SCRIPTED):

@@ -79,7 +79,7 @@ async def transcribe(
     service = service_of(request)
     _require_open(service)
     async with receive(request, service, FIELDS) as upload:
-        wishes = wishes_of(upload.fields)
+        wishes = wishes_of(dict(upload.fields))
         job = _job(wishes, service, caller, **_kept(upload, service), idempotency_key=idempotency_key)
         key = await asyncio.to_thread(result_key, job, service.settings)
         job = await service.repository.create(job, upload=upload.path, terms=_terms(service, key))

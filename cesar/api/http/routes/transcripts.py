@@ -14,23 +14,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 import cesar
-from cesar.api.history import Cursor
 from cesar.api.http.access import Caller, Reader, find_job
 from cesar.api.http.negotiation import choose, has_it
 from cesar.api.http.recordings import HEAD_BYTES, UNKNOWN, disposition, has_part, is_usable, media_type_of
 from cesar.api.http.schemas import model_name, without_paths
 from cesar.api.http.service import service_of
+from cesar.api.http.stored import read_stored
 from cesar.api.http.uploads import clean_name
 from cesar.api.models import Job, JobStatus
-from cesar.api.repository import JobRepository
 from cesar.api.transcripts import transcript_of
-from cesar.errors import JobNotFound, NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
+from cesar.errors import NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
 from cesar.formats import FORMATS, render
 from cesar.transcript import Chunk, Transcript
 
 router = APIRouter(tags=["transcripts"])
 PARTIAL = "X-Cesar-Partial"
-_CHUNKS_AT_ONCE = 100
 _OFFERS = {name: known.media_type for name, known in FORMATS.items()}
 _CHARSET_IS_KNOWN = "application/json"
 _TRANSCRIPT: dict[int | str, dict[str, Any]] = {
@@ -69,7 +67,7 @@ async def read_transcript(
     name = _format_of(wanted, ", ".join(request.headers.getlist("Accept")))
     repository = service_of(request).repository
     await find_job(service_of(request), caller, job_id)
-    job, chunks = await _stored(repository, job_id)
+    job, chunks = await read_stored(repository, job_id)
     headers = {"Vary": "Accept", "Content-Disposition": disposition("inline", _file_name(job, name))}
     if job.status is JobStatus.COMPLETED:
         headers["ETag"] = _tag(job, name)
@@ -109,19 +107,6 @@ def _format_of(wanted: str | None, accept: str) -> str:
     if chosen is None:
         raise NotAcceptable(f"no format is of a type that is accepted: {accept[:200]}")
     return chosen
-
-
-async def _stored(repository: JobRepository, job_id: str) -> tuple[Job, list[Chunk]]:
-    """Read a job and its chunks, some at a time, so that others can read between. Raises `JobNotFound`."""
-    cursor, chunks = Cursor(), list[Chunk]()
-    while (tail := await repository.tail(job_id, cursor, limit=_CHUNKS_AT_ONCE)) is not None:
-        if tail.job.generation != cursor.generation:
-            chunks.clear()  # it was begun anew meanwhile
-        chunks += tail.chunks
-        if len(tail.chunks) < _CHUNKS_AT_ONCE:
-            return tail.job, chunks
-        cursor = Cursor(generation=tail.job.generation, chunk_start=chunks[-1].start)
-    raise JobNotFound(f"there is no job {job_id}", hint="See GET /jobs.")
 
 
 def _rendered(job: Job, chunks: list[Chunk], name: str) -> str:

@@ -1,0 +1,95 @@
+"""A form as OpenAI's clients fill it in: each encodes lists and objects in a way of its own.
+
+    timestamp_granularities[]=word  timestamp_granularities[]=segment    openai-python, openai-node
+    timestamp_granularities=["word", "segment"]                          one text of JSON
+    timestamp_granularities=word,segment                                 plain, or plain and repeated
+
+What a field may say is not known here: see `asked`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from cesar.errors import BadRequest
+
+_TRUE = frozenset({"true", "1"})
+_FALSE = frozenset({"false", "0", "null"})
+_HINT = "See OpenAI's reference, or `/docs`."
+
+
+def refused(field: str, message: str, hint: str = _HINT) -> BadRequest:
+    """Make the error that tells of a field that can't be used."""
+    error = BadRequest(message, hint=hint)
+    error.field = field
+    return error
+
+
+class Form:
+    """The fields of a form, by name. An empty text counts as left out."""
+
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
+        self._texts: defaultdict[str, list[str]] = defaultdict(list)
+        self._items: defaultdict[str, list[str]] = defaultdict(list)
+        self._parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for name, text in fields:
+            if text.strip():
+                self._add(name, text)
+
+    def text(self, name: str) -> str | None:
+        """Give a plain field; of one that is there several times, the last."""
+        return self._texts[name][-1] if self._texts[name] else None
+
+    def flag(self, name: str) -> bool:
+        """Give a truth value, false unless it is said. Raises `BadRequest`."""
+        word = (self.text(name) or "false").strip().lower()
+        if word not in _TRUE | _FALSE:
+            raise refused(name, f"{name} is {word[:64]!r}, and can be true or false")
+        return word in _TRUE
+
+    def listed(self, name: str) -> tuple[str, ...]:
+        """Give a list, in any of the encodings."""
+        found: list[str] = []
+        for text in self._texts[name]:
+            found += _list_in(text) or text.split(",")
+        for text in self._items[name]:
+            found += _list_in(text) or [text]
+        return tuple(text.strip() for text in found if text.strip())
+
+    def structure(self, name: str) -> str | dict[str, Any] | None:
+        """Give an object, in any of the encodings, or the word that stands in its place."""
+        if self._parts[name]:
+            return dict(self._parts[name])
+        text = self.text(name)
+        found = None if text is None else _json_in(text)
+        return found if isinstance(found, dict) else text
+
+    def _add(self, name: str, text: str) -> None:
+        base, _, key = name.partition("[")
+        key = key.removesuffix("]")
+        if base == name:
+            self._texts[name].append(text)
+        elif not key or key.isdecimal():
+            self._items[base].append(text)
+        else:
+            self._parts[base][key] = text
+
+
+def _list_in(text: str) -> list[str] | None:
+    """Give the list that a text of JSON is; None if it is none."""
+    found = _json_in(text)
+    if isinstance(found, list) and all(isinstance(item, str) for item in found):
+        return found
+    return None
+
+
+def _json_in(text: str) -> Any:
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

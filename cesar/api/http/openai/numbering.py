@@ -1,0 +1,31 @@
+"""Every answer under `/v1` carries a number of its own, whatever has become of the request: clients show it."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PREFIX = "/v1/"
+HEADER = "X-Request-Id"
+
+
+class Numbered:
+    """Adds the header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request (ASGI)."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_numbered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = f"req_{uuid4().hex}"
+            await send(message)
+
+        await self._app(scope, receive, send_numbered)

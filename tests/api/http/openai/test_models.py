@@ -1,0 +1,41 @@
+"""Models by OpenAI's names and by Cesar's."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from cesar.api.http.openai.models import STAND_INS
+from cesar.engines.catalog import CATALOG
+from tests.api.http.openai.support import OpenAICase
+
+
+class TestModels(OpenAICase):
+    async def test_are_listed_under_openais_names_and_ours(self):
+        listed = (await self.client.get("/v1/models")).json()
+        assert listed["object"] == "list"
+        names = [model["id"] for model in listed["data"]]
+        assert names == [*STAND_INS, *CATALOG, "words.json"]
+        assert {tuple(model) for model in listed["data"]} == {("id", "object", "created", "owned_by", "shutdown_date")}
+        for model in listed["data"]:
+            assert (await self.client.get(f"/v1/models/{model['id']}")).json() == model
+
+    async def test_of_openai_are_the_services_own(self):
+        for number, name in enumerate(STAND_INS):
+            _, job = await self.asked(("model", name), content=bytes([number]))
+            assert job.model_size == self.model
+
+    async def test_by_other_names_are_what_they_say(self):
+        _, job = await self.asked(("model", "large-v3"))
+        assert job.model_size == "large-v3"
+        _, job = await self.asked(("model", "words.json"))
+        assert job.model_size == self.model
+
+
+class TestAModelThatStandsIn(OpenAICase):
+    overrides: ClassVar = {"openai_model": "small"}
+
+    async def test_answers_to_openais_names_only(self):
+        _, job = await self.asked(("model", "whisper-1"))
+        assert job.model_size == "small"
+        _, job = await self.asked(("model", "words.json"))
+        assert job.model_size == self.model
