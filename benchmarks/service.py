@@ -3,7 +3,7 @@
 Prints JSON. --only responsive: how long a trivial GET takes while a long recording is transcribed, beside an idle
 service. load: 200 watchers of events, 500 queued jobs, 20 uploads of 100 MB at once: errors, and memory. overhead: from
 POST to text for 5 s and 60 s, beside `AudioTranscriber` called directly, in turns. rival: the same clips through
-wyoming-faster-whisper.
+wyoming-faster-whisper. whisper_1: the endpoint for OpenAI's clients beside `/transcribe`, and 50 callers at once.
 """
 
 from __future__ import annotations
@@ -217,6 +217,70 @@ async def overhead(folder: Path, rounds: int) -> dict[str, Any]:
     return found
 
 
+CALLERS = 50
+
+
+async def ask_whisper_1(client: httpx.AsyncClient, recording: Path, prompt: str) -> str:
+    """Transcribe as programs written for OpenAI do; give the job's id."""
+    with recording.open("rb") as file:
+        answer = await client.post(
+            "/v1/audio/transcriptions",
+            files={"file": (recording.name, file)},
+            data={"model": "whisper-1", "prompt": prompt},
+        )
+    answer.raise_for_status()
+    assert answer.json()["text"]
+    return str(answer.headers["X-Cesar-Job"])
+
+
+async def whisper_1(folder: Path, rounds: int) -> dict[str, Any]:
+    """The synchronous endpoint beside the asynchronous one. Each request has its own prompt, so that none joins."""
+    clips = {"5 s": write_five_seconds(folder / "five.wav"), "60 s": write_minute(folder / "minute.wav")}
+    found: dict[str, Any] = {}
+    with serving(folder, "--model", MODEL, "--offline") as (address, pid):
+        async with calling(address) as client:
+            for name, clip in clips.items():
+                pairs = []
+                for number in range(rounds + 1):
+                    took: dict[str, float] = {}
+                    words = ("one", "two") if number // 2 % 2 else ("two", "one")  # what is asked for costs time too
+                    for which in ("plain", "whisper-1") if number % 2 else ("whisper-1", "plain"):
+                        begun = time.perf_counter()
+                        if which == "plain":
+                            job = await submit(client, clip, no_cache="true", prompt=f"Take {number}, {words[0]}.")
+                            assert await is_over(client, job) == "completed"
+                            assert (await client.get(f"/jobs/{job}/transcript")).text
+                        else:
+                            await ask_whisper_1(client, clip, f"Take {number}, {words[1]}.")
+                        took[which] = time.perf_counter() - begun
+                    pairs.append((took["whisper-1"], took["plain"]))
+                ours_s, plain_s = (statistics.median(side) for side in zip(*pairs[1:], strict=True))
+                found[name] = {
+                    "whisper_1_s": round(ours_s, 4),
+                    "plain_s": round(plain_s, 4),
+                    "added_ms": round(1000 * statistics.median(a - b for a, b in pairs[1:]), 1),
+                    "allowed_ms": round(20 + 10 * plain_s, 1),
+                }
+            before = peak_mib(pid)
+            answered: list[str] = []
+
+            async def call(number: int) -> None:
+                answered.append(await ask_whisper_1(client, TEST_AUDIO / "short-video.mp4", f"Caller {number}."))
+
+            begun = time.perf_counter()
+            await asyncio.gather(*(call(number) for number in range(CALLERS)))
+            elapsed_s = time.perf_counter() - begun
+            listed = (await client.get("/jobs", params={"limit": 200})).json()["jobs"]
+            queued = [job["id"] for job in reversed(listed) if job["id"] in answered]
+            found["callers at once"] = {
+                "answered": len(set(answered)),
+                "in the queue's order": answered == queued,
+                "seconds": round(elapsed_s, 1),
+                "peak_mib": {"before": before, "after": peak_mib(pid)},
+            }
+    return found
+
+
 async def rival(folder: Path, rounds: int) -> dict[str, Any]:
     """The same clips through wyoming-faster-whisper with the same weights, beside the service, in turns."""
     from wyoming.asr import Transcribe, Transcript
@@ -297,6 +361,8 @@ async def measure(only: list[str], rounds: int) -> dict[str, Any]:
                     found[name] = await load_(place)
                 case "overhead":
                     found[name] = await overhead(place, rounds)
+                case "whisper_1":
+                    found[name] = await whisper_1(place, rounds)
                 case "rival":
                     found[name] = await rival(place, rounds)
     return found
@@ -304,7 +370,7 @@ async def measure(only: list[str], rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["responsive", "load", "overhead", "rival"]
+    parts = ["responsive", "load", "overhead", "rival", "whisper_1"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--rounds", type=int, default=7)
     asked = parser.parse_args()
