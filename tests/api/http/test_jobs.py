@@ -116,7 +116,7 @@ class TestOneJob(ServiceCase):
     async def test_why_it_failed_tells_no_path_of_this_machine(self) -> None:
         told = {
             "config.json can't be read: [Errno 24] Too many open files: '/opt/lib/model/config.json'": "'a file'",
-            "no directory found in ['/tmp', '/srv/work/x y']": "'/tmp', 'a file'",
+            "no directory found in ['/tmp', '/srv/jobs/x y']": "'/tmp', 'a file'",
             r"C:\models\base is damaged": "a file is damaged",
             "https://[::1]:80/a/b and https://example.org/a/b and either/or/both": "https://example.org/a/b and either",
         }
