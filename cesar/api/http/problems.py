@@ -158,11 +158,6 @@ def status_of(error: CesarError) -> int:
     return next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
 
 
-def response_to(error: CesarError, hidden: Sequence[str] = ()) -> Response:
-    """Write an error down for the caller, as `told_of` tells it."""
-    return _written(told_of(error, hidden))
-
-
 def told_of(error: CesarError, hidden: Sequence[str] = ()) -> Told:
     """Tell of an error.
 
@@ -214,7 +209,7 @@ def answer(request: Request, error: Exception) -> Response:
     for beginning, write in others.items():
         if request.url.path.startswith(beginning):
             return write(request, error)
-    return _written(tell(request, error))
+    return written(tell(request, error))
 
 
 def tell(request: Request, error: Exception) -> Told:
@@ -272,7 +267,8 @@ def _folders_of(request: Request) -> list[str]:
     return sorted((str(folder) for folder in folders if len(folder.parts) > 1), key=len, reverse=True)
 
 
-def _written(told: Told) -> Response:
+def written(told: Told) -> Response:
+    """Write an error down for the caller (RFC 9457)."""
     return JSONResponse(told.problem.model_dump(), told.problem.status, headers=told.headers, media_type=MEDIA_TYPE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.responses import StreamingResponse
 
-from cesar.api.http.problems import response_to, status_of, without
+from cesar.api.http.problems import status_of, told_of, without, written
 from cesar.errors import (
     BY_CODE,
     CesarError,
@@ -22,7 +22,7 @@ from tests.api.http.support import PROBLEM, ServiceCase, require_problem
 @pytest.mark.parametrize("code", BY_CODE)
 def test_every_error_has_a_status_and_a_body_with_its_code(code):
     error = BY_CODE[code]("what happened")
-    answer = response_to(error)
+    answer = written(told_of(error))
     assert answer.status_code == status_of(error) >= 400
     assert answer.media_type == PROBLEM
     assert f'"code":"{code}"'.encode() in bytes(answer.body)
@@ -31,12 +31,12 @@ def test_every_error_has_a_status_and_a_body_with_its_code(code):
 @pytest.mark.parametrize("kind", [NotADatabase, DatabaseUnavailable, DiskFull, CesarError])
 def test_what_is_wrong_inside_is_told_without_names_of_this_machine(kind):
     error = kind("/home/me/secret.db is broken", hint="Look at /home/me.")
-    assert b"/home/me" not in bytes(response_to(error).body)
+    assert b"/home/me" not in bytes(written(told_of(error)).body)
 
 
 def test_paths_in_the_folders_of_the_service_are_left_out():
     error = ModelCorrupt("model.bin in /srv/cesar/models/base is damaged", hint="Remove '/srv/cesar/models/base'.")
-    body = bytes(response_to(error, ["/srv/cesar"]).body)
+    body = bytes(written(told_of(error, ["/srv/cesar"])).body)
     assert b"/srv" not in body
     assert b"is damaged" in body
     assert without("see /srv/cesarean, /srv/cesar, (/srv/cesar/x y)", ["/srv/cesar"]) == (
@@ -47,9 +47,9 @@ def test_paths_in_the_folders_of_the_service_are_left_out():
 def test_who_has_to_wait_or_to_show_a_key_is_told_so():
     error = TooManyRequests("too many")
     error.retry_after_s = 0.2
-    assert response_to(error).headers["retry-after"] == "1"
-    assert response_to(DatabaseUnavailable("busy")).headers["retry-after"] == "5"
-    assert response_to(Unauthorised("no key")).headers["www-authenticate"] == "Bearer"
+    assert written(told_of(error)).headers["retry-after"] == "1"
+    assert written(told_of(DatabaseUnavailable("busy"))).headers["retry-after"] == "5"
+    assert written(told_of(Unauthorised("no key"))).headers["www-authenticate"] == "Bearer"
 
 
 class TestProblems(ServiceCase):
