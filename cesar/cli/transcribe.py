@@ -101,7 +101,7 @@ PLACE = click.Path(readable=False, path_type=Path)
 @click.option("--word-timestamps", is_flag=True, help="Find the time of every word: listed in json, used for cues.")
 @click.option("--start", metavar="TIME", callback=read_time, help="Where to begin: seconds, or [HH:]MM:SS.")
 @click.option("--end", metavar="TIME", callback=read_time, help="Where to stop.")
-@click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; 1 is faster. [default: 5]")
+@click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; more is slower. [default: 1]")
 @click.option(
     "--temperature", metavar="T", type=float, help="Draw tokens, 0 to 1, instead of the likeliest. [default: 0]"
 )

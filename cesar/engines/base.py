@@ -43,6 +43,8 @@ class DecodeSettings:
     beam_size: int = 5
     avoid_repetition: bool = False
     """Make it costly to say the same again: for a second attempt at a window whose text ran in circles."""
+    max_tokens: int | None = None
+    """Where to give up, if that is before the model's own limit: speech has so many tokens a second, a loop more."""
     temperature: float = 0.0
     """Above 0: draw each token from its distribution, sharpened by this, with dice that depend on the window alone."""
     token_logprobs: bool = False

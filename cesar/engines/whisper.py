@@ -64,7 +64,7 @@ class WhisperEngine:
             _stack(batch),
             [prompt] * len(batch),
             beam_size=settings.beam_size,
-            max_length=_CONTEXT_TOKENS,  # CTranslate2 writes half of it, and stops where the context is full
+            max_length=self._max_length(prompt, self._room(settings)),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=self._tokens.never,
@@ -150,7 +150,13 @@ class WhisperEngine:
 
     def _room(self, settings: DecodeSettings) -> int:
         """How many tokens there may be before the end."""
-        return min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(self._prompt(settings))) - 1
+        room = min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(self._prompt(settings))) - 1
+        return room if settings.max_tokens is None else min(room, settings.max_tokens)
+
+    @staticmethod
+    def _max_length(prompt: Sequence[int], most: int) -> int:
+        """What to ask CTranslate2 for to get so many tokens: it writes half of it, the prompt's included."""
+        return min(_CONTEXT_TOKENS, max(2 * most, most + len(prompt)))
 
     def _hypothesis(
         self, heard: Heard, result: ctranslate2.models.WhisperGenerationResult, settings: DecodeSettings
@@ -200,7 +206,7 @@ class WhisperEngine:
             heard.encoding,
             [[*prompt, *tokens]],
             beam_size=1,
-            max_length=min(_CONTEXT_TOKENS, max(2 * most, most + len(prompt))),  # CTranslate2 writes half of it
+            max_length=self._max_length(prompt, most),
             return_logits_vocab=True,
             return_no_speech_prob=True,
             suppress_blank=False,  # it takes the tokens for a part of the prompt, and would forbid the end after them

@@ -8,42 +8,10 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from cesar.engines.base import Heard, Hypothesis
-from cesar.pipeline.chunk import PlannedChunk
+from cesar.pipeline.attempts import Decoded, Way
 from cesar.pipeline.invented import is_invented
-from cesar.pipeline.samples import SAMPLE_RATE
 
-LAST_ATTEMPT = 2
 AFTER_THE_END = "after the sound's end"
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try at a part of a sound: `start` and `end` in samples from the start of the recording."""
-
-    sound: int
-    start: int
-    end: int
-    number: int = 0
-    heard: Heard | None = None
-    before: Decoded | None = None
-    """The attempt at the same part before this one."""
-
-    @property
-    def duration(self) -> float:
-        return (self.end - self.start) / SAMPLE_RATE
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """An attempt with what came of it."""
-
-    attempt: Attempt
-    hypothesis: Hypothesis
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.hypothesis.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +23,12 @@ class JudgeSettings:
     max_tokens_per_s: float = 8.0
     """More than this is no speech but a loop."""
     min_avg_logprob: float = -1.0
-    """A text less likely than this is not believed if the model also says that nobody speaks."""
+    """A text less likely than this is not believed if the model also says that nobody speaks, or had to be kept from
+    repeating itself."""
     sure_avg_logprob: float = -0.5
-    """A text from a short window that is less sure than this is tried again in a full one; if it was drawn at a
+    """A text found by a narrow search that is less sure than this is looked for by a wide one, in the same window."""
+    fair_avg_logprob: float = -0.8
+    """A text found by a wide search that is less sure than this is tried again in a full window; if it was drawn at a
     temperature, less than `min_avg_logprob`: nobody draws to get the likeliest."""
     max_no_speech_prob: float = 0.6
     """Above this the model says that nobody speaks."""
@@ -69,15 +40,29 @@ class Judge:
     def __init__(self, settings: JudgeSettings | None = None) -> None:
         self._settings = settings or JudgeSettings()
 
-    def wants_another(self, decoded: Decoded) -> bool:
-        """Whether the same stretch is to be tried again, under other conditions."""
-        match decoded.attempt.number:
-            case 0:
-                return decoded.is_empty or self._is_unsure(decoded) or self._is_loop(decoded)
-            case 1:
-                return self._is_loop(decoded)
+    def next_way(self, decoded: Decoded) -> Way | None:
+        """How to try the same stretch again; None if this will do, or nothing is left to try."""
+        way, hypothesis = decoded.attempt.way, decoded.hypothesis
+        if self._is_loop(decoded):
+            return self._way_out(decoded)
+        match way:
+            case Way.NARROW | Way.WIDE if decoded.is_empty or hypothesis.is_cut_off:
+                return Way.FULL
+            case Way.NARROW if hypothesis.avg_logprob < self._settings.sure_avg_logprob:
+                return Way.WIDE
+            case Way.WIDE if self._is_unsure(decoded):
+                return Way.FULL
             case _:
-                return False
+                return None
+
+    def _way_out(self, loop: Decoded) -> Way | None:
+        match loop.attempt.way:
+            case Way.NARROW | Way.WIDE if self._is_speech_like(loop):
+                return Way.FULL  # if the same comes of it, the speaker repeats himself
+            case Way.UNREPEATING:
+                return None
+            case _:
+                return Way.UNREPEATING
 
     def better(self, decoded: Decoded) -> Decoded:
         """The attempt to take, this one or the best before it: one with a text, no loop, the surer one."""
@@ -91,7 +76,7 @@ class Judge:
 
     def _is_unsure(self, decoded: Decoded) -> bool:
         settings, hypothesis = self._settings, decoded.hypothesis
-        least = settings.sure_avg_logprob if hypothesis.temperature == 0 else settings.min_avg_logprob
+        least = settings.fair_avg_logprob if hypothesis.temperature == 0 else settings.min_avg_logprob
         return hypothesis.avg_logprob < least
 
     def _is_loop(self, decoded: Decoded) -> bool:
@@ -99,14 +84,17 @@ class Judge:
 
         Real repetition (a refrain, a litany) is no faster than speech, and comes out the same from another window.
         """
-        attempt, hypothesis = decoded.attempt, decoded.hypothesis
-        if compression_ratio(hypothesis.text) <= self._settings.max_compression_ratio:
+        before = decoded.attempt.before
+        if compression_ratio(decoded.hypothesis.text) <= self._settings.max_compression_ratio:
             return False
-        is_speech_like = hypothesis.token_count <= self._settings.max_tokens_per_s * attempt.duration
-        is_confirmed = attempt.before is not None and attempt.before.hypothesis.text == hypothesis.text
-        return not (is_speech_like and is_confirmed)
+        is_confirmed = before is not None and before.hypothesis.text == decoded.hypothesis.text
+        return not (is_confirmed and self._is_speech_like(decoded))
 
-    def disbelief(self, decoded: Decoded, chunk: PlannedChunk) -> str | None:
+    def _is_speech_like(self, decoded: Decoded) -> bool:
+        """Whether somebody could have spoken so fast."""
+        return decoded.hypothesis.token_count <= self._settings.max_tokens_per_s * decoded.attempt.duration
+
+    def disbelief(self, decoded: Decoded) -> str | None:
         """Why the text is not taken; None if it is."""
         settings, attempt, hypothesis = self._settings, decoded.attempt, decoded.hypothesis
         if decoded.is_empty:
@@ -116,9 +104,10 @@ class Judge:
         if self._is_loop(decoded):
             return "the text repeated itself"
         is_silent = hypothesis.no_speech_prob > settings.max_no_speech_prob
-        if is_silent and hypothesis.avg_logprob < settings.min_avg_logprob:
-            return "no speech"
-        regions = (r.confidence for r in chunk.regions if r.start < attempt.end and r.end > attempt.start)
+        is_forced = attempt.way is Way.UNREPEATING
+        if hypothesis.avg_logprob < settings.min_avg_logprob and (is_silent or is_forced):
+            return "no speech" if is_silent else "the text repeated itself, and made not to is unlikely"
+        regions = (r.confidence for r in attempt.sound.chunk.regions if r.start < attempt.end and r.end > attempt.start)
         if is_invented(hypothesis.text, max(regions, default=0.0)):
             return "probably invented"
         return None

@@ -1,4 +1,4 @@
-"""Fifth stage: chunks become utterances. Windows are encoded one by one, decoded in batches, and judged.
+"""Fifth stage: what is done with one chunk to make text of it. Which is done when is decided in schedule.py.
 
 What goes wrong with Whisper, and what is done about it, chunk by chunk and without looking at any other chunk:
 it stops early (the speech it left uncovered is heard again), it runs in circles or is unsure (another attempt, under
@@ -7,17 +7,15 @@ other conditions), it invents text where nobody speaks (dropped, with the text k
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
-import numpy as np
-
-from cesar.engines.base import DecodeSettings, Engine, Heard, Hypothesis, TimedWord, Utterance, Window
-from cesar.pipeline.chunk import PlannedChunk
+from cesar.engines.base import DecodeSettings, Engine, Hypothesis, TimedWord, Utterance, Window
+from cesar.pipeline.attempts import Attempt, Decoded, Doubt, Said, Sound, Way, Weighed
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
-from cesar.pipeline.judge import AFTER_THE_END, LAST_ATTEMPT, Attempt, Decoded, Judge, compression_ratio
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.judge import AFTER_THE_END, Judge, compression_ratio
+from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.timing import Stopwatch
 from cesar.pipeline.vad import Region
 
@@ -26,66 +24,25 @@ from cesar.pipeline.vad import Region
 class RecognizeSettings:
     """Which windows are heard, and what of them is heard again."""
 
-    window_step_s: float = 2.5
-    """Windows have one of a few lengths, so that they can share a batch."""
-    shortest_window_s: float = 20.0
-    full_window_s: float = 30.0
-    """What Whisper was trained on: slower, but surer."""
-    silence_after_s: float = 5.0
+    windows_s: tuple[float, ...] = (10.0, 15.0, 17.5, 30.0)
+    """Windows have one of a few lengths, so that they can share a batch. The last is what Whisper was trained on:
+    slower, but surer."""
+    silence_after_s: float = 1.5
     """Silence after the sound in a short window; with less, the model runs in circles or drops the last words."""
+    max_tokens_per_s: float = 10.0
+    """Of a short window. Who gets there is running in circles, or speaks a language that takes many tokens: the full
+    window has room for that."""
+    wide_beam: int = 5
+    """The usual search: a narrower one's text, where the model is unsure of it, is looked for again by this."""
     uncovered_speech_s: float = 1.0
     """Speech after the last time stamp that is longer than this is heard again…"""
     skipped_speech_s: float = 2.0
     """…and so is speech before or between the time stamps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A chunk of the plan with its samples."""
-
-    chunk: PlannedChunk
-    samples: Samples
-    """From `chunk.start` to `chunk.end`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """An utterance placed in the recording (seconds from its start), with what is known of its decoding."""
-
-    start: float
-    end: float
-    text: str
-    words: tuple[TimedWord, ...]
-    avg_logprob: float
-    no_speech_prob: float
-    compression_ratio: float
-    temperature: float = 0.0
-    seek: int = 0
-    """Where the window of its decoding begins in the recording, in frames."""
-    tokens: tuple[int, ...] = ()
-    token_ends: tuple[int, ...] = ()
-    """Where each token ends in the text, in bytes of UTF-8."""
-    token_logprobs: tuple[float, ...] = ()
-    token_bytes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """A stretch whose text was not believed, or that gave none."""
-
-    start: float
-    end: float
-    reason: str
-    text: str
-
-
-@dataclass
-class Recognized:
-    """What became of one chunk."""
-
-    chunk: PlannedChunk
-    said: list[Said] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
+    least_bytes_per_s: float = 9.0
+    """Of UTF-8. Whoever reads aloud slowly says 10 letters a second. Where there are fewer, the model left something
+    out: most likely a sentence that was spoken twice…"""
+    sparse_speech_s: float = 4.0
+    """…unless there is less speech than this, which says little."""
 
 
 _LEAST_PROGRESS = SAMPLE_RATE // 2
@@ -93,7 +50,10 @@ _LEAST_PROGRESS = SAMPLE_RATE // 2
 
 
 class Recognizer:
-    """Recognises batches of sounds with one engine. May be used from several threads at once."""
+    """The steps from a sound to its text: `attempt`, `hear`, `decode` and `weigh`, which gives further attempts.
+
+    May be used from several threads at once.
+    """
 
     def __init__(
         self,
@@ -111,81 +71,78 @@ class Recognizer:
         self._judge = Judge()
         self._stopwatch = stopwatch or Stopwatch()
 
-    def hear(self, sound: Sound) -> Heard:
-        """Encode a whole sound, in the window that its first attempt would have."""
-        return self._hear(sound, Attempt(0, sound.chunk.start, sound.chunk.end))
+    def attempt(self, sound: Sound) -> Attempt:
+        """The first attempt at a sound."""
+        return Attempt(sound, sound.chunk.start, sound.chunk.end, self._first_way)
 
-    def recognize(self, sounds: Sequence[Sound]) -> list[Recognized]:
-        """Give each sound's utterances. The result for a sound doesn't depend on the others in the batch."""
-        results = [Recognized(sound.chunk) for sound in sounds]
-        attempts = [Attempt(i, sound.chunk.start, sound.chunk.end) for i, sound in enumerate(sounds)]
-        while attempts:
-            following: list[Attempt] = []
-            for decoded in self._decoded(sounds, attempts):
-                following += self._weigh(results[decoded.attempt.sound], decoded)
-            attempts = following
-        for result in results:
-            result.said.sort(key=lambda said: (said.start, said.end))
-        return results
-
-    def _decoded(self, sounds: Sequence[Sound], attempts: Iterable[Attempt]) -> Iterable[Decoded]:
-        """Encode every attempt by itself, then decode those together that are alike; draw each by itself."""
-        alike: dict[tuple[int, int, int], list[Attempt]] = defaultdict(list)
-        for attempt in attempts:
-            heard = self._hear(sounds[attempt.sound], attempt)
-            drawn = attempt.sound if self._decode_settings(attempt.number).temperature > 0 else -1
-            alike[attempt.number, heard.window.log_mel.shape[1], drawn].append(replace(attempt, heard=heard))
-        for (number, _, _), group in alike.items():
-            with self._stopwatch.measure("decoder"):
-                heard_group = [attempt.heard for attempt in group if attempt.heard]
-                hypotheses = self._engine.decode(heard_group, self._decode_settings(number))
-            yield from map(Decoded, group, hypotheses)
-
-    def _hear(self, sound: Sound, attempt: Attempt) -> Heard:
-        offset = sound.chunk.start
-        samples = sound.samples[attempt.start - offset : attempt.end - offset]
+    def hear(self, attempt: Attempt) -> Attempt:
+        """Encode the attempt's window, unless it is already."""
+        if attempt.heard:
+            return attempt
         frames = round(self._window_s(attempt) * FRAMES_PER_SECOND)
         with self._stopwatch.measure("features"):
-            spectrogram = log_mel(samples, frames=frames, n_mels=self._engine.n_mels)
+            spectrogram = log_mel(attempt.samples, frames=frames, n_mels=self._engine.n_mels)
         with self._stopwatch.measure("encoder"):
-            return self._engine.hear(Window(spectrogram, attempt.start / SAMPLE_RATE, attempt.duration))
+            window = Window(spectrogram, attempt.start / SAMPLE_RATE, attempt.duration)
+            return replace(attempt, heard=self._engine.hear(window))
+
+    def likeness(self, attempt: Attempt) -> tuple[Way, float]:
+        """Attempts for which this is the same can be decoded together."""
+        return attempt.way, self._window_s(attempt)
+
+    def decode(self, alike: Sequence[Attempt]) -> list[Decoded]:
+        """Make text of windows that are alike. The text for one doesn't depend on the others."""
+        heard = [attempt.heard for attempt in alike if attempt.heard]
+        with self._stopwatch.measure("decoder"):
+            hypotheses = self._engine.decode(heard, self._decode_settings(alike[0]))
+        return [Decoded(attempt, hypothesis) for attempt, hypothesis in zip(alike, hypotheses, strict=True)]
+
+    def weigh(self, decoded: Decoded) -> Weighed:
+        """Take the text, or part of it, and say which attempts are still to be made at the stretch."""
+        best = self._judge.better(decoded)
+        if way := self._judge.next_way(decoded):
+            another = replace(decoded.attempt, way=way, before=best)
+            has_same_window = self._window_s(another) == self._window_s(decoded.attempt)
+            return Weighed(again=[another if has_same_window else replace(another, heard=None)])
+        attempt, hypothesis = best.attempt, _complete(best.hypothesis)
+        if reason := self._judge.disbelief(best):
+            return Weighed(doubts=[_doubt(attempt.start, attempt.end, reason, hypothesis.text)])
+        if at := self._sparse_at(attempt, hypothesis):
+            parts = ((attempt.start, at), (at, attempt.end))
+            return Weighed(again=[Attempt(attempt.sound, *part, self._first_way) for part in parts])
+        beyond = "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip()
+        last_moment = max(attempt.start, attempt.end - SAMPLE_RATE // 50)
+        doubts = [_doubt(last_moment, attempt.end, AFTER_THE_END, beyond)] if beyond else []
+        stuck, again = self._rest(attempt, hypothesis)
+        return Weighed(self._placed(attempt, hypothesis), doubts + stuck, again)
+
+    @property
+    def _first_way(self) -> Way:
+        is_narrow = self._decode.beam_size < self._settings.wide_beam and self._decode.temperature == 0
+        return Way.NARROW if is_narrow else Way.WIDE
 
     def _window_s(self, attempt: Attempt) -> float:
-        settings = self._settings
-        if attempt.number > 0:
-            return settings.full_window_s
-        steps = np.ceil((attempt.duration + settings.silence_after_s) / settings.window_step_s)
-        return float(np.clip(steps * settings.window_step_s, settings.shortest_window_s, settings.full_window_s))
+        *short, full = self._settings.windows_s
+        if attempt.way >= Way.FULL:
+            return full
+        needed = attempt.duration + self._settings.silence_after_s
+        return next((length for length in short if length >= needed), full)
 
-    def _decode_settings(self, number: int) -> DecodeSettings:
-        if number == 0:
-            return self._decode
-        return replace(
+    def _decode_settings(self, attempt: Attempt) -> DecodeSettings:
+        way = attempt.way
+        is_short = way < Way.FULL
+        asked = replace(
             self._decode,
-            beam_size=max(5, self._decode.beam_size),
-            temperature=0.0,
-            avoid_repetition=number == LAST_ATTEMPT,
+            max_tokens=round(self._settings.max_tokens_per_s * self._window_s(attempt)) if is_short else None,
         )
-
-    def _weigh(self, result: Recognized, decoded: Decoded) -> list[Attempt]:
-        """Take the text, or say what is to be tried next."""
-        best = self._judge.better(decoded)
-        if self._judge.wants_another(decoded):
-            return [replace(decoded.attempt, number=decoded.attempt.number + 1, heard=None, before=best)]
-        return self._take(result, best)
-
-    def _take(self, result: Recognized, decoded: Decoded) -> list[Attempt]:
-        """Put the text in its place; give back the rest of the speech, if the model stopped before it."""
-        attempt, hypothesis = decoded.attempt, _complete(decoded.hypothesis)
-        if reason := self._judge.disbelief(decoded, result.chunk):
-            start, end = attempt.start / SAMPLE_RATE, attempt.end / SAMPLE_RATE
-            result.doubts.append(Doubt(start, end, reason, hypothesis.text))
-            return []
-        result.said += self._placed(attempt, hypothesis)
-        if beyond := "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip():
-            end = attempt.end / SAMPLE_RATE
-            result.doubts.append(Doubt(max(attempt.start / SAMPLE_RATE, end - 0.02), end, AFTER_THE_END, beyond))
-        return self._rest(result, attempt, hypothesis)
+        if way == self._first_way:
+            return asked
+        return replace(
+            asked,
+            beam_size=max(self._settings.wide_beam, self._decode.beam_size),
+            temperature=0.0,
+            avoid_repetition=way is Way.UNREPEATING,
+        )
 
     def _placed(self, attempt: Attempt, hypothesis: Hypothesis) -> list[Said]:
         offset = attempt.start / SAMPLE_RATE
@@ -217,18 +174,31 @@ class Recognizer:
         with self._stopwatch.measure("words"):
             return self._engine.align(attempt.heard, hypothesis.utterances, self._decode)
 
-    def _rest(self, result: Recognized, attempt: Attempt, hypothesis: Hypothesis) -> list[Attempt]:
-        """The stretches with speech that no utterance covers, to be heard again by themselves."""
-        rest: list[Attempt] = []
+    def _rest(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[list[Doubt], list[Attempt]]:
+        """The stretches with speech that no utterance covers: those to be heard again, and those that were in vain."""
+        stuck: list[Doubt] = []
+        again: list[Attempt] = []
         for start, end, least_s in self._uncovered(attempt, hypothesis):
-            if speech_between(result.chunk.regions, start, end) < least_s:
+            if speech_between(attempt.sound.chunk.regions, start, end) < least_s:
                 continue
             if end - start > attempt.end - attempt.start - _LEAST_PROGRESS:
-                doubt = Doubt(start / SAMPLE_RATE, end / SAMPLE_RATE, "no words heard", "")
-                result.doubts.append(doubt)
+                stuck.append(_doubt(start, end, "no words heard", ""))
             else:
-                rest.append(Attempt(attempt.sound, start, end))
-        return rest
+                again.append(Attempt(attempt.sound, start, end, self._first_way))
+        return stuck, again
+
+    def _sparse_at(self, attempt: Attempt, hypothesis: Hypothesis) -> int | None:
+        """The middle of the longest pause in an utterance that says too little for the speech in it."""
+        for utterance in hypothesis.utterances:
+            start = attempt.start + int(utterance.start * SAMPLE_RATE)
+            end = attempt.start + int(min(utterance.end, attempt.duration) * SAMPLE_RATE)
+            regions = [r for r in attempt.sound.chunk.regions if r.start < end and r.end > start]
+            speech_s = speech_between(regions, start, end)
+            is_sparse = len(utterance.text.encode()) < self._settings.least_bytes_per_s * speech_s
+            if is_sparse and speech_s >= self._settings.sparse_speech_s and len(regions) > 1:
+                before, after = max(pairwise(regions), key=lambda pair: pair[1].start - pair[0].end)
+                return (before.end + after.start) // 2
+        return None
 
     def _uncovered(self, attempt: Attempt, hypothesis: Hypothesis) -> Iterable[tuple[int, int, float]]:
         """Start and end of each gap in samples, and how many seconds of speech in it are too many to leave."""
@@ -238,6 +208,10 @@ class Recognizer:
             yield reached, min(start, attempt.end), self._settings.skipped_speech_s
             reached = max(reached, attempt.start + int(utterance.end * SAMPLE_RATE))
         yield reached, attempt.end, self._settings.uncovered_speech_s
+
+
+def _doubt(start: int, end: int, reason: str, text: str) -> Doubt:
+    return Doubt(start / SAMPLE_RATE, end / SAMPLE_RATE, reason, text)
 
 
 def _complete(hypothesis: Hypothesis) -> Hypothesis:

@@ -4,18 +4,15 @@
                  └────────── tape: the last minute of sound ─────────┘
 
 The front end (decode to plan) runs in the caller's thread and stays just ahead of the recognition, which runs in
-`plan.workers` threads. Nothing here grows with the recording's length.
+`plan.workers` threads (schedule.py says who does what). Nothing here grows with the recording's length.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -23,11 +20,13 @@ from cesar.engines.base import DecodeSettings, Engine
 from cesar.engines.hardware import Plan
 from cesar.errors import RangeOutsideRecording, UnknownLanguage, UsageError
 from cesar.options import TranscribeOptions
+from cesar.pipeline.attempts import Attempt, Sound
 from cesar.pipeline.chunk import ChunkSettings, PlannedChunk, pack
 from cesar.pipeline.decode import Recording
 from cesar.pipeline.language import detect_language, doubt
-from cesar.pipeline.recognize import Recognized, Recognizer, Sound
+from cesar.pipeline.recognize import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.schedule import Schedule
 from cesar.pipeline.segments import finish
 from cesar.pipeline.tape import Tape
 from cesar.pipeline.timing import Stopwatch
@@ -84,9 +83,8 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
         listener.opened(recording.header_duration)
         front_end = _FrontEnd(recording, work.options, stopwatch)
         sounds = front_end.sounds()
-        language, probability, ahead = _language(engine, work.options, sounds, stopwatch)
         decode = DecodeSettings(
-            language=language,
+            language=work.options.language or "",
             task=work.options.task,
             prompt=work.options.prompt,
             hotwords=work.options.hotwords,
@@ -94,8 +92,14 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             temperature=work.options.temperature,
             token_logprobs=work.options.token_logprobs,
         )
+        language, probability, begun = decode.language, 1.0, list[Attempt]()
+        if not language:
+            listening = Recognizer(engine, decode, stopwatch=stopwatch)
+            language, probability, begun = detect_language(engine, listening, sounds)
+            decode = replace(decode, language=language)
         recognizer = Recognizer(engine, decode, with_words=work.options.word_timestamps, stopwatch=stopwatch)
-        for done in _in_order(recognizer, chain(ahead, sounds), plan, frozenset(work.done)):
+        attempts = chain(begun, map(recognizer.attempt, sounds))
+        for done in Schedule(recognizer, plan).run(_not_done(attempts, frozenset(work.done))):
             if isinstance(done, PlannedChunk):
                 listener.skipped(*_span(done))
             else:
@@ -168,42 +172,10 @@ def _check(options: TranscribeOptions, engine: Engine) -> None:
         )
 
 
-def _language(
-    engine: Engine, options: TranscribeOptions, sounds: Iterator[Sound], stopwatch: Stopwatch
-) -> tuple[str, float, list[Sound]]:
-    if options.language is not None:
-        return options.language, 1.0, []
-    listening = Recognizer(engine, DecodeSettings(language=""), stopwatch=stopwatch)
-    return detect_language(engine, listening, sounds)
-
-
-def _in_order(
-    recognizer: Recognizer, sounds: Iterator[Sound], plan: Plan, done: Collection[tuple[float, float]]
-) -> Iterator[Recognized | PlannedChunk]:
-    """Recognise batches of sounds in several threads, a few ahead; what is done already comes as its plan."""
-
-    def work(batch: list[Sound]) -> list[Recognized | PlannedChunk]:
-        fresh = [sound for sound in batch if _span(sound.chunk) not in done]
-        results = {result.chunk: result for result in recognizer.recognize(fresh)}
-        return [results.get(sound.chunk, sound.chunk) for sound in batch]
-
-    with ThreadPoolExecutor(plan.workers, thread_name_prefix="recognize") as pool:
-        running: deque[Future[list[Recognized | PlannedChunk]]] = deque()
-        for batch in _batches(sounds, plan):
-            running.append(pool.submit(work, batch))
-            if len(running) > plan.workers:
-                yield from running.popleft().result()
-        while running:
-            yield from running.popleft().result()
-
-
-def _batches(sounds: Iterable[Sound], plan: Plan) -> Iterator[list[Sound]]:
-    """Batches shared out evenly among the workers: small ones first, so that the first text comes soon."""
-    iterator, size = iter(sounds), 1
-    while ahead := list(islice(iterator, size * plan.workers)):
-        share = math.ceil(len(ahead) / plan.workers)
-        yield from (ahead[at : at + share] for at in range(0, len(ahead), share))
-        size = min(2 * size, plan.batch_size)
+def _not_done(attempts: Iterable[Attempt], done: Collection[tuple[float, float]]) -> Iterator[Attempt | PlannedChunk]:
+    """Leave of a chunk that is done already nothing but its plan."""
+    for attempt in attempts:
+        yield attempt.sound.chunk if _span(attempt.sound.chunk) in done else attempt
 
 
 def _moved(chunk: PlannedChunk, by: int, end: int) -> PlannedChunk:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from cesar.ledger import chunk_ledger
+from cesar.pipeline.attempts import Recognized, Said
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.recognize import Recognized, Said
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.tokens import shared_out
 from cesar.pipeline.words import place

@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cesar.engines.hardware import Plan, choose, probe
+from cesar.engines.hardware import Plan, choose, probe, use_wide_vectors
 from cesar.errors import CesarError, ChildKilled, ModelError
 from cesar.runner import messages
 from cesar.runner.messages import EngineSpec, Event, Request
@@ -105,11 +105,19 @@ def _load(spec: EngineSpec) -> tuple[Engine, Plan]:
         from cesar.engines.scripted import ScriptedEngine
 
         return ScriptedEngine(Path(spec.directory)), Plan("cpu", "none", workers=1, threads_per_worker=1, batch_size=1)
+    use_wide_vectors()
     from cesar.engines.whisper import WhisperEngine
 
-    plan = choose(probe(), device=spec.device, compute_type=spec.compute_type, workers=spec.workers)
+    directory = Path(spec.directory)
+    plan = choose(
+        probe(),
+        device=spec.device,
+        compute_type=spec.compute_type,
+        workers=spec.workers,
+        model_bytes=sum(file.stat().st_size for file in directory.glob("model.bin")),
+    )
     identity = ModelIdentity(spec.name, spec.revision, spec.digest, plan.device, plan.compute_type)
-    return WhisperEngine(Path(spec.directory), identity, plan), plan
+    return WhisperEngine(directory, identity, plan), plan
 
 
 def _failure(error: BaseException) -> messages.Failed:

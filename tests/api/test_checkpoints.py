@@ -27,7 +27,7 @@ OTHER_OPTIONS = TranscribeOptions(
     word_timestamps=True,
     start=1.0,
     end=2.0,
-    beam_size=1,
+    beam_size=3,
     temperature=0.4,
     token_logprobs=True,
 )

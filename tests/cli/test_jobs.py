@@ -200,7 +200,7 @@ def test_programs_get_every_field_of_a_job_but_the_name_of_its_claim(inside, que
     assert list(shown) == [*(name for name in Job.model_fields if name not in ("owner", "claim")), "progress"]
     assert {key for row in rows(REFERENCE, "Key", "Jobs as JSON") for key in code_in(row.cells[0])} == set(shown)
     assert (shown["id"], shown["status"], shown["progress"], shown["attempt"]) == (job.id, "processing", 0.5, 1)
-    assert shown["options"] == {**shown["options"], "beam_size": 5, "task": "transcribe"}
+    assert shown["options"] == {**shown["options"], "beam_size": 1, "task": "transcribe"}
 
 
 # Showing

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from cesar.engines.base import DecodeSettings, Window
+from cesar.pipeline.attempts import Sound
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.language import UNKNOWN, detect_language, doubt
-from cesar.pipeline.recognize import Recognizer, Sound
+from cesar.pipeline.recognize import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE
 from tests.pipeline.engines import AnsweringEngine, saying
 
@@ -22,7 +23,8 @@ def detect(of_window, heard, languages=frozenset({"en", "de"})):
     engine = AnsweringEngine(lambda asked: saying(), languages=languages, language_of=of_window)
     iterator = iter(heard)
     language, probability, taken = detect_language(engine, Recognizer(engine, DecodeSettings("")), iterator)
-    return language, probability, taken, list(iterator), engine
+    assert all(attempt.heard for attempt in taken), "what was encoded to find out needn't be encoded again"
+    return language, probability, [attempt.sound for attempt in taken], list(iterator), engine
 
 
 def test_a_clear_language_takes_one_chunk():

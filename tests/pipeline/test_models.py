@@ -25,7 +25,7 @@ Load = Callable[[str], WhisperEngine]
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return choose(probe(), device="cpu", compute_type="auto", workers=2)
+    return choose(probe(), device="cpu", compute_type="auto", workers=2, model_bytes=2**27)
 
 
 @pytest.fixture(scope="module")

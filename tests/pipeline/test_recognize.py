@@ -7,22 +7,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cesar.engines.base import DecodeSettings, Hypothesis
+from cesar.engines.hardware import Plan
+from cesar.pipeline.attempts import Recognized, Sound
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.judge import compression_ratio
-from cesar.pipeline.recognize import (
-    Recognized,
-    Recognizer,
-    RecognizeSettings,
-    Sound,
-    speech_between,
-)
+from cesar.pipeline.recognize import Recognizer, RecognizeSettings, speech_between
 from cesar.pipeline.samples import SAMPLE_RATE
+from cesar.pipeline.schedule import Schedule
 from cesar.pipeline.timing import Stopwatch
 from cesar.pipeline.vad import Region
 from tests.pipeline.engines import Answer, AnsweringEngine, Asked, saying
 
 ENGLISH = DecodeSettings("en", beam_size=2)
+ALONE = Plan("cpu", "none", workers=1, threads_per_worker=1, batch_size=8)
 LOOP = "and so on and so on " * 20
+LONG = (
+    "Hardly anybody ever said so many different words about nothing at all, and went on to say how much more there is, "
+    "and was, and would be if the day were longer; yet here we are, and nobody has looked at the clock for a while, "
+    "least of all the man who brought it, wound it up, and hung it on the wall."
+)
 FULL_S = 30.0
 
 
@@ -35,9 +38,14 @@ def sound(start: float, end: float, *regions: tuple[float, float], confidence: f
     return Sound(PlannedChunk(first, last, spoken), np.zeros(last - first, np.float32))
 
 
+def recognize(recognizer: Recognizer, sounds: Sequence[Sound], plan: Plan = ALONE) -> list[Recognized]:
+    results = list(Schedule(recognizer, plan).run(map(recognizer.attempt, sounds)))
+    return [result for result in results if isinstance(result, Recognized)]
+
+
 def recognized(answer: Answer, heard: Sound, *, with_words: bool = False) -> tuple[Recognized, AnsweringEngine]:
     engine = AnsweringEngine(answer)
-    (result,) = Recognizer(engine, ENGLISH, with_words=with_words).recognize([heard])
+    (result,) = recognize(Recognizer(engine, ENGLISH, with_words=with_words), [heard])
     return result, engine
 
 
@@ -87,19 +95,27 @@ def test_an_utterance_keeps_its_tokens_and_where_its_window_begins():
     assert [len(said.token_logprobs) for said in result.said] == [7, 8]
 
 
-@pytest.mark.parametrize("length", [0.5, 4, 12.4, 15, 15.1, 17])
-def test_a_window_has_room_for_the_sound_and_five_seconds_of_silence(length):
-    _, engine = recognized(lambda asked: saying((0, length, "Hm.")), sound(0, length))
+@pytest.mark.parametrize(
+    ("length", "window"),
+    [(0.5, 10), (4, 10), (8.5, 10), (8.6, 15), (13.5, 15), (15, 17.5), (16.1, FULL_S), (29, FULL_S)],
+)
+def test_a_window_has_room_for_the_sound_and_silence_after_it(length, window):
+    _, engine = recognized(lambda asked: saying((0, length, LONG)), sound(0, length))
     (asked,) = engine.asked
     assert asked.duration == pytest.approx(length, abs=0.001)
-    assert 20 <= asked.seconds <= FULL_S
-    assert asked.seconds >= length + 5
-    assert asked.seconds % 2.5 == 0
+    assert asked.seconds == window
+
+
+def test_a_short_window_ends_a_loop_early():
+    _, engine = recognized(
+        by_attempt(saying((0, 5, LOOP), tokens=100), saying((0, 5, "Once.")), saying((0, 5, "Once."))), sound(0, 5)
+    )
+    assert [asked.settings.max_tokens for asked in engine.asked] == [100, None]
 
 
 def test_windows_of_one_length_are_decoded_together():
     engine = AnsweringEngine(lambda asked: saying((0, asked.duration, "Hm.")))
-    Recognizer(engine, ENGLISH).recognize([sound(0, 5), sound(10, 27), sound(30, 34)])
+    recognize(Recognizer(engine, ENGLISH), [sound(0, 5, (0, 2)), sound(10, 25, (10, 12)), sound(30, 34, (30, 32))])
     assert [(asked.start, asked.batch_size) for asked in engine.asked] == [(0, 2), (30, 2), (10, 1)]
 
 
@@ -150,12 +166,31 @@ def test_a_chunk_whose_whole_text_lies_after_its_sound_is_a_doubt():
 # Whisper is unsure, or runs in circles.
 
 
-def test_an_unsure_text_is_tried_again_in_a_full_window_with_a_wider_search():
+def test_an_unsure_text_is_looked_for_by_a_wider_search():
     result, engine = recognized(
-        by_attempt(saying((0, 5, "Wrong."), logprob=-0.9), saying((0, 5, "Right."), logprob=-0.3)), sound(0, 5)
+        by_attempt(saying((0, 5, "Wrong."), logprob=-0.6), saying((0, 5, "Right."), logprob=-0.55)), sound(0, 5)
     )
     assert texts(result) == ["Right."]
-    assert [(asked.seconds, asked.settings.beam_size) for asked in engine.asked] == [(20, 2), (FULL_S, 5)]
+    assert [(asked.seconds, asked.settings.beam_size) for asked in engine.asked] == [(10, 2), (10, 5)]
+
+
+def test_a_text_that_stays_unsure_is_tried_again_in_a_full_window():
+    result, engine = recognized(
+        by_attempt(
+            saying((0, 5, "Wrong."), logprob=-1.3),
+            saying((0, 5, "Wrong."), logprob=-0.9),
+            saying((0, 5, "Right."), logprob=-0.3),
+        ),
+        sound(0, 5),
+    )
+    assert texts(result) == ["Right."]
+    assert [(asked.seconds, asked.settings.beam_size) for asked in engine.asked] == [(10, 2), (10, 5), (FULL_S, 5)]
+
+
+def test_who_asks_for_a_wide_search_gets_it_at_once():
+    engine = AnsweringEngine(lambda asked: saying((0, 5, "So so."), logprob=-0.7))
+    recognize(Recognizer(engine, replace(ENGLISH, beam_size=7)), [sound(0, 5)])
+    assert [asked.settings.beam_size for asked in engine.asked] == [7]
 
 
 def test_a_sure_text_is_not_tried_again():
@@ -178,16 +213,28 @@ def test_a_second_attempt_that_is_worse_does_not_cost_the_first_ones_text(worse)
     assert result.doubts == []
 
 
-def test_a_loop_gives_way_to_a_second_attempt():
+def test_a_loop_gives_way_to_an_attempt_that_avoids_repetition():
     result, engine = recognized(by_attempt(saying((0, 5, LOOP), tokens=400), saying((0, 5, "Once."))), sound(0, 5))
     assert texts(result) == ["Once."]
-    assert [asked.settings.avoid_repetition for asked in engine.asked] == [False, False]
+    assert [(asked.seconds, asked.settings.avoid_repetition) for asked in engine.asked] == [(10, False), (FULL_S, True)]
 
 
-def test_a_second_loop_gives_way_to_an_attempt_that_avoids_repetition():
-    loop = saying((0, 5, LOOP), tokens=400)
-    result, engine = recognized(by_attempt(loop, loop, saying((0, 5, "Once."))), sound(0, 5))
-    assert texts(result) == ["Once."]
+def test_a_speaker_who_repeats_himself_is_heard_out():
+    said = saying((0, 15, LOOP), tokens=100)
+    result, engine = recognized(lambda asked: said, sound(0, 15))
+    assert texts(result) == [LOOP.strip()]
+    assert [(asked.seconds, asked.settings.avoid_repetition) for asked in engine.asked] == [
+        (17.5, False),
+        (FULL_S, False),
+    ]
+
+
+def test_a_slow_loop_that_a_full_window_does_not_confirm_gives_way_too():
+    result, engine = recognized(
+        by_attempt(saying((0, 15, LOOP), tokens=100), saying((0, 15, LOOP * 2), tokens=110), saying((0, 15, LONG))),
+        sound(0, 15),
+    )
+    assert texts(result) == [LONG]
     assert [asked.settings.avoid_repetition for asked in engine.asked] == [False, False, True]
 
 
@@ -198,12 +245,28 @@ def test_a_text_that_never_stops_repeating_itself_is_dropped_and_kept_in_sight()
     assert (doubt.start, doubt.end) == (2, 7)
     assert "repeated" in doubt.reason
     assert LOOP.strip() in doubt.text
-    assert len(engine.asked) == 3
+    assert len(engine.asked) == 2
+
+
+def test_a_text_made_not_to_repeat_itself_is_believed_only_if_it_is_likely():
+    result, _ = recognized(
+        by_attempt(saying((0, 5, LOOP), tokens=400), saying((0, 5, "Oh, monkey."), logprob=-1.2)), sound(0, 5)
+    )
+    assert texts(result) == []
+    assert "Oh, monkey." in everything_kept(result)
+
+
+def test_a_text_for_which_a_short_window_had_no_room_is_tried_again_in_a_full_one():
+    """Some languages take many tokens a second."""
+    cut = replace(saying((0, 5, "So much"), tokens=100), is_cut_off=True)
+    result, engine = recognized(by_attempt(cut, saying((0, 5, "So much to say."), tokens=120)), sound(0, 5))
+    assert texts(result) == ["So much to say."]
+    assert [asked.seconds for asked in engine.asked] == [10, FULL_S]
 
 
 def test_a_loop_before_silence_is_kept_in_sight_too():
     loop = saying((0, 5, LOOP), tokens=400)
-    result, _ = recognized(by_attempt(loop, loop, saying()), sound(0, 5))
+    result, _ = recognized(by_attempt(loop, saying()), sound(0, 5))
     assert texts(result) == []
     assert LOOP.strip() in everything_kept(result)
 
@@ -211,7 +274,7 @@ def test_a_loop_before_silence_is_kept_in_sight_too():
 def test_an_empty_text_is_tried_again():
     result, engine = recognized(by_attempt(saying(), saying((0, 5, "There."))), sound(0, 5))
     assert texts(result) == ["There."]
-    assert [asked.seconds for asked in engine.asked] == [20, FULL_S]
+    assert [asked.seconds for asked in engine.asked] == [10, FULL_S]
 
 
 def test_speech_that_gives_no_words_is_a_doubt():
@@ -227,7 +290,7 @@ DRAWING = replace(ENGLISH, temperature=0.8)
 def drawing(*answers: Hypothesis, lengths: Sequence[float] = (5,)) -> tuple[list[Recognized], AnsweringEngine]:
     engine = AnsweringEngine(by_attempt(*answers))
     sounds = [sound(100 * at, 100 * at + length) for at, length in enumerate(lengths)]
-    return Recognizer(engine, DRAWING).recognize(sounds), engine
+    return recognize(Recognizer(engine, DRAWING), sounds), engine
 
 
 def test_a_drawn_text_tells_its_temperature():
@@ -255,11 +318,6 @@ def test_a_wild_draw_gives_way_to_an_attempt_without_dice(wild):
     ([result], engine) = drawing(wild, saying((0, 5, "Sober."), logprob=-0.3))
     assert [(said.text, said.temperature) for said in result.said] == [("Sober.", 0.0)]
     assert [asked.settings.temperature for asked in engine.asked] == [0.8, 0.0]
-
-
-def test_windows_are_drawn_one_at_a_time():
-    (_, engine) = drawing(saying((0, 5, "Drawn."), temperature=0.8), lengths=(5, 5, 5))
-    assert [asked.batch_size for asked in engine.asked] == [1, 1, 1]
 
 
 # Whisper invents.
@@ -317,7 +375,7 @@ def test_words_are_not_looked_for_unless_asked_for():
 
 # Whatever the model says.
 
-SMALL = RecognizeSettings(window_step_s=1, shortest_window_s=2, full_window_s=4, silence_after_s=0.5)
+SMALL = RecognizeSettings(windows_s=(2, 3, 4), silence_after_s=0.5)
 """Short windows are as good, and make many examples affordable."""
 
 utterances = st.builds(
@@ -349,7 +407,7 @@ def scripted(answers: Sequence[Hypothesis]) -> Answer:
 def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
     engine = AnsweringEngine(scripted(answers))
     recognizer = Recognizer(engine, ENGLISH, with_words=True, settings=SMALL)
-    (result,) = recognizer.recognize([sound(40, 43, (40.3, 41), (41.2, 42.8))])
+    (result,) = recognize(recognizer, [sound(40, 43, (40.3, 41), (41.2, 42.8))])
     assert len(engine.asked) < 80
     assert [(said.start, said.end) for said in result.said] == sorted((said.start, said.end) for said in result.said)
     assert all(40 <= said.start <= said.end <= 43 and said.text for said in result.said)
@@ -359,20 +417,22 @@ def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
 
 @given(st.lists(hypotheses, min_size=1, max_size=3), st.permutations([0, 20, 40]))
 @settings(max_examples=15)
-def test_a_result_does_not_depend_on_the_batch(answers, starts):
+def test_a_result_depends_neither_on_the_batch_nor_on_the_workers(answers, starts):
     sounds = [sound(start, start + 2 + start / 40) for start in starts]
     recognizer = Recognizer(AnsweringEngine(scripted(answers)), ENGLISH, settings=SMALL)
-    assert recognizer.recognize(sounds) == [recognizer.recognize([one])[0] for one in sounds]
+    by_themselves = [recognize(recognizer, [one])[0] for one in sounds]
+    for workers, batch_size in ((1, 8), (1, 1), (3, 2)):
+        assert recognize(recognizer, sounds, Plan("cpu", "none", workers, 1, batch_size)) == by_themselves
 
 
 def test_no_sounds_give_no_results():
-    assert Recognizer(AnsweringEngine(lambda asked: saying()), ENGLISH).recognize([]) == []
+    assert recognize(Recognizer(AnsweringEngine(lambda asked: saying()), ENGLISH), []) == []
 
 
 def test_the_time_of_each_stage_is_counted():
     stopwatch = Stopwatch()
     engine = AnsweringEngine(lambda asked: saying((0, 2, "One.")))
-    Recognizer(engine, ENGLISH, with_words=True, stopwatch=stopwatch).recognize([sound(0, 2)])
+    recognize(Recognizer(engine, ENGLISH, with_words=True, stopwatch=stopwatch), [sound(0, 2)])
     assert set(stopwatch.seconds()) == {"features", "encoder", "decoder", "words"}
 
 
@@ -409,9 +469,9 @@ def test_a_short_gap_between_utterances_is_left_alone():
 def test_an_utterance_for_which_there_was_no_room_is_heard_again_by_itself():
     whole, cut = saying((0, 4, "Whole."), (4, 9, "Cu")).utterances
     ran_out = Hypothesis((whole, replace(cut, is_open=True)), -0.2, 0.0, 223, is_cut_off=True)
-    result, engine = recognized(by_attempt(ran_out, saying((0, 5, "Cut no more."))), sound(0, 9))
+    result, engine = recognized(by_attempt(ran_out, ran_out, saying((0, 5, "Cut no more."))), sound(0, 9))
     assert texts(result) == ["Whole.", "Cut no more."]
-    assert engine.asked[1].start == 4
+    assert [asked.start for asked in engine.asked] == [0, 0, 4]
 
 
 @pytest.mark.parametrize("before", [[], [(0, 3, "Some of it,")]])
@@ -420,4 +480,28 @@ def test_an_open_utterance_for_which_there_was_room_is_taken(before):
     answer = Hypothesis((*closed, replace(last, is_open=True)), -0.2, 0.0, 4)
     result, engine = recognized(lambda asked: answer, sound(0, 5, (3, 5)))
     assert texts(result) == [*(text for _, _, text in before), "the rest"]
+    assert len(engine.asked) == 1
+
+
+# A sentence that is spoken twice, and written once.
+
+
+def test_a_stretch_that_says_too_little_for_its_speech_is_heard_in_two_parts():
+    def answer(asked: Asked) -> Hypothesis:
+        text = "Press one to leave the room." if asked.duration > 5 else "Press one to leave the room right now."
+        return saying((0, asked.duration, text))
+
+    result, engine = recognized(answer, sound(0, 9, (0, 4), (5, 9)))
+    assert [(asked.start, asked.duration) for asked in engine.asked] == [(0, 9), (0, 4.5), (4.5, 4.5)]
+    assert texts(result) == ["Press one to leave the room right now."] * 2
+
+
+def test_a_stretch_without_a_pause_is_taken_as_it_is():
+    result, engine = recognized(lambda asked: saying((0, 9, "Aah.")), sound(0, 9))
+    assert len(engine.asked) == 1
+    assert texts(result) == ["Aah."]
+
+
+def test_speech_too_short_to_tell_is_taken_as_it_is():
+    _, engine = recognized(lambda asked: saying((0, 3.9, "No.")), sound(0, 3.9, (0, 1.5), (1.6, 3.9)))
     assert len(engine.asked) == 1

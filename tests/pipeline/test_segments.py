@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.engines.base import TimedWord
+from cesar.pipeline.attempts import Doubt, Recognized, Said
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.recognize import Doubt, Recognized, Said
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.segments import finish, split_sentences
 from cesar.pipeline.vad import Region

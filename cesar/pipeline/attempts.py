@@ -1,0 +1,125 @@
+"""What passes between recognition's parts: a sound, the attempts at making text of it, and what became of it.
+
+Plain values, but for `Recognized`, in which a chunk's text gathers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from cesar.engines.base import Heard, Hypothesis, TimedWord
+from cesar.pipeline.chunk import PlannedChunk
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A chunk of the plan with its samples."""
+
+    chunk: PlannedChunk
+    samples: Samples
+    """From `chunk.start` to `chunk.end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An utterance placed in the recording (seconds from its start), with what is known of its decoding."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[TimedWord, ...]
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float = 0.0
+    seek: int = 0
+    """Where the window of its decoding begins in the recording, in frames."""
+    tokens: tuple[int, ...] = ()
+    token_ends: tuple[int, ...] = ()
+    """Where each token ends in the text, in bytes of UTF-8."""
+    token_logprobs: tuple[float, ...] = ()
+    token_bytes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A stretch whose text was not believed, or that gave none."""
+
+    start: float
+    end: float
+    reason: str
+    text: str
+
+
+@dataclass
+class Recognized:
+    """What became of one chunk."""
+
+    chunk: PlannedChunk
+    said: list[Said] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+
+    def add(self, said: Iterable[Said], doubts: Iterable[Doubt]) -> None:
+        """Put in their places what one attempt gave."""
+        self.said = sorted([*self.said, *said], key=lambda one: (one.start, one.end))
+        self.doubts = sorted([*self.doubts, *doubts], key=lambda one: (one.start, one.end))
+
+
+class Way(IntEnum):
+    """How a stretch is tried, the cheapest first."""
+
+    NARROW = 0
+    """In a short window, by a search narrower than the usual one."""
+    WIDE = 1
+    """In the same window by the usual search, or by the caller's own."""
+    FULL = 2
+    """In the full window that Whisper was trained on."""
+    UNREPEATING = 3
+    """In a full window, and it is made costly to say the same again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a part of a sound: `start` and `end` in samples from the start of the recording."""
+
+    sound: Sound
+    start: int
+    end: int
+    way: Way
+    heard: Heard | None = None
+    before: Decoded | None = None
+    """The best attempt at the same part before this one."""
+
+    @property
+    def duration(self) -> float:
+        return (self.end - self.start) / SAMPLE_RATE
+
+    @property
+    def samples(self) -> Samples:
+        """The part's sound."""
+        offset = self.sound.chunk.start
+        return self.sound.samples[self.start - offset : self.end - offset]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An attempt with what came of it."""
+
+    attempt: Attempt
+    hypothesis: Hypothesis
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.hypothesis.text
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What is taken of an attempt, and what is still to be tried."""
+
+    said: Sequence[Said] = ()
+    doubts: Sequence[Doubt] = ()
+    again: Sequence[Attempt] = ()

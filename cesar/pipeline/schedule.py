@@ -1,0 +1,198 @@
+"""Who works on what, and when: sounds go in, what was recognised comes out in the same order.
+
+Each worker is a thread. It decodes where enough windows are alike to fill a batch, encodes where there are not, and
+when nothing is left to encode decodes what is there. A text that has to be tried again waits for its like as well.
+No result depends on this: windows are encoded one by one, and what one is decoded together with changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cesar.engines.hardware import Plan
+from cesar.pipeline.attempts import Attempt, Recognized
+from cesar.pipeline.chunk import PlannedChunk
+from cesar.pipeline.recognize import Recognizer
+
+_FIRST_PATIENCE_S = 1.0
+"""The first text doesn't wait longer than this for its batch to fill…"""
+_PATIENCE_S = 10.0
+"""…nor does any other, with those that are done but come after it: work not given away yet is lost in a crash."""
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """A chunk's place in the line, where its result gathers."""
+
+    result: Recognized
+    since: float
+    unweighed: int = 1
+    """Attempts that are still being made."""
+
+
+@dataclass(eq=False, slots=True)
+class _Task:
+    attempt: Attempt
+    place: _Place
+
+
+class Schedule:
+    """One run through a recording with `plan.workers` workers."""
+
+    def __init__(self, recognizer: Recognizer, plan: Plan) -> None:
+        self._recognizer = recognizer
+        self._plan = plan
+        self._changed = threading.Condition()
+        self._line: deque[_Place | PlannedChunk] = deque()
+        self._to_encode: deque[_Task] = deque()
+        self._to_decode: dict[Hashable, list[_Task]] = {}
+        self._began = time.monotonic()
+        self._has_text = False
+        self._has_all = False
+        self._is_over = False
+        self._failure: BaseException | None = None
+
+    def run(self, attempts: Iterable[Attempt | PlannedChunk]) -> Iterator[Recognized | PlannedChunk]:
+        """Give what becomes of each sound, in order; a chunk without an attempt passes through in its place.
+
+        Takes no more attempts than will soon be worked on. Raises what a worker raises.
+        """
+        with ThreadPoolExecutor(self._plan.workers, thread_name_prefix="recognize") as pool:
+            try:
+                for _ in range(self._plan.workers):
+                    pool.submit(self._work)
+                for attempt in attempts:
+                    self._admit(attempt)
+                    yield from self._finished(until=self._has_room)
+                with self._changing():
+                    self._has_all = True
+                yield from self._finished(until=lambda: not self._line)
+            finally:
+                with self._changing():
+                    self._is_over = True
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._changed:
+            yield
+            self._changed.notify_all()
+
+    # The caller's side: the line.
+
+    def _admit(self, attempt: Attempt | PlannedChunk) -> None:
+        with self._changing():
+            if isinstance(attempt, PlannedChunk):
+                self._line.append(attempt)
+            else:
+                place = _Place(Recognized(attempt.sound.chunk), time.monotonic())
+                self._line.append(place)
+                self._to_encode.append(_Task(attempt, place))
+
+    def _finished(self, *, until: Callable[[], bool]) -> Iterator[Recognized | PlannedChunk]:
+        """Give the finished chunks at the head of the line as they come; end when that is so."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._failure or self._head_is_done() or until())
+                if self._failure:
+                    raise self._failure
+                if not self._head_is_done():
+                    return
+                head = self._line.popleft()
+            yield head if isinstance(head, PlannedChunk) else head.result
+
+    def _head_is_done(self) -> bool:
+        head = self._line[0] if self._line else None
+        return isinstance(head, PlannedChunk) or (head is not None and head.unweighed == 0)
+
+    def _has_room(self) -> bool:
+        return len(self._to_encode) < 2 * self._plan.workers and not self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        """So many chunks wait for the first of them that no more are taken."""
+        return len(self._line) >= 8 * self._plan.workers * self._plan.batch_size
+
+    # The workers' side.
+
+    def _work(self) -> None:
+        try:
+            while tasks := self._next():
+                if tasks[0].attempt.heard is None:
+                    self._encode(tasks[0])
+                else:
+                    self._decode(tasks)
+        except BaseException as failure:  # noqa: BLE001 (it is raised where the results are waited for)
+            with self._changing():
+                self._failure, self._is_over = failure, True
+
+    def _next(self) -> list[_Task]:
+        """Wait for work: a batch to decode or one window to encode; none when the run is over."""
+        with self._changed:
+            while not self._is_over:
+                if batch := self._late_batch() or self._full_batch():
+                    return batch
+                if self._to_encode:
+                    return [self._to_encode.popleft()]
+                if (self._has_all or self._is_full) and (batch := self._small_batch()):
+                    return batch
+                self._changed.wait()
+            return []
+
+    def _late_batch(self) -> list[_Task]:
+        """The first chunk in the line and its like, if it has waited for them for too long."""
+        head = self._line[0] if self._line else None
+        patience = _PATIENCE_S if self._has_text else _FIRST_PATIENCE_S
+        if isinstance(head, _Place) and time.monotonic() - head.since > patience:
+            for likeness, tasks in self._to_decode.items():
+                if any(task.place is head for task in tasks):
+                    tasks.sort(key=lambda task: task.place is not head)
+                    return self._taken(likeness, self._plan.batch_size)
+        return []
+
+    def _full_batch(self) -> list[_Task]:
+        for likeness, tasks in self._to_decode.items():
+            if len(tasks) >= self._plan.batch_size:
+                return self._taken(likeness, self._plan.batch_size)
+        return []
+
+    def _small_batch(self) -> list[_Task]:
+        """The windows whose like have waited longest; the last ones of all are shared out among the workers."""
+        for likeness, tasks in self._to_decode.items():
+            share = len(tasks) if len(self._to_decode) > 1 else math.ceil(len(tasks) / self._plan.workers)
+            return self._taken(likeness, min(share, self._plan.batch_size))
+        return []
+
+    def _taken(self, likeness: Hashable, count: int) -> list[_Task]:
+        tasks = self._to_decode.pop(likeness)
+        if left := tasks[count:]:
+            self._to_decode[likeness] = left
+        return tasks[:count]
+
+    def _encode(self, task: _Task) -> None:
+        task.attempt = self._recognizer.hear(task.attempt)
+        with self._changing():
+            self._wait_for_its_like(task)
+
+    def _decode(self, tasks: list[_Task]) -> None:
+        for task, decoded in zip(tasks, self._recognizer.decode([task.attempt for task in tasks]), strict=True):
+            weighed = self._recognizer.weigh(decoded)
+            place = task.place
+            with self._changing():
+                self._has_text = True
+                place.unweighed += len(weighed.again) - 1
+                place.result.add(weighed.said, weighed.doubts)
+                for attempt in reversed(weighed.again):  # in order, they come first
+                    if attempt.heard:
+                        self._wait_for_its_like(_Task(attempt, place))
+                    else:
+                        self._to_encode.appendleft(_Task(attempt, place))
+
+    def _wait_for_its_like(self, task: _Task) -> None:
+        self._to_decode.setdefault(self._recognizer.likeness(task.attempt), []).append(task)
