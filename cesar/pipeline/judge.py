@@ -25,7 +25,7 @@ class JudgeSettings:
     min_avg_logprob: float = -1.0
     """A text less likely than this is not believed if the model also says that nobody speaks, or had to be kept from
     repeating itself."""
-    sure_avg_logprob: float = -0.5
+    sure_avg_logprob: float = -0.45
     """A text found by a narrow search that is less sure than this is looked for by a wide one, in the same window."""
     fair_avg_logprob: float = -0.8
     """A text found by a wide search that is less sure than this is tried again in a full window; if it was drawn at a
