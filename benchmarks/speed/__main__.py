@@ -1,7 +1,10 @@
-"""How long a whole run takes: `cesar transcribe` against faster-whisper, as processes, in turn, on one recording.
+"""How fast Cesar is beside others with the same weights, as whole processes, in turns.
 
-Prints JSON: wall and processor seconds and peak memory (the largest process) of every run, the medians, and the
-ratio of the medians. Use a quiet machine; quote the ratios.
+    scripts/bench speed --recordings FOLDER [--only long first ...] [--models tiny.en base] [--runs 3]
+
+The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (until the first segment),
+short (five seconds, warm and cold), workers (one and two). Prints JSON, and tables on standard error. Processor seconds
+and peak memory are those of all processes of a run, by the system's count. Use a quiet machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -9,80 +12,60 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from benchmarks.clips import TEST_AUDIO
-from cesar.config import load
-from cesar.weights.store import locate
+from benchmarks.processes import show
+from benchmarks.speed.first import first
+from benchmarks.speed.short import cold, warm
+from benchmarks.speed.whole import hour, long, workers
 
-FASTER_WHISPER = """
-import sys
-from faster_whisper import BatchedInferencePipeline, WhisperModel
-weights, recording, kind = sys.argv[1:]
-model = WhisperModel(weights, device="cpu", compute_type="int8")
-if kind == "batched":
-    segments, _ = BatchedInferencePipeline(model).transcribe(recording, beam_size=1, batch_size=8)
-else:
-    segments, _ = model.transcribe(recording, beam_size=5)
-print("".join(segment.text for segment in segments))
-"""
+PARTS = ("long", "hour", "first", "short", "workers")
 
 
-@dataclass(frozen=True)
-class Run:
-    """One process from start to end."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mib: float
-
-
-def run(command: Sequence[str]) -> Run:
-    """Run a command to its end, with everything it starts."""
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{command[0]} failed: {status}")
-    return Run(time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
-def medians(runs: Sequence[Run]) -> dict[str, float]:
-    """The median of each figure."""
-    return {name: round(statistics.median(asdict(one)[name] for one in runs), 2) for name in asdict(runs[0])}
+def measure(part: str, model: str, folder: Path, runs: int) -> dict[str, dict[str, Any]]:
+    """Take one part with one model."""
+    ten_minutes, short = folder / "ten-minutes.wav", folder / "five-seconds.wav"
+    match part:
+        case "long":
+            return long(model, ten_minutes, short, runs)
+        case "hour":
+            return hour(model, folder / "one-hour.wav", short, runs)
+        case "first":
+            return first(model, ten_minutes, runs)
+        case "short":
+            return warm(model, short, runs) | cold(model, short, runs)
+        case "workers":
+            return workers(model, ten_minutes, short, runs)
+    raise AssertionError(part)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recording", type=Path, default=TEST_AUDIO / "printing-lj.m4a")
-    parser.add_argument("--model", default="base")
-    parser.add_argument("--beam-size", default="5")
-    parser.add_argument("--against", choices=["sequential", "batched"], default="sequential")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recordings", type=Path, required=True, help="folder made by `scripts/bench long_speech`")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--models", nargs="+", default=["tiny.en", "base"])
     parser.add_argument("--runs", type=int, default=3)
-    arguments = parser.parse_args()
-    weights = locate(arguments.model, store=load().models_dir, allow_network=False).directory
-    recording = str(arguments.recording)
-    beam = ["--beam-size", arguments.beam_size]
-    ours = [sys.executable, "-m", "cesar", "transcribe", "-q", "-m", arguments.model, *beam, recording]
-    theirs = [sys.executable, "-c", FASTER_WHISPER, str(weights), recording, arguments.against]
-    pairs = [(run(ours), run(theirs)) for _ in range(arguments.runs + 1)][1:]  # the first pair warms the caches
-    us, them = medians([pair[0] for pair in pairs]), medians([pair[1] for pair in pairs])
-    result = {
-        "recording": arguments.recording.name,
-        "model": arguments.model,
-        "cesar": us,
-        f"faster-whisper {arguments.against}": them,
-        "times faster": round(them["wall_s"] / us["wall_s"], 2),
-        "processor time": round(us["cpu_s"] / them["cpu_s"], 2),
-        "runs": [{"cesar": asdict(a), "faster-whisper": asdict(b)} for a, b in pairs],
+    asked = parser.parse_args()
+    found: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "versions": {name: version(name) for name in ("ctranslate2", "faster-whisper", "onnxruntime")},
+        "runs": asked.runs,
+        "models": {model: {} for model in asked.models},
     }
-    json.dump(result, sys.stdout, indent=1)
+    for part in asked.only:
+        for model in asked.models:
+            rows = measure(part, model, asked.recordings, asked.runs)
+            found["models"][model][part] = rows
+            show(f"{part}, {model}", [{"": name} | _without_runs(row) for name, row in rows.items()])
+    print(json.dumps(found, indent=1))
+
+
+def _without_runs(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "runs"}
 
 
 if __name__ == "__main__":
