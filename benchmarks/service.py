@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -29,6 +28,7 @@ import httpx
 
 from benchmarks.clips import TEST_AUDIO
 from benchmarks.overhead import write_minute
+from benchmarks.wyoming_server import ask_wyoming, wyoming
 from cesar import AudioTranscriber
 from cesar.config import load
 
@@ -283,69 +283,29 @@ async def whisper_1(folder: Path, rounds: int) -> dict[str, Any]:
 
 async def rival(folder: Path, rounds: int) -> dict[str, Any]:
     """The same clips through wyoming-faster-whisper with the same weights, beside the service, in turns."""
-    from wyoming.asr import Transcribe, Transcript
-    from wyoming.audio import AudioChunk, AudioStart, AudioStop
-    from wyoming.client import AsyncTcpClient
-
     from cesar.weights import store
 
-    settings = load()
-    weights = store.locate(MODEL, store=settings.models_dir, allow_network=False).directory
+    weights = store.locate(MODEL, store=load().models_dir, allow_network=False).directory
     clips = {"5 s": write_five_seconds(folder / "five.wav"), "60 s": write_minute(folder / "minute.wav")}
-    port = 18_765
-    command = [
-        *("wyoming-faster-whisper", "--uri", f"tcp://127.0.0.1:{port}", "--model", str(weights), "--data-dir"),
-        *(str(folder), "--local-files-only", "--stt-library", "faster-whisper", "--beam-size", "5"),
-        *("--language", "en", "--compute-type", "int8", "--cpu-threads", str(os.cpu_count())),
-    ]
-    program = str(Path(sys.executable).with_name(command[0]))
-
-    async def ask_rival(clip: Path) -> str:
-        async with AsyncTcpClient("127.0.0.1", port) as client:
-            await client.write_event(Transcribe(language="en").event())
-            with wave.open(str(clip)) as file:
-                form = {"rate": file.getframerate(), "width": file.getsampwidth(), "channels": file.getnchannels()}
-                await client.write_event(AudioStart(**form).event())
-                while block := file.readframes(16_000):
-                    await client.write_event(AudioChunk(audio=block, **form).event())
-            await client.write_event(AudioStop().event())
-            while (event := await client.read_event()) is not None:
-                if Transcript.is_type(event.type):
-                    return str(Transcript.from_event(event).text)
-        raise AssertionError("the rival gave no transcript")
-
     found: dict[str, Any] = {}
-    with (
-        (folder / "rival.log").open("wb") as log,
-        subprocess.Popen([program, *command[1:]], stdout=log, stderr=log) as process,
-        serving(folder, "--model", MODEL, "--offline") as (address, _),
-    ):
-        try:
-            async with calling(address) as client:
-                for _ in range(600):
-                    with contextlib.suppress(OSError):
-                        await ask_rival(clips["5 s"])
-                        break
-                    assert process.poll() is None, (folder / "rival.log").read_text()
-                    await asyncio.sleep(0.1)
-                for name, clip in clips.items():
-                    pairs = []
-                    for _ in range(rounds + 1):
-                        begun = time.perf_counter()
-                        assert await ask_rival(clip)
-                        rival_s = time.perf_counter() - begun
-                        begun = time.perf_counter()
-                        job = await submit(client, clip, no_cache="true", language="en")
-                        assert await is_over(client, job) == "completed"
-                        pairs.append((time.perf_counter() - begun, rival_s))
-                    service_s, rival_s = (statistics.median(side) for side in zip(*pairs[1:], strict=True))
-                    found[name] = {
-                        "service_s": round(service_s, 3),
-                        "rival_s": round(rival_s, 3),
-                        "times_faster": round(rival_s / service_s, 2),
-                    }
-        finally:
-            process.kill()
+    with serving(folder, "--model", MODEL, "--offline") as (address, _):
+        async with wyoming(folder, weights, clips["5 s"]), calling(address) as client:
+            for name, clip in clips.items():
+                pairs = []
+                for _ in range(rounds + 1):
+                    begun = time.perf_counter()
+                    assert await ask_wyoming(clip)
+                    rival_s = time.perf_counter() - begun
+                    begun = time.perf_counter()
+                    job = await submit(client, clip, no_cache="true", language="en")
+                    assert await is_over(client, job) == "completed"
+                    pairs.append((time.perf_counter() - begun, rival_s))
+                service_s, rival_s = (statistics.median(side) for side in zip(*pairs[1:], strict=True))
+                found[name] = {
+                    "service_s": round(service_s, 3),
+                    "rival_s": round(rival_s, 3),
+                    "times_faster": round(rival_s / service_s, 2),
+                }
     return found
 
 
