@@ -3,8 +3,9 @@
     scripts/bench speed --recordings FOLDER [--only long first ...] [--models tiny.en base] [--runs 3]
 
 The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (until the first segment),
-short (five seconds, warm and cold), workers (one and two). Prints JSON, and tables on standard error. Processor seconds
-and peak memory are those of all processes of a run, by the system's count. Use a quiet machine; quote the ratios.
+short (five seconds, warm and cold), four (minutes handed to a service at once), workers (one and two). Prints JSON, and
+tables on standard error. Processor seconds are those of all processes of a run, peak memory that of the largest, by the
+system's count. Use a quiet machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 
 from benchmarks.processes import show
 from benchmarks.speed.first import first
+from benchmarks.speed.four import four
 from benchmarks.speed.short import cold, warm
 from benchmarks.speed.whole import hour, long, workers
 
-PARTS = ("long", "hour", "first", "short", "workers")
+PARTS = ("long", "hour", "first", "short", "four", "workers")
 
 
 def measure(part: str, model: str, folder: Path, runs: int) -> dict[str, dict[str, Any]]:
@@ -37,6 +39,8 @@ def measure(part: str, model: str, folder: Path, runs: int) -> dict[str, dict[st
             return first(model, ten_minutes, runs)
         case "short":
             return warm(model, short, runs) | cold(model, short, runs)
+        case "four":
+            return four(model, [folder / f"sixty-{number}.wav" for number in range(1, 5)], short, runs)
         case "workers":
             return workers(model, ten_minutes, short, runs)
     raise AssertionError(part)
