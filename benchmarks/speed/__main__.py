@@ -3,9 +3,9 @@
     scripts/bench speed --recordings FOLDER [--only long first ...] [--models tiny.en base] [--runs 3]
 
 The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (until the first segment),
-short (five seconds, warm and cold), four (minutes handed to a service at once), workers (one and two). Prints JSON, and
-tables on standard error. Processor seconds are those of all processes of a run, peak memory that of the largest, by the
-system's count. Use a quiet machine; quote the ratios.
+short (five seconds, warm and cold), four (minutes handed to a service at once), limit (what the machine could do at
+the most), workers (one and two). Prints JSON, and tables on standard error. Processor seconds are those of all
+processes of a run, peak memory that of the largest, by the system's count. Use a quiet machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,35 +22,33 @@ from typing import Any
 from benchmarks.processes import show
 from benchmarks.speed.first import first
 from benchmarks.speed.four import four
+from benchmarks.speed.limit import limit
 from benchmarks.speed.short import cold, warm
 from benchmarks.speed.whole import hour, long, workers
 
-PARTS = ("long", "hour", "first", "short", "four", "workers")
+Rows = dict[str, dict[str, Any]]
 
 
-def measure(part: str, model: str, folder: Path, runs: int) -> dict[str, dict[str, Any]]:
-    """Take one part with one model."""
+def parts(model: str, folder: Path, runs: int) -> dict[str, Callable[[], Rows]]:
+    """Every part with one model, by its name."""
     ten_minutes, short = folder / "ten-minutes.wav", folder / "five-seconds.wav"
-    match part:
-        case "long":
-            return long(model, ten_minutes, short, runs)
-        case "hour":
-            return hour(model, folder / "one-hour.wav", short, runs)
-        case "first":
-            return first(model, ten_minutes, runs)
-        case "short":
-            return warm(model, short, runs) | cold(model, short, runs)
-        case "four":
-            return four(model, [folder / f"sixty-{number}.wav" for number in range(1, 5)], short, runs)
-        case "workers":
-            return workers(model, ten_minutes, short, runs)
-    raise AssertionError(part)
+    minutes = [folder / f"sixty-{number}.wav" for number in range(1, 5)]
+    return {
+        "long": lambda: long(model, ten_minutes, short, runs),
+        "hour": lambda: hour(model, folder / "one-hour.wav", short, runs),
+        "first": lambda: first(model, ten_minutes, runs),
+        "short": lambda: warm(model, short, runs) | cold(model, short, runs),
+        "four": lambda: four(model, minutes, short, runs),
+        "limit": lambda: limit(model, ten_minutes, runs),
+        "workers": lambda: workers(model, ten_minutes, short, runs),
+    }
 
 
 def main() -> None:
+    names = list(parts("", Path(), 0))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=Path, required=True, help="folder made by `scripts/bench long_speech`")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--models", nargs="+", default=["tiny.en", "base"])
     parser.add_argument("--runs", type=int, default=3)
     asked = parser.parse_args()
@@ -62,7 +61,7 @@ def main() -> None:
     }
     for part in asked.only:
         for model in asked.models:
-            rows = measure(part, model, asked.recordings, asked.runs)
+            rows = parts(model, asked.recordings, asked.runs)[part]()
             found["models"][model][part] = rows
             show(f"{part}, {model}", [{"": name} | _without_runs(row) for name, row in rows.items()])
     print(json.dumps(found, indent=1))

@@ -1,0 +1,27 @@
+"""The seconds of each window in Cesar's plan of a recording, JSON: `python -m benchmarks.speed.windows RECORDING`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from cesar.pipeline.chunk import ChunkSettings, pack
+from cesar.pipeline.decode import Recording
+from cesar.pipeline.recognize import RecognizeSettings
+from cesar.pipeline.samples import SAMPLE_RATE
+from cesar.pipeline.vad import SpeechDetector, VadSettings, listen
+
+
+def main() -> None:
+    settings = RecognizeSettings()
+    probabilities = SpeechDetector().probabilities(Recording(Path(sys.argv[1])).blocks())
+    found = []
+    for chunk in pack(listen(probabilities, VadSettings()), ChunkSettings()):
+        needed = (chunk.end - chunk.start) / SAMPLE_RATE + settings.silence_after_s
+        found.append(next((length for length in settings.windows_s if length >= needed), settings.windows_s[-1]))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
