@@ -2,7 +2,7 @@
 
     scripts/bench speed --recordings FOLDER [--only long first ...] [--models tiny.en base] [--runs 3]
 
-The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (until the first segment),
+The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (of the hour, until a segment),
 short (five seconds, warm and cold), four (minutes handed to a service at once), limit (what the machine could do at
 the most), workers (one and two). Prints JSON, and tables on standard error. Processor seconds are those of all
 processes of a run, peak memory that of the largest, by the system's count. Use a quiet machine; quote the ratios.
@@ -36,7 +36,7 @@ def parts(model: str, folder: Path, runs: int) -> dict[str, Callable[[], Rows]]:
     return {
         "long": lambda: long(model, ten_minutes, short, runs),
         "hour": lambda: hour(model, folder / "one-hour.wav", short, runs),
-        "first": lambda: first(model, ten_minutes, runs),
+        "first": lambda: first(model, folder / "one-hour.wav", runs),
         "short": lambda: warm(model, short, runs) | cold(model, short, runs),
         "four": lambda: four(model, minutes, short, runs),
         "limit": lambda: limit(model, ten_minutes, runs),

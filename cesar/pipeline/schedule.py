@@ -21,7 +21,7 @@ from cesar.pipeline.attempts import Attempt, Recognized
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.recognize import Recognizer
 
-_FIRST_PATIENCE_S = 1.0
+_FIRST_PATIENCE_S = 0.5
 """The first text doesn't wait longer than this for its batch to fill…"""
 _PATIENCE_S = 10.0
 """…nor does any other, with those that are done but come after it: work not given away yet is lost in a crash."""
@@ -163,11 +163,14 @@ class Schedule:
         return []
 
     def _small_batch(self) -> list[_Task]:
-        """The windows whose like have waited longest; the last ones of all are shared out among the workers."""
-        for likeness, tasks in self._to_decode.items():
-            share = len(tasks) if len(self._to_decode) > 1 else math.ceil(len(tasks) / self._plan.workers)
-            return self._taken(likeness, min(share, self._plan.batch_size))
-        return []
+        """First attempts before others, which so gather their like; the last of all are shared out to the workers."""
+        if not self._to_decode:
+            return []
+        likeness = min(self._to_decode, key=lambda likeness: self._to_decode[likeness][0].attempt.way)
+        count = len(self._to_decode[likeness])
+        is_last = len(self._to_decode) == 1 and count >= 2 * self._plan.workers
+        share = math.ceil(count / self._plan.workers) if is_last else count
+        return self._taken(likeness, min(share, self._plan.batch_size))
 
     def _taken(self, likeness: Hashable, count: int) -> list[_Task]:
         tasks = self._to_decode.pop(likeness)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -39,6 +40,7 @@ def main() -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else onnxruntime tries to report home, seconds after its import
     events = _Events(_private_stdout())
     faulthandler.enable()
+    threading.Thread(target=_import_pipeline, daemon=True).start()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(lines,), daemon=True).start()
     spec: EngineSpec = messages.parse(lines.get())
@@ -134,6 +136,12 @@ def _is_want_of_memory(error: BaseException) -> bool:
     if isinstance(error, CesarError) and not isinstance(error, ModelError):
         return False
     return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+
+
+def _import_pipeline() -> None:
+    """Have it at hand when the model is loaded; what goes wrong comes up again where it is needed."""
+    with suppress(Exception):
+        import cesar.pipeline.run  # noqa: F401
 
 
 def _private_stdout() -> BinaryIO:

@@ -32,6 +32,13 @@ spec.loader.exec_module(cesar)
 from cesar.runner.child import main
 main()
 """
+_STEADY_HEAP = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+"""For GNU's malloc, which reads them before `main`: one heap that keeps what it has. Inference takes and gives back the
+same tens of megabytes all the time; else they go back to the system, and return page by page."""
 # -P and -c keep the current folder off the module path: a user's own json.py or av.py must not be imported.
 _COMMAND = (sys.executable, "-P", "-c", _BOOTSTRAP, str(_ROOT))
 
@@ -151,6 +158,7 @@ def _popen() -> subprocess.Popen[bytes] | Exception:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=_STEADY_HEAP | os.environ,
             cwd=_ROOT.anchor,  # all paths that travel are absolute, and ours may be deleted meanwhile
             start_new_session=True,  # Ctrl-C in a terminal goes to the parent alone
         )

@@ -194,7 +194,7 @@ def test_who_asks_for_a_wide_search_gets_it_at_once():
 
 
 def test_a_sure_text_is_not_tried_again():
-    _, engine = recognized(lambda asked: saying((0, 5, "Right."), logprob=-0.49), sound(0, 5))
+    _, engine = recognized(lambda asked: saying((0, 5, "Right."), logprob=-0.44), sound(0, 5))
     assert len(engine.asked) == 1
 
 
