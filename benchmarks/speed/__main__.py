@@ -2,7 +2,7 @@
 
     scripts/bench speed --recordings FOLDER [--only long first ...] [--models tiny.en base] [--runs 3]
 
-The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (of the hour, until a segment),
+The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (the hour's first segment),
 short (five seconds, warm and cold), four (minutes handed to a service at once), limit (what the machine could do at
 the most), workers (one and two). Prints JSON, and tables on standard error. Processor seconds are those of all
 processes of a run, peak memory that of the largest, by the system's count. Use a quiet machine; quote the ratios.

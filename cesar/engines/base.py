@@ -26,7 +26,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A window after the encoder: opaque to all but the engine that made it."""
+    """A window after the encoder: opaque to all but the engine that made it, which need not keep the log-mel."""
 
     window: Window
     encoding: object

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
@@ -50,7 +51,8 @@ class WhisperEngine:
 
     def hear(self, window: Window) -> Heard:
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
-        return Heard(window, self._model.encode(features, to_cpu=True))  # batches are put together there
+        encoding = self._model.encode(features, to_cpu=True)  # batches are put together there
+        return Heard(replace(window, log_mel=window.log_mel[:, :0].copy()), encoding)  # many wait for their like
 
     def language_of(self, heard: Heard) -> Mapping[str, float]:
         found = self._model.detect_language(heard.encoding)[0]

@@ -11,13 +11,13 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cesar.engines.hardware import Plan
-from cesar.pipeline.attempts import Attempt, Recognized
+from cesar.pipeline.attempts import Attempt, Recognized, Way
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.recognize import Recognizer
 
@@ -53,7 +53,6 @@ class Schedule:
         self._line: deque[_Place | PlannedChunk] = deque()
         self._to_encode: deque[_Task] = deque()
         self._to_decode: dict[Hashable, list[_Task]] = {}
-        self._began = time.monotonic()
         self._has_text = False
         self._has_all = False
         self._is_over = False
@@ -93,7 +92,7 @@ class Schedule:
             else:
                 place = _Place(Recognized(attempt.sound.chunk), time.monotonic())
                 self._line.append(place)
-                self._to_encode.append(_Task(attempt, place))
+                self._queue(_Task(attempt, place), is_first=True)
 
     def _finished(self, *, until: Callable[[], bool]) -> Iterator[Recognized | PlannedChunk]:
         """Give the finished chunks at the head of the line as they come; end when that is so."""
@@ -117,7 +116,7 @@ class Schedule:
     @property
     def _is_full(self) -> bool:
         """So many chunks wait for the first of them that no more are taken."""
-        return len(self._line) >= 8 * self._plan.workers * self._plan.batch_size
+        return len(self._line) >= 4 * self._plan.workers * self._plan.batch_size
 
     # The workers' side.
 
@@ -142,7 +141,7 @@ class Schedule:
                     return [self._to_encode.popleft()]
                 if (self._has_all or self._is_full) and (batch := self._small_batch()):
                     return batch
-                self._changed.wait()
+                self._changed.wait(_FIRST_PATIENCE_S)
             return []
 
     def _late_batch(self) -> list[_Task]:
@@ -153,13 +152,13 @@ class Schedule:
             for likeness, tasks in self._to_decode.items():
                 if any(task.place is head for task in tasks):
                     tasks.sort(key=lambda task: task.place is not head)
-                    return self._taken(likeness, self._plan.batch_size)
+                    return self._taken(likeness, self._room_for(tasks))
         return []
 
     def _full_batch(self) -> list[_Task]:
         for likeness, tasks in self._to_decode.items():
-            if len(tasks) >= self._plan.batch_size:
-                return self._taken(likeness, self._plan.batch_size)
+            if len(tasks) >= (room := self._room_for(tasks)):
+                return self._taken(likeness, room)
         return []
 
     def _small_batch(self) -> list[_Task]:
@@ -167,10 +166,16 @@ class Schedule:
         if not self._to_decode:
             return []
         likeness = min(self._to_decode, key=lambda likeness: self._to_decode[likeness][0].attempt.way)
-        count = len(self._to_decode[likeness])
+        tasks = self._to_decode[likeness]
+        count = len(tasks)
         is_last = len(self._to_decode) == 1 and count >= 2 * self._plan.workers
         share = math.ceil(count / self._plan.workers) if is_last else count
-        return self._taken(likeness, min(share, self._plan.batch_size))
+        return self._taken(likeness, min(share, self._room_for(tasks)))
+
+    def _room_for(self, alike: Sequence[_Task]) -> int:
+        """How many of them make a batch: a full window takes the memory of two short ones."""
+        size = self._plan.batch_size
+        return max(1, size // 2) if alike[0].attempt.way >= Way.FULL else size
 
     def _taken(self, likeness: Hashable, count: int) -> list[_Task]:
         tasks = self._to_decode.pop(likeness)
@@ -181,7 +186,7 @@ class Schedule:
     def _encode(self, task: _Task) -> None:
         task.attempt = self._recognizer.hear(task.attempt)
         with self._changing():
-            self._wait_for_its_like(task)
+            self._queue(task, is_first=False)
 
     def _decode(self, tasks: list[_Task]) -> None:
         for task, decoded in zip(tasks, self._recognizer.decode([task.attempt for task in tasks]), strict=True):
@@ -191,11 +196,14 @@ class Schedule:
                 self._has_text = True
                 place.unweighed += len(weighed.again) - 1
                 place.result.add(weighed.said, weighed.doubts)
-                for attempt in reversed(weighed.again):  # in order, they come first
-                    if attempt.heard:
-                        self._wait_for_its_like(_Task(attempt, place))
-                    else:
-                        self._to_encode.appendleft(_Task(attempt, place))
+                for attempt in reversed(weighed.again):
+                    self._queue(_Task(attempt, place), is_first=False)
 
-    def _wait_for_its_like(self, task: _Task) -> None:
-        self._to_decode.setdefault(self._recognizer.likeness(task.attempt), []).append(task)
+    def _queue(self, task: _Task, *, is_first: bool) -> None:
+        """Have it decoded with its like, or encoded before that; further attempts before the first ones of others."""
+        if task.attempt.heard:
+            self._to_decode.setdefault(self._recognizer.likeness(task.attempt), []).append(task)
+        elif is_first:
+            self._to_encode.append(task)
+        else:
+            self._to_encode.appendleft(task)

@@ -1,0 +1,116 @@
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from cesar.engines.base import DecodeSettings, Hypothesis
+from cesar.engines.hardware import Plan
+from cesar.pipeline import schedule
+from cesar.pipeline.attempts import Attempt, Recognized, Sound
+from cesar.pipeline.chunk import PlannedChunk
+from cesar.pipeline.recognize import Recognizer
+from cesar.pipeline.samples import SAMPLE_RATE
+from cesar.pipeline.schedule import Schedule
+from cesar.pipeline.vad import Region
+from tests.pipeline.engines import AnsweringEngine, Asked, saying
+
+SHORT_S, LONG_S = 3.0, 12.0
+MANY = 24
+
+
+def plan(workers: int = 1, batch_size: int = 8) -> Plan:
+    return Plan("cpu", "none", workers, 1, batch_size)
+
+
+def sounds(*lengths: float) -> list[Sound]:
+    """One after the other, 20 s apart; hardly anything in them is speech, so that few words will do."""
+    made: list[Sound] = []
+    for number, length in enumerate(lengths):
+        start, end = number * 20 * SAMPLE_RATE, int((number * 20 + length) * SAMPLE_RATE)
+        region = Region(start, start + SAMPLE_RATE, 0.9)
+        made.append(Sound(PlannedChunk(start, end, (region,)), np.zeros(end - start, np.float32)))
+    return made
+
+
+def fine(asked: Asked) -> Hypothesis:
+    return saying((0, 1, f"Number {asked.start / 20:.0f}."))
+
+
+def run(engine: AnsweringEngine, heard: list[Sound], how: Plan) -> list[Recognized | PlannedChunk]:
+    recognizer = Recognizer(engine, DecodeSettings("en", beam_size=1))
+    return list(Schedule(recognizer, how).run(map(recognizer.attempt, heard)))
+
+
+def starts(engine: AnsweringEngine) -> list[int]:
+    return [round(asked.start / 20) for asked in engine.asked]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_the_order_of_the_sounds(workers):
+    heard = sounds(*[SHORT_S, LONG_S, LONG_S] * 12)
+    results = run(AnsweringEngine(fine), heard, plan(workers))
+    assert [result.chunk for result in results if isinstance(result, Recognized)] == [one.chunk for one in heard]
+    assert [result.said[0].text for result in results if isinstance(result, Recognized)] == [
+        f"Number {number}." for number in range(36)
+    ]
+
+
+def test_what_is_alike_is_decoded_together_wherever_it_stands():
+    engine = AnsweringEngine(fine)
+    run(engine, sounds(*[SHORT_S, LONG_S] * 8), plan())
+    assert {asked.batch_size for asked in engine.asked} == {8}
+
+
+def test_texts_to_be_tried_again_wait_for_each_other():
+    def unsure(asked: Asked) -> Hypothesis:
+        return saying((0, 1, "Hm."), logprob=-0.6 if asked.settings.beam_size == 1 else -0.3)
+
+    engine = AnsweringEngine(unsure)
+    run(engine, sounds(*[SHORT_S] * 16), plan())
+    assert [asked.batch_size for asked in engine.asked if asked.settings.beam_size == 5] == [8] * 16
+
+
+def test_a_rare_length_waits_for_its_like(monkeypatch):
+    monkeypatch.setattr(schedule, "_FIRST_PATIENCE_S", 60.0)
+    monkeypatch.setattr(schedule, "_PATIENCE_S", 60.0)
+    engine = AnsweringEngine(fine)
+    run(engine, sounds(SHORT_S, *[LONG_S] * MANY), plan())
+    assert starts(engine)[-1] == 0
+
+
+def test_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr(schedule, "_FIRST_PATIENCE_S", 0.0)
+    monkeypatch.setattr(schedule, "_PATIENCE_S", 0.0)
+    engine = AnsweringEngine(fine)
+    run(engine, sounds(SHORT_S, *[LONG_S] * MANY), plan())
+    assert starts(engine)[0] == 0
+
+
+def test_a_slow_reader_of_sound_does_not_hold_up_the_first_text(monkeypatch):
+    monkeypatch.setattr(schedule, "_FIRST_PATIENCE_S", 0.05)
+    decoded = threading.Event()
+
+    def answer(asked: Asked) -> Hypothesis:
+        decoded.set()
+        return fine(asked)
+
+    recognizer = Recognizer(AnsweringEngine(answer), DecodeSettings("en", beam_size=1))
+
+    def slowly() -> Iterator[Attempt]:
+        first, second = map(recognizer.attempt, sounds(SHORT_S, SHORT_S))
+        yield first
+        assert decoded.wait(20), "the first sound has to be recognised while the second is still being read"
+        yield second
+
+    assert len(list(Schedule(recognizer, plan()).run(slowly()))) == 2
+
+
+def test_a_failure_in_a_worker_is_raised_where_the_results_are_taken():
+    def fail(asked: Asked) -> Hypothesis:
+        raise MemoryError("no room")
+
+    before = threading.active_count()
+    with pytest.raises(MemoryError, match="no room"):
+        run(AnsweringEngine(fail), sounds(*[SHORT_S] * MANY), plan(3))
+    assert threading.active_count() == before
