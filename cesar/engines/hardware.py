@@ -39,7 +39,7 @@ class Plan:
     """Windows worked on at the same time."""
     threads_per_worker: int
     batch_size: int
-    """Windows decoded together by one worker."""
+    """Windows of 15 s decoded together by one worker; longer ones are fewer."""
     warnings: tuple[str, ...] = ()
 
 

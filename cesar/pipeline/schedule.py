@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cesar.engines.hardware import Plan
-from cesar.pipeline.attempts import Attempt, Recognized, Way
+from cesar.pipeline.attempts import Attempt, Recognized
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.recognize import Recognizer
 
+_USUAL_WINDOW_S = 15.0
+"""`Plan.batch_size` counts windows of this length."""
 _FIRST_PATIENCE_S = 0.5
 """The first text doesn't wait longer than this for its batch to fill…"""
 _PATIENCE_S = 10.0
@@ -173,9 +175,9 @@ class Schedule:
         return self._taken(likeness, min(share, self._room_for(tasks)))
 
     def _room_for(self, alike: Sequence[_Task]) -> int:
-        """How many of them make a batch: a full window takes the memory of two short ones."""
-        size = self._plan.batch_size
-        return max(1, size // 2) if alike[0].attempt.way >= Way.FULL else size
+        """How many of them take no more memory than a full batch of windows of the usual length."""
+        _, window_s = self._recognizer.likeness(alike[0].attempt)
+        return max(1, int(self._plan.batch_size * min(1.0, _USUAL_WINDOW_S / window_s)))
 
     def _taken(self, likeness: Hashable, count: int) -> list[_Task]:
         tasks = self._to_decode.pop(likeness)

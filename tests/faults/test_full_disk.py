@@ -102,9 +102,13 @@ def test_a_job_that_finds_no_room_is_refused_and_leaves_nothing(disk, rounds, no
     assert len(acknowledged) == len(rows(disk.folder / "queue.db", "SELECT id FROM jobs"))
 
 
+def has_complained(worker: WorkerProcess) -> bool:
+    return b"no room is left" in worker.log.read_bytes()
+
+
 def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, tmp_path, rounds, note):
     recording = write_sentences(tmp_path / "talk.wav", 4)
-    text, slowest = "Word 0.\nWord 1.\nWord 2.\nWord 3.", 0.0
+    text, slowest, complained = "Word 0.\nWord 1.\nWord 2.\nWord 3.", 0.0, 0
     for number in range(rounds(2, 50)):
         database = disk.folder / f"{number}.db"
         job = Job(audio_path=recording, model_size=model(tmp_path))
@@ -114,7 +118,9 @@ def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, 
             wait_until(lambda: is_stopped(worker.process.pid))
             disk.fill()
             worker.send(signal.SIGCONT)
-            wait_until(lambda: b"no room is left" in worker.log.read_bytes())
+            # now and then the log has room from before, and the rest fits into it
+            wait_until(lambda: has_complained(worker) or statuses(database)[job.id] == "completed")  # noqa: B023
+            complained += has_complained(worker)
             with pytest.raises(DatabaseFull):
                 submit(database, Job(audio_path="/another.wav", options=TranscribeOptions(prompt="p" * 20_000)))
             disk.make_room()
@@ -128,7 +134,8 @@ def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, 
         for file in disk.folder.glob(f"{number}.db*"):
             if file.is_file():
                 file.unlink()
-    note("workers on a full disk", rounds(2, 50), slowest_s=round(slowest, 1))
+    note("workers on a full disk", rounds(2, 50), slowest_s=round(slowest, 1), complained=complained)
+    assert complained
     assert slowest < WITHIN_S
 
 

@@ -62,6 +62,13 @@ def test_what_is_alike_is_decoded_together_wherever_it_stands():
     assert {asked.batch_size for asked in engine.asked} == {8}
 
 
+def test_longer_windows_make_smaller_batches():
+    """So that a batch takes about the same memory, whatever is in it."""
+    engine = AnsweringEngine(fine)
+    run(engine, sounds(*[15.5] * 12), plan())
+    assert [asked.batch_size for asked in engine.asked] == [6] * 12
+
+
 def test_texts_to_be_tried_again_wait_for_each_other():
     def unsure(asked: Asked) -> Hypothesis:
         return saying((0, 1, "Hm."), logprob=-0.6 if asked.settings.beam_size == 1 else -0.3)
