@@ -28,7 +28,7 @@ def failpoint(name: str) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.raise_signal(signal.SIGSTOP)  # by kill, another thread may take it, and this one goes on meanwhile
         case "raise":
             raise OSError(errno.EIO, f"failpoint {name}")
         case "exit":

@@ -29,7 +29,7 @@ from tests.faults.support import ROOT, WorkerProcess, faults_found, is_stopped, 
 DISK_KIB = 4096
 WITHIN_S = 30.0
 """After room is made, a job that waits for it must have ended by then."""
-MOMENTS = ("checkpoint:written@2", "update:written@2", "claim:written", "resume:written", "update:written@1")
+MOMENTS = ("checkpoint:written@2", "update:written@2", "claim:written@1", "resume:written@1", "update:written@1")
 """Where a worker is stopped, inside a transaction, and finds the disk full when it goes on; update 2 is the result."""
 
 
@@ -102,13 +102,9 @@ def test_a_job_that_finds_no_room_is_refused_and_leaves_nothing(disk, rounds, no
     assert len(acknowledged) == len(rows(disk.folder / "queue.db", "SELECT id FROM jobs"))
 
 
-def has_complained(worker: WorkerProcess) -> bool:
-    return b"no room is left" in worker.log.read_bytes()
-
-
 def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, tmp_path, rounds, note):
     recording = write_sentences(tmp_path / "talk.wav", 4)
-    text, slowest, complained = "Word 0.\nWord 1.\nWord 2.\nWord 3.", 0.0, 0
+    text, slowest = "Word 0.\nWord 1.\nWord 2.\nWord 3.", 0.0
     for number in range(rounds(2, 50)):
         database = disk.folder / f"{number}.db"
         job = Job(audio_path=recording, model_size=model(tmp_path))
@@ -118,9 +114,7 @@ def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, 
             wait_until(lambda: is_stopped(worker.process.pid))
             disk.fill()
             worker.send(signal.SIGCONT)
-            # one run in ten waited for the complaint in vain, why is not known: perhaps the rest fitted in
-            wait_until(lambda: has_complained(worker) or statuses(database)[job.id] == "completed")  # noqa: B023
-            complained += has_complained(worker)
+            wait_until(lambda: b"no room is left" in worker.log.read_bytes())
             with pytest.raises(DatabaseFull):
                 submit(database, Job(audio_path="/another.wav", options=TranscribeOptions(prompt="p" * 20_000)))
             disk.make_room()
@@ -134,8 +128,7 @@ def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, 
         for file in disk.folder.glob(f"{number}.db*"):
             if file.is_file():
                 file.unlink()
-    note("workers on a full disk", rounds(2, 50), slowest_s=round(slowest, 1), complained=complained)
-    assert complained
+    note("workers on a full disk", rounds(2, 50), slowest_s=round(slowest, 1))
     assert slowest < WITHIN_S
 
 
