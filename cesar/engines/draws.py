@@ -14,49 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cesar.engines.rules import Rules
+
 Logits = npt.NDArray[np.float32]
 """float32[vocabulary]: of one step; what is forbidden has a very low one."""
 _FORBIDDEN = -1e30
-_LATEST_START = 50
-"""No text starts later than this many time stamps (a second) into its window, as in openai/whisper."""
-
 _LEAST_MEAN_LOGPROB = -1.0
 """A text that is less likely than this is not believed (openai/whisper)."""
 _ENOUGH_TO_JUDGE = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Where Whisper may put time stamps: first of all, in pairs, rising (openai/whisper, `ApplyTimestampRules`)."""
-
-    end_of_text: int
-    first_timestamp: int
-    """This token and all that follow are time stamps; `<|notimestamps|>` stands before it."""
-
-    def log_probabilities(self, logits: Logits, before: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Give the log-probability of each token after those that were written before it; -inf: forbidden."""
-        allowed = logits.astype(np.float64)
-        allowed[allowed < _FORBIDDEN] = -np.inf
-        allowed[self.first_timestamp - 1] = -np.inf
-        self._forbid(allowed, before)
-        if _log_sum(allowed[self.first_timestamp :]) > allowed[: self.first_timestamp].max():
-            allowed[: self.first_timestamp] = -np.inf
-        return allowed - _log_sum(allowed)
-
-    def _forbid(self, allowed: npt.NDArray[np.float64], before: Sequence[int]) -> None:
-        first = self.first_timestamp
-        if not before:
-            allowed[:first] = -np.inf
-            allowed[first + _LATEST_START + 1 :] = -np.inf
-            return
-        follows_time = before[-1] >= first
-        follows_pair = follows_time and (len(before) == 1 or before[-2] >= first)
-        last = next((token for token in reversed(before) if token >= first), first - 1)
-        allowed[first : last if follows_time else last + 1] = -np.inf
-        if follows_pair:
-            allowed[first:] = -np.inf
-        elif follows_time:
-            allowed[: self.end_of_text] = -np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +61,7 @@ def draw(drafting: Drafting, rules: Rules, dice: np.random.Generator, *, tempera
     while len(tokens) < room and not _is_senseless(logprobs):
         begun = len(tokens)
         for at in range(begun, min(len(latest.logits), room)):
-            distribution = rules.log_probabilities(latest.logits[at], tokens)
+            distribution = log_probabilities(latest.logits[at], tokens, rules)
             token = _drawn(distribution, dice, temperature)
             logprobs.append(float(distribution[token]))
             if token == rules.end_of_text:
@@ -111,6 +76,25 @@ def draw(drafting: Drafting, rules: Rules, dice: np.random.Generator, *, tempera
         ahead = 8 + 2 * len(tokens) // drafts  # about twice as far as drafts have held so far
         latest, drafts = drafting(tokens, min(room, len(tokens) + ahead)), drafts + 1
     return Drawn(tuple(tokens), tuple(logprobs), first.no_speech_prob, is_senseless=_is_senseless(logprobs))
+
+
+def log_probabilities(logits: Logits, before: Sequence[int], rules: Rules) -> npt.NDArray[np.float64]:
+    """Give the log-probability of each token after those that were written before it; -inf: forbidden."""
+    end, first = rules.end_of_text, rules.first_timestamp
+    known = logits.astype(np.float64)
+    known[known < _FORBIDDEN] = -np.inf
+    known[first - 1] = -np.inf
+    allowed = rules.allowed(before)
+    if not allowed.text:
+        known[:end] = -np.inf
+    if not allowed.end:
+        known[end:first] = -np.inf
+    times = np.full_like(known[first:], -np.inf)
+    times[allowed.times] = known[first:][allowed.times]
+    known[first:] = times
+    if _log_sum(times) > known[:first].max():
+        known[:first] = -np.inf
+    return known - _log_sum(known)
 
 
 def _is_senseless(logprobs: Sequence[float]) -> bool:

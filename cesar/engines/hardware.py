@@ -27,6 +27,8 @@ class Hardware:
     """By device: what CTranslate2 can compute with there."""
     memory: dict[str, int]
     """By device: bytes that are free."""
+    has_int8_products: bool = False
+    """The processor multiplies int8 by uint8, and sums up, in one instruction that can't overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Plan:
     batch_size: int
     """Windows of 15 s decoded together by one worker; longer ones are fewer."""
     warnings: tuple[str, ...] = ()
+    own_decoder: bool = False
+    """Greedy search runs on a decoder of our own: in int8, where the processor is good at it."""
 
 
 def probe() -> Hardware:
@@ -54,6 +58,7 @@ def probe() -> Hardware:
         cuda_devices=devices,
         compute_types={name: frozenset(ctranslate2.get_supported_compute_types(name)) for name in names},
         memory={name: _free_on_card() if name == "cuda" else _free_memory() for name in names},
+        has_int8_products=_has_int8_products(),
     )
 
 
@@ -62,16 +67,16 @@ def use_wide_vectors() -> None:
 
     By itself it takes AVX2 on AMD's. Worth 8 to 14 % of the encoder (docs/benchmarks.md).
     """
-    if "avx512_vnni" in _processor_flags():
+    if _has_int8_products():
         os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
 
 
-def _processor_flags() -> frozenset[str]:
+def _has_int8_products() -> bool:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+        return False
+    return "avx512_vnni" in next((line for line in lines if line.startswith("flags")), "").split()
 
 
 def usable_cores() -> int:
@@ -134,7 +139,9 @@ def choose(hardware: Hardware, *, device: str, compute_type: str, workers: int |
         return Plan("cuda", wanted, count, 1, _batch_size(free - 2 * model_bytes, count, model_bytes, most=32))
     # One thread a worker: two workers of one thread do 1.2 to 2 times the work of one with two.
     count = workers or min(hardware.cores, _MOST_WORKERS)
-    return Plan("cpu", wanted, count, 1, _batch_size(free // 4, count, model_bytes, most=8))
+    batch_size = _batch_size(free // 4, count, model_bytes, most=8)
+    own_decoder = hardware.has_int8_products and wanted in {"int8", "int8_float32"}
+    return Plan("cpu", wanted, count, 1, batch_size, own_decoder=own_decoder)
 
 
 def _batch_size(memory: int, workers: int, model_bytes: int, *, most: int) -> int:

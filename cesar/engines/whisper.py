@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import ctranslate2
 import numpy as np
 
 from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
-from cesar.engines.draws import Draft, Logits, Rules, draw, logprob
+from cesar.engines.decoder import Decoder
+from cesar.engines.draws import Draft, Logits, draw, logprob
+from cesar.engines.greedy import Greedy, Text
 from cesar.engines.hardware import Plan
+from cesar.engines.rules import Rules
 from cesar.engines.vocabulary import TIMESTAMP_STEP_S, Vocabulary, split_words
 from cesar.errors import DeviceUnavailable, ModelError
 from cesar.transcript import ModelIdentity
@@ -31,22 +35,19 @@ class WhisperEngine:
     """
 
     def __init__(self, directory: Path, identity: ModelIdentity, plan: Plan) -> None:
-        try:
-            self._model = ctranslate2.models.Whisper(
-                str(directory),
-                device=plan.device,
-                compute_type=plan.compute_type,
-                inter_threads=plan.workers,
-                intra_threads=plan.threads_per_worker,
-            )
-        except ValueError as error:
-            raise DeviceUnavailable(f"{plan.device} with {plan.compute_type} can't be used: {error}") from error
-        except RuntimeError as error:
-            raise ModelError(f"the model in {directory.name} can't be loaded: {error}") from error
+        with ThreadPoolExecutor() as pool:  # each takes as long as the others
+            model = pool.submit(_model, directory, plan)
+            decoder = pool.submit(_decoder, directory, plan)
+            self._tokens = Vocabulary(directory)
+            self._model = model.result()
         self.identity = identity
         self.n_mels = int(self._model.n_mels)
-        self._tokens = Vocabulary(directory)
         self._rules = Rules(self._tokens.eot, self._tokens.first_timestamp)
+        self._greedy = (
+            Greedy(own, self._rules, never=self._tokens.never, start_of_text=self._tokens.sot)
+            if (own := decoder.result())
+            else None
+        )
         self.languages = self._tokens.languages if self._model.is_multilingual else frozenset({"en"})
 
     def hear(self, window: Window) -> Heard:
@@ -61,6 +62,14 @@ class WhisperEngine:
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
         if settings.temperature > 0:
             return [self._drawn(heard, settings) for heard in batch]
+        if self._greedy and settings.beam_size == 1 and not settings.avoid_repetition:
+            encodings = [np.asarray(heard.encoding) for heard in batch]
+            texts = self._greedy.search(encodings, self._prompt(settings), self._room(settings))
+        else:
+            texts = self._searched(batch, settings)
+        return [self._hypothesis(heard, text, settings) for heard, text in zip(batch, texts, strict=True)]
+
+    def _searched(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Text]:
         prompt = self._prompt(settings)
         results = self._model.generate(
             _stack(batch),
@@ -73,7 +82,11 @@ class WhisperEngine:
             repetition_penalty=1.2 if settings.avoid_repetition else 1.0,
             no_repeat_ngram_size=5 if settings.avoid_repetition else 0,
         )
-        return [self._hypothesis(heard, result, settings) for heard, result in zip(batch, results, strict=True)]
+        return [
+            Text(float(result.no_speech_prob), float(result.scores[0]) * len(tokens), tokens)  # a score is per token
+            for result in results
+            for tokens in result.sequences_ids[:1]
+        ]
 
     def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
         """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
@@ -160,16 +173,13 @@ class WhisperEngine:
         """What to ask CTranslate2 for to get so many tokens: it writes half of it, the prompt's included."""
         return min(_CONTEXT_TOKENS, max(2 * most, most + len(prompt)))
 
-    def _hypothesis(
-        self, heard: Heard, result: ctranslate2.models.WhisperGenerationResult, settings: DecodeSettings
-    ) -> Hypothesis:
-        tokens = result.sequences_ids[0]
-        count = len(tokens)
-        logprobs = self._logprobs(heard, tokens, settings) if settings.token_logprobs else ()
+    def _hypothesis(self, heard: Heard, text: Text, settings: DecodeSettings) -> Hypothesis:
+        count = len(text.tokens)
+        logprobs = self._logprobs(heard, text.tokens, settings) if settings.token_logprobs else ()
         return Hypothesis(
-            utterances=tuple(self._tokens.utterances(tokens, heard.window.duration, logprobs)),
-            avg_logprob=float(result.scores[0]) * count / (count + 1),  # the score is per token; the end counts too
-            no_speech_prob=float(result.no_speech_prob),
+            utterances=tuple(self._tokens.utterances(text.tokens, heard.window.duration, logprobs)),
+            avg_logprob=text.logprob / (count + 1),  # the end counts too
+            no_speech_prob=text.no_speech_prob,
             token_count=count,
             is_cut_off=count >= self._room(settings),
         )
@@ -215,6 +225,29 @@ class WhisperEngine:
             suppress_tokens=self._tokens.never,
         )
         return Draft(result.sequences_ids[0], [_on_cpu(own) for own in result.logits[0]], float(result.no_speech_prob))
+
+
+def _model(directory: Path, plan: Plan) -> ctranslate2.models.Whisper:
+    try:
+        return ctranslate2.models.Whisper(
+            str(directory),
+            device=plan.device,
+            compute_type=plan.compute_type,
+            inter_threads=plan.workers,
+            intra_threads=plan.threads_per_worker,
+        )
+    except ValueError as error:
+        raise DeviceUnavailable(f"{plan.device} with {plan.compute_type} can't be used: {error}") from error
+    except RuntimeError as error:
+        raise ModelError(f"the model in {directory.name} can't be loaded: {error}") from error
+
+
+def _decoder(directory: Path, plan: Plan) -> Decoder | None:
+    """The decoder of our own; none where it is not wanted, or the weights are stored in a form it doesn't know."""
+    try:
+        return Decoder(directory / "model.bin") if plan.own_decoder else None
+    except (OSError, ValueError):
+        return None
 
 
 def _on_cpu(logits: ctranslate2.StorageView) -> Logits:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cesar.engines.hardware import Plan
-from cesar.pipeline.attempts import Attempt, Recognized
+from cesar.pipeline.attempts import Attempt, Recognized, Way
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.recognize import Recognizer
 
@@ -175,9 +175,10 @@ class Schedule:
         return self._taken(likeness, min(share, self._room_for(tasks)))
 
     def _room_for(self, alike: Sequence[_Task]) -> int:
-        """How many of them take no more memory than a full batch of windows of the usual length."""
-        _, window_s = self._recognizer.likeness(alike[0].attempt)
-        return max(1, int(self._plan.batch_size * min(1.0, _USUAL_WINDOW_S / window_s)))
+        """How many of them take no more memory than a full batch of windows of the usual length, greedily decoded."""
+        way, window_s = self._recognizer.likeness(alike[0].attempt)
+        most = self._plan.batch_size if way is Way.NARROW else self._plan.batch_size // 2
+        return max(1, int(most * min(1.0, _USUAL_WINDOW_S / window_s)))
 
     def _taken(self, likeness: Hashable, count: int) -> list[_Task]:
         tasks = self._to_decode.pop(likeness)

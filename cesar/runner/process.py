@@ -34,7 +34,7 @@ main()
 """
 _STEADY_HEAP = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 """For GNU's malloc, which reads them before `main`: one heap that keeps what it has. Inference takes and gives back the

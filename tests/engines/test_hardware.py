@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from cesar.engines.hardware import Hardware, choose
@@ -37,6 +39,18 @@ def test_more_workers_share_the_memory():
 def test_a_card_is_taken_where_there_is_one():
     plan = auto(machine(cards=1, on_card=24 * GIB), LARGE)
     assert (plan.device, plan.compute_type, plan.workers, plan.batch_size) == ("cuda", "float16", 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("has_int8_products", "cards", "compute_type", "own_decoder"),
+    [(True, 0, "int8", True), (False, 0, "int8", False), (True, 0, "float32", False), (True, 1, "int8_float16", False)],
+)
+def test_the_decoder_of_our_own_is_for_int8_on_a_processor_that_is_good_at_it(
+    has_int8_products, cards, compute_type, own_decoder
+):
+    hardware = replace(machine(cards=cards), has_int8_products=has_int8_products)
+    plan = choose(hardware, device="auto", compute_type=compute_type, workers=None, model_bytes=BASE)
+    assert plan.own_decoder is own_decoder
 
 
 def test_a_small_card_gets_small_batches():

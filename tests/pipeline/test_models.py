@@ -1,7 +1,8 @@
 """The pipeline with real weights on real speech, and on what is none."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from difflib import SequenceMatcher
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from tests.support import media
 
 pytestmark = pytest.mark.model
 
-Load = Callable[[str], WhisperEngine]
+
+class Load(Protocol):
+    def __call__(self, name: str, *, own_decoder: bool = True) -> WhisperEngine: ...
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +35,15 @@ def plan() -> Plan:
 def load(plan, tmp_path_factory) -> Load:
     """Models by name, from the packages of weights, each loaded once."""
     store = tmp_path_factory.mktemp("models")
-    loaded: dict[str, WhisperEngine] = {}
+    loaded: dict[tuple[str, bool], WhisperEngine] = {}
 
-    def get(name: str) -> WhisperEngine:
-        if name not in loaded:
+    def get(name: str, *, own_decoder: bool = True) -> WhisperEngine:
+        key = (name, own_decoder and plan.own_decoder)
+        if key not in loaded:
             model = locate(name, store=store, allow_network=False)
             identity = ModelIdentity(model.name, model.revision, model.digest, plan.device, plan.compute_type)
-            loaded[name] = WhisperEngine(model.directory, identity, plan)
-        return loaded[name]
+            loaded[key] = WhisperEngine(model.directory, identity, replace(plan, own_decoder=key[1]))
+        return loaded[key]
 
     return get
 
@@ -126,10 +130,43 @@ def test_a_result_does_not_depend_on_the_length_of_others_in_the_batch(load, bea
     assert engine.decode([short, long], settings)[0] == engine.decode([short], settings)[0]
 
 
-def test_a_prompt_of_any_length_is_taken(load):
+@pytest.mark.parametrize("name", ["base", "tiny.en"])
+def test_windows_of_one_batch_change_no_bit_of_each_other(load, name):
+    engine, sound = load(name), speech("printing-lj.m4a")
+    windows = [
+        heard(engine, sound[at * SAMPLE_RATE :][: length * SAMPLE_RATE]) for at, length in [(0, 9), (9, 20), (30, 3)]
+    ]
+    settings = DecodeSettings("en", beam_size=1)
+    assert engine.decode(windows, settings) == [engine.decode([window], settings)[0] for window in windows]
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"), [("base", None), ("tiny.en", None), ("tiny.en", "On the history of the art of printing.")]
+)
+def test_the_decoder_of_our_own_hears_what_ctranslate2_does(load, plan, name, prompt):
+    """Both are in int8, and round in other places: of a hundred words two or three are others."""
+    if not plan.own_decoder:
+        pytest.skip("this processor is not one for it")
+    engine, sound = load(name), speech("printing-lj.m4a")
+    windows = [heard(engine, sound[start * SAMPLE_RATE :][: 20 * SAMPLE_RATE]) for start in range(0, 160, 10)]
+    settings = DecodeSettings("en", prompt=prompt, beam_size=1)
+    own = engine.decode(windows, settings)
+    other = load(name, own_decoder=False).decode(windows, settings)
+    words, expected = (" ".join(hypothesis.text for hypothesis in texts).split() for texts in (own, other))
+    assert len(words) > 600
+    assert SequenceMatcher(None, words, expected, autojunk=False).ratio() > 0.93
+    apart = [
+        (abs(ours.avg_logprob - theirs.avg_logprob), abs(ours.no_speech_prob - theirs.no_speech_prob))
+        for ours, theirs in zip(own, other, strict=True)
+    ]
+    assert max(np.median(apart, axis=0)) < 0.03
+
+
+@pytest.mark.parametrize("own_decoder", [True, False])
+def test_a_prompt_of_any_length_is_taken(load, own_decoder):
     """Whisper has 448 places for prompt and text together: a text that runs on must stop before the last."""
     settings = DecodeSettings("en", prompt="la " * 400, beam_size=1)
-    engine = load("base")
+    engine = load("base", own_decoder=own_decoder)
     (hypothesis,) = engine.decode([heard(engine, media.white_noise(16))], settings)
     assert hypothesis.token_count < 448 - 220
 
@@ -175,7 +212,8 @@ def test_logprobs_of_tokens_are_those_that_the_model_wrote_them_with(load, plan)
 
 
 def test_logprobs_with_time_stamps_add_up_to_the_score(load):
-    engine, settings = load("tiny.en"), DecodeSettings("en", beam_size=1, prompt="The art of the book.")
+    engine = load("tiny.en", own_decoder=False)  # temperatures are CTranslate2's
+    settings = DecodeSettings("en", beam_size=1, prompt="The art of the book.")
     sound = heard(engine, speech("printing-lj.m4a")[: 15 * SAMPLE_RATE])
     (hypothesis,) = engine.decode([sound], settings)
     (drawn,) = engine.decode([sound], replace(settings, temperature=1e-6))

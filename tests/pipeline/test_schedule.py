@@ -75,7 +75,7 @@ def test_texts_to_be_tried_again_wait_for_each_other():
 
     engine = AnsweringEngine(unsure)
     run(engine, sounds(*[SHORT_S] * 16), plan())
-    assert [asked.batch_size for asked in engine.asked if asked.settings.beam_size == 5] == [8] * 16
+    assert [asked.batch_size for asked in engine.asked if asked.settings.beam_size == 5] == [4] * 16
 
 
 def test_a_rare_length_waits_for_its_like(monkeypatch):

@@ -1,0 +1,47 @@
+"""Where Whisper may put time stamps: first of all, in pairs, rising (openai/whisper, `ApplyTimestampRules`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LATEST_START = 50
+"""No text starts later than this many time stamps (a second) into its window, as in openai/whisper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What may come next."""
+
+    text: bool
+    end: bool
+    times: slice
+    """Of the time stamps, counted from the first."""
+
+
+_NO_TIME = slice(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules for a vocabulary: text, then the end of it and other special tokens, then time stamps."""
+
+    end_of_text: int
+    first_timestamp: int
+    """This token and all that follow are time stamps; `<|notimestamps|>` stands before it."""
+
+    def allowed(self, before: Sequence[int]) -> Allowed:
+        """Tell what may follow the tokens that were written.
+
+        More likely time stamps than the likeliest text, taken together, are to be preferred: that is for the caller,
+        who knows the probabilities.
+        """
+        if not before:
+            return Allowed(text=False, end=False, times=slice(0, _LATEST_START + 1))
+        last = next((token for token in reversed(before) if token >= self.first_timestamp), None)
+        if before[-1] < self.first_timestamp:
+            from_next = 0 if last is None else last - self.first_timestamp + 1
+            return Allowed(text=True, end=True, times=slice(from_next, None))
+        if len(before) == 1 or before[-2] >= self.first_timestamp:
+            return Allowed(text=True, end=True, times=_NO_TIME)
+        return Allowed(text=False, end=True, times=slice(before[-1] - self.first_timestamp, None))
