@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from cesar.engines import onnx_form
+
 SIZE, COPIED_BYTES, TIMES = 2048, 256_000_000, 5
-_FLOAT32, _UINT8, _INT8, _INT32 = 1, 2, 3, 6
-"""Numbers of the element types in ONNX."""
 
 
 def main() -> None:
@@ -30,8 +30,8 @@ def main() -> None:
     )
     operations = 2 * SIZE**3
     found = {
-        "float32_gops": operations / seconds(product("MatMul", (_FLOAT32, _FLOAT32, _FLOAT32), floats, floats)) / 1e9,
-        "int8_gops": operations / seconds(product("MatMulInteger", (_UINT8, _INT8, _INT32), bytes_a, bytes_b)) / 1e9,
+        "float32_gops": operations / seconds(product("MatMul", floats, floats, np.float32)) / 1e9,
+        "int8_gops": operations / seconds(product("MatMulInteger", bytes_a, bytes_b, np.int32)) / 1e9,
         "copy_gb_s": copied_gb_s(),
     }
     print(json.dumps({name: round(value, 1) for name, value in found.items()}))
@@ -49,12 +49,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def product(
-    operator: str, types: tuple[int, int, int], a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]
+    operator: str, a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], result: npt.DTypeLike
 ) -> Callable[[], object]:
     """A product of two matrices by onnxruntime, a thread a core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
-    session = onnxruntime.InferenceSession(model(operator, types), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model(operator, a, b, result), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"a": a, "b": b})
 
 
@@ -67,29 +67,14 @@ def copied_gb_s() -> float:
     return 2 * cores * COPIED_BYTES / taken / 1e9
 
 
-def model(operator: str, types: tuple[int, int, int]) -> bytes:
-    """An ONNX model of one operator, c = operator(a, b), as its Protocol Buffers (onnx.proto) have it."""
-    node = _field(1, b"a") + _field(1, b"b") + _field(2, b"c") + _field(4, operator.encode())
-    a, b, c = (_value(name, kind) for name, kind in zip(("a", "b", "c"), types, strict=True))
-    graph = _field(1, node) + _field(2, b"product") + _field(11, a) + _field(11, b) + _field(12, c)
-    return _number(1, 8) + _field(7, graph) + _field(8, _number(2, 17))  # forms 8 and 17: of 2022
-
-
-def _value(name: str, kind: int) -> bytes:
-    sides = _field(1, _number(1, SIZE)) * 2
-    return _field(1, name.encode()) + _field(2, _field(1, _number(1, kind) + _field(2, sides)))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + _varint(value >> 7)
+def model(operator: str, a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], result: npt.DTypeLike) -> bytes:
+    """An ONNX model of one operator, c = operator(a, b)."""
+    return onnx_form.model(
+        nodes=[onnx_form.node(operator, ["a", "b"], ["c"])],
+        inputs=[onnx_form.value("a", a.dtype, a.shape), onnx_form.value("b", b.dtype, b.shape)],
+        outputs=[onnx_form.value("c", result, (len(a), b.shape[1]))],
+        opsets={"": 17},
+    )
 
 
 if __name__ == "__main__":

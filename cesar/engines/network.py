@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+
+from cesar.engines import onnx_form
+from cesar.engines.onnx_form import Attribute
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Value = str
 """What an operator gives, by its name."""
 
-_OPSET = 20
-_IR_VERSION = 10  # both as onnxruntime 1.20 knows them
+_OPSETS = {"": 20, "com.microsoft": 1}
 _BLOCK = 256
 _ZERO = 128
 """What stands for 0 in uint8."""
@@ -58,32 +59,33 @@ class Network:
     """A network in the making. All that adds to it gives the name of what it computes."""
 
     def __init__(self) -> None:
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
+        self._nodes: list[bytes] = []
+        self._constants: list[bytes] = []
         self._weights: dict[Value, Array] = {}
         self._small: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
-        self._inputs: list[Any] = []
-        self._outputs: list[Any] = []
+        self._inputs: list[bytes] = []
+        self._outputs: list[bytes] = []
 
     def input(self, name: str, kind: npt.DTypeLike, shape: Sequence[int | str]) -> Value:
         """Declare an input. Lengths that differ from run to run have a name."""
-        self._inputs.append(helper.make_tensor_value_info(name, _onnx_type(kind), shape))
+        self._inputs.append(onnx_form.value(name, kind, shape))
         return name
 
     def output(self, value: Value, kind: npt.DTypeLike) -> None:
         """Make a value an output of the network, by its own name."""
-        self._outputs.append(helper.make_tensor_value_info(value, _onnx_type(kind), None))
+        self._outputs.append(onnx_form.value(value, kind))
 
-    def op(self, operator: str, *inputs: Value, name: str | None = None, **attributes: Any) -> Value:
+    def op(self, operator: str, *inputs: Value, name: str | None = None, **attributes: Attribute) -> Value:
         """Apply one of ONNX's operators, with one result."""
-        (value,) = self.ops(operator, *inputs, names=[name or self._new_name()], **attributes)
-        return value
+        names = [name or self._new_name()]
+        self._nodes.append(onnx_form.node(operator, inputs, names, attributes=attributes))
+        return names[0]
 
     def ops(
-        self, operator: str, *inputs: Value, names: Sequence[str], domain: str = "", **attributes: Any
+        self, operator: str, *inputs: Value, names: Sequence[str], domain: str = "", **attributes: Attribute
     ) -> list[Value]:
         """Apply an operator with several results, which get these names."""
-        self._nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
+        self._nodes.append(onnx_form.node(operator, inputs, names, domain=domain, attributes=attributes))
         return list(names)
 
     def constant(self, array: npt.ArrayLike, kind: npt.DTypeLike | None = None) -> Value:
@@ -97,7 +99,7 @@ class Network:
         return self._small[key]
 
     def cast(self, value: Value, kind: npt.DTypeLike) -> Value:
-        return self.op("Cast", value, to=_onnx_type(kind))
+        return self.op("Cast", value, to=onnx_form.type_of(kind))
 
     def reshape(self, value: Value, *shape: int) -> Value:
         """0 keeps a length as it is."""
@@ -132,36 +134,32 @@ class Network:
     def norm(self, value: Value, gamma: Floats, beta: Floats) -> Value:
         return self.op("LayerNormalization", value, self.constant(gamma), self.constant(beta), epsilon=1e-5)
 
+    def model(self) -> bytes:
+        """Write it down, all but the weights."""
+        weights = [onnx_form.tensor(name, array, is_elsewhere=True) for name, array in self._weights.items()]
+        return onnx_form.model(
+            nodes=self._nodes,
+            inputs=self._inputs,
+            outputs=self._outputs,
+            constants=[*self._constants, *weights],
+            opsets=_OPSETS,
+        )
+
     def session(self) -> onnxruntime.InferenceSession:
         """Make it ready to run. Each run takes one thread, that of its caller; any number may run at once."""
-        weights = [_stored_elsewhere(name, array) for name, array in self._weights.items()]
-        constants = [*self._constants, *weights]
-        graph = helper.make_graph(self._nodes, "network", self._inputs, self._outputs, constants)
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        model = self.model()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what the largest run took
         options.log_severity_level = 4
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)  # brings them into an order of its own
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def _stored(self, values: Array) -> Value:
         name = self._new_name()
-        self._constants.append(numpy_helper.from_array(values, name))
+        self._constants.append(onnx_form.tensor(name, values))
         return name
 
     def _new_name(self) -> str:
         return f"value_{len(self._nodes)}_{len(self._constants)}_{len(self._weights)}"
-
-
-def _stored_elsewhere(name: str, array: Array) -> TensorProto:
-    tensor = TensorProto(name=name, data_type=_onnx_type(array.dtype), dims=array.shape)
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="memory")
-    return tensor
-
-
-def _onnx_type(kind: npt.DTypeLike) -> int:
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(kind)))

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import ctranslate2
@@ -35,20 +36,22 @@ class WhisperEngine:
     """
 
     def __init__(self, directory: Path, identity: ModelIdentity, plan: Plan) -> None:
-        with ThreadPoolExecutor() as pool:  # each takes as long as the others
-            model = pool.submit(_model, directory, plan)
-            decoder = pool.submit(_decoder, directory, plan)
-            self._tokens = Vocabulary(directory)
-            self._model = model.result()
+        loading = ThreadPoolExecutor(2)  # each takes as long as the vocabulary
+        model = loading.submit(_model, directory, plan)
+        self._decoder = loading.submit(_decoder, directory, plan)  # not waited for until there is a window to decode
+        loading.shutdown(wait=False)
+        self._tokens = Vocabulary(directory)
+        self._model = model.result()
         self.identity = identity
         self.n_mels = int(self._model.n_mels)
         self._rules = Rules(self._tokens.eot, self._tokens.first_timestamp)
-        self._greedy = (
-            Greedy(own, self._rules, never=self._tokens.never, start_of_text=self._tokens.sot)
-            if (own := decoder.result())
-            else None
-        )
         self.languages = self._tokens.languages if self._model.is_multilingual else frozenset({"en"})
+
+    @cached_property
+    def _greedy(self) -> Greedy | None:
+        decoder = self._decoder.result()
+        never, start_of_text = self._tokens.never, self._tokens.sot
+        return Greedy(decoder, self._rules, never=never, start_of_text=start_of_text) if decoder else None
 
     def hear(self, window: Window) -> Heard:
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
@@ -62,7 +65,7 @@ class WhisperEngine:
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
         if settings.temperature > 0:
             return [self._drawn(heard, settings) for heard in batch]
-        if self._greedy and settings.beam_size == 1 and not settings.avoid_repetition:
+        if settings.beam_size == 1 and not settings.avoid_repetition and self._greedy:
             encodings = [np.asarray(heard.encoding) for heard in batch]
             texts = self._greedy.search(encodings, self._prompt(settings), self._room(settings))
         else:

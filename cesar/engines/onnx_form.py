@@ -1,0 +1,103 @@
+"""The form of ONNX models that onnxruntime reads: Protocol Buffers, by the numbers of onnx/onnx, `onnx.proto`.
+
+The `onnx` package writes the same. Its import takes a tenth of a second, which is a sixth of a whole run over five
+seconds of speech.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IR_VERSION = 10
+_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7}
+_FLOAT, _INT, _INTS = 1, 2, 7
+"""Of attributes."""
+_EXTERNAL = 1
+
+Attribute = int | float | Sequence[int]
+
+
+def type_of(kind: npt.DTypeLike) -> int:
+    """ONNX's number for a kind of numbers."""
+    return _TYPES[np.dtype(kind).name]
+
+
+def node(
+    operator: str,
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    *,
+    domain: str = "",
+    attributes: Mapping[str, Attribute] | None = None,
+) -> bytes:
+    """One operator, applied to values by their names."""
+    parts = [_field(1, name) for name in inputs] + [_field(2, name) for name in outputs]
+    parts += [_field(4, operator), _field(7, domain)]
+    parts += [_field(5, _attribute(name, value)) for name, value in (attributes or {}).items()]
+    return b"".join(parts)
+
+
+def tensor(name: str, array: npt.NDArray[Any], *, is_elsewhere: bool = False) -> bytes:
+    """A constant, with its numbers, unless onnxruntime gets those in another way."""
+    parts = [_field(1, length) for length in array.shape]
+    parts += [_field(2, type_of(array.dtype)), _field(8, name)]
+    if is_elsewhere:
+        parts += [_field(13, _field(1, "location") + _field(2, "memory")), _field(14, _EXTERNAL)]
+    else:
+        parts.append(_field(9, array.tobytes()))
+    return b"".join(parts)
+
+
+def value(name: str, kind: npt.DTypeLike, shape: Sequence[int | str] | None = None) -> bytes:
+    """What goes in, or comes out. A length that differs from run to run has a name."""
+    form = _field(1, type_of(kind))
+    if shape is not None:
+        form += _field(2, b"".join(_field(1, _field(2 if isinstance(one, str) else 1, one)) for one in shape))
+    return _field(1, name) + _field(2, _field(1, form))
+
+
+def model(
+    *,
+    nodes: Iterable[bytes],
+    inputs: Iterable[bytes],
+    outputs: Iterable[bytes],
+    constants: Iterable[bytes] = (),
+    opsets: Mapping[str, int],
+) -> bytes:
+    """A whole model; opsets: the version of each domain's operators, "" for ONNX's own."""
+    graph = [_field(1, one) for one in nodes] + [_field(2, "network")] + [_field(5, one) for one in constants]
+    graph += [_field(11, one) for one in inputs] + [_field(12, one) for one in outputs]
+    known = [_field(8, _field(1, domain) + _field(2, version)) for domain, version in opsets.items()]
+    return b"".join([_field(1, IR_VERSION), _field(7, b"".join(graph)), *known])
+
+
+def _attribute(name: str, value: Attribute) -> bytes:
+    if isinstance(value, int):
+        return _field(1, name) + _field(3, value) + _field(20, _INT)
+    if isinstance(value, float):
+        return _field(1, name) + _field(2, value) + _field(20, _FLOAT)
+    return _field(1, name) + b"".join(_field(8, one) for one in value) + _field(20, _INTS)
+
+
+def _field(number: int, value: float | str | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    if isinstance(value, float):
+        return _varint(number << 3 | 5) + struct.pack("<f", value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    left = number & (1 << 64) - 1  # a negative one is written as if it were 64 bits wide
+    parts = bytearray()
+    while left > 127:
+        parts.append(left & 127 | 128)
+        left >>= 7
+    parts.append(left)
+    return bytes(parts)

@@ -1,0 +1,55 @@
+"""What we write, read by the `onnx` package."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from cesar.engines import onnx_form
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint8, np.int8, np.int32, np.int64])
+def test_a_constant_comes_back(kind):
+    array = np.arange(300, dtype=kind).reshape(3, 100)
+    read = onnx.TensorProto.FromString(onnx_form.tensor("a", array))
+    assert read.name == "a"
+    assert np.array_equal(numpy_helper.to_array(read), array)
+    assert numpy_helper.to_array(read).dtype == kind
+
+
+def test_a_number_has_no_lengths():
+    read = onnx.TensorProto.FromString(onnx_form.tensor("a", np.array(7.5, np.float32)))
+    assert numpy_helper.to_array(read).shape == ()
+
+
+def test_of_a_constant_that_is_elsewhere_only_the_form_is_written():
+    read = onnx.TensorProto.FromString(onnx_form.tensor("a", np.zeros((5, 300), np.int8), is_elsewhere=True))
+    assert (list(read.dims), read.raw_data, read.data_location) == ([5, 300], b"", onnx.TensorProto.EXTERNAL)
+    assert {entry.key: entry.value for entry in read.external_data} == {"location": "memory"}
+
+
+@pytest.mark.parametrize("value", [0, 1, -1, 300, -(2**40), 0.125, [0, 2, 3, 1], [-1]])
+def test_attributes_are_those_that_onnx_writes(value):
+    written = onnx_form.node("Op", ["a", "b"], ["c"], domain="com.microsoft", attributes={"name": value})
+    expected = helper.make_node("Op", ["a", "b"], ["c"], domain="com.microsoft", name=None)
+    expected.attribute.append(helper.make_attribute("name", value))
+    assert onnx.NodeProto.FromString(written) == expected
+
+
+def test_a_model_passes_the_checker():
+    model = onnx_form.model(
+        nodes=[
+            onnx_form.node("Transpose", ["weights"], ["turned"], attributes={"perm": [1, 0]}),
+            onnx_form.node("MatMul", ["value", "turned"], ["product"]),
+        ],
+        inputs=[onnx_form.value("value", np.float32, ["rows", 300])],
+        outputs=[onnx_form.value("product", np.float32, ["rows", 5])],
+        constants=[onnx_form.tensor("weights", np.ones((5, 300), np.float32))],
+        opsets={"": 20},
+    )
+    read = onnx.load_from_string(model)
+    onnx.checker.check_model(read)
+    shape = read.graph.input[0].type.tensor_type.shape.dim
+    assert (shape[0].dim_param, shape[1].dim_value) == ("rows", 300)
