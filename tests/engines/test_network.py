@@ -55,5 +55,18 @@ def test_no_row_changes_a_bit_of_another(linear):
 
 
 @needs_int8_products
+def test_weights_may_go_once_they_are_packed():
+    """onnxruntime reads them no more: their memory is free for others."""
+    network = Network()
+    matrix = quantized(WEIGHTS)
+    network.output(network.linear(network.input("value", np.float32, ["rows", WIDTH]), matrix, BIAS), np.float32)
+    session, value = network.session(), rows(5)
+    (before,) = session.run(None, {"value": value})
+    matrix.numbers[:] = 0
+    assert np.array_equal(session.run(None, {"value": value})[0], before)
+    assert np.array_equal(session.run(None, {"value": value[:1]})[0], before[:1])
+
+
+@needs_int8_products
 def test_a_row_of_zeros_gives_the_bias(linear):
     assert np.array_equal(linear(np.zeros((1, WIDTH), np.float32))[0], BIAS)
