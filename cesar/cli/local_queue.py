@@ -82,8 +82,9 @@ class LocalQueue(JobRepository):
             seen, is_over = (events[-1].id if events else seen), job.status.is_final
             yield job, events
             if not is_over:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), _LOOK_EVERY_S)
+                with suppress(TimeoutError):  # not wait_for, which forgets Ctrl-C if the wake-up comes with it (3.11)
+                    async with asyncio.timeout(_LOOK_EVERY_S):
+                        await wake.wait()
 
     async def require_soundness(self) -> None:
         """Read the whole database. Raises `NotADatabase` if something in it is damaged."""
