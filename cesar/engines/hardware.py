@@ -41,7 +41,7 @@ class Plan:
     """Windows worked on at the same time."""
     threads_per_worker: int
     batch_size: int
-    """Windows of 15 s decoded together by one worker; longer ones are fewer."""
+    """Windows of 15 s greedily decoded together by one worker; longer ones, and wider searches, are fewer."""
     warnings: tuple[str, ...] = ()
     own_decoder: bool = False
     """Greedy search runs on a decoder of our own: in int8, where the processor is good at it."""
