@@ -1,25 +1,24 @@
 """Second stage: where somebody speaks. Silero's detector gives a probability per frame; hysteresis makes regions.
 
-Detector: Silero VAD 6.2, the sequence form of the 16 kHz model (MIT, see cesar/assets), run by onnxruntime.
+Detector: Silero VAD 6.2 at 16 kHz (MIT, see cesar/assets), run by onnxruntime.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.vad_network import HOP_SAMPLES, HOPS, REMEMBERED, vad_network
 
 FRAME_SAMPLES = 512
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 """32 ms: the detector's step."""
 _CONTEXT_SAMPLES = 64
-"""Samples of the frame before, which the detector wants in front of each frame."""
+"""Samples of the frame before, which the detector wants in front of each frame, and as many behind it."""
 
 Probabilities = npt.NDArray[np.float32]
 """float32[frames], 0…1: somebody speaks in the frame."""
@@ -55,21 +54,20 @@ class SpeechDetector:
     """Silero's network with its state: blocks in, probabilities out, in order."""
 
     def __init__(self) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a recurrent net: more threads are slower
-        options.log_severity_level = 4
-        model = files("cesar").joinpath("assets/silero_vad_16k_sequence.onnx").read_bytes()
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = vad_network().session()
 
     def probabilities(self, blocks: Iterable[Samples]) -> Iterator[Probabilities]:
         """Give the speech probability of each frame; the last, incomplete frame is filled up with silence."""
-        hidden = np.zeros((1, 1, 128), np.float32)
-        cell = np.zeros((1, 1, 128), np.float32)
+        remembered = [np.zeros((1, 1, REMEMBERED), np.float32)] * 2
         tail = np.zeros(_CONTEXT_SAMPLES, np.float32)
         for frames in _whole_frames(blocks):
-            contexts = np.vstack([tail, frames[:-1, -_CONTEXT_SAMPLES:]])
-            inputs = np.concatenate([contexts, frames], axis=1)
-            result, hidden, cell = self._session.run(None, {"input": inputs, "h": hidden, "c": cell})
+            before = np.vstack([tail, frames[:-1, -_CONTEXT_SAMPLES:]])
+            after = frames[:, -2 : -2 - _CONTEXT_SAMPLES : -1]  # its own end once more, backwards
+            hops = np.concatenate([before, frames, after], axis=1).reshape(-1, HOPS, HOP_SAMPLES)
+            result, *remembered = self._session.run(
+                ["probabilities", "new_hidden", "new_cell"],
+                {"hops": hops, "hidden": remembered[0], "cell": remembered[1]},
+            )
             tail = frames[-1, -_CONTEXT_SAMPLES:]
             yield result
 

@@ -53,3 +53,26 @@ def test_a_model_passes_the_checker():
     onnx.checker.check_model(read)
     shape = read.graph.input[0].type.tensor_type.shape.dim
     assert (shape[0].dim_param, shape[1].dim_value) == ("rows", 300)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint8, np.int8, np.int32, np.int64])
+def test_constants_of_a_model_are_read(kind):
+    array = np.arange(300, dtype=kind).reshape(3, 1, 100)
+    kept = [numpy_helper.from_array(array, "a name"), numpy_helper.from_array(np.array(7, kind), "one")]
+    model = helper.make_model(helper.make_graph([helper.make_node("Abs", ["a"], ["b"])], "graph", [], [], kept))
+    found = onnx_form.constants(model.SerializeToString())
+    assert list(found) == ["a name", "one"]
+    assert found["a name"].dtype == kind
+    assert np.array_equal(found["a name"], array)
+    assert found["one"].shape == ()
+    assert found["one"] == 7
+
+
+def test_a_model_without_constants_has_none():
+    graph = helper.make_graph([helper.make_node("Abs", ["a"], ["b"])], "graph", [], [])
+    assert onnx_form.constants(helper.make_model(graph).SerializeToString()) == {}
+
+
+def test_a_field_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="field 1"):
+        onnx_form.constants(b"\x0d\x00\x00\x80\x3f")

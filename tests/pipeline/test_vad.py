@@ -1,6 +1,8 @@
+from importlib.resources import files
 from itertools import pairwise
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +119,20 @@ def test_probabilities_do_not_depend_on_the_blocks(size):
     whole = np.concatenate(list(SpeechDetector().probabilities([sound])))
     parts = np.concatenate(list(SpeechDetector().probabilities(in_blocks(sound, size))))
     np.testing.assert_allclose(parts, whole, atol=1e-4)
+
+
+def test_probabilities_are_those_of_the_network_as_published():
+    sound = speech_of("meeting-es2003a-0-30s.wav")
+    frames = np.pad(sound, (0, -len(sound) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
+    before = np.vstack([np.zeros(64, np.float32), frames[:-1, -64:]])
+    published = files("cesar").joinpath("assets/silero_vad_16k_sequence.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(published, providers=["CPUExecutionProvider"])
+    state = np.zeros((1, 1, 128), np.float32)
+    expected, _, _ = session.run(None, {"input": np.hstack([before, frames]), "h": state, "c": state})
+    found = np.concatenate(list(SpeechDetector().probabilities(in_blocks(sound))))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert found.max() > 0.9
+    assert found.min() < 0.1
 
 
 def test_no_sound_gives_no_probabilities():
