@@ -24,6 +24,8 @@ from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.recording import require_readable
 
 BLOCK_SAMPLES = 4 * SAMPLE_RATE
+_PACKET_BYTES = 2**14
+"""Read at once of a WAV file. By itself FFmpeg takes 40 ms, which makes reading twice as slow."""
 
 _LOWEST_RATE = 1_000
 _HIGHEST_RATE = 50_000_000
@@ -190,6 +192,7 @@ def _open(path: Path) -> av.container.InputContainer:
             options={
                 "protocol_whitelist": "file",
                 "format_whitelist": ",".join(sorted(av.formats_available - _OPEN_OTHER_FILES)),
+                "max_size": str(_PACKET_BYTES),
             },
         )
     except (av.error.FFmpegError, ValueError, OSError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from cesar.engines.base import DecodeSettings, Engine, Hypothesis, TimedWord, Utterance, Window
 from cesar.pipeline.attempts import Attempt, Decoded, Doubt, Said, Sound, Way, Weighed
@@ -49,6 +50,13 @@ _LEAST_PROGRESS = SAMPLE_RATE // 2
 """A stretch is heard again only if it is shorter by this than the one it is a part of, so that there is an end."""
 
 
+class Likeness(NamedTuple):
+    """Of attempts that can be decoded together: the same in all of them."""
+
+    way: Way
+    window_s: float
+
+
 class Recognizer:
     """The steps from a sound to its text: `attempt`, `hear`, `decode` and `weigh`, which gives further attempts.
 
@@ -86,9 +94,9 @@ class Recognizer:
             window = Window(spectrogram, attempt.start / SAMPLE_RATE, attempt.duration)
             return replace(attempt, heard=self._engine.hear(window))
 
-    def likeness(self, attempt: Attempt) -> tuple[Way, float]:
-        """Attempts for which this is the same can be decoded together."""
-        return attempt.way, self._window_s(attempt)
+    def likeness(self, attempt: Attempt) -> Likeness:
+        """What has to be the same in attempts that are decoded together."""
+        return Likeness(attempt.way, self._window_s(attempt))
 
     def decode(self, alike: Sequence[Attempt]) -> list[Decoded]:
         """Make text of windows that are alike. The text for one doesn't depend on the others."""

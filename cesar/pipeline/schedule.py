@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from cesar.engines.hardware import Plan
 from cesar.pipeline.attempts import Attempt, Recognized, Way
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.recognize import Recognizer
+from cesar.pipeline.recognize import Likeness, Recognizer
 
 _USUAL_WINDOW_S = 15.0
 """`Plan.batch_size` counts windows of this length."""
@@ -54,7 +54,7 @@ class Schedule:
         self._changed = threading.Condition()
         self._line: deque[_Place | PlannedChunk] = deque()
         self._to_encode: deque[_Task] = deque()
-        self._to_decode: dict[Hashable, list[_Task]] = {}
+        self._to_decode: dict[Likeness, list[_Task]] = {}
         self._has_text = False
         self._has_all = False
         self._is_over = False
@@ -164,10 +164,13 @@ class Schedule:
         return []
 
     def _small_batch(self) -> list[_Task]:
-        """First attempts before others, which so gather their like; the last of all are shared out to the workers."""
+        """First attempts before others, which so gather their like, and the longest windows first.
+
+        The last of all are shared out to the workers. So none of them has a long one left at the end.
+        """
         if not self._to_decode:
             return []
-        likeness = min(self._to_decode, key=lambda likeness: self._to_decode[likeness][0].attempt.way)
+        likeness = min(self._to_decode, key=lambda likeness: (likeness.way, -likeness.window_s))
         tasks = self._to_decode[likeness]
         count = len(tasks)
         is_last = len(self._to_decode) == 1 and count >= 2 * self._plan.workers
@@ -180,7 +183,7 @@ class Schedule:
         most = self._plan.batch_size if way is Way.NARROW else self._plan.batch_size // 2
         return max(1, int(most * min(1.0, _USUAL_WINDOW_S / window_s)))
 
-    def _taken(self, likeness: Hashable, count: int) -> list[_Task]:
+    def _taken(self, likeness: Likeness, count: int) -> list[_Task]:
         tasks = self._to_decode.pop(likeness)
         if left := tasks[count:]:
             self._to_decode[likeness] = left

@@ -116,7 +116,7 @@ def test_a_short_window_ends_a_loop_early():
 def test_windows_of_one_length_are_decoded_together():
     engine = AnsweringEngine(lambda asked: saying((0, asked.duration, "Hm.")))
     recognize(Recognizer(engine, ENGLISH), [sound(0, 5, (0, 2)), sound(10, 25, (10, 12)), sound(30, 34, (30, 32))])
-    assert [(asked.start, asked.batch_size) for asked in engine.asked] == [(0, 2), (30, 2), (10, 1)]
+    assert [(asked.start, asked.batch_size) for asked in engine.asked] == [(10, 1), (0, 2), (30, 2)]
 
 
 # Whisper stops early.

@@ -78,6 +78,18 @@ def test_texts_to_be_tried_again_wait_for_each_other():
     assert [asked.batch_size for asked in engine.asked if asked.settings.beam_size == 5] == [4] * 16
 
 
+def test_what_is_left_at_the_end_is_decoded_longest_first():
+    """Whichever worker is done sooner has the short ones to fill its time with."""
+
+    def unsure(asked: Asked) -> Hypothesis:
+        return saying((0, 1, "Hm."), logprob=-0.6 if asked.settings.beam_size == 1 else -0.3)
+
+    engine = AnsweringEngine(unsure)
+    run(engine, sounds(SHORT_S, LONG_S, 20.0), plan())
+    asked = [(asked.settings.beam_size, asked.seconds) for asked in engine.asked]
+    assert asked == [(1, 30.0), (1, 15.0), (1, 10.0), (5, 30.0), (5, 15.0), (5, 10.0)]
+
+
 def test_a_rare_length_waits_for_its_like(monkeypatch):
     monkeypatch.setattr(schedule, "_FIRST_PATIENCE_S", 60.0)
     monkeypatch.setattr(schedule, "_PATIENCE_S", 60.0)
