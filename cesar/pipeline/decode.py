@@ -24,7 +24,7 @@ from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.recording import require_readable
 
 BLOCK_SAMPLES = 4 * SAMPLE_RATE
-_PACKET_BYTES = 2**14
+_PACKET_BYTES = 2**13
 """Read at once of a WAV file. By itself FFmpeg takes 40 ms, which makes reading twice as slow."""
 
 _LOWEST_RATE = 1_000
