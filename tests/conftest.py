@@ -1,6 +1,7 @@
-"""What all tests share: how hypothesis looks for counterexamples, and how many threads NumPy takes."""
+"""What all tests share: how hypothesis looks for counterexamples, the threads NumPy takes, the signals of programs."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features are ten times slower where threads fight for cores
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the pipeline's own tests import onnxruntime into this process
+
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the suite runs under nohup
+    signal.signal(signal.SIGHUP, lambda *_: None)  # ignored here still, but not in the programs that tests start
 
 settings.register_profile(
     "cesar",
