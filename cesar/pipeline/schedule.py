@@ -55,6 +55,7 @@ class Schedule:
         self._line: deque[_Place | PlannedChunk] = deque()
         self._to_encode: deque[_Task] = deque()
         self._to_decode: dict[Likeness, list[_Task]] = {}
+        self._second_at_work = 0
         self._has_text = False
         self._has_all = False
         self._is_over = False
@@ -178,13 +179,18 @@ class Schedule:
         return self._taken(likeness, min(share, self._room_for(tasks)))
 
     def _room_for(self, alike: Sequence[_Task]) -> int:
-        """How many of them take no more memory than a full batch of windows of the usual length, greedily decoded."""
+        """How many of them to decode at once: their memory is what counts, so fewer of long windows.
+
+        A wide search takes more than twice as much as a narrow one. Only one batch of second attempts at a time may
+        have all of that: where many texts are unsure, each worker would else be at the largest of them.
+        """
         way, window_s = self._recognizer.likeness(alike[0].attempt)
-        most = self._plan.batch_size if way is Way.NARROW else self._plan.batch_size // 2
-        return max(1, int(most * min(1.0, _USUAL_WINDOW_S / window_s)))
+        share = 1 if way is Way.NARROW else 4 if self._second_at_work and _are_second(alike) else 2
+        return max(1, int(self._plan.batch_size // share * min(1.0, _USUAL_WINDOW_S / window_s)))
 
     def _taken(self, likeness: Likeness, count: int) -> list[_Task]:
         tasks = self._to_decode.pop(likeness)
+        self._second_at_work += _are_second(tasks)
         if left := tasks[count:]:
             self._to_decode[likeness] = left
         return tasks[:count]
@@ -195,7 +201,10 @@ class Schedule:
             self._queue(task, is_first=False)
 
     def _decode(self, tasks: list[_Task]) -> None:
-        for task, decoded in zip(tasks, self._recognizer.decode([task.attempt for task in tasks]), strict=True):
+        all_decoded = self._recognizer.decode([task.attempt for task in tasks])
+        with self._changing():
+            self._second_at_work -= _are_second(tasks)
+        for task, decoded in zip(tasks, all_decoded, strict=True):
             weighed = self._recognizer.weigh(decoded)
             place = task.place
             with self._changing():
@@ -213,3 +222,8 @@ class Schedule:
             self._to_encode.append(task)
         else:
             self._to_encode.appendleft(task)
+
+
+def _are_second(alike: Sequence[_Task]) -> bool:
+    """Whether there are texts already, of which these attempts may make better ones."""
+    return alike[0].attempt.before is not None

@@ -78,6 +78,25 @@ def test_texts_to_be_tried_again_wait_for_each_other():
     assert [asked.batch_size for asked in engine.asked if asked.settings.beam_size == 5] == [4] * 16
 
 
+def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large():
+    """Together they take the most memory of all that workers do."""
+    sizes: list[int] = []
+    another = threading.Event()
+
+    def unsure(asked: Asked) -> Hypothesis:
+        if asked.settings.beam_size == 1:
+            return saying((0, 1, "Hm."), logprob=-0.6)
+        sizes.append(asked.batch_size)
+        if len(sizes) == 1:
+            assert another.wait(20), "the other worker has to decode as well"
+        another.set()
+        return saying((0, 1, "Hm."), logprob=-0.3)
+
+    run(AnsweringEngine(unsure), sounds(*[SHORT_S] * 16), plan(workers=2))
+    assert sizes[:2] == [4, 2]
+    assert len(sizes) == 16
+
+
 def test_what_is_left_at_the_end_is_decoded_longest_first():
     """Whichever worker is done sooner has the short ones to fill its time with."""
 
