@@ -11,8 +11,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features are ten times slo
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the pipeline's own tests import onnxruntime into this process
 
-if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the suite runs under nohup
-    signal.signal(signal.SIGHUP, lambda *_: None)  # ignored here still, but not in the programs that tests start
+# Under nohup, or in the background of a script, they are ignored, and programs that tests start would inherit that.
+for number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 settings.register_profile(
     "cesar",
