@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features are ten times slo
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the pipeline's own tests import onnxruntime into this process
 
-# Under nohup, or in the background of a script, they are ignored, and programs that tests start would inherit that.
+# Under nohup, or in a script's background, signals are ignored, and programs that tests start would inherit that.
 for number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)

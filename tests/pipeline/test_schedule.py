@@ -78,12 +78,15 @@ def test_texts_to_be_tried_again_wait_for_each_other():
     assert [asked.batch_size for asked in engine.asked if asked.settings.beam_size == 5] == [4] * 16
 
 
-def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large():
-    """Together they take the most memory of all that workers do."""
+@pytest.mark.parametrize(("beam_size", "sizes_at_once"), [(1, [4, 2]), (5, [4, 4])])
+def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large(beam_size, sizes_at_once, monkeypatch):
+    """Together they take the most memory of all that workers do. A search that is wide at once is not held back."""
+    monkeypatch.setattr(schedule, "_FIRST_PATIENCE_S", 60.0)
+    monkeypatch.setattr(schedule, "_PATIENCE_S", 60.0)
     sizes: list[int] = []
     another = threading.Event()
 
-    def unsure(asked: Asked) -> Hypothesis:
+    def unsure_at_first(asked: Asked) -> Hypothesis:
         if asked.settings.beam_size == 1:
             return saying((0, 1, "Hm."), logprob=-0.6)
         sizes.append(asked.batch_size)
@@ -92,8 +95,9 @@ def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large():
         another.set()
         return saying((0, 1, "Hm."), logprob=-0.3)
 
-    run(AnsweringEngine(unsure), sounds(*[SHORT_S] * 16), plan(workers=2))
-    assert sizes[:2] == [4, 2]
+    recognizer = Recognizer(AnsweringEngine(unsure_at_first), DecodeSettings("en", beam_size=beam_size))
+    list(Schedule(recognizer, plan(workers=2)).run(map(recognizer.attempt, sounds(*[SHORT_S] * 16))))
+    assert sizes[:2] == sizes_at_once
     assert len(sizes) == 16
 
 
