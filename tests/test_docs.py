@@ -274,7 +274,7 @@ def test_transcribe_file_gives_the_keys_that_the_page_names(tmp_path):
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"language": "en", "segments": []}))
     transcriber = AudioTranscriber(f"scripted:{script}", settings=Settings())
-    result = transcriber.transcribe_file(ROOT / "samples" / "jfk.m4a", tmp_path / "jfk.txt")
+    result = transcriber.transcribe_file(ROOT / "samples" / "jfk.flac", tmp_path / "jfk.txt")
     assert names(LIBRARY, "Key") == list(result)
 
 
