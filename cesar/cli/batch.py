@@ -86,6 +86,8 @@ class Batch:
         return None
 
     def _do(self, job: Job) -> None:
+        if job.problem:
+            raise job.problem
         name = job.recording.name
         begun = time.monotonic()
         transcript = None if self.skips_existing and job.is_done else self._transcribe(job)

@@ -29,6 +29,7 @@ from cesar.cli.exits import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from cesar.cli.events import Finished, Lines
     from cesar.errors import CesarError
@@ -59,6 +60,10 @@ class Bar:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._begun: float | None = None
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Say what of a folder is left out."""
+        self._lines.left_out(folder, names)
 
     def started(self, name: str, number: int, total: int) -> None:
         """Show a bar that only moves to and fro: the model is loaded and the recording opened."""

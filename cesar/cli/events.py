@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from cesar.cli.exits import describe, one_line, tell
+from cesar.cli.folders import remark
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cesar.errors import CesarError
@@ -35,6 +36,9 @@ class Finished:
 
 class Reporter(Protocol):
     """Hears what happens to every recording of a run, one recording after the other."""
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Hear what of a folder is not taken for a recording."""
 
     def started(self, name: str, number: int, total: int) -> None:
         """Hear that work on a recording begins; number counts from 1."""
@@ -71,6 +75,10 @@ class Lines:
         self._is_quiet = is_quiet
         self._is_verbose = is_verbose
         self._label = ""
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Say how many they are, with examples."""
+        self._say(f"cesar: {remark(folder, names)}")
 
     def started(self, name: str, number: int, total: int) -> None:
         """Say which recording is next, if there are several."""
@@ -142,6 +150,10 @@ class JsonLines:
 
     def __init__(self) -> None:
         self._name = ""
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Write `left_out`, with every name."""
+        self._emit("left_out", str(folder), names=list(names))
 
     def started(self, name: str, number: int, total: int) -> None:
         """Write `file_started`."""

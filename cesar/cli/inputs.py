@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from cesar.cli.folders import look_into
 from cesar.errors import (
     DiskFull,
     EmptyRecording,
@@ -29,12 +31,7 @@ if TYPE_CHECKING:
 
 STDIN = Path("-")
 STDIN_NAME = "stdin"
-_MEDIA_ENDINGS = """
-    3g2 3gp aac ac3 aif aifc aiff amr ape au avi caf dts eac3 flac flv gsm m2ts m4a m4b m4v mka mkv mov mp2
-    mp3 mp4 mpeg mpg mpga mts oga ogg ogv opus qt rf64 snd spx ts tta vob w64 wav weba webm wma wmv wv
-"""
-MEDIA_SUFFIXES = frozenset(f".{ending}" for ending in _MEDIA_ENDINGS.split())
-"""What counts as media in a folder; a file that is named itself may have any ending."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +42,13 @@ class Recording:
     """`STDIN` for standard input."""
     problem: InputError | None = None
     """Known before anything is decoded: the file is missing, empty, or no file."""
+    given: str = ""
+    """What the user wrote where no path is the same: an address."""
 
     @property
     def name(self) -> str:
         """How the recording is called in messages: as the user wrote it."""
-        return STDIN_NAME if self.path == STDIN else str(self.path)
+        return STDIN_NAME if self.path == STDIN else self.given or str(self.path)
 
 
 def expand(given: Sequence[str]) -> list[Recording]:
@@ -76,13 +75,15 @@ def _recordings_of(argument: str) -> list[Recording]:
         return [Recording(STDIN)]
     if not argument:
         raise UsageError("the name of a recording is empty")
+    if _ADDRESS.match(argument) and not os.path.exists(argument):  # noqa: PTH110 - unlike Path.exists it never raises
+        return [Recording(Path(argument), _address(argument), given=argument)]
     path = Path(argument)
     if path == STDIN:
         path = path.absolute()  # a file of that name, written ./-
     try:
         status = path.stat()
     except OSError as error:
-        return [Recording(path, _unreachable(path, error))]
+        return [Recording(path, _unreachable(path, error, is_folder=argument.endswith(os.sep)))]
     if stat.S_ISDIR(status.st_mode):
         return _recordings_in(path)
     return [Recording(path, _problem_of(path, status))]
@@ -90,23 +91,45 @@ def _recordings_of(argument: str) -> list[Recording]:
 
 def _recordings_in(folder: Path) -> list[Recording]:
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are what is sorted and filtered
+        media = look_into(folder).media
     except OSError as error:
         return [Recording(folder, _unreachable(folder, error))]
-    media = [
-        folder / name
-        for name in names
-        if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_SUFFIXES and (folder / name).is_file()
-    ]
     if not media:
         return [Recording(folder, NoMediaInFolder(f"the folder {folder} has no audio or video files"))]
     return [recording for path in media for recording in _recordings_of(str(path))]
 
 
-def _unreachable(path: Path, error: OSError) -> InputError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return RecordingNotFound(f"there is no file {path}")
-    return RecordingNotReadable(f"{path} can't be read: {error.strerror}")
+def left_out(given: Sequence[str]) -> dict[Path, tuple[str, ...]]:
+    """Give what `expand` leaves out of each folder that the arguments name, and that should be told."""
+    found: dict[Path, tuple[str, ...]] = {}
+    for argument in given:
+        with suppress(OSError):  # told as the folder's own problem
+            if argument and os.path.isdir(argument) and (names := look_into(Path(argument)).left_out):  # noqa: PTH112
+                found[Path(argument)] = names
+    return found
+
+
+def _unreachable(path: Path, error: OSError, *, is_folder: bool = False) -> InputError:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        return RecordingNotReadable(f"{path} can't be read: {error.strerror}")
+    if path.is_symlink():
+        return RecordingNotFound(f"{path} is a link to {path.readlink()}, which is not there")
+    parent = next((parent for parent in reversed(path.parents) if not os.path.exists(parent)), None)  # noqa: PTH110
+    if parent is not None:
+        return RecordingNotFound(f"there is no folder {parent}, and so no {path}")
+    if is_folder:
+        return RecordingNotFound(f"there is no folder {path}")
+    return RecordingNotFound(f"there is no file or folder {path}")
+
+
+def _address(text: str) -> InputError:
+    if text.lower().startswith("file:"):
+        return RecordingNotFound(f"{text} is an address, not a file", hint="Give the path alone, without file://.")
+    hint = (
+        "A service fetches recordings: start `cesar serve`, then run `cesar jobs submit ADDRESS --server "
+        "http://127.0.0.1:5000`; or download it and name the file."
+    )
+    return RecordingNotFound(f"{text} is an address, not a file", hint=hint)
 
 
 def _problem_of(path: Path, status: os.stat_result) -> InputError | None:

@@ -36,6 +36,8 @@ class Job:
 
     recording: Recording
     targets: tuple[Target, ...]
+    problem: UsageError | None = None
+    """What keeps its texts from being written: their names belong to another recording of the run."""
 
     @property
     def is_done(self) -> bool:
@@ -81,7 +83,8 @@ def choose_destination(file: Path | None, folder: Path | None, formats: Sequence
 def plan(recordings: Sequence[Recording], destination: Destination) -> list[Job]:
     """Give every recording its targets; pure but for looking which paths are the same file.
 
-    Raises `UsageError` when two texts would have the same name, or a text the name of a recording.
+    A recording whose texts would take the name of another's, or of a recording, has a problem instead of targets.
+    Raises `UsageError` if `--output` names a recording, or is given for several.
     """
     if destination.is_stdout:
         return [Job(recording, (Target(destination.formats[0], STDOUT),)) for recording in recordings]
@@ -93,8 +96,9 @@ def plan(recordings: Sequence[Recording], destination: Destination) -> list[Job]
     usable = [recording for recording in recordings if recording.problem is None]
     inputs = _identities(recording.path for recording in usable)
     named = dict(zip(usable, _name_targets(usable, destination, inputs), strict=True))
-    jobs = [Job(recording, named.get(recording, ())) for recording in recordings]
-    _refuse_overwriting(jobs, inputs)
+    jobs = _with_problems([Job(recording, named.get(recording, ())) for recording in recordings], inputs)
+    if destination.file and (problem := jobs[0].problem):
+        raise problem
     return jobs
 
 
@@ -131,7 +135,6 @@ def _distinct_bases(recordings: Sequence[Recording], destination: Destination, i
         ]
         longer = [whole[i] if taken[i] else base for i, base in enumerate(bases)]
         if longer == bases:
-            _refuse_duplicates(bases, paths)
             return bases
         bases = longer
 
@@ -141,25 +144,36 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _refuse_duplicates(bases: Sequence[str], paths: Sequence[Path]) -> None:
-    first: dict[str, Path] = {}
-    for base, path in zip(bases, paths, strict=True):
-        other = first.setdefault(_fold(base), path)
-        if other is not path:
-            raise UsageError(
-                f"the texts of {other} and {path} would have the same name",
-                hint="Transcribe them in two runs, with two folders.",
-            )
-
-
-def _refuse_overwriting(jobs: Sequence[Job], inputs: frozenset[object]) -> None:
+def _with_problems(jobs: Sequence[Job], inputs: frozenset[object]) -> list[Job]:
+    """Leave the targets to the first that has them; what would overwrite a recording has none either."""
+    first: dict[str, Job] = {}
+    checked: list[Job] = []
     for job in jobs:
-        for target in job.targets:
-            if _hits([target], inputs):
-                raise UsageError(
-                    f"{target.path} is a recording of this run and would be overwritten",
-                    hint="Choose another name or folder for the text.",
-                )
+        names = [_fold(str(target.path)) for target in job.targets]
+        others = [first[name] for name in names if name in first]
+        problem = _overwriting(job, inputs) or (_same_name(job, others[0]) if others else None)
+        if problem is None:
+            first |= dict.fromkeys(names, job)
+        checked.append(job if problem is None else Job(job.recording, (), problem))
+    return checked
+
+
+def _same_name(job: Job, other: Job) -> UsageError:
+    return UsageError(
+        f"the text of {job.recording.name} would have the same name as that of {other.recording.name}",
+        hint="Rename one of them, or transcribe it into another folder. Capitals and the way that accents are written "
+        "tell no names apart on many systems.",
+    )
+
+
+def _overwriting(job: Job, inputs: frozenset[object]) -> UsageError | None:
+    for target in job.targets:
+        if _hits([target], inputs):
+            return UsageError(
+                f"{target.path} is a recording of this run and would be overwritten",
+                hint="Choose another name or folder for the text.",
+            )
+    return None
 
 
 def _hits(targets: Iterable[Target], inputs: frozenset[object]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cesar.cli.inputs import Recording, expand, local_file
 from cesar.cli.remote_queue import connect, job_of
-from cesar.cli.wishes import model_wished_for, options_of, require_key
+from cesar.cli.wishes import model_wished_for, options_of, require_key, tell_left_out
 
 if TYPE_CHECKING:
     from cesar.api.models import Job
@@ -46,6 +46,7 @@ def send_all(
         "idempotency_key": idempotency_key,
     }
     options = options_of(**wishes)
+    tell_left_out(inputs)
     with connect(settings) as client:
         for source in sources:
             if isinstance(source, str):

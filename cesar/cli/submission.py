@@ -10,7 +10,7 @@ from cesar.cli.downloads import SCRIPTED
 from cesar.cli.ids import require_text
 from cesar.cli.inputs import STDIN, expand
 from cesar.cli.local_queue import LocalQueue, in_queue
-from cesar.cli.wishes import options_of, require_key
+from cesar.cli.wishes import options_of, require_key, tell_left_out
 from cesar.engines.catalog import CATALOG
 from cesar.errors import RecordingNotReadable, UsageError
 from cesar.weights import store
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def queue_all(settings: Settings, note: Callable[[Job], None], **given: Any) -> None:
     """Queue what the arguments name (see `new_jobs`), and tell of each job that is queued."""
     jobs = new_jobs(settings, **given)
+    tell_left_out(given["inputs"])
 
     async def create(queue: LocalQueue) -> None:
         for job in jobs:

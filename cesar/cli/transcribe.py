@@ -13,7 +13,7 @@ from cesar.cli.batch import Batch
 from cesar.cli.delivery import prepare
 from cesar.cli.downloads import find_model
 from cesar.cli.events import JsonLines, Lines
-from cesar.cli.inputs import expand
+from cesar.cli.inputs import expand, left_out
 from cesar.cli.logs import log_sent
 from cesar.cli.outputs import choose_destination, plan
 from cesar.cli.params import complete_format, complete_language, complete_model, read_time, server_option
@@ -167,6 +167,8 @@ def _options(arguments: Arguments) -> TranscribeOptions:
 
 def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: TranscribeOptions) -> int:
     skips_existing, reporter = arguments.skip_existing, _reporter(arguments, options)
+    for folder, names in left_out(arguments.inputs).items():
+        reporter.left_out(folder, names)
     if settings.server is not None:
         from cesar.cli.remote_queue import connect
         from cesar.cli.remote_transcriber import RemoteTranscriber
@@ -174,7 +176,9 @@ def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: Tra
         with connect(settings) as client:
             remote = RemoteTranscriber(client, model=model_wished_for(settings), on_sent=reporter.uploaded)
             return Batch(jobs, remote, options, reporter, skips_existing).run()
-    if any(job.recording.problem is None and not (skips_existing and job.is_done) for job in jobs):
+    if any(
+        job.recording.problem is None and job.problem is None and not (skips_existing and job.is_done) for job in jobs
+    ):
         find_model(settings, is_silent=arguments.quiet or arguments.json_lines)
     transcriber = AudioTranscriber(settings.model, settings=settings)
     return Batch(jobs, transcriber, options, reporter, skips_existing).run()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cesar.cli.events import write_stderr
+from cesar.cli.folders import remark
 from cesar.cli.ids import require_text
+from cesar.cli.inputs import left_out
 from cesar.config import DEFAULT
 from cesar.errors import UsageError
 from cesar.options import TranscribeOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cesar.config import Settings
 
 _LONGEST_KEY = 255
@@ -23,6 +28,12 @@ def require_key(key: str, *, for_count: int) -> None:
     if for_count > 1:
         hint = "Submit each one with a key of its own."
         raise UsageError(f"--idempotency-key takes one recording, and there are {for_count}", hint=hint)
+
+
+def tell_left_out(inputs: Sequence[str]) -> None:
+    """Say what of the folders among the inputs is not queued."""
+    for folder, names in left_out(inputs).items():
+        write_stderr(f"cesar: {remark(folder, names)}")
 
 
 def options_of(*, translate: bool, **wishes: Any) -> TranscribeOptions:

@@ -113,7 +113,7 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 def opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
     """Open a model file and read its manifest; raise `InputError` if it is something else."""
     if not path.exists():
-        raise InputError(f"there is no file {path}", hint="Check the path.")
+        raise InputError(f"there is no file or folder {path}", hint="Check the path.")
     try:
         tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
     except (tarfile.TarError, OSError) as error:

@@ -68,6 +68,38 @@ def test_what_is_not_there_keeps_its_place_with_its_problem(name, tmp_path):
     assert found.problem is None
 
 
+def test_a_missing_folder_is_called_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, "a.mp3")
+    given = ["talks/", "talks/deep/a.mp3", "notes", "a.mp3"]
+    assert [recording.problem and recording.problem.message for recording in expand(given)] == [
+        "there is no folder talks",
+        "there is no folder talks, and so no talks/deep/a.mp3",
+        "there is no file or folder notes",
+        None,
+    ]
+
+
+def test_a_link_that_leads_nowhere_is_called_one(tmp_path):
+    link = tmp_path / "link.mp3"
+    link.symlink_to("gone.mp3")
+    [recording] = expand([str(link)])
+    assert recording.problem.message == f"{link} is a link to gone.mp3, which is not there"
+
+
+@pytest.mark.parametrize("address", ["https://example.org/talk.mp3?a=1&b=2", "HTTP://example.org/a", "s3://bucket/a"])
+def test_an_address_is_told_how_to_be_given(address):
+    [recording] = expand([address])
+    assert recording.name == address
+    assert recording.problem.message == f"{address} is an address, not a file"
+    assert "cesar jobs submit ADDRESS --server" in recording.problem.hint
+
+
+def test_an_address_of_a_file_is_to_be_given_as_its_path():
+    [recording] = expand(["file:///tmp/a.mp3"])
+    assert "path alone" in recording.problem.hint
+
+
 def test_an_empty_file_is_known_for_empty_before_anything_is_decoded(tmp_path):
     make(tmp_path, "a.mp3", content=b"")
     [recording] = expand([str(tmp_path / "a.mp3")])

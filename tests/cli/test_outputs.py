@@ -91,10 +91,20 @@ def test_a_name_made_longer_may_make_another_one_longer():
     assert planned(["a.mp3", "a.wav", "a.mp3.ogg"]) == [["a.mp3.txt"], ["a.wav.txt"], ["a.mp3.ogg.txt"]]
 
 
-def test_recordings_of_the_same_name_in_two_folders_are_refused_in_one_output_folder():
-    twins = [*recordings("a.mp3"), *recordings("a.mp3", folder=Path("other"))]
-    with pytest.raises(UsageError, match=r"talks/a\.mp3 and other/a\.mp3"):
-        plan(twins, Destination(folder=Path("out")))
+def test_of_recordings_whose_texts_would_have_one_name_the_first_has_it():
+    twins = [*recordings("a.mp3"), *recordings("A.MP3", folder=Path("other"))]
+    first, second = plan(twins, Destination(folder=Path("out")))
+    assert [target.path for target in first.targets] == [Path("out/a.mp3.txt")]
+    assert second.targets == ()
+    assert "other/A.MP3 would have the same name as that of talks/a.mp3" in second.problem.message
+
+
+def test_a_recording_whose_text_would_replace_another_recording_is_the_only_one_stopped(tmp_path):
+    names = ["a.txt", "a.txt.txt", "b.mp3"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    jobs = plan([Recording(tmp_path / name) for name in names], Destination(folder=tmp_path))
+    assert ["overwritten" in job.problem.message if job.problem else None for job in jobs] == [True, None, None]
 
 
 def test_standard_input_has_a_name_too():
@@ -145,9 +155,7 @@ ENDINGS = st.sampled_from([".mp3", ".wav", ".txt", ""])
 
 @given(names=st.lists(st.builds(lambda stem, ending: stem + ending, STEMS, ENDINGS), unique=True, max_size=8))
 def test_no_two_texts_of_a_run_have_the_same_name(names):
-    try:
-        texts = [text.casefold() for row in planned(names, formats=("txt", "md")) for text in row]
-    except UsageError:
-        assert len({name.casefold() for name in names}) < len(names)
-    else:
-        assert len(set(texts)) == len(texts)
+    rows = planned(names, formats=("txt", "md"))
+    texts = [text.casefold() for row in rows for text in row]
+    assert len(set(texts)) == len(texts)
+    assert all(rows) == (len({name.casefold() for name in names}) == len(names))

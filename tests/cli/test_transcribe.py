@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 import wave
 from pathlib import Path
 
@@ -263,3 +264,47 @@ def read_all(descriptor):
 def test_real_speech_becomes_its_words(cesar, folder):
     done = cesar("transcribe", "speech.m4a", "-q", "--model", "base", "--offline", timeout=300)
     assert "ask what you can do for your country" in done.stdout.decode().lower()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Talk.WAV", "talk.wav"),
+        ("STRASSE.wav", "straße.wav"),
+        (unicodedata.normalize("NFD", "é.wav"), unicodedata.normalize("NFC", "é.wav")),
+    ],
+)
+def test_two_names_that_some_systems_take_for_one_stop_only_the_second_file(first, second, transcribe, folder):
+    talks = folder / "talks"
+    talks.mkdir()
+    for name in (first, second, "🦓.wav"):
+        write_silence(talks / name)
+    code, _, err = transcribe("talks", "-d", "out")
+    assert code == 2
+    assert {path.name for path in (folder / "out").iterdir()} == {f"{first}.txt", "🦓.txt"}
+    assert f"the text of talks/{second} would have the same name as that of talks/{first}" in err
+
+
+def test_recordings_of_one_name_in_two_folders_stop_only_the_second(transcribe, folder):
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        write_silence(folder / name / "a.wav")
+    write_silence(folder / "two" / "b.wav")
+    code, _, err = transcribe("one", "two", "-d", "out")
+    assert code == 2
+    assert {path.name for path in (folder / "out").iterdir()} == {"a.wav.txt", "b.txt"}
+    assert "the text of two/a.wav would have the same name as that of one/a.wav" in err
+
+
+def test_what_a_folder_has_besides_recordings_is_told(transcribe, folder):
+    talks = folder / "talks"
+    talks.mkdir()
+    write_silence(talks / "a.wav")
+    (talks / "b.xyz").write_bytes(b"x")
+    (talks / "notes.txt").write_bytes(b"x")
+    code, _, err = transcribe("talks")
+    assert code == 0
+    assert "cesar: talks: 1 file (b.xyz) left out; name one itself to have it transcribed" in err.splitlines()
+    *_, events = transcribe("talks", "--json-lines")
+    first = json.loads(events.splitlines()[0])
+    assert first == {"event": "left_out", "file": "talks", "names": ["b.xyz"]}

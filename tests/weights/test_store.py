@@ -888,7 +888,7 @@ def test_what_is_not_a_model_file_is_refused_with_what_to_give(tmp_path: Path, s
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path, store: Path):
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="there is no file or folder"):
         import_model(tmp_path / "none", store=store, catalog=NANO)
 
 
