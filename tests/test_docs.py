@@ -113,6 +113,7 @@ def recording_events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, objec
     transcript = Transcript.from_dict(golden)
     error = UnknownFormat("no such format")
     lines = JsonLines()
+    lines.left_out(Path("talks"), ["notes.xyz", "older/"])
     lines.started("a.mp3", 1, 2)
     lines.uploaded(1, 2)
     lines.progressed("a.mp3", Progress("recognising", 1.0, 2.0))

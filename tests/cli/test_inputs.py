@@ -21,6 +21,11 @@ def make(folder, *names, content=b"x"):
         (folder / name).write_bytes(content)
 
 
+def problem_of(recording):
+    assert recording.problem is not None
+    return recording.problem
+
+
 def names_of(recordings):
     return [Path(recording.name).name for recording in recordings]
 
@@ -84,20 +89,20 @@ def test_a_link_that_leads_nowhere_is_called_one(tmp_path):
     link = tmp_path / "link.mp3"
     link.symlink_to("gone.mp3")
     [recording] = expand([str(link)])
-    assert recording.problem.message == f"{link} is a link to gone.mp3, which is not there"
+    assert problem_of(recording).message == f"{link} is a link to gone.mp3, which is not there"
 
 
 @pytest.mark.parametrize("address", ["https://example.org/talk.mp3?a=1&b=2", "HTTP://example.org/a", "s3://bucket/a"])
 def test_an_address_is_told_how_to_be_given(address):
     [recording] = expand([address])
     assert recording.name == address
-    assert recording.problem.message == f"{address} is an address, not a file"
-    assert "cesar jobs submit ADDRESS --server" in recording.problem.hint
+    assert problem_of(recording).message == f"{address} is an address, not a file"
+    assert "cesar jobs submit ADDRESS --server" in problem_of(recording).hint
 
 
 def test_an_address_of_a_file_is_to_be_given_as_its_path():
     [recording] = expand(["file:///tmp/a.mp3"])
-    assert "path alone" in recording.problem.hint
+    assert "path alone" in problem_of(recording).hint
 
 
 def test_an_empty_file_is_known_for_empty_before_anything_is_decoded(tmp_path):

@@ -96,6 +96,7 @@ def test_of_recordings_whose_texts_would_have_one_name_the_first_has_it():
     first, second = plan(twins, Destination(folder=Path("out")))
     assert [target.path for target in first.targets] == [Path("out/a.mp3.txt")]
     assert second.targets == ()
+    assert second.problem is not None
     assert "other/A.MP3 would have the same name as that of talks/a.mp3" in second.problem.message
 
 
