@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 from cesar.transcript import NOT_ASKED_FOR, Chunk, Span
+
+_MOST_TIMES = 5
+"""How many places a warning names for each reason."""
 
 
 def chunk_ledger(
@@ -38,6 +41,50 @@ def whole_ledger(chunks: Iterable[Chunk], duration: float, *, start: float, end:
         spans += chunk.ledger
     spans += [Span(spans[-1].end, last, "silence"), Span(last, duration, "dropped", NOT_ASKED_FOR)]
     return tuple(_joined(spans))
+
+
+def has_speech(ledger: Iterable[Span]) -> bool:
+    """Return whether the detector heard speech anywhere, whatever became of it."""
+    return any(span.kind != "silence" and span.reason != NOT_ASKED_FOR for span in ledger)
+
+
+def dropped_spans(ledger: Iterable[Span]) -> list[Span]:
+    """Return the spans that should have given text and gave none, or whose text was not believed."""
+    return [span for span in ledger if span.kind == "dropped" and span.reason != NOT_ASKED_FOR]
+
+
+def dropped_s(ledger: Iterable[Span]) -> float:
+    """Return how many seconds those spans have."""
+    return round(sum(span.end - span.start for span in dropped_spans(ledger)), 3)
+
+
+def dropped_warning(ledger: Sequence[Span], *, has_text: bool) -> Iterator[str]:
+    """Yield one warning that says what was dropped, where and why, if anything was.
+
+    >>> list(dropped_warning([Span(3.2, 5.2, "dropped", "no words heard")], has_text=True))
+    ['1 stretch (2.0 s) gave no text: no words heard at 0:03; see the ledger in the JSON output']
+    """
+    dropped = dropped_spans(ledger)
+    if not dropped:
+        return
+    starts: dict[str, list[str]] = {}
+    for span in dropped:
+        starts.setdefault(span.reason or "", []).append(_clock(span.start))
+    why = ", ".join(f"{reason} at {_listed(times)}" for reason, times in starts.items())
+    count = "1 stretch" if len(dropped) == 1 else f"{len(dropped)} stretches"
+    lead = "" if has_text else "there is no text, although speech was detected: "
+    yield f"{lead}{count} ({dropped_s(dropped):.1f} s) gave no text: {why}; see the ledger in the JSON output"
+
+
+def _listed(times: Sequence[str]) -> str:
+    shown = ", ".join(times[:_MOST_TIMES])
+    return f"{shown} and {len(times) - _MOST_TIMES} more times" if len(times) > _MOST_TIMES else shown
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _what(start: float, end: float, speech: Sequence[tuple[float, float]], dropped: Iterable[Span]) -> Span:

@@ -17,7 +17,7 @@ from typing import Any
 
 from cesar.config import Settings, load
 from cesar.errors import OutputNotWritable, UsageError
-from cesar.ledger import whole_ledger
+from cesar.ledger import dropped_s, dropped_warning, whole_ledger
 from cesar.options import TranscribeOptions
 from cesar.recording import require_readable
 from cesar.runner import pool
@@ -78,15 +78,16 @@ class AudioTranscriber:
         )
         run.end(ended.duration)
         ledger = whole_ledger(run.chunks, ended.duration, start=options.start, end=options.end)
+        segments = tuple(segment for chunk in run.chunks for segment in chunk.segments)
         return Transcript(
-            segments=tuple(segment for chunk in run.chunks for segment in chunk.segments),
+            segments=segments,
             language=ended.language,
             language_probability=ended.language_probability,
             duration=ended.duration,
             model=loaded.model,
             settings=asdict(options),
             timings={**ended.timings, "total": round(time.perf_counter() - begun, 3)},
-            warnings=(*loaded.warnings, *ended.warnings),
+            warnings=(*loaded.warnings, *ended.warnings, *dropped_warning(ledger, has_text=bool(segments))),
             ledger=ledger,
         )
 
@@ -151,7 +152,8 @@ class AudioTranscriber:
         The format is `output_format`, else by the output's extension, else plain text; the rest is as in `transcribe`.
         Gives `language`, `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio`
         (seconds of the recording per second of work), `segment_count`, `output_path`, `model` (the fields of
-        `ModelIdentity`), `timings` (seconds per stage) and `warnings`.
+        `ModelIdentity`), `timings` (seconds per stage), `warnings` and `dropped_s` (seconds that gave no text although
+        speech was detected there).
         Raises what `transcribe` raises, `OutputError` and, for an output that is the recording itself, `UsageError`.
         """
         from cesar.formats import format_for_path, parse_formats, render
@@ -176,6 +178,7 @@ class AudioTranscriber:
             "model": asdict(transcript.model),
             "timings": dict(transcript.timings),
             "warnings": list(transcript.warnings),
+            "dropped_s": dropped_s(transcript.ledger),
         }
 
     def _engine(self) -> EngineSpec:

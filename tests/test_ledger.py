@@ -1,11 +1,12 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.ledger import chunk_ledger, whole_ledger
-from cesar.transcript import Chunk, Span
+from cesar.ledger import chunk_ledger, dropped_s, dropped_warning, has_speech, whole_ledger
+from cesar.transcript import NOT_ASKED_FOR, Chunk, Span
 
 
 def milliseconds(highest: int) -> st.SearchStrategy[float]:
@@ -136,3 +137,45 @@ def test_the_whole_ledger_covers_the_recording_wherever_the_caller_cuts_it(start
     first, last = round(start * 16_000), round(end * 16_000)
     planned = chunk(round(first / 16_000, 3), round(last / 16_000, 3))
     assert_covers(whole_ledger([planned], 12.0, start=start, end=end), 0, 12.0)
+
+
+# What is said of it.
+
+SILENT = [Span(0, 2, "silence"), Span(2, 3, "dropped", NOT_ASKED_FOR)]
+NOTHING_HEARD = Span(3.9, 5.0, "dropped", "no words heard")
+INVENTED = Span(3725, 3726.5, "dropped", "probably invented", "Thank you.")
+
+
+def test_nothing_is_said_of_speech_silence_and_what_was_not_asked_for():
+    assert list(dropped_warning([*SILENT, Span(3, 4, "speech")], has_text=True)) == []
+
+
+def test_a_warning_says_how_much_was_dropped_where_and_why():
+    ledger = [NOTHING_HEARD, INVENTED, replace(NOTHING_HEARD, start=8000, end=8001)]
+    (warning,) = dropped_warning(ledger, has_text=True)
+    assert warning == (
+        "3 stretches (3.6 s) gave no text: no words heard at 0:03, 2:13:20, probably invented at 1:02:05; "
+        "see the ledger in the JSON output"
+    )
+
+
+def test_a_warning_says_that_there_is_no_text_at_all():
+    (warning,) = dropped_warning([INVENTED], has_text=False)
+    assert warning.startswith("there is no text, although speech was detected: 1 stretch (1.5 s)")
+
+
+def test_a_warning_stays_short():
+    ledger = [replace(NOTHING_HEARD, start=at, end=at + 1.0) for at in range(0, 2000, 2)]
+    (warning,) = dropped_warning(ledger, has_text=True)
+    assert "1000 stretches (1000.0 s)" in warning
+    assert "0:00, 0:02, 0:04, 0:06, 0:08 and 995 more times" in warning
+
+
+def test_speech_was_heard_wherever_it_is_not_silent_whatever_became_of_it():
+    assert not has_speech(SILENT)
+    assert has_speech([*SILENT, NOTHING_HEARD])
+    assert has_speech([*SILENT, Span(3, 4, "speech")])
+
+
+def test_seconds_are_dropped_only_of_what_was_asked_for():
+    assert dropped_s([*SILENT, NOTHING_HEARD, INVENTED]) == 2.6

@@ -159,6 +159,7 @@ def test_a_file_gets_the_transcript_and_the_caller_the_key_figures(transcriber, 
         "model": asdict(transcript.model),
         "timings": told["timings"],
         "warnings": [],
+        "dropped_s": 0,
     }
     assert told["timings"].keys() == transcript.timings.keys()
     assert told["processing_time"] > 0

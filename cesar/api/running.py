@@ -195,6 +195,7 @@ def outcome_of(told: Mapping[str, Any]) -> dict[str, Any]:
         "model": told.get("model"),
         "timings": told.get("timings"),
         "warnings": told.get("warnings"),
+        "dropped_s": told.get("dropped_s"),
     }
 
 

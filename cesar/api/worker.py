@@ -206,6 +206,8 @@ class BackgroundWorker:
         job.error_code = job.error_message = job.error_hint = None
         await self._record(job)
         _log.info("job %s is completed", job.id)
+        if dropped_s := (job.outcome or {}).get("dropped_s"):
+            _log.warning("job %s: %.1f s with speech gave no text; its warnings say why", job.id, dropped_s)
 
     async def _fail(self, job: Job, error: BaseException) -> None:
         job.result_text = job.detected_language = job.outcome = None

@@ -14,6 +14,7 @@ import click
 
 from cesar.cli.exits import describe, one_line, tell
 from cesar.cli.folders import remark
+from cesar.ledger import dropped_s, has_speech
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +69,8 @@ class Reporter(Protocol):
 class Lines:
     """A short line for what begins, ends and fails.
 
-    is_quiet: failures only. is_verbose: also how the time was spent, and tracebacks of internal errors.
+    is_quiet: failures only, and recordings with speech that gave no text. is_verbose: also how the time was spent, and
+    tracebacks of internal errors.
     """
 
     def __init__(self, *, is_quiet: bool = False, is_verbose: bool = False) -> None:
@@ -108,7 +110,8 @@ class Lines:
         files = f" -> {', '.join(str(file) for file in result.files)}" if result.files else ""
         self._say(f"{self._label}: {_summary(result.transcript, result.elapsed_s)}{files}")
         for warning in result.transcript.warnings:
-            self._say(f"cesar: {name}: warning: {warning}")
+            if not self._is_quiet or is_lost(result.transcript):
+                write_stderr(f"cesar: {name}: warning: {warning}")
         if self._is_verbose:
             self._say(f"{self._label}: {_account(result.transcript)}")
 
@@ -132,10 +135,15 @@ class Lines:
             write_stderr(line)
 
 
+def is_lost(transcript: Transcript) -> bool:
+    """Whether all text of a recording was dropped: it must not look like silence."""
+    return not transcript.segments and has_speech(transcript.ledger)
+
+
 def _summary(transcript: Transcript, elapsed_s: float) -> str:
     seconds = transcript.duration_asked_for
     speed = f" ({seconds / elapsed_s:.1f}x)" if elapsed_s > 0 else ""
-    said = transcript.language if transcript.segments else "no speech"
+    said = transcript.language if transcript.segments else "no text" if is_lost(transcript) else "no speech"
     return f"{seconds:.1f} s in {elapsed_s:.1f} s{speed}, {said}"
 
 
@@ -176,9 +184,7 @@ class JsonLines:
     def finished(self, name: str, result: Finished) -> None:
         """Write `file_finished`; a recording that was left out is `skipped`."""
         found = result.transcript
-        about = (
-            {"duration": found.duration, "language": found.language, "warnings": list(found.warnings)} if found else {}
-        )
+        about = _about(found) if found else {}
         files = [str(file) for file in result.files]
         self._emit("file_finished", name, skipped=found is None, elapsed=result.elapsed_s, outputs=files, **about)
 
@@ -194,6 +200,15 @@ class JsonLines:
 
     def _emit(self, event: str, name: str, **about: Any) -> None:
         write_stderr(json.dumps({"event": event, "file": name, **about}))
+
+
+def _about(transcript: Transcript) -> dict[str, Any]:
+    return {
+        "duration": transcript.duration,
+        "language": transcript.language,
+        "warnings": list(transcript.warnings),
+        "dropped_s": dropped_s(transcript.ledger),
+    }
 
 
 def write_stderr(line: str) -> None:

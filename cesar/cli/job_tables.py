@@ -75,6 +75,7 @@ def details(job: Job, waiting_before: int | None) -> list[tuple[str, str]]:
         ("error", f"{job.error_message} ({job.error_code})" if job.error_message else ""),
         ("hint", job.error_hint or ""),
         ("language", job.detected_language or ""),
+        *(("warning", warning) for warning in warnings_of(job)),
         ("text", _shortened(job.result_text or "", 200)),
     ]
     return [(what, text) for what, text in known if text]
@@ -103,7 +104,13 @@ def summary(job: Job) -> str:
     if length is not None and took is not None:
         seconds = min(length, job.options.end or length) - job.options.start
         times = f", {seconds:.1f} s in {took:.1f} s"
-    return f"completed{times}, {job.detected_language if job.result_text else 'no speech'}"
+    nothing = "no text" if outcome.get("dropped_s") else "no speech"
+    return f"completed{times}, {job.detected_language if job.result_text else nothing}"
+
+
+def warnings_of(job: Job) -> list[str]:
+    """Return what is to be known of a completed job's text."""
+    return list((job.outcome or {}).get("warnings") or ())
 
 
 def show_time(time: datetime | None) -> str:
@@ -131,10 +138,10 @@ def _done(job: Job) -> str:
 
 
 def _remark(job: Job) -> str:
-    """What there is to read about a job in a list: its text, or what went wrong."""
+    """What there is to read about a job in a list: its text, what went wrong, or why there is none."""
     if job.status is JobStatus.PROCESSING:
         return ""
-    return job.error_message or job.result_text or ""
+    return job.error_message or job.result_text or "; ".join(warnings_of(job))
 
 
 def _shortened(text: str, length: int) -> str:

@@ -176,7 +176,12 @@ def with_progress(job: RemoteJob, event: Event) -> RemoteJob:
 def _outcome_of(view: JobView) -> Mapping[str, object] | None:
     if view.status is not JobStatus.COMPLETED:
         return None
-    return {"duration": view.duration, "timings": view.timings, "warnings": view.warnings}
+    return {
+        "duration": view.duration,
+        "timings": view.timings,
+        "warnings": view.warnings,
+        "dropped_s": view.dropped_s,
+    }
 
 
 def _event_of(view: EventView) -> JobEvent:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.cli.delivery import write_stdout
 from cesar.cli.events import Lines, write_stderr
-from cesar.cli.job_tables import as_plain, short_id, summary, told
+from cesar.cli.job_tables import as_plain, short_id, summary, told, warnings_of
 from cesar.errors import BY_CODE, Interrupted, RecognitionError
 from cesar.transcript import Progress
 
@@ -111,3 +111,6 @@ def _tell_events(job: Job, events: Sequence[JobEvent]) -> None:
     for event in events:
         what = summary(job) if event.after is JobStatus.COMPLETED and job.status is event.after else told(event)
         write_stderr(f"{job.name}: {what}")
+        if event.after is JobStatus.COMPLETED:
+            for warning in warnings_of(job):
+                write_stderr(f"cesar: {job.name}: warning: {warning}")

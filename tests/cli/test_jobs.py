@@ -227,6 +227,14 @@ def test_show_tells_all_that_is_known_of_a_job(inside, queue):
     ]
 
 
+def test_show_and_list_tell_what_was_dropped_of_a_job(inside, queue):
+    outcome = {"warnings": ["2 stretches gave no text"], "dropped_s": 3.5}
+    job = queue.add(JobStatus.COMPLETED, result_text="", outcome=outcome)
+    for arguments in (("show", job.id), ("list",)):
+        _, out, _ = inside("jobs", *arguments)
+        assert "2 stretches gave no text" in out
+
+
 def test_show_tells_what_was_wished_for_and_how_many_go_before(inside, queue, three):
     job = queue.add(options=TranscribeOptions(language="de", end=9.0), idempotency_key="monday", priority=-1)
     out = inside("jobs", "show", job.id)[1]

@@ -78,6 +78,61 @@ def test_silence_is_an_empty_text_and_no_error(transcribe, folder):
     assert (folder / "out" / "silence.txt").read_bytes() == b""
 
 
+# Speech that gives no text.
+
+NOTHING = "there is no text, although speech was detected: "
+
+
+@pytest.fixture
+def deaf(folder):
+    """A model that hears no words whatever is spoken."""
+    (folder / "deaf.json").write_text('{"language": "en", "segments": []}', encoding="utf-8")
+    return f"scripted:{folder / 'deaf.json'}"
+
+
+def test_speech_that_gives_no_text_is_not_taken_for_silence(inside, folder, deaf):
+    code, out, err = inside("transcribe", "speech.m4a", "--model", deaf, "-d", "out")
+    assert (code, out) == (0, "")
+    said, warning = err.splitlines()
+    assert "no text" in said
+    assert "no speech" not in err
+    assert warning.startswith(f"cesar: speech.m4a: warning: {NOTHING}")
+    assert "no words heard at 0:0" in warning
+    assert (folder / "out" / "speech.txt").read_bytes() == b""
+
+
+def test_quiet_tells_of_a_recording_whose_whole_text_is_lost(inside, folder, deaf):
+    _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "-q")
+    (warning,) = err.splitlines()
+    assert f"speech.m4a: warning: {NOTHING}" in warning
+
+
+def test_programs_are_told_how_much_speech_gave_no_text(inside, folder, deaf):
+    _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "--json-lines")
+    speech, silence = (event for line in err.splitlines() if (event := json.loads(line))["event"] == "file_finished")
+    assert speech["dropped_s"] > 5
+    assert NOTHING in speech["warnings"][0]
+    assert (silence["dropped_s"], silence["warnings"]) == (0, [])
+
+
+def test_the_transcript_itself_says_what_was_dropped(inside, folder, deaf):
+    _, out, _ = inside("transcribe", "speech.m4a", "--model", deaf, "-f", "json")
+    transcript = json.loads(out)
+    assert NOTHING in transcript["warnings"][0]
+    assert {span["reason"] for span in transcript["ledger"] if span["kind"] == "dropped"} == {"no words heard"}
+
+
+def test_what_is_dropped_of_a_recording_is_warned_of_beside_its_text(inside, folder):
+    """The sonnet is longer than the script."""
+    (folder / "sonnet.mp3").symlink_to(SPEECH.parent / "sonnet-1.mp3")
+    code, out, err = inside("transcribe", "sonnet.mp3", "--model", write_script(folder))
+    assert (code, out.strip()) == (0, TEXT)
+    said, warning = err.splitlines()
+    assert said.endswith(", en")
+    assert "gave no text: no words heard at 0:" in warning
+    assert NOTHING not in warning
+
+
 def test_several_recordings_share_standard_output_under_headings_in_their_order(transcribe):
     _, out, _ = transcribe("speech.m4a", "silence.wav")
     assert out == f"== speech.m4a ==\n{TEXT}\n\n== silence.wav ==\n\n"

@@ -42,6 +42,16 @@ def test_watching_a_completed_job_ends_at_once_with_what_came_of_it(inside, queu
     ]
 
 
+def test_watching_tells_what_was_dropped_of_a_job(inside, queue):
+    outcome = {"duration": 60.0, "timings": {"total": 7.5}, "warnings": ["2 stretches gave no text"], "dropped_s": 3.5}
+    job = queue.add(JobStatus.COMPLETED, name="talk", result_text="", outcome=outcome)
+    _, _, err = inside("jobs", "watch", job.id)
+    assert err.splitlines()[-2:] == [
+        "talk: completed, 60.0 s in 7.5 s, no text",
+        "cesar: talk: warning: 2 stretches gave no text",
+    ]
+
+
 @pytest.mark.parametrize(
     ("error_code", "expected"),
     [("native_crash", 5), ("worker_lost", 5), ("not_media", 3), ("unknown_model", 4), ("internal", 1), ("of_later", 5)],

@@ -83,6 +83,7 @@ def add_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
             "Location",
             "Retry-After",
             "X-Cesar-Job",
+            "X-Cesar-Warnings",
             "X-Cesar-Partial",
             "X-Request-Id",
             "ETag",

@@ -74,7 +74,10 @@ class JobView(BaseModel):
     error: ErrorView | None
     cached_from: str | None = Field(description="The job whose result this one was given at once.")
     timings: dict[str, float] = Field(description="Seconds of work for each stage.")
-    warnings: list[str]
+    warnings: list[str] = Field(description="What is to be known of the text: above all, what was dropped, and why.")
+    dropped_s: float | None = Field(
+        default=None, description="Seconds with speech that gave no text; null until the job is completed."
+    )
 
 
 class JobsView(BaseModel):
@@ -130,6 +133,7 @@ def view_of(job: Job, *, queue_position: int | None = None, eta_s: float | None 
         cached_from=job.cached_from,
         timings=outcome.get("timings") or {},
         warnings=[without_paths(warning, job) for warning in outcome.get("warnings") or ()],
+        dropped_s=outcome.get("dropped_s"),
     )
 
 

@@ -10,7 +10,7 @@ from openai import OpenAI
 from openai.types import Model
 from openai.types.audio import Transcription, TranscriptionVerbose
 
-from tests.acceptance.openai.support import LINES, SPEECH, TEXT, async_client_of, jobs, require_whole
+from tests.acceptance.openai.support import LINES, LONG, SPEECH, TEXT, async_client_of, jobs, require_whole
 
 SEGMENT = {
     "id",
@@ -169,6 +169,18 @@ def test_headers_name_the_request_and_its_job(client, service):
     assert first != second
     assert service.job(answers[0].headers["X-Cesar-Job"])["status"] == "completed"
     assert answers[0].parse().text == TEXT
+
+
+@pytest.mark.parametrize("response_format", ["json", "text"])
+def test_a_header_says_that_speech_gave_no_text(client, service, response_format):
+    """The words end long before the longer recording does."""
+    headers = client.audio.transcriptions.with_raw_response.create(
+        file=LONG, model="whisper-1", response_format=response_format
+    ).headers
+    assert "gave no text: no words heard at 0:" in headers["X-Cesar-Warnings"]
+    job = service.job(headers["X-Cesar-Job"])
+    assert headers["X-Cesar-Warnings"] == "; ".join(job["warnings"])
+    assert job["dropped_s"] > 20
 
 
 def test_a_file_may_be_bytes_a_stream_or_a_path(client):

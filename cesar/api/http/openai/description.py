@@ -26,7 +26,10 @@ _MORE: dict[str, dict[str, Any]] = {
 WRITTEN: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "What was said, in the format that was asked for.",
-        "headers": {"X-Cesar-Job": {"description": "The id of the job.", "schema": _TEXT}},
+        "headers": {
+            "X-Cesar-Job": {"description": "The id of the job.", "schema": _TEXT},
+            "X-Cesar-Warnings": {"description": "What is to be known of the text, if anything.", "schema": _TEXT},
+        },
         "content": {
             "application/json": {"schema": {"type": "object"}},
             "text/plain": {"schema": _TEXT},

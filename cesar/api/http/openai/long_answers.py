@@ -81,6 +81,7 @@ class LongAnswer(Response):
     async def _send(self, send: Send, part: bytes, *, is_last: bool = False) -> None:
         if not self._has_begun:
             self._has_begun = True
+            self.headers.update(self._own_headers)  # the first part may have brought more of them
             if self._manner.is_whole and part != self._manner.filler:
                 self.headers["Content-Length"] = str(len(part))
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

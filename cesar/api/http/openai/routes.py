@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, MutableMapping
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -20,6 +20,7 @@ from cesar.api.http.openai.long_answers import LongAnswer, Manner
 from cesar.api.http.openai.models import OpenAIModel, OpenAIModels
 from cesar.api.http.openai.problems import RESPONSES
 from cesar.api.http.openai.waiting import require_completed, require_running, until_over
+from cesar.api.http.schemas import view_of
 from cesar.api.http.service import Service, service_of
 from cesar.api.http.stored import read_stored
 from cesar.api.http.uploads import Upload, receive
@@ -29,6 +30,7 @@ from cesar.options import Task
 
 router = APIRouter(prefix="/v1", tags=["as OpenAI has it"], responses=RESPONSES)
 JOB = "X-Cesar-Job"
+WARNINGS = "X-Cesar-Warnings"
 
 
 @router.post(
@@ -41,8 +43,9 @@ JOB = "X-Cesar-Job"
 async def create_transcription(request: Request, caller: Annotated[Caller, Submitter]) -> Response:
     """Transcribe a recording, and answer when it is done.
 
-    It becomes a job like any other; the header `X-Cesar-Job` has its id. Who sends the same recording and wishes again
-    gets the same job, and its text at once if it is done.
+    It becomes a job like any other; the header `X-Cesar-Job` has its id, and `X-Cesar-Warnings` what is to be known
+    of its text, unless the answer was so long in coming that its head had to be sent before. Who sends the same
+    recording and wishes again gets the same job, and its text at once if it is done.
     """
     return await _answer(request, caller, "transcribe")
 
@@ -83,7 +86,7 @@ async def _answer(request: Request, caller: Caller, task: Task) -> Response:
         return LongAnswer(streaming.streamed(service, asked, job.id), streaming.MANNER, headers, service.keep_alive_s)
     media_type = media_type_of(asked.response_format)
     manner = Manner(media_type, filler=b" " if media_type == JSON else None)
-    return LongAnswer(_whole(service, asked, job.id), manner, headers, service.keep_alive_s)
+    return LongAnswer(_whole(service, asked, job.id, headers), manner, headers, service.keep_alive_s)
 
 
 def _job(asked: Asked, model_size: str, upload: Upload, service: Service, caller: Caller) -> Job:
@@ -98,10 +101,17 @@ def _job(asked: Asked, model_size: str, upload: Upload, service: Service, caller
     )
 
 
-async def _whole(service: Service, asked: Asked, job_id: str) -> AsyncGenerator[bytes, None]:
-    """Give the transcript of a job in one part, when it is over. Raises the error that ended it."""
+async def _whole(
+    service: Service, asked: Asked, job_id: str, headers: MutableMapping[str, str]
+) -> AsyncGenerator[bytes, None]:
+    """Give the transcript of a job in one part, when it is over. Raises the error that ended it.
+
+    headers: those of the answer; they get the transcript's warnings, for which OpenAI's bodies have no place.
+    """
     require_completed(await until_over(service, job_id))
     job, chunks = await read_stored(service.repository, job_id)
     require_completed(job)
+    if warnings := view_of(job).warnings:
+        headers[WARNINGS] = "; ".join(warnings).encode("unicode_escape").decode("ascii")
     text = await asyncio.to_thread(lambda: written(asked, transcript_of(job, chunks)))  # hours of words take a while
     yield text.encode()
