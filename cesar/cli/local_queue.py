@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
+from cesar.api import listing
 from cesar.api.audio import AudioStore
 from cesar.api.migrate import HEAD
 from cesar.api.models import JobFilter, JobPage, JobStatus
+from cesar.api.moves import job_of
 from cesar.api.place import Place
 from cesar.api.repository import JobRepository
 from cesar.api.tables import jobs
@@ -75,16 +77,24 @@ class LocalQueue(JobRepository):
         seen, is_over = 0, False
         while not is_over:
             wake.clear()
-            events = await self.events(job_id, after=seen)
-            job = await self.get(job_id)
-            if job is None:
-                raise JobNotFound(f"the job {job_id} was deleted")
+            job, events = await self._state(job_id, seen)
             seen, is_over = (events[-1].id if events else seen), job.status.is_final
             yield job, events
             if not is_over:
                 with suppress(TimeoutError):  # not wait_for, which forgets Ctrl-C if the wake-up comes with it (3.11)
                     async with asyncio.timeout(_LOOK_EVERY_S):
                         await wake.wait()
+
+    async def _state(self, job_id: str, seen: int) -> tuple[Job, list[JobEvent]]:
+        """Return a job and its events after `seen`, of one moment: no event may be missed when the job ends between."""
+
+        def read(connection: sa.Connection) -> tuple[Job, list[JobEvent]]:
+            row = listing.find(connection, job_id)
+            if row is None:
+                raise JobNotFound(f"the job {job_id} was deleted")
+            return job_of(row), listing.events_of(connection, job_id, after=seen, limit=_PAGE)
+
+        return await self.database.read(read)
 
     async def require_soundness(self) -> None:
         """Read the whole database. Raises `NotADatabase` if something in it is damaged."""
