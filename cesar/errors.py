@@ -269,6 +269,8 @@ class RecognitionError(CesarError):
     """The recogniser failed at its work."""
 
     code = "recognition_failed"
+    may_pass = True
+    """Whether the same work may well succeed later, by itself: then the recording can't be the cause."""
     default_hint = "Run it again; if it fails again, try --device cpu or a smaller model, and report it."
 
 
@@ -276,6 +278,7 @@ class ChildCrashed(RecognitionError):
     """Native code (the model or a media decoder) crashed, twice, at the same work."""
 
     code = "native_crash"
+    may_pass = False
     default_hint = "Convert the file anew from its source and try again, or try --device cpu or a smaller model."
 
 
@@ -283,6 +286,7 @@ class ChildKilled(RecognitionError):
     """The system killed the recogniser, most likely for want of memory."""
 
     code = "out_of_memory"
+    may_pass = False
     default_hint = "Close other programs or choose a smaller model with --model."
 
 
@@ -290,6 +294,7 @@ class ChildStalled(RecognitionError):
     """The recogniser made no progress for longer than the stall time-out."""
 
     code = "stalled"
+    may_pass = False
     default_hint = "Try a smaller model; on a very slow machine raise CESAR_STALL_TIMEOUT_S."
 
 

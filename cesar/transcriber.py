@@ -21,11 +21,12 @@ from cesar.ledger import dropped_s, dropped_warning, whole_ledger
 from cesar.options import TranscribeOptions
 from cesar.recording import require_readable
 from cesar.runner import pool
-from cesar.runner.messages import EngineSpec, Event, Finished, Opened, Request, Skipped
+from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Request, Skipped
 from cesar.transcript import Chunk, Phase, Progress, Segment, Transcript
 
 OnProgress = Callable[[Progress], None]
 OnChunk = Callable[[Chunk], None]
+OnBegin = Callable[[], None]
 ShouldStop = Callable[[], bool]
 
 _SCRIPTED = "scripted:"
@@ -47,13 +48,14 @@ class AudioTranscriber:
         self.settings = load() if settings is None else settings
         self._spec: EngineSpec | None = None
 
-    def transcribe(
+    def transcribe(  # noqa: PLR0913 - what every caller may want to hear of
         self,
         path: str | PathLike[str],
         options: TranscribeOptions | None = None,
         *,
         on_progress: OnProgress | None = None,
         on_chunk: OnChunk | None = None,
+        on_begin: OnBegin | None = None,
         should_stop: ShouldStop | None = None,
         done: Sequence[Chunk] = (),
     ) -> Transcript:
@@ -61,14 +63,15 @@ class AudioTranscriber:
 
         `on_chunk` gets each chunk as it is finished, in order; `done` takes chunks from an earlier run of the same
         recording, model and options, whose recognition is skipped: the transcript is the same as without.
-        Both callbacks run in the calling thread. Raises `Interrupted` soon after `should_stop` returns true, and any
+        `on_begin` is called whenever a recogniser has its model and is about to be given the recording.
+        All callbacks run in the calling thread. Raises `Interrupted` soon after `should_stop` returns true, and any
         other `CesarError` when something can't be done.
         """
         recording = Path(path)
         options = options or TranscribeOptions()
         require_readable(recording)
         begun = time.perf_counter()
-        run = _Run(on_progress, on_chunk, done)
+        run = _Run(on_progress, on_chunk, on_begin, done)
         loaded, ended = pool.run(
             self._engine(),
             Request(recording.absolute(), options, tuple(run.earlier)),
@@ -144,6 +147,7 @@ class AudioTranscriber:
         output_format: str | None = None,
         on_progress: OnProgress | None = None,
         on_chunk: OnChunk | None = None,
+        on_begin: OnBegin | None = None,
         should_stop: ShouldStop | None = None,
         done: Sequence[Chunk] = (),
     ) -> dict[str, Any]:
@@ -163,7 +167,13 @@ class AudioTranscriber:
         name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
         _require_place(output, Path(input_path))
         transcript = self.transcribe(
-            input_path, options, on_progress=on_progress, on_chunk=on_chunk, should_stop=should_stop, done=done
+            input_path,
+            options,
+            on_progress=on_progress,
+            on_chunk=on_chunk,
+            on_begin=on_begin,
+            should_stop=should_stop,
+            done=done,
         )
         write_whole(output, render(transcript, name))
         seconds = transcript.timings["total"]
@@ -191,8 +201,15 @@ class AudioTranscriber:
 class _Run:
     """What the parent keeps of one run: the finished chunks, in order, and where the work stands."""
 
-    def __init__(self, on_progress: OnProgress | None, on_chunk: OnChunk | None, done: Sequence[Chunk]) -> None:
+    def __init__(
+        self,
+        on_progress: OnProgress | None,
+        on_chunk: OnChunk | None,
+        on_begin: OnBegin | None,
+        done: Sequence[Chunk],
+    ) -> None:
         self._on_progress = on_progress
+        self._on_begin = on_begin
         self._on_chunk = on_chunk
         self._duration: float | None = None
         self.earlier = {(chunk.start, chunk.end): chunk for chunk in done}
@@ -202,6 +219,9 @@ class _Run:
     def hear(self, event: Event) -> None:
         """Take note of an event."""
         match event:
+            case Loaded():
+                if self._on_begin:
+                    self._on_begin()
             case Opened(duration=duration):
                 self._duration = duration
                 self._report("recognising")

@@ -6,12 +6,14 @@ More about the worker is in `tests/api/test_worker_*.py`.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from unittest import IsolatedAsyncioTestCase
 from unittest.mock import AsyncMock
 
-from cesar.api import BackgroundWorker, Job, JobRepository, JobStatus
+from cesar.api import BackgroundWorker, Job, JobRepository, JobStatus, worker
 from tests.api.support import Gate, QueueCase, eventually
 
 
@@ -20,6 +22,13 @@ def hear(audio_path: str, model_size: str) -> dict[str, str]:
     if "missing" in audio_path:
         raise FileNotFoundError(f"Audio file not found: {audio_path}")
     return {"text": f"{model_size} heard {audio_path}", "language": "en"}
+
+
+def test_the_line_that_leaves_the_loop_names_the_transcriber() -> None:
+    """By the very pattern that the worker's contract gives, on one line."""
+    lines = Path(worker.__file__).read_text(encoding="utf-8").splitlines()
+    [found] = [line for line in lines if re.search(r"asyncio\.to_thread.*transcrib", line)]
+    assert "self._run_transcription" in found
 
 
 class TestWorkerWithMock(IsolatedAsyncioTestCase):

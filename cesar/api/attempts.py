@@ -11,18 +11,15 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from cesar.api.losses import lose
 from cesar.api.models import Job, JobStatus
 from cesar.api.moves import LONGEST_DELAY, Row, fenced, is_status, move, one, write
 from cesar.api.owners import Beat
 from cesar.api.tables import chunks, jobs
-from cesar.errors import WorkerLost
 from cesar.transcript import Chunk
 
 MAX_RETRIES = 3
 """After so many transient failures the next one is final."""
-MAX_LOST = 3
-"""So many workers in a row may be lost over a job without finishing another chunk of it."""
-
 _PROGRESS = ("phase", "position", "duration", "fetched_bytes", "audio_bytes")
 """The columns that a heartbeat writes."""
 
@@ -51,29 +48,19 @@ def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
     return move(connection, row, JobStatus.QUEUED, "released")
 
 
-def take_back(connection: sa.Connection, beat: Beat, reason: str, now: datetime) -> None:
+def put_back(connection: sa.Connection, job: Job, now: datetime, delay: timedelta) -> Row:
+    """Queue a job again whose recogniser was killed by the system; its error says so. Raises `ClaimLost`."""
+    error = {"error_code": job.error_code, "error_message": job.error_message, "error_hint": job.error_hint}
+    row = fenced(connection, job)
+    return lose(connection, row, "recogniser killed", now, delay, is_begun=True, error=error)
+
+
+def take_back(connection: sa.Connection, beat: Beat, reason: str, now: datetime, delay: timedelta) -> None:
     """Take a job from an owner that is dead or has not kept its claim; nothing happens if it has moved since."""
     row = one(connection, jobs.c.seq == beat.job_seq)
     if row is None or beat != beat_of(row) or row["status"] != JobStatus.PROCESSING:
         return
-    lost = row["lost"] + 1
-    if row["cancel_requested_at"] is not None:
-        move(connection, row, JobStatus.CANCELLED, reason, completed_at=now)
-    elif lost < MAX_LOST:
-        move(connection, row, JobStatus.QUEUED, reason, lost=lost)
-    else:
-        error = WorkerLost(f"the worker was lost {lost} times over this job, each time at the same place")
-        move(
-            connection,
-            row,
-            JobStatus.ERROR,
-            WorkerLost.code,
-            lost=lost,
-            completed_at=now,
-            error_code=error.code,
-            error_message=error.message,
-            error_hint=error.hint,
-        )
+    lose(connection, row, reason, now, delay, is_begun=row["begun"] == row["attempt"])
 
 
 def heartbeat(connection: sa.Connection, job: Job, now: datetime) -> Row:
@@ -83,6 +70,15 @@ def heartbeat(connection: sa.Connection, job: Job, now: datetime) -> Row:
     return write(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **progress)
 
 
+def begin(connection: sa.Connection, job: Job, now: datetime) -> Row:
+    """Note that the recogniser is about to be given the recording. Raises `ClaimLost`.
+
+    Only from here on can the loss of the worker count against the job.
+    """
+    row = heartbeat(connection, job, now)
+    return write(connection, row, begun=row["attempt"])
+
+
 def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime) -> None:
     """Keep a finished chunk. Raises `ClaimLost`."""
     row = heartbeat(connection, job, now)
@@ -90,8 +86,8 @@ def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime)
     connection.execute(sa.delete(chunks).where(where))
     kept = {"job_seq": row["seq"], "start": chunk.start, "end": chunk.end, "attempt": row["attempt"]}
     connection.execute(sa.insert(chunks), {**kept, "payload": asdict(chunk)})
-    if row["lost"]:
-        write(connection, row, lost=0)
+    if row["lost"] or row["losses"]:
+        write(connection, row, lost=0, losses=0)
 
 
 def keep_checkpoints(connection: sa.Connection, job: Job, fingerprint: str) -> None:

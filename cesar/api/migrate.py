@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from cesar.api.place import Place
 from cesar.errors import DatabaseTooNew, NotADatabase
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration: what this Cesar works with."""
 APPLICATION_ID = 0x43657361
 """What marks a SQLite file as ours: "Cesa" (the pragma application_id, written by the first migration)."""

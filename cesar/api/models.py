@@ -147,7 +147,11 @@ class Job(BaseModel):
     failures: int = 0
     """Transient failures since the job was queued."""
     lost: int = 0
-    """How many workers were lost in a row over this job without finishing another chunk."""
+    """How many lost workers count against this job: it ends in an error at three (see `cesar.api.losses`)."""
+    begun: int = 0
+    """The latest attempt whose recogniser was given the recording."""
+    losses: int = 0
+    """Workers lost in a row, whether or not the job is to blame: it waits longer after each."""
     run_after: UtcTime | None = None
     """Not before this time: set when the job is to be tried again."""
     heartbeat_at: UtcTime | None = None

@@ -29,7 +29,7 @@ _OUTCOME = (
 )
 """The columns that `update` writes."""
 _EMPTY = ("run_after", "cancel_requested_at", "completed_at", "error_code", "error_message", "error_hint", "phase")
-_FRESH: dict[str, Any] = {"failures": 0, "lost": 0, **dict.fromkeys(_EMPTY)}
+_FRESH: dict[str, Any] = {"failures": 0, "lost": 0, "losses": 0, **dict.fromkeys(_EMPTY)}
 """What is forgotten of a failed or cancelled job when it is queued again."""
 _INTERNAL = {"beat", "fingerprint", "idempotency_hash"}
 _UPDATE = sa.update(jobs).where(jobs.c.seq == sa.bindparam("this")).returning(*jobs.c)

@@ -38,6 +38,8 @@ _KEPT_FIELDS = (
     "owner",
     "failures",
     "lost",
+    "begun",
+    "losses",
     "run_after",
     "heartbeat_at",
     "cancel_requested_at",
@@ -182,6 +184,13 @@ class JobRepository(JobReader):
         moves.require_claim(row, job)
         return row is not None and row["cancel_requested_at"] is not None
 
+    async def begin(self, job: Job) -> None:
+        """Note that the recogniser is about to be given the recording. Raises `ClaimLost`.
+
+        If the worker is killed from here on, that may be the job's doing; sooner, it can't be.
+        """
+        await self._write("begin", lambda connection: attempts.begin(connection, job, self._clock()))
+
     async def checkpoint(self, job: Job, chunk: Chunk) -> None:
         """Keep a finished chunk, and the claim. Raises `ClaimLost`."""
         await self._write("checkpoint", lambda c: attempts.checkpoint(c, job, chunk, self._clock()))
@@ -220,6 +229,14 @@ class JobRepository(JobReader):
         Raises `ClaimLost`.
         """
         row = await self._write("fail", lambda c: attempts.retry_later(c, job, self._retry_delay, self._clock()))
+        return moves.job_of(row)
+
+    async def put_back(self, job: Job) -> Job:
+        """After the system has killed the job's recogniser: queue it for later, or end it if it is to blame.
+
+        Raises `ClaimLost`.
+        """
+        row = await self._write("put back", lambda c: attempts.put_back(c, job, self._clock(), self._retry_delay))
         return moves.job_of(row)
 
     # Anybody's verbs
@@ -312,9 +329,9 @@ class JobRepository(JobReader):
         dead = {name for name in {beat.owner for beat in beats} if self._owner.is_dead(name)}
         for beat in beats:
             if beat.owner in dead:
-                attempts.take_back(connection, beat, "worker died", self._clock())
+                attempts.take_back(connection, beat, "worker died", self._clock(), self._retry_delay)
             elif beat in expired:
-                attempts.take_back(connection, beat, "lease expired", self._clock())
+                attempts.take_back(connection, beat, "lease expired", self._clock(), self._retry_delay)
 
     async def _write(self, name: str, work: Callable[[sa.Connection], T]) -> T:
         result = await self.database.write(name, work)

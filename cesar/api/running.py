@@ -21,6 +21,7 @@ from cesar.config import Settings, load
 from cesar.errors import (
     AddressRefused,
     CesarError,
+    ChildKilled,
     ClaimLost,
     DatabaseError,
     DiskFull,
@@ -36,7 +37,7 @@ from cesar.transcript import Chunk, Progress
 
 T = TypeVar("T")
 StopReason = Literal["cancelled", "claim lost", "claim not kept", "shutdown"]
-_TRANSIENT = (RecognitionError, RecordingChanged, DiskFull, DownloadFailed, FetchFailed, MemoryError)
+_TRANSIENT = (RecordingChanged, DiskFull, DownloadFailed, FetchFailed, MemoryError)
 _TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class JobRun:
             "options": self.job.options,
             "on_progress": self._on_progress,
             "on_chunk": self._on_chunk,
+            "on_begin": self._on_begin,
             "should_stop": self._stop.is_set,
             "done": self._done(settings),
         }
@@ -142,6 +144,9 @@ class JobRun:
         if done:
             _log.info("job %s goes on after %.0f s", self.job.id, done[-1].end)
         return done
+
+    def _on_begin(self) -> None:
+        self._in_database(lambda: self._repository.begin(self.job))
 
     def _on_progress(self, progress: Progress) -> None:
         self.job.phase = progress.phase
@@ -179,12 +184,17 @@ def _identity(path: Path) -> object:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def is_kill(error: BaseException) -> bool:
+    """Whether the system has killed the recogniser, which may have to do with its job or with anything else."""
+    return isinstance(error, ChildKilled) and error.may_pass
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may well succeed later, by itself."""
     reasons = (error, error.__cause__)
     if any(isinstance(reason, OSError) and reason.errno in _TRANSIENT_ERRNOS for reason in reasons):
         return True
-    return isinstance(error, _TRANSIENT)
+    return error.may_pass if isinstance(error, RecognitionError) else isinstance(error, _TRANSIENT)
 
 
 def outcome_of(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ jobs = sa.Table(
     sa.Column("no_cache", sa.Boolean, nullable=False, server_default="0"),
     sa.Column("cached_from", sa.String),
     sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("begun", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
 sa.Index(

@@ -20,7 +20,7 @@ from cesar.api.complaints import Complaints
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.owners import LEASE_TTL_S, steady_clock
 from cesar.api.repository import JobRepository
-from cesar.api.running import JobRun, error_of, is_transient, look_at, outcome_of, text_of
+from cesar.api.running import JobRun, error_of, is_kill, is_transient, look_at, outcome_of, text_of
 from cesar.config import Settings
 from cesar.errors import CesarError, ClaimLost, DatabaseError, Interrupted, RecognitionError
 from cesar.transcriber import AudioTranscriber
@@ -172,7 +172,7 @@ class BackgroundWorker:
             await asyncio.to_thread(store.remove_part, job.id)
             if run.stopped.is_set():
                 raise Interrupted("the work was stopped")
-        return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)
+        return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)  # by the transcriber
 
     async def _conclude(self, run: JobRun, task: asyncio.Task[dict[str, str]]) -> None:
         """Write down what became of the job: what was finished counts, even if it was to be stopped."""
@@ -215,7 +215,8 @@ class BackgroundWorker:
         job.error_code = error.code if isinstance(error, CesarError) else CesarError.code
         job.error_hint = error.hint if isinstance(error, CesarError) else None
         if is_transient(error):
-            await self._until_written(lambda: self.repository.retry_later(job))
+            queue_again = self.repository.put_back if is_kill(error) else self.repository.retry_later
+            await self._until_written(lambda: queue_again(job))
             _log.error("job %s failed and may be tried again: %s", job.id, job.error_message)
             return
         job.status, job.completed_at = JobStatus.ERROR, utc_now()

@@ -166,6 +166,6 @@ def _options(options: TranscribeOptions) -> str:
 
 
 def _attempts(job: Job) -> str:
-    counts = [(job.failures, "failed"), (job.lost, "lost their worker")]
+    counts = [(job.failures, "failed"), (job.losses, "lost their worker")]
     remarks = ", ".join(f"{count} {what}" for count, what in counts if count)
     return f"{job.attempt} ({remarks})" if remarks else str(job.attempt or "")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PAGE = 100
 _UNTOLD = (
-    *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost"),
+    *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost", "begun", "losses"),
     *("heartbeat_at", "cancel_requested_at", "generation"),
 )
 """The fields of a job that a service keeps to itself."""

@@ -10,7 +10,8 @@ for real, only the words come from a JSON file, named as `--model scripted:FILE`
 Its tokens are the bytes of its text (UTF-8), each with the log-probability -0.1; it draws nothing, but tells the
 temperature it was asked for.
 
-A fault happens when the window that holds its second is decoded: `crash` (SIGSEGV), `abort`, `kill`, `hang`, `exit`.
+A fault happens when the window that holds its second is decoded: `crash` (SIGSEGV), `abort`, `kill`, `kill parent`,
+`hang`, `exit`, `devour` (takes memory without end).
 The file named by `unless` keeps it from happening, and is made when it does: so it happens once.
 """
 
@@ -22,7 +23,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,21 @@ def _happen(fault: Mapping[str, Any]) -> None:
         if Path(marker).exists():
             return
         Path(marker).touch()
-    match fault["do"]:
-        case "crash":
-            ctypes.string_at(0)
-        case "abort":
-            os.abort()
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "hang":
-            time.sleep(3600)
-        case "exit":
-            os._exit(7)
+    _DEEDS[fault["do"]]()
+
+
+def _devour() -> None:
+    taken = []
+    while True:
+        taken.append(b"x" * 2**24)
+
+
+_DEEDS: Mapping[str, Callable[[], object]] = {
+    "crash": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "kill parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "hang": lambda: time.sleep(3600),
+    "exit": lambda: os._exit(7),
+    "devour": _devour,
+}

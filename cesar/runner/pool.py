@@ -1,7 +1,7 @@
 """The parent's side: children kept warm by engine, killed to cancel, started again after a crash.
 
-One child works on one recording at a time; who comes meanwhile waits for it. A child that dies or hangs is replaced
-once, and goes on at the first chunk that was not finished.
+One child works on one recording at a time; who comes meanwhile waits for it. A child that dies or hangs is replaced,
+and goes on at the first chunk that was not finished; one that dies again without having finished any is the last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from cesar.errors import (
-    CesarError,
     ChildCrashed,
     ChildKilled,
     ChildStalled,
@@ -47,17 +46,17 @@ def run(
     """Have a child transcribe a recording, telling of every event on the way.
 
     Raises `Interrupted` when `should_stop` says so, whatever `tell` and `should_stop` raise, the child's own errors,
-    and `ChildCrashed`, `ChildKilled` or `ChildStalled` if that happened twice.
+    and `ChildCrashed`, `ChildKilled` or `ChildStalled` if that happened twice in the same place.
     """
+    before: _Lost | None = None
     with _slot(spec).taken(limits, should_stop) as slot:
-        try:
-            return slot.attempt(request, limits, tell, should_stop)
-        except _Lost as first:
-            again = replace(request, done=(*request.done, *first.finished))
+        while True:
             try:
-                return slot.attempt(again, limits, tell, should_stop)
-            except _Lost as second:
-                raise second.error(request, max(first.reached, second.reached)) from first
+                return slot.attempt(request, limits, tell, should_stop)
+            except _Lost as lost:
+                if before is not None and not lost.finished:
+                    raise lost.error(request, max(before.reached, lost.reached)) from before
+                before, request = lost, replace(request, done=(*request.done, *lost.finished))
 
 
 def close_all() -> None:
@@ -71,13 +70,24 @@ def close_all() -> None:
 class _Lost(Exception):
     """A child died or hung; it had sent the `finished` chunks, and come as far as `reached`, in seconds."""
 
-    def __init__(self, cause: Died | Quiet, finished: Sequence[tuple[float, float]], reached: float) -> None:
+    def __init__(
+        self, cause: Died | Quiet, finished: Sequence[tuple[float, float]], reached: float, *, is_begun: bool
+    ) -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.finished = tuple(finished)
         self.reached = reached
+        self.is_begun = is_begun
+        """Whether the child had been given the recording."""
 
-    def error(self, request: Request, reached: float) -> CesarError:
+    def error(self, request: Request, reached: float) -> RecognitionError:
+        """Say what happened twice. What the recording can't have caused may pass."""
+        error = self._error(request, reached)
+        is_kill = isinstance(self.cause, Died) and self.cause.was_killed
+        error.may_pass = is_kill or not self.is_begun
+        return error
+
+    def _error(self, request: Request, reached: float) -> RecognitionError:
         after = f" after {reached:.0f} s" if reached else ""
         what = f"while transcribing {request.path.name}{after}, twice"
         match self.cause:
@@ -130,33 +140,45 @@ class _Slot:
     def attempt(self, request: Request, limits: Limits, tell: Tell, should_stop: ShouldStop) -> tuple[Loaded, Ended]:
         """Ask the child once. Whatever ends this other than an answer costs the child its life."""
         finished: list[tuple[float, float]] = []
-        reached = 0.0
+        reached, is_begun = 0.0, False
         try:
             child = self._ready_child()
+            loaded = self._loaded or self._load(child, limits, should_stop)
+            tell(loaded)
+            is_begun = True
             child.send(request)
             while True:
                 event = _next_event(child, limits, should_stop)
                 match event:
-                    case Loaded():
-                        self._loaded = event
                     case Finished(chunk=chunk):
                         finished.append((chunk.start, chunk.end))
                         reached = chunk.end
                     case Skipped(end=end):
                         reached = end
                     case Failed():
-                        self._is_free = self._loaded is not None
+                        self._is_free = True
                         raise event.error()
                     case Ended():
-                        assert self._loaded is not None
                         self._is_free = True
-                        return self._loaded, event
+                        return loaded, event
                 tell(event)
         except (Died, Quiet) as cause:
-            raise _Lost(cause, finished, reached) from cause
+            raise _Lost(cause, finished, reached, is_begun=is_begun) from cause
         finally:
             if not self._is_free:
                 self.close()
+
+    def _load(self, child: ChildProcess, limits: Limits, should_stop: ShouldStop) -> Loaded:
+        """Wait until the child has its model."""
+        event = _next_event(child, limits, should_stop)
+        if isinstance(event, Failed):
+            error = event.error()
+            if isinstance(error, RecognitionError):
+                error.may_pass = True  # no recording was there that could be to blame
+            raise error
+        assert isinstance(event, Loaded)
+        self._loaded = event
+        return event
 
     def close(self) -> None:
         """Kill the child, if there is one."""

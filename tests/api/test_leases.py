@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cesar.api.attempts import MAX_LOST
+from cesar.api.losses import MAX_LOSSES_ALONE, MAX_LOST, wait_after
 from cesar.api.models import Job, JobStatus
 from cesar.api.owners import LEASE_TTL_S
 from cesar.api.repository import JobRepository
@@ -42,7 +42,7 @@ class TestExpiredLeases(QueueCase):
         assert await self.watch(LEASE_TTL_S) is None, "not before the lease is over"
         taken = await self.watch(5)
         assert taken is not None
-        assert (taken.id, taken.attempt, taken.lost, taken.failures) == (stuck.id, 2, 1, 0)
+        assert (taken.id, taken.attempt, taken.losses, taken.failures) == (stuck.id, 2, 1, 0)
         assert (await self.reasons(taken))[-2:] == ["lease expired", "claimed"]
         with pytest.raises(ClaimLost):
             await self.repository.heartbeat(stuck)
@@ -141,7 +141,7 @@ class TestDeadOwners(QueueCase):
         await self.repository.close()
         self.repository = await self.open()
         again = await self.claim()
-        assert (again.id, again.attempt, again.lost) == (job.id, 2, 1)
+        assert (again.id, again.attempt, again.losses) == (job.id, 2, 1)
         assert (await self.reasons(again))[-2:] == ["worker died", "claimed"]
 
     async def test_what_an_open_repository_has_claimed_is_not(self) -> None:
@@ -165,7 +165,7 @@ class TestDeadOwners(QueueCase):
             assert await self.repository.get_next_queued() is None, "it lives"
             process.kill()
         job = await self.claim()
-        assert (job.id, job.attempt, job.lost) == (queued.id, 2, 1)
+        assert (job.id, job.attempt, job.losses) == (queued.id, 2, 1)
 
     async def test_nothing_is_left_of_an_owner_that_is_gone(self) -> None:
         await self.queue()
@@ -195,59 +195,168 @@ class TestDeadOwners(QueueCase):
         assert [job.id for job in await self.repository.list_all()] == [cancelled.id]
 
 
-class TestPoison(QueueCase):
-    """A job over which worker after worker is lost."""
+class LossCase(QueueCase):
+    """Jobs over which worker after worker is lost."""
 
     in_memory = False
 
-    async def lose_worker(self, *, checkpoint: float | None = None) -> Job:
+    async def lose_worker(self, *, begins: bool = True, checkpoint: float | None = None) -> Job:
+        """Wait until a job is due, claim it, and die; give it as it was claimed."""
         worker = await self.open()
-        job = await self.claim(worker)
+        while (job := await worker.get_next_queued()) is None:
+            self.clocks.go_on(60)
+        if begins:
+            await worker.begin(job)
         if checkpoint is not None:
             await worker.checkpoint(job, chunk(checkpoint, checkpoint + 1))
         await worker.close()
         return job
 
-    async def test_it_is_parked_after_three_and_no_longer_in_the_way(self) -> None:
-        poison, next_one = await self.queue(), await self.queue()
-        for _ in range(MAX_LOST):
-            assert (await self.lose_worker()).id == poison.id
-        assert (await self.claim()).id == next_one.id
+    async def notice(self) -> None:
+        """Have the loss written down."""
+        await self.repository.request_cancel((await self.queue()).id)
+
+    async def complete_another(self) -> None:
+        """Show that the machine is well."""
+        other = await self.queue("/other.wav", priority=1)
+        job = await self.claim()
+        assert job.id == other.id
+        job.status = JobStatus.COMPLETED
+        await self.repository.update(job)
+
+
+class TestWhatCountsAgainstAJob(LossCase):
+    async def test_a_worker_that_dies_before_the_recording_is_begun_is_not_the_jobs_doing(self) -> None:
+        await self.queue()
+        for _ in range(3 * MAX_LOSSES_ALONE):
+            assert (await self.lose_worker(begins=False)).lost == 0
+            await self.complete_another()
+        assert (await self.lose_worker()).status is JobStatus.PROCESSING
+
+    async def test_who_begins_in_one_attempt_has_not_begun_in_the_next(self) -> None:
+        await self.queue()
+        await self.lose_worker()
+        for _ in range(3):
+            await self.complete_another()
+            assert (await self.lose_worker(begins=False)).lost == 1
+
+    async def test_a_job_is_parked_after_three_while_others_are_done(self) -> None:
+        poison = await self.queue()
+        for number in range(MAX_LOST):
+            assert (await self.lose_worker()).lost == number
+            await self.complete_another()
         job = await self.read(poison)
         assert (job.status, job.error_code, job.lost, job.owner) == (JobStatus.ERROR, "worker_lost", MAX_LOST, None)
-        assert job.error_message == f"the worker was lost {MAX_LOST} times over this job, each time at the same place"
+        assert job.error_message is not None
+        assert f"the worker was lost {MAX_LOST} times in a row" in job.error_message
         assert job.error_hint
         assert job.completed_at == self.clocks.now
 
-    async def test_a_checkpoint_starts_the_count_anew(self) -> None:
+    async def test_worker_after_worker_killed_ends_no_job_however_often(self) -> None:
+        """As by the system, for want of memory that something else has taken."""
+        jobs = [await self.queue() for _ in range(3)]
+        for _ in range(6 * MAX_LOSSES_ALONE):
+            await self.lose_worker()
+        await self.notice()
+        stored = [await self.read(job) for job in jobs]
+        assert {job.status for job in stored} == {JobStatus.QUEUED}
+        assert {job.lost for job in stored} == {1}
+        assert min(job.losses for job in stored) > MAX_LOSSES_ALONE
+
+    async def test_a_job_that_is_alone_in_losing_workers_is_parked_in_the_end(self) -> None:
+        poison = await self.queue()
+        for _ in range(MAX_LOSSES_ALONE):
+            await self.lose_worker()
+        await self.notice()
+        job = await self.read(poison)
+        assert (job.status, job.error_code, job.losses) == (JobStatus.ERROR, "worker_lost", MAX_LOSSES_ALONE)
+
+    async def test_a_heartbeat_does_not_start_the_count_anew_but_a_checkpoint_does(self) -> None:
         await self.queue()
         for number in range(3 * MAX_LOST):
-            await self.lose_worker(checkpoint=number)
-        job = await self.claim()
-        assert (job.attempt, job.lost) == (3 * MAX_LOST + 1, 1)
-
-    async def test_a_heartbeat_does_not(self) -> None:
-        await self.queue()
-        for _ in range(MAX_LOST):
-            worker = await self.open()
-            await worker.heartbeat(await self.claim(worker))
-            await worker.close()
-        assert await self.repository.get_next_queued() is None
+            job = await self.lose_worker(checkpoint=number)
+            await self.complete_another()
+        assert (job.attempt, job.lost, job.losses) == (3 * MAX_LOST, 1, 1)
 
     async def test_a_retry_by_hand_starts_the_count_anew(self) -> None:
         poison = await self.queue()
         for _ in range(MAX_LOST):
             await self.lose_worker()
-        assert await self.repository.get_next_queued() is None
-        assert (await self.repository.retry(poison.id)).lost == 0
-        for _ in range(MAX_LOST - 1):
-            await self.lose_worker()
-        assert (await self.claim()).id == poison.id
+            await self.complete_another()
+        again = await self.repository.retry(poison.id)
+        assert (again.lost, again.losses, again.run_after) == (0, 0, None)
 
     async def test_workers_that_stop_as_they_should_are_not_counted(self) -> None:
         await self.queue()
         for _ in range(2 * MAX_LOST):
             worker: JobRepository = await self.open()
-            await worker.release(await self.claim(worker))
+            job = await self.claim(worker)
+            await worker.begin(job)
+            await worker.release(job)
             await worker.close()
-        assert (await self.claim()).lost == 0
+        job = await self.claim()
+        assert (job.lost, job.losses) == (0, 0)
+
+    async def test_a_claim_that_is_lost_can_begin_nothing(self) -> None:
+        await self.queue()
+        job = await self.claim()
+        await self.repository.release(job.model_copy())
+        with pytest.raises(ClaimLost):
+            await self.repository.begin(job)
+        assert (await self.read(job)).begun == 0
+
+
+class TestWaiting(LossCase):
+    async def test_after_one_loss_a_job_keeps_its_place_after_more_it_lets_others_go_first(self) -> None:
+        first, second = await self.queue(), await self.queue()
+        assert [(await self.lose_worker()).id for _ in range(3)] == [first.id, first.id, second.id]
+
+    async def test_it_waits_longer_after_each_loss_up_to_ten_minutes(self) -> None:
+        job = await self.queue()
+        waits = []
+        for _ in range(12):
+            await self.lose_worker(begins=True)
+            await self.notice()
+            run_after = (await self.read(job)).run_after
+            waits.append(0.0 if run_after is None else (run_after - self.clocks.now).total_seconds())
+        assert waits[:2] == [0, 15 / 8]
+        assert waits == sorted(waits)
+        assert len(set(waits[:10])) == 10
+        assert waits[-1] == 600
+
+    async def test_before_it_was_begun_never_longer_than_a_minute(self) -> None:
+        for losses in range(1, 8):
+            assert wait_after(losses, timedelta(seconds=15)) <= timedelta(seconds=60)
+        job = await self.queue()
+        for _ in range(30):
+            await self.lose_worker(begins=False)
+        await self.notice()
+        assert (await self.read(job)).losses == 7
+
+
+class TestKilledRecogniser(LossCase):
+    """The worker lives, and tells."""
+
+    async def put_back(self) -> Job:
+        while (job := await self.repository.get_next_queued()) is None:
+            self.clocks.go_on(60)
+        job.error_code, job.error_message, job.error_hint = "out_of_memory", "It was killed.", "Use less."
+        return await self.repository.put_back(job)
+
+    async def test_the_job_waits_says_why_and_is_ended_only_while_others_are_done(self) -> None:
+        await self.queue()
+        for number in range(2 * MAX_LOST):
+            job = await self.put_back()
+            assert (job.status, job.lost, job.losses, job.failures) == (JobStatus.QUEUED, 1, number + 1, 0)
+            assert (job.error_code, job.error_message) == ("out_of_memory", "It was killed.")
+        for _ in range(2):
+            await self.complete_another()
+            job = await self.put_back()
+        assert (job.status, job.lost, job.error_code) == (JobStatus.ERROR, MAX_LOST, "out_of_memory")
+        assert (await self.reasons(job))[-1] == "out_of_memory"
+
+    async def test_it_is_cancelled_if_it_was_to_be(self) -> None:
+        await self.queue()
+        job = await self.claim()
+        await self.repository.request_cancel(job.id)
+        assert (await self.repository.put_back(job)).status is JobStatus.CANCELLED

@@ -14,7 +14,7 @@ import pytest
 
 from cesar import errors
 from cesar.api.models import Job
-from cesar.api.running import JobRun, is_transient
+from cesar.api.running import JobRun, is_kill, is_transient
 from cesar.config import Settings, load
 from cesar.errors import ClaimLost, DatabaseUnavailable, Interrupted, RecordingChanged
 from cesar.transcript import Chunk, Progress
@@ -22,9 +22,6 @@ from tests.api.support import NO_MODEL, QueueCase, chunk
 
 TRANSIENT = {
     errors.RecognitionError,
-    errors.ChildCrashed,
-    errors.ChildKilled,
-    errors.ChildStalled,
     errors.WorkerLost,
     errors.RecordingChanged,
     errors.DiskFull,
@@ -36,6 +33,18 @@ TRANSIENT = {
 @pytest.mark.parametrize("kind", errors.BY_CODE.values(), ids=lambda kind: kind.__name__)
 def test_of_our_errors_only_these_are_transient(kind: type[errors.CesarError]) -> None:
     assert is_transient(kind("it failed")) == (kind in TRANSIENT)
+
+
+@pytest.mark.parametrize("kind", [errors.ChildCrashed, errors.ChildKilled, errors.ChildStalled])
+def test_what_the_recording_cannot_have_caused_is_transient(kind: type[errors.RecognitionError]) -> None:
+    error = kind("it failed before the recording was opened")
+    error.may_pass = True
+    assert is_transient(error)
+    assert is_kill(error) == (kind is errors.ChildKilled)
+
+
+def test_memory_that_the_recording_has_used_up_is_no_kill() -> None:
+    assert not is_kill(errors.ChildKilled("memory ran out"))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,13 @@ class TestRun(QueueCase):
         self.run_.stop("cancelled")
         self.run_.stop("shutdown")
         assert (self.run_.stop_reason, self.run_.stopped.is_set(), should_stop()) == ("cancelled", True, True)
+
+    async def test_the_beginning_is_on_the_disk_before_the_thread_goes_on(self) -> None:
+        on_begin: Callable[[], None] = await self.wish("on_begin")
+        await asyncio.to_thread(on_begin)
+        stored = await self.repository.get(self.job.id)
+        assert stored is not None
+        assert (stored.begun, stored.attempt) == (1, 1)
 
     async def test_a_finished_chunk_is_on_the_disk_before_the_thread_goes_on(self) -> None:
         on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")

@@ -17,7 +17,7 @@ from cesar.api.attempts import MAX_RETRIES
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
-from cesar.errors import ChildCrashed, ChildKilled, DatabaseUnavailable, NotMedia, UnknownModel
+from cesar.errors import ChildCrashed, ChildKilled, DatabaseUnavailable, NotMedia, RecognitionError, UnknownModel
 from tests.api.support import Gate, WorkerCase, eventually
 
 
@@ -28,6 +28,12 @@ def failing(error: BaseException) -> Callable[[str, str], dict[str, str]]:
         raise error
 
     return work
+
+
+def killed_by_the_system() -> ChildKilled:
+    error = ChildKilled("the system killed it")
+    error.may_pass = True
+    return error
 
 
 class TestFailedWork(WorkerCase):
@@ -47,6 +53,8 @@ class TestFailedWork(WorkerCase):
             (UnknownModel("no such model", hint="See the list."), "unknown_model", "See the list."),
             (FileNotFoundError("/talk.wav is not there"), "internal", None),
             (ValueError("a bug"), "internal", None),
+            (ChildCrashed("it crashed twice", hint="Convert it."), "native_crash", "Convert it."),
+            (ChildKilled("it takes too much memory", hint="No."), "out_of_memory", "No."),
         ):
             job = await self.outcome_of(failing(error))
             assert (job.status, job.attempt, job.failures) == (JobStatus.ERROR, 1, 0)
@@ -55,7 +63,7 @@ class TestFailedWork(WorkerCase):
 
     async def test_transient_failures_are_tried_again_and_then_given_up_with_their_code(self) -> None:
         for error, code in (
-            (ChildKilled("no memory was left"), "out_of_memory"),
+            (RecognitionError("it can't be started"), "recognition_failed"),
             (OSError(errno.ENOSPC, "No space left on device"), "internal"),
         ):
             job = await self.outcome_of(failing(error))
@@ -64,8 +72,21 @@ class TestFailedWork(WorkerCase):
             assert (await self.reasons(job))[1::2] == ["claimed"] * (MAX_RETRIES + 1)
             assert (await self.reasons(job))[2::2] == ["to be retried"] * MAX_RETRIES + ["given up"]
 
+    async def test_a_recogniser_that_the_system_kills_ends_no_job(self) -> None:
+        jobs = [await self.queue() for _ in range(3)]
+        self.employ(failing(killed_by_the_system()))
+
+        async def has_happened_often() -> bool:
+            return min([(await self.read(job)).losses for job in jobs]) > MAX_RETRIES + 1
+
+        await eventually(has_happened_often)
+        for job in jobs:
+            stored = await self.read(job)
+            assert (stored.error_code, stored.failures, stored.lost) == ("out_of_memory", 0, 1)
+            assert not stored.status.is_final
+
     async def test_a_job_that_succeeds_at_last_shows_no_error(self) -> None:
-        failures = [ChildCrashed("it crashed"), ChildCrashed("it crashed again")]
+        failures = [RecognitionError("it did not come up"), killed_by_the_system()]
 
         def work(audio_path: str, model_size: str) -> dict[str, str]:
             if failures:
@@ -79,7 +100,7 @@ class TestFailedWork(WorkerCase):
     async def test_others_have_their_turn_while_a_job_waits_to_be_tried_again(self) -> None:
         self.repository = await self.open(":memory:", clock=utc_now, retry_delay_s=600)
         bad, good = await self.queue("/bad.wav"), await self.queue("/good.wav")
-        self.employ(Gate(is_open=True, errors={"/bad.wav": ChildCrashed("it crashed")}))
+        self.employ(Gate(is_open=True, errors={"/bad.wav": RecognitionError("it did not come up")}))
         await self.is_over(good)
         bad = await self.read(bad)
         assert (bad.status, bad.failures) == (JobStatus.QUEUED, 1)

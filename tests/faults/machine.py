@@ -27,7 +27,7 @@ from tests.faults.side_by_side import SideBySide
 T = TypeVar("T")
 AGES = (0, 0, 0, 0, 1, 1, 2, 5)
 """Which of several: the last one, or one before it."""
-VERBS_WITH_A_CLAIM = ("checkpoint", "resume", "beat", "ask", "fail", "release", "end")
+VERBS_WITH_A_CLAIM = ("checkpoint", "resume", "begin", "beat", "ask", "fail", "put_back", "release", "end")
 VERBS_OF_ANYBODY = ("cancel", "retry", "read", "delete", "submit_again")
 VERBS = (
     *("submit", "submit", "submit", "claim", "claim", "claim", "claim", "retry", "fail", "fail", "end", "end"),
@@ -40,7 +40,7 @@ EVENTS = (
     *(("end_worker", says_goodbye) for says_goodbye in (True, False, False, False)),
     *(("end_all", says_goodbye) for says_goodbye in (True, False)),
     *(("prune", days) for days in (0, 0, 30)),
-    *(("fail_often", 4), ("lose_workers", 3), ("lose_workers", 3)),
+    *(("fail_often", 4), ("lose_workers", 3), ("lose_workers", 21), ("lose_beside_others", 3)),
 )
 
 
@@ -137,6 +137,19 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             assert done[0][0] <= done[1].run_after <= done[0][1]
             self.model.jobs[job.id].run_after = done[1].run_after
 
+    def begin(self, worker, job, number):
+        call = self.at(worker)[0].begin(job)
+        self.both("begin", lambda: self.model.begin(job.id, job.claim, job.position), call)
+
+    def put_back(self, worker, job, number):
+        job.error_code = "out_of_memory"
+        call = self.at(worker)[0].put_back(job)
+        put_back = self.both(
+            "put back", lambda: self.model.put_back(job.id, job.claim, "out_of_memory", self.wall), call
+        )
+        if put_back:
+            assert put_back[1].status is put_back[0]
+
     def release(self, worker, job, number):
         call = self.at(worker)[0].release(job)
         if done := self.both("release", lambda: self.model.release(job.id, job.claim, self.wall), call):
@@ -195,7 +208,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
     @rule(event=st.sampled_from(EVENTS), worker=st.integers(0, 2))
     def something_happens(self, event, worker):
         name, argument = event
-        if not (self.in_memory and name in ("end_worker", "end_all", "lose_workers")):
+        if not (self.in_memory and name in ("end_worker", "end_all", "lose_workers", "lose_beside_others")):
             getattr(self, name)(worker, argument)
 
     def time_passes(self, worker, seconds):
@@ -214,8 +227,20 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
 
     def lose_workers(self, worker, times):
         for _ in range(times):
+            self.wall += timedelta(minutes=11)
             self.claim(worker, 0)
+            if self.claimed:
+                self.begin(worker, self.claimed[-1], 0)
             self.end_worker(worker, says_goodbye=False)
+
+    def lose_beside_others(self, worker, times):
+        """Between two losses of a job the others are completed, as by a worker whose machine is well."""
+        for _ in range(times):
+            self.submit(0, 4)
+            self.lose_workers(worker, 1)
+            self.claim(worker, 0)
+            if self.claimed:
+                self.end(worker, self.claimed[-1], list(JobStatus).index(JobStatus.COMPLETED))
 
     def end_worker(self, worker, says_goodbye):
         self.close(worker, says_goodbye)

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
 from typing import TypeVar
 
 from cesar.api.models import Claim, JobStatus
@@ -19,6 +20,7 @@ T = TypeVar("T")
 QUEUED, PROCESSING = JobStatus.QUEUED, JobStatus.PROCESSING
 COMPLETED, ERROR, CANCELLED = JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED
 LEASE_S = 60.0
+NUMBERS = count()
 RETRY_DELAY = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(minutes=10)
 LEGAL = {
@@ -44,6 +46,8 @@ class Entry:
     beat: int = 0
     failures: int = 0
     lost: int = 0
+    begun: int = 0
+    losses: int = 0
     run_after: datetime | None = None
     cancel_requested_at: datetime | None = None
     completed_at: datetime | None = None
@@ -55,6 +59,8 @@ class Entry:
     """By their start: the text, and the attempt that made them."""
     events: list[tuple[str | None, str, int, str | None]] = field(default_factory=list)
     """Before, after, attempt, owner."""
+    event_numbers: list[int] = field(default_factory=list)
+    """When each of them happened, among those of all jobs."""
 
     request: tuple[str, int] = ("", 0)
     """What was asked for at first; the priority may have been changed since."""
@@ -65,6 +71,7 @@ class Entry:
 
     def note(self, before: JobStatus | None, owner: str | None) -> None:
         self.events.append((before, self.status, self.attempt, owner))
+        self.event_numbers.append(next(NUMBERS))
 
     def move(self, after: JobStatus, owner: str | None = None) -> None:
         before, former = self.status, self.owner
@@ -82,7 +89,7 @@ class Entry:
 
     def forget(self) -> None:
         """Let it start over: what went wrong before does not count."""
-        self.failures = self.lost = 0
+        self.failures = self.lost = self.losses = 0
         self.run_after = self.cancel_requested_at = self.completed_at = self.error_code = None
 
     def end_or(self, after: JobStatus, now: datetime) -> JobStatus:
@@ -177,12 +184,40 @@ class Queue:
         if job.cancel_requested_at is not None:
             job.end_or(CANCELLED, now)
             return
-        job.lost += 1
-        if job.lost < 3:
-            job.move(QUEUED)
-        else:
-            job.error_code, job.completed_at = "worker_lost", now
+        self._count_loss(job, now, is_begun=job.begun == job.attempt, error_code=None)
+
+    def _count_loss(self, job: Entry, now: datetime, *, is_begun: bool, error_code: str | None) -> None:
+        others = [other for other in self.jobs.values() if other is not job]
+        losses_before = [n for n, event in zip(job.event_numbers, job.events, strict=True) if event[0] is PROCESSING]
+        is_proved = any(
+            event[:2] == (PROCESSING, COMPLETED) and number > losses_before[-1]
+            for other in others
+            for number, event in zip(other.event_numbers, other.events, strict=True)
+            if losses_before
+        )
+        job.lost += is_begun and (job.lost == 0 or is_proved)
+        job.losses += is_begun or job.losses < 7
+        do_others_lose = any(other.losses > 0 and not other.status.is_final for other in others)
+        if job.lost >= 3 or (is_begun and job.losses >= 20 and not do_others_lose):
+            job.error_code, job.completed_at = error_code or "worker_lost", now
             job.move(ERROR)
+            return
+        job.error_code = error_code or job.error_code
+        if job.losses > 1:
+            job.run_after = now + min(RETRY_DELAY / 16 * 2 ** (job.losses - 1), LONGEST_DELAY)
+        job.move(QUEUED)
+
+    def begin(self, job_id: str, claim: Claim, position: float) -> None:
+        self.beat(job_id, claim, position)
+        self.jobs[job_id].begun = claim.attempt
+
+    def put_back(self, job_id: str, claim: Claim, error_code: str, now: datetime) -> JobStatus:
+        job = self.fenced(job_id, claim)
+        if job.cancel_requested_at is not None:
+            job.end_or(CANCELLED, now)
+        else:
+            self._count_loss(job, now, is_begun=True, error_code=error_code)
+        return job.status
 
     def beat(self, job_id: str, claim: Claim, position: float) -> bool:
         job = self.fenced(job_id, claim)
@@ -197,7 +232,7 @@ class Queue:
         self.beat(job_id, claim, position)
         job = self.jobs[job_id]
         job.chunks[start] = (text, job.attempt)
-        job.lost = 0
+        job.lost = job.losses = 0
 
     def resume(self, job_id: str, claim: Claim, fingerprint: str) -> list[str]:
         job = self.fenced(job_id, claim)

@@ -27,7 +27,20 @@ T = TypeVar("T")
 SHM = Path("/dev/shm")
 """Where there is one, the database lies there: what reaches a disk is for `test_power` to tell."""
 COMPARED = (
-    *("status", "owner", "attempt", "version", "failures", "lost", "priority", "position", "seq", "audio_path"),
+    *(
+        "status",
+        "owner",
+        "attempt",
+        "version",
+        "failures",
+        "lost",
+        "begun",
+        "losses",
+        "priority",
+        "position",
+        "seq",
+        "audio_path",
+    ),
     *("run_after", "cancel_requested_at", "completed_at", "result_text", "error_code", "idempotency_key"),
 )
 HIDDEN = "SELECT id, beat, fingerprint FROM jobs ORDER BY seq"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,7 @@ from cesar.api.models import Job
 from tests.faults.conftest import IS_LONG
 from tests.faults.jobs import (
     SENTENCE,
-    cancel,
     child_of,
-    history,
     is_over,
     middle,
     model,
@@ -39,7 +37,6 @@ STALL_S = 4
 RETRY_S = 0.1
 OPTIONS = ("--retry-delay-s", str(RETRY_S))
 ENVIRON = {"CESAR_STALL_TIMEOUT_S": str(STALL_S)}
-GIVEN_UP = ["submitted", *["claimed", "to be retried"] * 3, "claimed", "given up"]
 
 
 def job(name: str) -> Job:
@@ -50,28 +47,48 @@ def faulty(folder: Path, how: str, **more: str) -> Job:
     return job(model(folder, {"at": middle(0), "do": how, **more}, word=how))
 
 
-@pytest.mark.parametrize("how", CODES if IS_LONG else ["crash", "kill"])
-def test_a_job_whose_child_always_dies_is_given_up_after_its_retries_and_holds_up_no_other(tmp_path, how, rounds, note):
+@pytest.mark.parametrize("how", ["crash", "abort", "exit", "hang"] if IS_LONG else ["crash"])
+def test_a_recording_at_which_every_child_dies_is_tried_twice_and_holds_up_no_other(tmp_path, how, rounds, note):
     database = tmp_path / "queue.db"
     count = rounds(1, 7)
     bad = submit(database, *(faulty(tmp_path, how) for _ in range(count)))
     good = submit(database, *(job(model(tmp_path)) for _ in range(3)))
     with working(database, *OPTIONS, environ=ENVIRON) as worker:
-        wait_until(lambda: all_over(database), timeout_s=60 + count * 8 * (STALL_S + 5))
+        wait_until(lambda: all_over(database), timeout_s=60 + count * 2 * (STALL_S + 5))
         worker.drain()
     require_sound(database, bad + good)
     for one in bad:
         told = row_of(database, one)
-        assert (told["status"], told["error_code"], told["failures"], told["lost"]) == ("error", CODES[how], 4, 0)
+        assert (told["status"], told["error_code"], told["failures"], told["lost"]) == ("error", CODES[how], 0, 0)
         assert "twice" in told["error_message"]
         assert told["error_hint"]
-        assert reasons(database, one) == GIVEN_UP
-        waits = [then - at for (reason, at), (_, then) in pairwise(history(database, one)) if reason == "to be retried"]
-        assert min(waits) >= RETRY_S / 2, "it is not tried again at once"
+        assert reasons(database, one) == ["submitted", "claimed", CODES[how]]
     for one in good:
         assert row_of(database, one)["result_text"] == "Word 0."
-        assert history(database, one)[-1][1] < history(database, bad[-1])[-1][1], "it came between two attempts"
-    note(f"child: {how}", count * 8, worker_deaths=0, right_class=count)
+    note(f"child: {how}", count * 2, worker_deaths=0, right_class=count)
+
+
+def has_lost(database: Path, job: str, count: int) -> bool:
+    return bool(row_of(database, job)["lost"] == count)
+
+
+def test_a_job_whose_child_the_system_always_kills_waits_longer_and_longer_while_others_are_done(tmp_path):
+    """It may be the machine's want of memory. While the machine does other jobs, it is this one's doing."""
+    database = tmp_path / "queue.db"
+    [bad] = submit(database, faulty(tmp_path, "kill"))
+    with working(database, *OPTIONS) as worker:
+        for lost in (1, 2, 3):
+            wait_until(partial(has_lost, database, bad, lost))
+            told = row_of(database, bad)
+            assert (told["error_code"], told["failures"]) == ("out_of_memory", 0)
+            assert "twice" in told["error_message"]
+            [good] = submit(database, job(model(tmp_path)))
+            wait_until(partial(is_over, database, good))
+        wait_until(lambda: all_over(database))
+        worker.drain()
+    assert row_of(database, bad)["status"] == "error"
+    assert set(reasons(database, bad)) == {"submitted", "claimed", "recogniser killed", "out_of_memory"}
+    require_sound(database, [bad])
 
 
 @pytest.mark.parametrize("how", CODES)
@@ -89,14 +106,13 @@ def test_a_child_that_dies_once_costs_a_job_nothing(tmp_path, how):
     require_sound(database, [one])
 
 
-def test_a_job_that_hangs_is_put_off_as_stalled_and_the_next_has_its_turn(tmp_path):
+def test_a_job_that_hangs_ends_as_stalled_and_the_next_has_its_turn(tmp_path):
     database = tmp_path / "queue.db"
     bad, good = submit(database, faulty(tmp_path, "hang"), job(model(tmp_path)))
     with working(database, "--retry-delay-s", "60", environ=ENVIRON) as worker:
         wait_until(lambda: is_over(database, good))
         told = row_of(database, bad)
-        assert (told["status"], told["error_code"], told["failures"]) == ("queued", "stalled", 1)
-        assert cancel(database, bad) == "cancelled"
+        assert (told["status"], told["error_code"], told["failures"]) == ("error", "stalled", 0)
         worker.drain()
     require_sound(database, [bad, good])
 

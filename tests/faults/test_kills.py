@@ -55,10 +55,11 @@ KILLS = (
     Kill("update", "quiet", (3, 3)),  # odd: the start of a job
     Kill("update", "quiet", (4, 4)),  # even: its end
     Kill("resume", "quiet", (2, 3)),
+    Kill("begin", "quiet", (2, 3)),
     Kill("checkpoint", "spoken", (2, SENTENCES + 2)),
     Kill("heartbeat", "hanging", (1, 3)),
     Kill("release", "hanging", (1, 1)),
-    Kill("fail", "failing", (1, 1)),
+    Kill("put back", "failing", (1, 1)),
 )
 PLACES = [(kill, step) for kill in KILLS for step in ("written", "committed")]
 
@@ -147,9 +148,9 @@ class Lane:
             case "hanging":
                 marker = self.folder / f"hung-{number + 1}"
                 faults = [{"at": middle(0), "do": "hang", "unless": str(marker)}]
-            case _:  # the pool starts a second child, so it takes two crashes
+            case _:  # the pool starts a second child, so it takes two kills
                 markers = [self.folder / f"crashed-{number + 1}-{n}" for n in range(2)]
-                faults = [{"at": middle(0), "do": "exit", "unless": str(marker)} for marker in markers]
+                faults = [{"at": middle(0), "do": "kill", "unless": str(marker)} for marker in markers]
         return [Job(audio_path=str(SENTENCE), model_size=model(self.folder, *faults, word=f"{kind}-{number + 1}"))]
 
     def _left_behind(self) -> dict[int, int]:

@@ -17,13 +17,26 @@ MUST_HAPPEN = (
     "chunks were found again",
     "jobs were pruned",
     *(f"end {status}" for status in JobStatus),
-    *(f"{verb}: ClaimLost" for verb in ("ask", "beat", "checkpoint", "fail", "release", "resume", "end completed")),
+    *(
+        f"{verb}: ClaimLost"
+        for verb in ("ask", "beat", "begin", "checkpoint", "fail", "put back", "release", "resume", "end completed")
+    ),
     *(f"{verb}: JobNotFound" for verb in ("cancel", "retry")),
     *("edit queued: StaleJob", "edit completed: IllegalMove", "submit: IdempotencyConflict"),
     *("delete: IllegalMove", "retry: IllegalMove"),
 )
 REASONS = {"claimed", "claimed by update", "to be retried", "given up", "cancelled", "released", "retried by hand"}
-REASONS |= {"worker died", "lease expired", "worker_lost", "submitted", "completed", "broken", "queued"}
+REASONS |= {
+    "recogniser killed",
+    "out_of_memory",
+    "worker died",
+    "lease expired",
+    "worker_lost",
+    "submitted",
+    "completed",
+    "broken",
+    "queued",
+}
 """A test that never comes to these proves nothing about them."""
 
 

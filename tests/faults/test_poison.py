@@ -1,8 +1,10 @@
-"""A job that kills its workers is put aside; one that gets on between its workers' deaths never is."""
+"""A job that kills its workers is put aside; one that gets on meanwhile, or just happens to be there, is not."""
 
 from __future__ import annotations
 
-import shutil
+import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cesar.api.models import Job
@@ -13,6 +15,7 @@ from tests.faults.jobs import (
     history,
     is_over,
     killed,
+    middle,
     model,
     reasons,
     require_sound,
@@ -22,67 +25,90 @@ from tests.faults.jobs import (
     working,
     write_sentences,
 )
-from tests.faults.poisoned import POISON, PoisonedProcess
 from tests.faults.support import all_over, wait_until
 
 LOST = ["claimed", "worker died"]
+RETRY = ("--retry-delay-s", "0.5")
+QUICK = ("--retry-delay-s", "0.001")
 
 
-def deaths_until_all_is_over(database: Path, at_most: int) -> int:
+def poisonous(folder: Path) -> Job:
+    """A job whose recording kills the whole service, as by taking all memory."""
+    name = model(folder, {"at": middle(0), "do": "kill parent"}, word="poison")
+    return Job(audio_path=str(SENTENCE), model_size=name)
+
+
+def deaths_until(database: Path, is_so: Callable[[], bool], at_most: int) -> int:
     """Start a worker after the other, as a service manager does; give how many were killed."""
     for deaths in range(at_most + 1):
-        with PoisonedProcess(database) as worker:
-            if not killed(worker, lambda: all_over(database)):
-                worker.drain()
-                return deaths
+        with start(database, *RETRY) as worker:
+            if not killed(worker, is_so):
+                worker.send(signal.SIGTERM)
+                return deaths + (worker.process.wait(60) != 0)  # the poison's turn may come just now
     raise AssertionError(f"{at_most + 1} workers were killed")
 
 
-def test_a_job_that_always_kills_its_worker_is_parked_after_three_and_the_others_are_done(tmp_path, rounds, note):
+def test_a_job_that_always_kills_its_worker_is_parked_and_the_others_are_done(tmp_path, rounds, note):
     database = tmp_path / "queue.db"
     name = model(tmp_path)
-    poison = Path(shutil.copy(SENTENCE, tmp_path / f"{POISON}.mp4"))
     count = rounds(1, 20)
-    jobs = []
+    bad: list[str] = []
+    good: list[str] = []
+    deaths = 0
     for _ in range(count):
-        jobs += submit(database, *(Job(audio_path=str(path), model_size=name) for path in (SENTENCE, poison, SENTENCE)))
-    bad, good = jobs[1::3], [job for number, job in enumerate(jobs) if number % 3 != 1]
-    assert deaths_until_all_is_over(database, 3 * count) == 3 * count
-    require_sound(database, jobs)
+        bad += submit(database, poisonous(tmp_path))
+        for _ in range(3):  # others come in as time goes by; each is done, and shows that the machine is well
+            good += submit(database, Job(audio_path=str(SENTENCE), model_size=name))
+            deaths += deaths_until(database, partial(is_over, database, *good), at_most=8)
+    deaths += deaths_until(database, lambda: all_over(database), at_most=8 * count)
+    require_sound(database, bad + good)
     for job in bad:
         told = row_of(database, job)
         assert (told["status"], told["error_code"], told["lost"], told["failures"]) == ("error", "worker_lost", 3, 0)
-        assert "3 times" in told["error_message"]
+        assert "in a row" in told["error_message"]
         assert told["error_hint"]
-        assert reasons(database, job) == ["submitted", *LOST * 2, "claimed", "worker_lost"]
+        assert set(reasons(database, job)) == {"submitted", *LOST, "worker_lost"}
     for job in good:
         assert (row_of(database, job)["status"], row_of(database, job)["attempt"]) == ("completed", 1)
-    note("poison jobs", count, worker_deaths=3 * count, others_completed=len(good))
+    note("poison jobs", count, worker_deaths=deaths, others_completed=len(good))
 
 
-def test_two_workers_at_once_lose_no_more_than_three_lives_to_a_poison_job(tmp_path):
+def test_a_service_that_is_killed_early_in_each_attempt_loses_no_job(tmp_path, rounds, rng, note):
+    """By anything but its jobs: an operator, another program that takes all memory."""
     database = tmp_path / "queue.db"
-    poison = shutil.copy(SENTENCE, tmp_path / f"{POISON}.mp4")
-    name = model(tmp_path)
-    bad, good = submit(database, *(Job(audio_path=str(path), model_size=name) for path in (poison, SENTENCE)))
-    workers = [PoisonedProcess(database) for _ in range(4)]
-    try:
+    jobs = submit(database, *(Job(audio_path=str(SENTENCE), model_size=model(tmp_path)) for _ in range(3)))
+    places = ("claim:committed", "update:committed", "begin:written", "begin:committed")
+    kills = rounds(12, 100)
+    for _ in range(kills):
+        environ = {"CESAR_FAILPOINT": f"{rng.choice(places)}=kill"}
+        with start(database, *QUICK, environ=environ) as worker:
+            worker.process.wait(60)
+    with working(database, *QUICK) as worker:
         wait_until(lambda: all_over(database))
-        assert [worker.is_running for worker in workers].count(False) <= 3
-        for worker in workers:
-            if worker.is_running:
-                worker.drain()
+        worker.drain()
+    assert {row_of(database, job)["status"] for job in jobs} == {"completed"}
+    require_sound(database, jobs)
+    note("kills of the service, early in an attempt", kills, jobs=len(jobs), lost=0)
+
+
+def test_of_several_workers_some_are_left_to_do_the_others(tmp_path):
+    database = tmp_path / "queue.db"
+    bad, good = submit(database, poisonous(tmp_path), Job(audio_path=str(SENTENCE), model_size=model(tmp_path)))
+    workers = [start(database, "--retry-delay-s", "60") for _ in range(4)]
+    try:
+        wait_until(lambda: is_over(database, good))
+        assert [worker.is_running for worker in workers].count(False) <= 2
     finally:
         for worker in workers:
             worker.kill()
-    assert row_of(database, bad)["error_code"] == "worker_lost"
     assert row_of(database, good)["status"] == "completed"
+    assert row_of(database, bad)["status"] != "error"
     require_sound(database, [bad, good])
 
 
-def killed_at(database: Path, failpoint: str) -> None:
-    """Have a worker kill itself at that place."""
-    with start(database, environ={"CESAR_FAILPOINT": f"{failpoint}=kill"}) as worker:
+def killed_at(database: Path, failpoint: str, at: int = 1) -> None:
+    """Have a worker kill itself at that pass through that place."""
+    with start(database, environ={"CESAR_FAILPOINT": f"{failpoint}=kill@{at}"}) as worker:
         wait_until(lambda: not worker.is_running)
         assert worker.process.returncode == -9
 
@@ -93,7 +119,7 @@ def test_a_job_that_gets_on_between_its_workers_deaths_is_not_parked(tmp_path):
     recording = write_sentences(tmp_path / "recording.wav", 4)
     [job] = submit(database, Job(audio_path=recording, model_size=model(tmp_path)))
     losses = []
-    for failpoint in ["claim:committed", "checkpoint:committed"] * 3 + ["claim:committed"]:
+    for failpoint in ["begin:committed", "checkpoint:committed"] * 3 + ["begin:committed"]:
         killed_at(database, failpoint)
         losses.append(row_of(database, job)["lost"])
     assert losses == [0, 0, 1, 0, 1, 0, 1], "those before its latest claim, and none after a chunk"
@@ -109,9 +135,12 @@ def test_a_job_that_gets_on_between_its_workers_deaths_is_not_parked(tmp_path):
 
 def test_a_parked_job_is_done_when_it_is_retried_by_hand_and_its_poison_is_gone(tmp_path):
     database = tmp_path / "queue.db"
-    [job] = submit(database, Job(audio_path=str(SENTENCE), model_size=model(tmp_path)))
+    name = model(tmp_path)
+    [job] = submit(database, Job(audio_path=str(SENTENCE), model_size=name))
     for _ in range(3):
-        killed_at(database, "claim:committed")
+        killed_at(database, "begin:committed")
+        submit(database, Job(audio_path=str(SENTENCE), model_size=name, priority=1))
+        killed_at(database, "update:committed", at=2)  # the other is done
     with working(database) as worker:
         wait_until(lambda: is_over(database, job))
         assert row_of(database, job)["error_code"] == "worker_lost"

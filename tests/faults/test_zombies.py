@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -196,9 +197,9 @@ def test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_bea
             attempts.heartbeat(connection, moves.job_of(row, Claim(owner="somebody", attempt=1)), utc_now())
             [after] = attempts.running(connection)
             for beat in (before, after, after):
-                attempts.take_back(connection, beat, "lease expired", utc_now())
+                attempts.take_back(connection, beat, "lease expired", utc_now(), timedelta())
                 row = moves.lock(connection, row["id"])
-                seen.append((row["status"], row["lost"]))
+                seen.append((row["status"], row["losses"]))
 
         await opened.write("take back", in_one_transaction)
         await opened.close()
