@@ -28,7 +28,10 @@ def path() -> None:
 @command.command("show")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def show(*, as_json: bool) -> None:
-    """Show each setting, its value, and where that came from: a variable, the settings file or the default."""
+    """Show each setting, its value, and where that came from.
+
+    That is a variable, the settings file or the default.
+    """
     settings = load()
     if as_json:
         shown = {

@@ -65,7 +65,7 @@ class Finding:
 
 @click.command("doctor")
 def command() -> int:
-    """Show what works here and what does not, with what to do about it.
+    """Show what works here, what does not, and what to do about it.
 
     The exit code is 0 when recordings can be transcribed here, else that of what is missing: 2 settings,
     3 the data folder, 4 the model, 5 a library. If only the queue's database can't be used, it is 6.

@@ -117,7 +117,12 @@ def describe(error: BaseException) -> Exit:
 def _describe_misuse(error: click.ClickException) -> Exit:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context else "cesar"
-    return Exit(EXIT_CODES[UsageError], UsageError.code, error.format_message(), f"See `{command} --help`.")
+    message, hint = error.format_message(), ""
+    if isinstance(error, click.NoSuchOption):
+        from cesar.cli.suggestions import describe_option
+
+        message, hint = describe_option(error)
+    return Exit(EXIT_CODES[UsageError], UsageError.code, message, f"{hint} See `{command} --help`.".lstrip())
 
 
 def tell(end: Exit, error: BaseException, *, as_json: bool, with_traceback: bool) -> None:

@@ -66,7 +66,9 @@ def command() -> None:
 @server_option
 @_json_option
 def submit(*, database: str | None, server: str | None, model: str | None, as_json: bool, **given: Any) -> None:
-    """Queue recordings: files, or folders (the media files directly in them); with --server also addresses.
+    """Queue recordings: files, folders, or with --server addresses.
+
+    A folder stands for the media files directly in it.
 
     Prints the id of each job. Nothing is queued if one of the recordings can't be read.
     """
@@ -209,7 +211,10 @@ def watch(beginning: str, *, database: str | None, server: str | None, as_json: 
 @database_option
 @server_option
 def cancel(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
-    """Cancel jobs: at once if they wait, within seconds if they are at work. What is recognised is kept."""
+    """Cancel jobs; what is recognised of them is kept.
+
+    One that waits is cancelled at once, one that is at work within seconds.
+    """
     from cesar.cli import job_changes
 
     settings = load_for_queue(database=database, server=server)
@@ -221,7 +226,7 @@ def cancel(beginnings: Sequence[str], *, database: str | None, server: str | Non
 @database_option
 @server_option
 def retry(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
-    """Queue failed or cancelled jobs again; they go on where they stopped."""
+    """Queue failed or cancelled jobs again, to go on where they were."""
     from cesar.cli import job_changes
 
     settings = load_for_queue(database=database, server=server)
@@ -234,7 +239,10 @@ def retry(beginnings: Sequence[str], *, database: str | None, server: str | None
 @database_option
 @server_option
 def delete(beginnings: Sequence[str], *, yes: bool, database: str | None, server: str | None) -> int:
-    """Remove jobs and their texts for good; one that is at work has to be cancelled first. Recordings stay."""
+    """Remove jobs and their texts for good; recordings stay.
+
+    One that is at work has to be cancelled first.
+    """
     from cesar.cli import job_changes
 
     is_asked = not yes and sys.stdin is not None and sys.stdin.isatty()

@@ -26,7 +26,7 @@ def command() -> None:
 
 @command.command("list")
 def list_() -> None:
-    """List every model with its size, and where it is if it is on this machine."""
+    """List every model, with its size and where it is."""
     settings = load()
     rows = [_row(status, settings.model) for status in store.list_models(settings.models_dir)]
     show_table(("NAME", "LANGUAGES", "SIZE", "HERE", "FOLDER"), rows)
@@ -47,7 +47,10 @@ def _row(status: ModelStatus, default: str) -> tuple[str, ...]:
 @click.argument("name", shell_complete=complete_model)
 @click.option("--offline", is_flag=True, help="Never use the network: only see whether the model is here.")
 def pull(name: str, *, offline: bool) -> None:
-    """Download a model, unless it is here; what has arrived of a broken download is kept."""
+    """Download a model, unless it is here.
+
+    What has arrived of a broken download is kept, and the next one goes on there.
+    """
     settings = load({"offline": offline or None})
     if settings.offline:
         found = store.locate(name, store=settings.models_dir, allow_network=False)
@@ -60,7 +63,10 @@ def pull(name: str, *, offline: bool) -> None:
 @command.command("verify")
 @click.argument("name", required=False, shell_complete=complete_model)
 def verify(name: str | None) -> None:
-    """Hash the files of a model, or of every model here, and compare them with the published digests."""
+    """Compare the files of models with the published digests.
+
+    Without a NAME, those of every model that is here.
+    """
     place = load().models_dir
     names = [name] if name else [status.name for status in store.list_models(place) if status.directory]
     checks = [(each, check) for each in names for check in store.verify(each, store=place)]
@@ -83,7 +89,7 @@ def _check_row(name: str, check: FileCheck) -> tuple[str, ...]:
 @command.command("import")
 @click.argument("path", type=click.Path(readable=False, path_type=Path))
 def import_(path: Path) -> None:
-    """Take in a model: a file that `cesar models export` wrote, or the folder of one."""
+    """Take in a model from an exported file or a folder."""
     found = store.import_model(path, store=load().models_dir)
     write_stderr(f"{found.name} is here: {found.directory}")
 
@@ -92,6 +98,9 @@ def import_(path: Path) -> None:
 @click.argument("name", shell_complete=complete_model)
 @click.argument("path", type=click.Path(readable=False, path_type=Path))
 def export(name: str, path: Path) -> None:
-    """Write a model as one file, to be imported on a machine without a network."""
+    """Write a model as one file, to be imported elsewhere.
+
+    The machine that imports it needs no network.
+    """
     target = store.export_model(name, path, store=load().models_dir)
     write_stderr(f"{name} is written to {target}")

@@ -106,7 +106,12 @@ PLACE = click.Path(readable=False, path_type=Path)
     "--temperature", metavar="T", type=float, help="Draw tokens, 0 to 1, instead of the likeliest. [default: 0]"
 )
 @click.option("--device", type=click.Choice(DEVICES), help="Where to run. [default: auto]")
-@click.option("--compute-type", type=click.Choice(COMPUTE_TYPES), help="Numbers to compute with. [default: auto]")
+@click.option(
+    "--compute-type",
+    type=click.Choice(COMPUTE_TYPES),
+    metavar="TYPE",
+    help=f"Numbers to compute with: {', '.join(COMPUTE_TYPES)}. [default: auto]",
+)
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @server_option
 @click.option("--skip-existing", is_flag=True, help="Leave out recordings whose texts are all there already.")
@@ -114,7 +119,9 @@ PLACE = click.Path(readable=False, path_type=Path)
 @click.option("-v", "--verbose", is_flag=True, help="Say more, and show tracebacks of internal errors.")
 @click.option("--json-lines", is_flag=True, help="Write events to standard error, one JSON object a line.")
 def command(**given: Any) -> int:
-    """Transcribe recordings: files, folders (the media files directly in them), or - for standard input.
+    """Transcribe files, folders, or - for standard input.
+
+    A folder stands for the media files directly in it.
 
     Without -o or -d the text goes to standard output; of several recordings, each under a line
     `== NAME ==` (but for JSON: there, one document follows the other).

@@ -20,7 +20,9 @@ log_format_option = click.option(
 @database_option
 @log_format_option
 def command(*, offline: bool, until_empty: bool, **flags: Any) -> None:
-    """Do the jobs of the queue, one after the other, the oldest first.
+    """Do the jobs of the queue, one after the other.
+
+    The highest priority goes first, and the oldest among equals.
 
     Ctrl-C or SIGTERM: the job at work may go on for as long as CESAR_SHUTDOWN_GRACE_S says (8 s); then it is put
     back with all that is recognised. A second one stops at once. Several workers may share a queue.

@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from cesar.cli.completion import SHELLS
+from cesar.cli import group
+from cesar.cli.completion import INSTALLATION
+from cesar.cli.suggestions import commands_below
 
 FULL = Path("/dev/full")
+COMMANDS = dict(commands_below(group, click.Context(group, info_name="cesar"), "cesar"))
 
 
 def make(folder, *names, content=b"not empty"):
@@ -36,6 +40,15 @@ def test_help_names_every_command_and_the_exit_codes(inside):
     code, out, _ = inside("--help")
     assert code == 0
     assert all(word in out for word in ("transcribe", "models", "doctor", "completion", "130"))
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_the_help_of_every_command_fits_80_columns_and_cuts_no_line(path, inside, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = inside(*path.split()[1:], "--help")
+    lines = out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert [line for line in lines if line.endswith("...") and not line.startswith("Usage:")] == []
 
 
 @pytest.mark.parametrize("arguments", [["transcribe"], ["models"], ["models", "pull"], ["doctor"], ["completion"]])
@@ -160,7 +173,7 @@ def test_a_full_standard_output_is_told(cesar):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", INSTALLATION)
 def test_the_completion_script_is_printed(shell, inside):
     code, out, _ = inside("completion", shell)
     assert code == 0
