@@ -102,6 +102,14 @@ def test_the_section_of_a_command_begins_with_how_it_is_called(path):
     assert all(argument.human_readable_name in usage for argument in arguments)
 
 
+@EACH_PAGE
+def test_an_address_with_what_a_shell_reads_is_quoted(page):
+    """Zsh takes a bare ? for a pattern, every shell a bare & for the end of the command."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if "curl " in line:
+            assert not re.search(r"""(?<!['"`\w:/.?=&-])https?://[^\s'"`]*[?&*\[]""", line), line
+
+
 def test_every_exit_code_is_listed():
     signals = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     assert {int(name) for name in names(CLI, "Exit code")} == {0, *EXIT_CODES.values(), *signals}

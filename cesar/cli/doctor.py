@@ -11,27 +11,24 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from cesar.cli.config import value_of
-from cesar.cli.delivery import check_folder
-from cesar.cli.display import show_table
+from cesar.cli.delivery import check_folder, write_stdout
 from cesar.cli.downloads import show_size
 from cesar.cli.exits import EXIT_CODES, exit_code
-from cesar.config import Settings, documentation, load
+from cesar.cli.findings import Finding, rows_of
+from cesar.config import DEFAULT, Settings, documentation, load
 from cesar.engines.hardware import usable_cores
 from cesar.errors import CesarError, ModelError, OutputError, RecognitionError, UsageError
 from cesar.weights import store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-State = Literal["ok", "note", "MISSING"]
 
 NATIVE_LIBRARIES = ("av", "ctranslate2", "numpy", "onnxruntime", "tokenizers")
 PACKAGES = (*NATIVE_LIBRARIES, "click", "huggingface-hub", "platformdirs", "pydantic", "rich", "sqlalchemy")
@@ -51,18 +48,6 @@ print(json.dumps(found))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    state: State
-    found: str
-    hint: str = ""
-    exit_code: int = 0
-    """Of a run of doctor, if nothing worse is found; 0: it works, or can be done without."""
-
-
 @click.command("doctor")
 def command() -> int:
     """Show what works here, what does not, and what to do about it.
@@ -71,13 +56,15 @@ def command() -> int:
     3 the data folder, 4 the model, 5 a library. If only the queue's database can't be used, it is 6.
     """
     settings, trouble = _load_settings()
-    findings = [*trouble, *_machine(), *_libraries(), *_models_and_folder(settings), _database(settings)]
-    show_table(
-        ("", "STATE", "FOUND", "WHAT TO DO"),
-        [(finding.what, finding.state, finding.found, finding.hint) for finding in findings],
-    )
-    click.echo()
-    show_table(("SETTING", "VALUE", "FROM", "MEANING"), _setting_rows(settings))
+    findings = [
+        *trouble,
+        *_models_and_folder(settings),
+        _database(settings),
+        *_libraries(),
+        *_machine(),
+        _changed_settings(settings),
+    ]
+    write_stdout("\n".join(rows_of(findings)) + "\n")
     return next((finding.exit_code for finding in findings if finding.exit_code), 0)
 
 
@@ -223,8 +210,8 @@ def _database(settings: Settings) -> Finding:
         return Finding("database", "MISSING", error.message, error.hint, exit_code(error))
 
 
-def _setting_rows(settings: Settings) -> list[tuple[str, ...]]:
-    return [
-        (name, str(value_of(settings, name)), settings.origins.get(name, "default"), meaning)
-        for name, meaning in documentation().items()
-    ]
+def _changed_settings(settings: Settings) -> Finding:
+    """Name the settings that are not the defaults, with where each came from."""
+    changed = [name for name in documentation() if settings.origins.get(name, DEFAULT) != DEFAULT]
+    listed = ", ".join(f"{name} = {value_of(settings, name)} ({settings.origins[name]})" for name in changed)
+    return Finding("settings", "ok", f"{listed or 'all as they are by default'}; see `cesar config show`")

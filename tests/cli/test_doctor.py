@@ -1,3 +1,5 @@
+import itertools
+import re
 import subprocess
 import sys
 
@@ -10,8 +12,11 @@ from cesar.engines.catalog import CATALOG
 
 
 def finding(out, what):
-    """The row of the doctor's table that begins with this word."""
-    return next(line for line in out.splitlines() if line.startswith(f"{what} "))
+    """What the doctor says of that thing, its lines joined to one."""
+    lines = iter(out.splitlines())
+    first = next(line for line in lines if re.match(rf"(ok|note|MISSING) +{what}: ", line))
+    more = itertools.takewhile(lambda line: line.startswith(" "), lines)
+    return " ".join([first, *map(str.strip, more)])
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def test_all_is_well_where_the_libraries_and_the_model_are_there(inside, folder_
     monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
     code, out, err = inside("doctor")
     assert (code, err) == (0, "")
-    assert all(" ok " in finding(out, library) for library in NATIVE_LIBRARIES)
+    assert all(finding(out, library).startswith("ok ") for library in NATIVE_LIBRARIES)
     assert str(folder_as_model) in finding(out, "model")
     assert "CESAR_MODEL" in out
 
@@ -63,7 +68,7 @@ def test_a_library_that_crashes_is_found_and_does_not_take_the_doctor_with_it(
     assert done.returncode == 5
     assert "signal 11" in finding(done.stdout, "onnxruntime")
     assert "no libavcodec" in finding(done.stdout, "av")
-    assert " ok " in finding(done.stdout, "numpy")
+    assert finding(done.stdout, "numpy").startswith("ok ")
 
 
 def test_the_queues_database_is_looked_at_and_its_jobs_counted(inside, queue, folder_as_model, monkeypatch):
@@ -72,7 +77,7 @@ def test_the_queues_database_is_looked_at_and_its_jobs_counted(inside, queue, fo
         queue.add(status)
     code, out, _ = inside("doctor")
     assert code == 0
-    assert f"ok     {queue.file}, schema {HEAD}, 2 queued, 1 error" in finding(out, "database")
+    assert f"{queue.file}, schema {HEAD}, 2 queued, 1 error" in finding(out, "database")
 
 
 def test_a_database_that_is_not_there_is_none_afterwards_either(inside, queue):
@@ -101,3 +106,22 @@ run(["doctor"])
 sys.exit(bool(set({NATIVE_LIBRARIES!r}) & set(sys.modules)))
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_what_is_missing_comes_first_with_what_to_do_and_no_line_is_longer_than_80_columns(inside, monkeypatch):
+    missing = list(CATALOG)[-1]
+    monkeypatch.setenv("CESAR_MODEL", missing)
+    monkeypatch.setenv("CESAR_DATABASE", "/dev/null/" + "deep/" * 30 + "cesar.db")
+    _, out, _ = inside("doctor")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    states = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert states == sorted(states, key=["MISSING", "note", "ok"].index)
+    assert lines[0].startswith("MISSING  model: ")
+    assert f"cesar models pull {missing}" in finding(out, "model")
+
+
+def test_settings_that_were_changed_are_told_with_where_they_came_from(inside, monkeypatch):
+    monkeypatch.setenv("CESAR_PORT", "5001")
+    _, out, _ = inside("doctor")
+    assert "port = 5001 (CESAR_PORT)" in finding(out, "settings")
