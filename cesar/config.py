@@ -98,6 +98,10 @@ class Settings:
         default=300.0,
         metadata=_about("A recogniser that makes no progress for this many seconds is killed.", checks.seconds),
     )
+    open_timeout_s: float = field(
+        default=60.0,
+        metadata=_about("A recording that gives no sound within this many seconds is refused.", checks.seconds),
+    )
     host: str = field(
         default="127.0.0.1",
         metadata=_about("The address that `cesar serve` listens on.", checks.text("an address such as 127.0.0.1")),

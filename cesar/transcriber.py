@@ -75,7 +75,9 @@ class AudioTranscriber:
         loaded, ended = pool.run(
             self._engine(),
             Request(recording.absolute(), options, tuple(run.earlier)),
-            limits=pool.Limits(self.settings.stall_timeout_s, self.settings.idle_timeout_s),
+            limits=pool.Limits(
+                self.settings.stall_timeout_s, self.settings.idle_timeout_s, self.settings.open_timeout_s
+            ),
             tell=run.hear,
             should_stop=should_stop or _never,
         )

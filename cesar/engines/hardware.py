@@ -108,6 +108,19 @@ def _free_memory() -> int:
     return max(0, min(free))
 
 
+def total_memory() -> int:
+    """Bytes that this machine, or the control group that we are in, has in all."""
+    total = [_USUAL_MEMORY]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        total = [int(line.split()[1]) * 1024 for line in lines if line.startswith(("MemTotal:", "SwapTotal:"))] or total
+        total = [sum(total)]
+        total.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no such file, or "max"
+        pass
+    return min(total)
+
+
 def _free_on_card() -> int:
     """Bytes free on the first card, by NVIDIA's own tool. Not run on a GPU yet."""
     command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]

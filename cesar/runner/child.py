@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cesar.engines.hardware import Plan, choose, probe, use_wide_vectors
 from cesar.errors import CesarError, ChildKilled, ModelError
 from cesar.runner import messages
+from cesar.runner.memory import be_first_to_go, limit_memory
 from cesar.runner.messages import EngineSpec, Event, Request
 from cesar.transcript import Chunk, ModelIdentity
 
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
 
 _ALIVE_EVERY_S = 1.0
 _PR_SET_PDEATHSIG = 1
+_WANT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "Failed to allocate", "can't start new thread")
+"""What libraries say."""
 
 
 def main() -> None:
     """Serve the parent until it closes standard input."""
     _die_with_parent()
+    be_first_to_go()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features in NumPy: with more, five times the work is done
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else onnxruntime tries to report home, seconds after its import
@@ -51,6 +55,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
         events.send(_failure(error))
         os._exit(1)  # an interpreter that ends in good order stumbles over the thread that reads
+    limit_memory(plan, _size_of_model(spec))
     events.send(messages.Loaded(engine.identity, plan.warnings))
     while True:
         _serve(messages.parse(lines.get()), engine, plan, events)
@@ -116,10 +121,14 @@ def _load(spec: EngineSpec) -> tuple[Engine, Plan]:
         device=spec.device,
         compute_type=spec.compute_type,
         workers=spec.workers,
-        model_bytes=sum(file.stat().st_size for file in directory.glob("model.bin")),
+        model_bytes=_size_of_model(spec),
     )
     identity = ModelIdentity(spec.name, spec.revision, spec.digest, plan.device, plan.compute_type)
     return WhisperEngine(directory, identity, plan), plan
+
+
+def _size_of_model(spec: EngineSpec) -> int:
+    return sum(file.stat().st_size for file in Path(spec.directory).glob("model.bin"))
 
 
 def _failure(error: BaseException) -> messages.Failed:
@@ -135,7 +144,7 @@ def _is_want_of_memory(error: BaseException) -> bool:
     """Tell by the words of a library; ours may hold any words, such as the name of a recording."""
     if isinstance(error, CesarError) and not isinstance(error, ModelError):
         return False
-    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _WANT_OF_MEMORY)
 
 
 def _import_pipeline() -> None:

@@ -19,21 +19,27 @@ from cesar.errors import (
     ChildKilled,
     ChildStalled,
     Interrupted,
+    NotMedia,
     RecognitionError,
     UsageError,
 )
-from cesar.runner.messages import Ended, EngineSpec, Event, Failed, Finished, Loaded, Request, Skipped
-from cesar.runner.process import ChildProcess, Died, Quiet
+from cesar.runner.messages import Ended, EngineSpec, Event, Failed, Finished, Loaded, Opened, Request, Skipped
+from cesar.runner.process import ChildProcess, Died, Exhausted, Quiet
 
 _POLL_S = 0.1
+_NO_MEMORY_HINT = "Convert the recording anew from its source, or choose a smaller model with --model."
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a child may be silent at work, and how long it is kept without work, in seconds."""
+    """How long a child may take, in seconds."""
 
     stall_timeout_s: float = 300.0
+    """To say anything at all."""
     idle_timeout_s: float = 300.0
+    """To be given more work."""
+    open_timeout_s: float = 60.0
+    """From being given a recording to the first of its sound."""
 
 
 Tell = Callable[[Event], None]
@@ -71,7 +77,12 @@ class _Lost(Exception):
     """A child died or hung; it had sent the `finished` chunks, and come as far as `reached`, in seconds."""
 
     def __init__(
-        self, cause: Died | Quiet, finished: Sequence[tuple[float, float]], reached: float, *, is_begun: bool
+        self,
+        cause: Died | Quiet | Exhausted,
+        finished: Sequence[tuple[float, float]],
+        reached: float,
+        *,
+        is_begun: bool,
     ) -> None:
         super().__init__(str(cause))
         self.cause = cause
@@ -93,6 +104,8 @@ class _Lost(Exception):
         match self.cause:
             case Quiet(seconds=seconds):
                 return ChildStalled(f"the recogniser made no progress for {seconds:g} s {what}")
+            case Died(had_no_memory=True) | Exhausted():
+                return ChildKilled(f"the recogniser needed more memory than it may have {what}", hint=_NO_MEMORY_HINT)
             case Died(was_killed=True):
                 return ChildKilled(f"the system killed the recogniser {what}, most likely for want of memory")
             case died:
@@ -147,14 +160,17 @@ class _Slot:
             tell(loaded)
             is_begun = True
             child.send(request)
+            opening = _Opening(request, limits)
             while True:
-                event = _next_event(child, limits, should_stop)
+                event = opening.watch(_next_event(child, limits, opening.or_stop(should_stop)))
                 match event:
                     case Finished(chunk=chunk):
                         finished.append((chunk.start, chunk.end))
                         reached = chunk.end
                     case Skipped(end=end):
                         reached = end
+                    case Failed(code=ChildKilled.code):
+                        raise Exhausted(event.message)
                     case Failed():
                         self._is_free = True
                         raise event.error()
@@ -162,7 +178,7 @@ class _Slot:
                         self._is_free = True
                         return loaded, event
                 tell(event)
-        except (Died, Quiet) as cause:
+        except (Died, Quiet, Exhausted) as cause:
             raise _Lost(cause, finished, reached, is_begun=is_begun) from cause
         finally:
             if not self._is_free:
@@ -204,6 +220,35 @@ class _Slot:
                 self.close()
             finally:
                 self._busy.release()
+
+
+class _Opening:
+    """Watches that a recording is opened, and gives its first sound, within the time for it."""
+
+    def __init__(self, request: Request, limits: Limits) -> None:
+        self._request = request
+        self._limit_s = limits.open_timeout_s
+        self._deadline: float | None = time.monotonic() + limits.open_timeout_s
+
+    def watch(self, event: Event) -> Event:
+        """Take note of an event: any but that the file is open shows that there is sound, or that all is over."""
+        if not isinstance(event, Opened):
+            self._deadline = None
+        return event
+
+    def or_stop(self, should_stop: ShouldStop) -> ShouldStop:
+        """Raise `NotMedia` where the caller is asked whether to stop, once the time is over."""
+
+        def checked() -> bool:
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                name = self._request.path.name
+                raise NotMedia(
+                    f"{name} gave no sound within {self._limit_s:g} s of being opened",
+                    hint="Check that it plays in a media player; on a very slow disk raise CESAR_OPEN_TIMEOUT_S.",
+                )
+            return should_stop()
+
+        return checked
 
 
 def _next_event(child: ChildProcess, limits: Limits, should_stop: ShouldStop) -> Event:

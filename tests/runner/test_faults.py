@@ -71,6 +71,24 @@ def test_a_child_that_hangs_twice_is_given_up(faulty):
     assert patient.transcribe(JFK, BEGINNING).segments, "the next call works"
 
 
+def test_a_recording_that_is_not_opened_in_time_is_refused_at_once(faulty):
+    with pytest.raises(NotMedia, match=r"jfk\.m4a gave no sound within 1e-06 s"):
+        faulty(open_timeout_s=1e-6).transcribe(JFK)
+
+
+def test_a_recogniser_that_hangs_as_it_opens_a_recording_is_killed_and_not_tried_again(faulty, children):
+    transcriber, before, begun = faulty(open_timeout_s=0.5), children(), []
+
+    def stop():
+        begun.extend(children() - before)
+        os.kill(begun[-1], signal.SIGSTOP)
+
+    with pytest.raises(NotMedia, match=r"gave no sound within 0\.5 s"):
+        transcriber.transcribe(JFK, on_begin=stop)
+    assert len(begun) == 1
+    assert not children() & set(begun)
+
+
 def test_a_loss_in_the_first_chunk_names_no_position(faulty):
     transcriber = faulty({"at": 1.0, "do": "abort"})
     with pytest.raises(ChildCrashed, match=r"\(SIGABRT\) while transcribing jfk\.m4a, twice$"):
