@@ -50,7 +50,7 @@ def test_native_code_that_has_no_memory_and_aborts_is_told_as_that(faulty, monke
 
 
 def test_a_recogniser_is_limited_and_the_first_to_be_killed(faulty, children):
-    before, seen = children(), []
+    before, seen = children(), list[int]()
     transcriber = faulty()
 
     def look():
@@ -67,7 +67,7 @@ def test_a_recogniser_is_limited_and_the_first_to_be_killed(faulty, children):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "tiny.en"])
 def test_a_real_model_has_room_and_no_more_than_that(name, children):
-    before, seen = children(), set()
+    before, seen = children(), set[int]()
 
     def look():
         seen.update(data_limit(child) for child in children() - before)
