@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,9 @@ class TranscribeOptions:
     """
 
     language: str | None = None
-    """ISO code or English name of the language spoken; None detects it."""
+    """The language spoken: an ISO 639 code, a tag or a name; None detects it, chunk by chunk."""
+    languages: tuple[str, ...] = ()
+    """The languages to choose from when it is detected, as a sequence or a text with commas; empty: all."""
     task: Task = "transcribe"
     """`translate` gives English text whatever is spoken (multilingual models only)."""
     prompt: str | None = None
@@ -44,6 +47,7 @@ class TranscribeOptions:
     def __post_init__(self) -> None:
         if self.language is not None:
             object.__setattr__(self, "language", language_code(self.language))
+        self._read_languages()
         if self.task not in ("transcribe", "translate"):
             raise UsageError(f"the task {self.task!r} is not known", hint="Use transcribe or translate.")
         for what, text in (("prompt", self.prompt), ("hotwords", self.hotwords)):
@@ -57,3 +61,14 @@ class TranscribeOptions:
             raise UsageError(f"a start of {self.start} s can't be used", hint="Use 0 or more seconds.")
         if self.end is not None and not (math.isfinite(self.end) and self.end > self.start):
             raise UsageError(f"the end ({self.end} s) must come after the start ({self.start} s)")
+
+    def _read_languages(self) -> None:
+        """Write the candidates as codes, each once; a single one is the language."""
+        given: Sequence[str] | str = self.languages
+        names = given.split(",") if isinstance(given, str) else given
+        codes = tuple(dict.fromkeys(map(language_code, names)))
+        if codes and self.language is not None:
+            raise UsageError("language and languages can't be used together", hint="Leave one of them out.")
+        if len(codes) == 1:
+            object.__setattr__(self, "language", codes[0])
+        object.__setattr__(self, "languages", codes if len(codes) > 1 else ())

@@ -19,6 +19,27 @@ def test_a_language_is_kept_by_its_code(given, code):
     assert TranscribeOptions(language=given).language == code
 
 
+@pytest.mark.parametrize("given", ["en,nl", " English, dut ,eng", ["en", "nl"], ("nld", "en", "nl")])
+def test_the_candidates_are_kept_by_their_codes_each_once(given):
+    assert set(TranscribeOptions(languages=given).languages) == {"en", "nl"}
+
+
+def test_a_single_candidate_is_the_language():
+    options = TranscribeOptions(languages=("German", "deu"))
+    assert (options.language, options.languages) == ("de", ())
+
+
+@pytest.mark.parametrize("given", ["en,", ",", "en,klingon"])
+def test_a_candidate_that_is_no_language_is_refused(given):
+    with pytest.raises(UnknownLanguage):
+        TranscribeOptions(languages=given)
+
+
+def test_a_language_leaves_nothing_to_choose_from():
+    with pytest.raises(UsageError, match="together"):
+        TranscribeOptions(language="de", languages=("de", "en"))
+
+
 def test_an_unknown_language_is_refused_by_name():
     with pytest.raises(UnknownLanguage, match="klingon"):
         TranscribeOptions(language="klingon")

@@ -56,8 +56,8 @@ def command() -> None:
 
 
 @like_transcribe(
-    *("inputs", "model", "language", "translate", "prompt", "hotwords", "word_timestamps", "start", "end", "beam_size"),
-    "temperature",
+    *("inputs", "model", "language", "languages", "translate", "prompt", "hotwords", "word_timestamps", "start", "end"),
+    *("beam_size", "temperature"),
 )
 @command.command("submit")
 @click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher goes first.")

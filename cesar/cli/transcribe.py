@@ -40,6 +40,7 @@ class Arguments:
     formats: tuple[str, ...]
     model: str | None
     language: str | None
+    languages: str | None
     translate: bool
     prompt: str | None
     hotwords: str | None
@@ -95,6 +96,7 @@ PLACE = click.Path(readable=False, path_type=Path)
     shell_complete=complete_language,
     help="The language spoken. [default: detected]",
 )
+@click.option("--languages", metavar="CODES", help="What the language may be, with commas: en,nl.")
 @click.option("--translate", is_flag=True, help="Give English text whatever is spoken.")
 @click.option("--prompt", metavar="TEXT", help="Text in the style to follow: names, spelling, punctuation.")
 @click.option("--hotwords", metavar="TEXT", help="Words to expect, with blanks or commas between them.")
@@ -160,6 +162,7 @@ def _settings(arguments: Arguments) -> Settings:
 def _options(arguments: Arguments) -> TranscribeOptions:
     given: dict[str, Any] = {
         "language": arguments.language,
+        "languages": arguments.languages,
         "task": "translate" if arguments.translate else None,
         "prompt": arguments.prompt,
         "hotwords": arguments.hotwords,

@@ -179,6 +179,8 @@ def _form(options: TranscribeOptions, model: str | None, priority: int, *, no_ca
     """Give the fields of a request that are not as they would be anyway."""
     usual = asdict(TranscribeOptions())
     fields: dict[str, Any] = {name: value for name, value in asdict(options).items() if value != usual[name]}
+    if options.languages:
+        fields["languages"] = ",".join(options.languages)
     more = {"model": model, "priority": priority or None, "no_cache": no_cache or None}
     return fields | {name: value for name, value in more.items() if value is not None}
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 
+from cesar.engines.language_codes import BY_OTHER_NAMES
 from cesar.errors import UnknownLanguage
 
 LANGUAGES: dict[str, str] = {
@@ -128,32 +130,55 @@ ALIASES: dict[str, str] = {
     "sinhalese": "si",
     "castilian": "es",
     "mandarin": "zh",
-    # ISO codes for which Whisper uses another one:
-    "jv": "jw",
-    "nb": "no",
-    "fil": "tl",
 }
-"""Code by another name of the same language."""
+"""Code by another English name of the same language."""
 
-_CODES = {**{code: code for code in LANGUAGES}, **{name: code for code, name in LANGUAGES.items()}, **ALIASES}
-_TAG = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{2,8})+")
+
+def _folded(name: str) -> str:
+    """Without case and accents, so that `Francais` is `français`."""
+    apart = unicodedata.normalize("NFKD", " ".join(name.split()).casefold())
+    return "".join(letter for letter in apart if not unicodedata.combining(letter))
+
+
+_CODES = {
+    **{_folded(name): code for name, code in BY_OTHER_NAMES.items()},
+    **{code: code for code in LANGUAGES},
+    **{name: code for code, name in LANGUAGES.items()},
+    **ALIASES,
+}
+_TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{1,8})+(?:\.[a-z0-9-]+)?(?:@[a-z]+)?")
+_REMARK = re.compile(r"\s*[(\[].*[)\]]")
+_UNDETERMINED = frozenset(("und", "mul", "mis", "zxx", "qaa", "auto", "detect", "unknown"))
+"""What stands where a language is not known: codes of ISO 639-2, and words of other programs."""
 
 
 def language_code(text: str) -> str:
-    """Give the code of a language written as a code, a tag (pt-BR, zh_CN) or an English name, in any case.
+    """Give the code of a language written in any of the usual ways, in upper or lower case.
 
+    A code of ISO 639-1, -2 (both kinds) or -3, a tag (`pt-BR`, `zh_CN.UTF-8`), or its name in English or in the
+    language itself, with or without accents and a remark in parentheses.
     Raises `UnknownLanguage`, with the nearest names as its hint where there are any.
+
+    >>> [language_code(text) for text in ("ger", "Deutsch", "pt-BR", "nob", "English (US)")]
+    ['de', 'de', 'pt', 'no', 'en']
     """
-    wanted = " ".join(text.split()).lower()
-    tag = _TAG.fullmatch(wanted)
-    code = _CODES.get(wanted) or _CODES.get(re.sub("[-_]", " ", wanted)) or (tag and _CODES.get(tag[1]))
-    if code:
-        return code
-    raise UnknownLanguage(f"the language {text!r} is not known", hint=_near_matches(wanted))
+    wanted = _folded(text)
+    bare = _REMARK.sub("", wanted)
+    tag = _TAG.fullmatch(bare)
+    for name in (wanted, bare, re.sub("[-_]", " ", bare), tag[1] if tag else ""):
+        if code := _CODES.get(name):
+            return code
+    hint = "Leave the language out to detect it." if wanted in _UNDETERMINED else _near_matches(wanted)
+    raise UnknownLanguage(f"the language {text!r} is not known", hint=hint)
+
+
+def language_name(code: str) -> str:
+    """Give a language's English name as it is written in a sentence: `German` for `de`."""
+    return LANGUAGES.get(code, code).title()
 
 
 def _near_matches(wanted: str) -> str | None:
-    names = [name for name in _CODES if len(name) > 3]
+    names = [name for name in (*LANGUAGES.values(), *ALIASES) if len(name) > 3]
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.7)
     if not near:
         return None

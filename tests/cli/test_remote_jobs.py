@@ -304,6 +304,12 @@ def test_what_is_wished_for_arrives(there, queue, recording):
     assert (told["id"], told["model_size"], told["priority"], told["audio_path"]) == (job.id, "tiny", -7, None)
 
 
+def test_what_the_language_may_be_arrives(there, queue, recording):
+    assert there("submit", recording, "--languages", "German,en")[0] == 0
+    [job] = queue.jobs()
+    assert job.options == TranscribeOptions(languages=("de", "en"))
+
+
 def test_unless_a_model_is_named_it_is_the_services_choice(there, queue, recording, monkeypatch):
     there("submit", recording)
     monkeypatch.setenv("CESAR_MODEL", "small")

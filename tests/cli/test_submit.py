@@ -62,6 +62,12 @@ def test_submit_takes_every_wish_that_transcribe_takes(inside, queue, recording)
     )
 
 
+def test_submit_takes_what_the_language_may_be(inside, queue, recording):
+    assert inside("jobs", "submit", recording, "--languages", "en,dut")[0] == 0
+    [job] = queue.jobs()
+    assert job.options == TranscribeOptions(languages=("en", "nl"))
+
+
 def test_submit_takes_what_transcribe_takes_but_for_output_and_machine():
     """Guards the test above: a wish that is new in `cesar transcribe` must be one here too."""
     not_wishes = {"output", "output_dir", "formats", "skip_existing", "quiet", "verbose", "json_lines"}

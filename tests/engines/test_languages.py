@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cesar.engines.language_codes import BY_OTHER_NAMES
 from cesar.engines.languages import ALIASES, LANGUAGES, language_code
 from cesar.errors import CesarError, UnknownLanguage
 
@@ -34,6 +35,42 @@ def test_whispers_hundred_languages_are_known_in_the_order_of_their_tokens():
         ("yue", "yue"),
         ("haw-US", "haw"),
         ("jv", "jw"),
+        # as media files and other programs write them
+        ("ger", "de"),
+        ("deu", "de"),
+        ("Deutsch", "de"),
+        ("fre", "fr"),
+        ("fra", "fr"),
+        ("Français", "fr"),
+        ("FRANCAIS", "fr"),
+        ("Franc\u0327ais", "fr"),
+        ("dut", "nl"),
+        ("nld", "nl"),
+        ("nob", "no"),
+        ("nb-NO", "no"),
+        ("nno", "nn"),
+        ("chi", "zh"),
+        ("zho", "zh"),
+        ("cmn-Hans-CN", "zh"),
+        ("zh-Hans", "zh"),
+        ("en-US", "en"),
+        ("es-419", "es"),
+        ("ca-ES-valencia", "ca"),
+        ("de_DE.UTF-8", "de"),
+        ("sr_RS@latin", "sr"),
+        ("English (US)", "en"),
+        ("Portuguese (Brazil)", "pt"),
+        ("per", "fa"),
+        ("farsi", "fa"),
+        ("iw", "he"),
+        ("in", "id"),
+        ("fil", "tl"),
+        ("ΕΛΛΗΝΙΚΆ", "el"),
+        ("日本語", "ja"),
+        ("Русский", "ru"),
+        ("हिन्दी", "hi"),
+        ("Tiếng Việt", "vi"),
+        ("العربية", "ar"),
     ],
 )
 def test_a_language_is_known_by_code_tag_name_and_alias_in_any_case(text: str, code: str):
@@ -42,6 +79,21 @@ def test_a_language_is_known_by_code_tag_name_and_alias_in_any_case(text: str, c
 
 def test_every_alias_leads_to_a_language():
     assert {language_code(alias) for alias in ALIASES} <= set(LANGUAGES)
+
+
+def test_every_language_has_a_code_of_three_letters_and_a_name_of_its_own():
+    by_code: dict[str, list[str]] = {code: [] for code in LANGUAGES}
+    for name, code in BY_OTHER_NAMES.items():
+        by_code[code].append(name)
+        assert language_code(name) == code
+    assert all(any(len(name) == 3 for name in names) and len(names) >= 2 for names in by_code.values())
+
+
+@pytest.mark.parametrize("text", ["und", "mul", "auto", "AUTO"])
+def test_a_word_for_no_language_is_answered_with_what_to_do(text: str):
+    with pytest.raises(UnknownLanguage) as failure:
+        language_code(text)
+    assert failure.value.hint == "Leave the language out to detect it."
 
 
 @given(st.sampled_from([*LANGUAGES.items()]), st.sampled_from([str.upper, str.lower, str.title]))

@@ -23,6 +23,7 @@ class OptionsView(BaseModel):
     """What was asked for."""
 
     language: str | None = Field(description="ISO code of the language spoken; null: it is detected.")
+    languages: list[str] = Field(description="What it may be, when it is detected; empty: any.")
     task: Literal["transcribe", "translate"]
     prompt: str | None
     hotwords: str | None

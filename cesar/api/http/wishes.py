@@ -35,8 +35,14 @@ class Wishes(BaseModel):
     language: str | None = Field(
         default=None,
         max_length=64,
-        description="ISO code or English name of the language spoken; left out: it is detected.",
+        description="ISO code, tag or name of the language spoken; left out: it is detected.",
         examples=["en"],
+    )
+    languages: str | None = Field(
+        default=None,
+        max_length=1024,
+        description="What the language may be, with commas between them; left out: any that the model knows.",
+        examples=["en,nl"],
     )
     task: Literal["transcribe", "translate"] = Field(
         default="transcribe", description="`translate` gives English text whatever is spoken."
@@ -65,7 +71,7 @@ class Wishes(BaseModel):
     def options(self) -> TranscribeOptions:
         """Give the part that the recogniser wants. Raises `UsageError`."""
         names = TranscribeOptions.__dataclass_fields__.keys() & Wishes.model_fields.keys()
-        return TranscribeOptions(**{name: getattr(self, name) for name in names})
+        return TranscribeOptions(**{name: getattr(self, name) for name in names if getattr(self, name) is not None})
 
 
 class UrlWishes(Wishes):

@@ -63,6 +63,7 @@ class TestAnUpload(UploadCase):
         assert job["priority"] == -7
         assert job["options"] == {
             "language": "de",
+            "languages": [],
             "task": "translate",
             "prompt": "Frau Müller",
             "hotwords": "Cesar",
@@ -72,6 +73,12 @@ class TestAnUpload(UploadCase):
             "beam_size": 2,
             "temperature": 0.4,
         }
+
+    async def test_may_say_what_the_language_may_be(self) -> None:
+        job = await self.submit(languages="en, Dutch,eng")
+        assert (job["options"]["language"], job["options"]["languages"]) == (None, ["en", "nl"])
+        refused = await self.post(_form(("languages", b"en,klingon", None), ("file", SOUND, "talk.wav")))
+        require_problem(refused, 422, "unknown_language")
 
     async def test_may_have_its_fields_after_the_recording_and_empty_ones(self) -> None:
         form = _form(("file", SOUND, "talk.wav"), ("priority", b"3", None), ("language", b"", None))
@@ -383,7 +390,7 @@ def test_the_description_names_every_field_and_status() -> None:
     schema = described["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["required"] == ["file"]
     assert set(schema["properties"]) == {
-        *("file", "model", "language", "task", "prompt", "hotwords", "word_timestamps", "start", "end"),
+        *("file", "model", "language", "languages", "task", "prompt", "hotwords", "word_timestamps", "start", "end"),
         *("beam_size", "temperature", "priority", "no_cache"),
     }
     assert all(said.get("description") for said in schema["properties"].values())

@@ -58,7 +58,7 @@ def asked_of(form: Form, task: Task) -> Asked:
         _options(
             form,
             task=task,
-            language=_language(form),
+            **_languages(form),
             hotwords=_hotwords(form),
             word_timestamps=response_format is ResponseFormat.VERBOSE_JSON and "word" in granularities,
             token_logprobs=_wants_logprobs(form, response_format),
@@ -83,8 +83,8 @@ def _format(form: Form) -> ResponseFormat:
         raise refused("response_format", f"there is no response_format {name[:64]!r}", f"Use {known}.") from None
 
 
-def _options(form: Form, *, language: str | None = None, **more: object) -> TranscribeOptions:
-    wishes = {"prompt": form.text("prompt"), "language": language, "temperature": _temperature(form), **more}
+def _options(form: Form, **more: object) -> TranscribeOptions:
+    wishes = {"prompt": form.text("prompt"), "temperature": _temperature(form), **more}
     try:
         return TranscribeOptions(**wishes)  # type: ignore[arg-type]  # each is of its field's type
     except UsageError as error:
@@ -102,15 +102,13 @@ def _temperature(form: Form) -> float:
     return temperature
 
 
-def _language(form: Form) -> str | None:
-    """Give the language, or the one candidate. Several candidates say too little: then it is detected."""
+def _languages(form: Form) -> dict[str, object]:
+    """Give the language, or the candidates to choose from."""
     language, candidates = form.text("language"), form.listed("languages")
     if language and candidates:
         raise refused("languages", "language and languages can't be used together", "Leave one of them out.")
-    codes = {_code("languages", candidate) for candidate in candidates}
-    if language:
-        return _code("language", language)
-    return codes.pop() if len(codes) == 1 else None
+    codes = tuple(_code("languages", candidate) for candidate in candidates)
+    return {"language": _code("language", language) if language else None, "languages": codes}
 
 
 def _code(field: str, name: str) -> str:

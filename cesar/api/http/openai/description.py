@@ -15,8 +15,8 @@ _COMMON: dict[str, dict[str, Any]] = {
     "temperature": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
 }
 _MORE: dict[str, dict[str, Any]] = {
-    "language": _TEXT | {"description": "What is spoken: ISO code or English name; left out: it is detected."},
-    "languages[]": _TEXTS | {"description": "What may be spoken; one is taken as `language`, several are detected."},
+    "language": _TEXT | {"description": "What is spoken: ISO code, tag or name; left out: it is detected."},
+    "languages[]": _TEXTS | {"description": "What may be spoken; one is taken as `language`."},
     "keywords[]": _TEXTS | {"description": "Words to be expected, without `<`, `>` and line breaks."},
     "include[]": _TEXTS | {"description": "`logprobs`: the log-probability of each token, with json only."},
     "timestamp_granularities[]": _TEXTS | {"description": "`word`, `segment` or both, with verbose_json."},

@@ -28,10 +28,11 @@ def test_a_language_is_a_code_or_a_name(name):
     assert read(("language", name)).options.language == "en"
 
 
-def test_one_candidate_is_the_language_and_of_several_it_is_detected():
+def test_one_candidate_is_the_language_and_among_several_it_is_detected():
     assert read(("languages[]", "de")).options.language == "de"
     assert read(("languages", '["de", "German"]')).options.language == "de"
-    assert read(("languages[]", "de"), ("languages[]", "fr")).options.language is None
+    options = read(("languages[]", "de"), ("languages[]", "French")).options
+    assert (options.language, options.languages) == (None, ("de", "fr"))
 
 
 def test_keywords_become_hot_words_also_beside_cesars_own():
