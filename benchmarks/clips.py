@@ -20,6 +20,8 @@ class Clip:
     duration_s: float
     is_two_at_once: bool
     """Two people talk over each other: no plain word error rate is fair."""
+    group: str = ""
+    speaker: str | None = None
 
 
 def clips(folder: Path = TEST_AUDIO) -> list[Clip]:
@@ -32,6 +34,8 @@ def clips(folder: Path = TEST_AUDIO) -> list[Clip]:
             language=entry["language"],
             duration_s=entry["duration_s"],
             is_two_at_once=bool(entry.get("channels")) and not isinstance(entry.get("channels"), int),
+            group=entry.get("group", ""),
+            speaker=entry.get("speaker"),
         )
         for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     ]

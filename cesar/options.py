@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from cesar.engines.languages import language_code
 from cesar.errors import UsageError
@@ -43,6 +43,10 @@ class TranscribeOptions:
     temperature draw the same."""
     token_logprobs: bool = False
     """Whether the log-probability of each token is wanted."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the options as plain JSON values."""
+        return {**asdict(self), "languages": list(self.languages)}
 
     def __post_init__(self) -> None:
         if self.language is not None:

@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from cesar import spoken
 from cesar.config import Settings, load
 from cesar.errors import OutputNotWritable, UsageError
 from cesar.ledger import dropped_s, dropped_warning, whole_ledger
@@ -82,17 +83,24 @@ class AudioTranscriber:
             should_stop=should_stop or _never,
         )
         run.end(ended.duration)
+        guess = spoken.Spoken(ended.language, ended.language_probability)
+        found = spoken.spoken_in(run.chunks, guess)
         ledger = whole_ledger(run.chunks, ended.duration, start=options.start, end=options.end)
         segments = tuple(segment for chunk in run.chunks for segment in chunk.segments)
         return Transcript(
             segments=segments,
-            language=ended.language,
-            language_probability=ended.language_probability,
+            language=found.language,
+            language_probability=found.probability,
             duration=ended.duration,
             model=loaded.model,
-            settings=asdict(options),
+            settings=options.to_dict(),
             timings={**ended.timings, "total": round(time.perf_counter() - begun, 3)},
-            warnings=(*loaded.warnings, *ended.warnings, *dropped_warning(ledger, has_text=bool(segments))),
+            warnings=(
+                *loaded.warnings,
+                *ended.warnings,
+                *spoken.warnings(run.chunks, found, options),
+                *dropped_warning(ledger, has_text=bool(segments)),
+            ),
             ledger=ledger,
         )
 

@@ -50,6 +50,8 @@ class Segment:
     """The log-probability of each token after those before it; empty unless asked for."""
     token_bytes: tuple[str, ...] = ()
     """What each token says, in bytes of UTF-8, hexadecimal; empty unless log-probabilities were asked for."""
+    language: str = ""
+    """What is spoken, by its code, also where the text is a translation; empty in what an older Cesar stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,10 @@ class Chunk:
     ledger: tuple[Span, ...]
     """Covers start to end without gap or overlap."""
     warnings: tuple[str, ...] = ()
+    language_probability: float = 0.0
+    """That it is spoken in the language of its text; 0 where nobody looked."""
+    other_language: str = ""
+    """What is clearly spoken here, if the text is in another language; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +188,6 @@ def chunk_from_dict(data: Mapping[str, Any]) -> Chunk:
         segments=tuple(segment_from_dict(item) for item in data["segments"]),
         ledger=tuple(Span(**item) for item in data["ledger"]),
         warnings=tuple(data["warnings"]),
+        language_probability=data.get("language_probability", 0.0),
+        other_language=data.get("other_language", ""),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +33,7 @@ def fingerprint_of(audio: str, engine: EngineSpec, options: TranscribeOptions) -
     """Give the same for a recording whose SHA-256 is known. Raises OSError if a script can't be read."""
     model = {"name": engine.name, "revision": engine.revision, "digest": engine.digest or _digest(engine.directory)}
     how = {"device": engine.device, "compute_type": engine.compute_type}
-    work = {"audio": audio, "model": model | how, "options": asdict(options), "code": _code_version()}
+    work = {"audio": audio, "model": model | how, "options": options.to_dict(), "code": _code_version()}
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -54,7 +54,7 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms
         raise terms.refusal
     if known is None and terms.most_open is not None:
         require_room(connection, job.submitter, terms.most_open)
-    new = {"options": asdict(job.options), "version": 0, "attempt": 0, "beat": 0, "idempotency_hash": request}
+    new = {"options": job.options.to_dict(), "version": 0, "attempt": 0, "beat": 0, "idempotency_hash": request}
     values = job.model_dump(exclude=_KEPT_BY_US) | {"status": JobStatus.QUEUED, "idempotency_key": key}
     row = connection.execute(_INSERT, values | new).mappings().one()
     note(connection, row, None, "submitted")
@@ -73,7 +73,7 @@ def stored_key(submitter: str, key: str) -> str:
 
 
 def _request_hash(job: Job) -> str:
-    request = [job.audio_path, job.model_size, job.name, job.priority, asdict(job.options)]
+    request = [job.audio_path, job.model_size, job.name, job.priority, job.options.to_dict()]
     request += ["no_cache"] if job.no_cache else []
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 

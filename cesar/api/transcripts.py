@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from cesar.api.models import Job, JobStatus
@@ -34,7 +33,7 @@ def transcript_of(job: Job, chunks: Sequence[Chunk]) -> Transcript:
         language_probability=told.get("language_probability") or 0.0,
         duration=duration,
         model=_model(job, told),
-        settings=asdict(options),
+        settings=options.to_dict(),
         timings=told.get("timings") or {},
         warnings=tuple(told.get("warnings") or ()),
         ledger=whole_ledger(chunks, reached if is_partial else duration, start=options.start, end=options.end),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -87,6 +87,8 @@ class Hypothesis:
     """The model ran out of room for tokens before it had said everything."""
     temperature: float = 0.0
     """What its tokens were drawn at; 0: without dice."""
+    languages: Mapping[str, float] = field(default_factory=dict)
+    """The probability of each language, as `Engine.language_of` gives it; empty where decoding doesn't tell."""
 
     @property
     def text(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,12 +20,24 @@ class Text:
     logprob: float = 0.0
     """The sum over its tokens, and over the end, if it came to that."""
     tokens: list[int] = field(default_factory=list)
+    languages: Mapping[str, float] = field(default_factory=dict)
+    """The probability of each language after the start of the text; empty where nobody asked for it."""
 
 
 class Greedy:
     """Searches with a decoder and its vocabulary."""
 
-    def __init__(self, decoder: Decoder, rules: Rules, *, never: Sequence[int], start_of_text: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        rules: Rules,
+        *,
+        never: Sequence[int],
+        start_of_text: int,
+        languages: Mapping[str, int] | None = None,
+    ) -> None:
+        """Without `languages`, the token of each by its code, no text tells their probabilities."""
+        self._languages = languages or {}
         self._decoder = decoder
         self._rules = rules
         self._start_of_text = start_of_text
@@ -41,7 +53,8 @@ class Greedy:
         end = self._rules.end_of_text
         batch = self._decoder.begin(encodings, len(prompt) + room, forbidden=self._forbidden, end=end)
         logits, scores = batch.begin(prompt, self._start_of_text)
-        texts = [Text(float(no_speech)) for no_speech in _softmax(logits)[:, self._no_speech]]
+        no_speech = _softmax(logits)[:, self._no_speech].tolist()
+        texts = [Text(own, languages=spoken) for own, spoken in zip(no_speech, self._spoken(logits), strict=True)]
         open_texts = list(texts)
         while open_texts:
             tokens, logprobs = likeliest(scores, [text.tokens for text in open_texts], self._rules)
@@ -59,6 +72,14 @@ class Greedy:
             if text.tokens[-1] == end:
                 text.tokens.pop()
         return texts
+
+    def _spoken(self, logits: Floats) -> Iterator[Mapping[str, float]]:
+        """Give each row's probability of each language, among the languages."""
+        if not self._languages:
+            yield from ({} for _ in logits)
+            return
+        for row in _softmax(logits[:, [*self._languages.values()]]).tolist():
+            yield dict(zip(self._languages, row, strict=True))
 
 
 def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: Rules) -> tuple[Tokens, Floats]:

@@ -7,6 +7,9 @@ for real, only the words come from a JSON file, named as `--model scripted:FILE`
      "segments": [{"start": 0.3, "end": 2.1, "text": "Hello there."}],
      "faults": [{"at": 12.0, "do": "crash", "unless": "/tmp/crashed-once"}]}
 
+A segment may have a language of its own (`"language": "de"`, one of the script's `"languages"`): that is then what its
+window is spoken in, and its text in any other language is less likely.
+
 Its tokens are the bytes of its text (UTF-8), each with the log-probability -0.1; it draws nothing, but tells the
 temperature it was asked for.
 
@@ -32,6 +35,7 @@ from cesar.errors import ModelError
 from cesar.transcript import ModelIdentity
 
 _LOGPROB = -0.1
+_LOGPROB_IN_ANOTHER_LANGUAGE = -0.4
 
 
 class ScriptedEngine:
@@ -58,6 +62,10 @@ class ScriptedEngine:
         return Heard(window, None)
 
     def language_of(self, heard: Heard) -> Mapping[str, float]:
+        lines = self._lines(heard.window)
+        language = next((line["language"] for line in lines if "language" in line), None)
+        if language:
+            return {**dict.fromkeys(self.languages, 0.0), language: 1.0}
         return {self._language: 0.9, "xx": 0.1}
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
@@ -73,19 +81,21 @@ class ScriptedEngine:
             for its_words in words
         ]
 
+    def _lines(self, window: Window) -> list[dict[str, Any]]:
+        end = window.start + window.duration
+        return [line for line in self._segments if window.start <= (line["start"] + line["end"]) / 2 < end]
+
     def _decode(self, window: Window, settings: DecodeSettings) -> Hypothesis:
         end = window.start + window.duration
         for fault in self._faults:
             if window.start <= fault["at"] < end:
                 _happen(fault)
-        utterances = tuple(
-            _utterance(line, window, settings)
-            for line in self._segments
-            if window.start <= (line["start"] + line["end"]) / 2 < end
-        )
+        lines = self._lines(window)
+        utterances = tuple(_utterance(line, window, settings) for line in lines)
+        is_in_another = any(line.get("language", settings.language) != settings.language for line in lines)
         return Hypothesis(
             utterances,
-            avg_logprob=_LOGPROB,
+            avg_logprob=_LOGPROB_IN_ANOTHER_LANGUAGE if is_in_another else _LOGPROB,
             no_speech_prob=0.0,
             token_count=len(utterances),
             temperature=settings.temperature,

@@ -51,7 +51,11 @@ class WhisperEngine:
     def _greedy(self) -> Greedy | None:
         decoder = self._decoder.result()
         never, start_of_text = self._tokens.never, self._tokens.sot
-        return Greedy(decoder, self._rules, never=never, start_of_text=start_of_text) if decoder else None
+        codes = self.languages if self._model.is_multilingual else ()
+        languages = {code: self._tokens.id(f"<|{code}|>") for code in sorted(codes)}
+        if decoder is None:
+            return None
+        return Greedy(decoder, self._rules, never=never, start_of_text=start_of_text, languages=languages)
 
     def hear(self, window: Window) -> Heard:
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
@@ -185,6 +189,7 @@ class WhisperEngine:
             no_speech_prob=text.no_speech_prob,
             token_count=count,
             is_cut_off=count >= self._room(settings),
+            languages={} if settings.prompt or settings.hotwords else text.languages,  # those push it to their own
         )
 
     def _drawn(self, heard: Heard, settings: DecodeSettings) -> Hypothesis:

@@ -5,7 +5,7 @@ Plain values, but for `Recognized`, in which a chunk's text gathers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -42,6 +42,7 @@ class Said:
     """Where each token ends in the text, in bytes of UTF-8."""
     token_logprobs: tuple[float, ...] = ()
     token_bytes: tuple[str, ...] = ()
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,17 @@ class Doubt:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What is known of the language that is spoken in a stretch."""
+
+    language: str
+    """That of its text."""
+    probability: float
+    other: str = ""
+    """Another one that is clearly spoken, in spite of that."""
+
+
 @dataclass
 class Recognized:
     """What became of one chunk."""
@@ -61,11 +73,15 @@ class Recognized:
     chunk: PlannedChunk
     said: list[Said] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
+    spoken: Spoken | None = None
+    """What is known of the language of the whole chunk."""
 
-    def add(self, said: Iterable[Said], doubts: Iterable[Doubt]) -> None:
-        """Put in their places what one attempt gave."""
-        self.said = sorted([*self.said, *said], key=lambda one: (one.start, one.end))
-        self.doubts = sorted([*self.doubts, *doubts], key=lambda one: (one.start, one.end))
+    def add(self, weighed: Weighed) -> None:
+        """Put in its place what one attempt gave."""
+        self.said = sorted([*self.said, *weighed.said], key=lambda one: (one.start, one.end))
+        self.doubts = sorted([*self.doubts, *weighed.doubts], key=lambda one: (one.start, one.end))
+        if weighed.spoken:
+            self.spoken = weighed.spoken
 
 
 class Way(IntEnum):
@@ -92,16 +108,36 @@ class Attempt:
     heard: Heard | None = None
     before: Decoded | None = None
     """The best attempt at the same part before this one."""
+    language: str = ""
+    """What the text is looked for in; empty: the recogniser's usual one."""
+    rival: Rival | None = None
+    """The attempt at the same part in another language, beside which this one is to be judged."""
+    tried: tuple[str, ...] = ()
+    """The languages that were weighed for this part; empty: nobody has looked yet."""
 
     @property
     def duration(self) -> float:
         return (self.end - self.start) / SAMPLE_RATE
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is at all of its sound."""
+        return (self.start, self.end) == (self.sound.chunk.start, self.sound.chunk.end)
+
+    @property
     def samples(self) -> Samples:
         """The part's sound."""
         offset = self.sound.chunk.start
         return self.sound.samples[self.start - offset : self.end - offset]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """An attempt in one language, kept until there is one in another."""
+
+    decoded: Decoded
+    heard: Mapping[str, float]
+    """The probability of each language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +159,4 @@ class Weighed:
     said: Sequence[Said] = ()
     doubts: Sequence[Doubt] = ()
     again: Sequence[Attempt] = ()
+    spoken: Spoken | None = None

@@ -1,49 +1,217 @@
-"""Which language is spoken: asked of the first chunks, until one language is clearly ahead."""
+"""Which language is spoken: first in the recording, then in each chunk, from its own sound alone.
+
+Whisper guesses the language of any sound. Its guess is good where it is sure, and better in the full window that it
+was trained on. So the recording's language comes from full windows of speech, unless the first chunk leaves no doubt.
+A chunk that seems to be in another one is written in both, and the text that the model finds likelier is taken.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from cesar.engines.base import Engine
-from cesar.pipeline.attempts import Attempt, Sound
-from cesar.pipeline.recognize import Recognizer
+import numpy as np
 
-_MOST_CHUNKS = 4
-_SURE = 0.8
-_UNSURE = 0.5
+from cesar.engines.base import Engine, Window
+from cesar.pipeline.attempts import Attempt, Decoded, Rival, Spoken
+from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
+from cesar.pipeline.judge import Judge
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.timing import Stopwatch
+
 UNKNOWN = "unknown"
+Probabilities = Mapping[str, float]
+"""By language."""
 
 
-def detect_language(
-    engine: Engine, recognizer: Recognizer, sounds: Iterable[Sound]
-) -> tuple[str, float, list[Attempt]]:
-    """Give the language, its probability, and attempts, begun, at the sounds that were taken to find out.
+@dataclass(frozen=True, slots=True)
+class LanguageSettings:
+    """When a guess is believed. docs/benchmarks.md has the table behind these numbers."""
 
-    Each chunk counts by its length. Without any sound the language is "unknown", with probability 0.
-    """
-    if len(engine.languages) == 1:
-        return next(iter(engine.languages)), 1.0, []
-    votes: defaultdict[str, float] = defaultdict(float)
-    begun: list[Attempt] = []
-    samples = 0
-    for sound in islice(sounds, _MOST_CHUNKS):
-        attempt = recognizer.hear(recognizer.attempt(sound))
+    window_s: float = 30.0
+    """What Whisper was trained on."""
+    no_doubt: float = 0.95
+    """A first chunk that is so sure needs no full window."""
+    sure: float = 0.8
+    """Of the windows so far: no more are asked."""
+    most_windows: int = 4
+    least_other: float = 0.3
+    """A chunk is written in another language as well if that is at least so likely."""
+    least_next: float = 0.1
+    """Where no text was believed, the next likely language is tried if it is at least so likely…"""
+    least_next_avg_logprob: float = -0.6
+    """…and its text is taken if the model is so sure of it."""
+    most_tried: int = 3
+    clear: float = 0.9
+    """Another language than that of the text is worth a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The language that a text is usually looked for in, and those that it may be in instead."""
+
+    usual: str
+    allowed: frozenset[str]
+    """Only the usual one: it was named, or the model knows no other."""
+
+    @property
+    def is_fixed(self) -> bool:
+        return len(self.allowed) == 1
+
+
+def among(probabilities: Probabilities, allowed: frozenset[str]) -> dict[str, float]:
+    """The probabilities if it must be one of the allowed languages, the likeliest first."""
+    total = sum(probabilities.get(language, 0.0) for language in allowed) or 1.0
+    kept = {language: probabilities.get(language, 0.0) / total for language in sorted(allowed)}
+    return dict(sorted(kept.items(), key=lambda item: -item[1]))
+
+
+class LanguageDetector:
+    """Asks a model of several languages which one is spoken."""
+
+    def __init__(
+        self, engine: Engine, *, stopwatch: Stopwatch | None = None, settings: LanguageSettings | None = None
+    ) -> None:
+        self._engine = engine
+        self._settings = settings or LanguageSettings()
+        self._stopwatch = stopwatch or Stopwatch()
+
+    def in_full_window(self, samples: Samples, start: int = 0) -> Probabilities:
+        """Give the probabilities for a sound of 30 s at most; `start` is its place in the recording."""
+        frames = round(self._settings.window_s * FRAMES_PER_SECOND)
+        with self._stopwatch.measure("features"):
+            spectrogram = log_mel(samples, frames=frames, n_mels=self._engine.n_mels)
+        with self._stopwatch.measure("encoder"):
+            heard = self._engine.hear(Window(spectrogram, start / SAMPLE_RATE, len(samples) / SAMPLE_RATE))
+        with self._stopwatch.measure("language"):
+            return self._engine.language_of(heard)
+
+    def in_own_window(self, attempt: Attempt) -> Probabilities:
+        """Give the probabilities for an attempt whose window is encoded."""
         assert attempt.heard
-        begun.append(attempt)
-        samples += len(sound.samples)
-        for language, probability in engine.language_of(attempt.heard).items():
-            votes[language] += probability * len(sound.samples)
-        if max(votes.values()) >= _SURE * samples:
-            break
-    if not begun:
-        return UNKNOWN, 0.0, []
-    language = max(votes, key=lambda code: votes[code])
-    return language, round(votes[language] / samples, 4), begun
+        with self._stopwatch.measure("language"):
+            return self._engine.language_of(attempt.heard)
+
+    def of_recording(
+        self, attempts: Iterator[Attempt], allowed: frozenset[str], hear: Callable[[Attempt], Attempt]
+    ) -> tuple[str, float, list[Attempt]]:
+        """Give the language, its probability, and the attempts that were taken to find out, the first one encoded.
+
+        Windows count by the sound in them. Without any sound the language is "unknown", with probability 0.
+        """
+        first = next(attempts, None)
+        if first is None:
+            return UNKNOWN, 0.0, []
+        taken = [hear(first)]
+        language, probability = next(iter(among(self.in_own_window(taken[0]), allowed).items()))
+        if probability < self._settings.no_doubt:
+            language, probability = self._vote(taken, attempts, allowed)
+        return language, round(probability, 4), taken
+
+    def _vote(self, taken: list[Attempt], remaining: Iterator[Attempt], allowed: frozenset[str]) -> tuple[str, float]:
+        votes: defaultdict[str, float] = defaultdict(float)
+        asked = 0
+        for window in self._windows(taken, remaining):
+            asked += len(window)
+            for language, probability in among(self.in_full_window(window), allowed).items():
+                votes[language] += probability * len(window)
+            if max(votes.values()) >= self._settings.sure * asked:
+                break
+        language = max(votes, key=lambda code: votes[code])
+        return language, votes[language] / asked
+
+    def _windows(self, taken: list[Attempt], remaining: Iterator[Attempt]) -> Iterator[Samples]:
+        """Full windows of the sounds one after the other; what is taken of them is put down."""
+        room = round(self._settings.window_s * SAMPLE_RATE)
+        waiting = [taken[0].samples]
+        for _ in range(self._settings.most_windows):
+            while sum(map(len, waiting)) < room and (attempt := next(remaining, None)):
+                taken.append(attempt)
+                waiting.append(attempt.samples)
+            if not waiting:
+                return
+            joined = np.concatenate(waiting)
+            waiting = [joined[room:]] if len(joined) > room + SAMPLE_RATE else []
+            yield joined[:room]
 
 
-def doubt(language: str, probability: float) -> Iterator[str]:
-    """A warning if the language is no more than a guess."""
-    if language != UNKNOWN and probability < _UNSURE:
-        yield f"the language ({language}) is a guess: its probability is {probability:.2f}"
+class LanguageCheck:
+    """Says of each stretch in which language its text is to be. Pure but for asking the model."""
+
+    def __init__(
+        self,
+        detector: LanguageDetector,
+        choice: Choice,
+        settings: LanguageSettings | None = None,
+    ) -> None:
+        self._detector = detector
+        self._choice = choice
+        self._judge = Judge()
+        self._settings = settings or LanguageSettings()
+
+    def settle(self, decoded: Decoded) -> tuple[Decoded, Spoken | None, Attempt | None]:
+        """Give the text to go on with and what is known of its language, or an attempt in another one to compare."""
+        attempt = decoded.attempt
+        if attempt.rival:
+            return self._compared(decoded, attempt.rival)
+        if attempt.tried:
+            return decoded, None, None
+        heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
+        likeliest = _likeliest(heard)
+        if likeliest != attempt.language and heard[likeliest] < self._settings.no_doubt:
+            heard = self._detector.in_full_window(attempt.samples, attempt.start)
+        language, probability = next(iter(among(heard, self._choice.allowed).items()))
+        if language == attempt.language or probability < self._settings.least_other:
+            return self._settled(decoded, heard)
+        return decoded, None, _in(language, decoded, heard)
+
+    def next_likely(self, decoded: Decoded) -> Attempt | None:
+        """Give an attempt in the next likely language, after the text in this one was not believed."""
+        attempt = decoded.attempt
+        if self._choice.is_fixed or attempt.heard is None or not 1 <= len(attempt.tried) < self._settings.most_tried:
+            return None
+        heard = self._detector.in_own_window(attempt)
+        for language, probability in among(heard, self._choice.allowed).items():
+            if language not in attempt.tried:
+                return _in(language, decoded, heard) if probability >= self._settings.least_next else None
+        return None
+
+    def _compared(self, decoded: Decoded, rival: Rival) -> tuple[Decoded, Spoken | None, Attempt | None]:
+        tried = decoded.attempt.tried
+        taken = decoded if self._is_better(decoded, rival.decoded) else rival.decoded
+        attempt = replace(taken.attempt, rival=None, tried=tried)
+        return self._settled(replace(taken, attempt=attempt), rival.heard)
+
+    def _is_better(self, decoded: Decoded, rival: Decoded) -> bool:
+        if self._judge.disbelief(decoded):
+            return False
+        logprob = decoded.hypothesis.avg_logprob
+        if self._judge.disbelief(rival):
+            return logprob >= self._settings.least_next_avg_logprob
+        return logprob > rival.hypothesis.avg_logprob
+
+    def _settled(self, decoded: Decoded, heard: Probabilities) -> tuple[Decoded, Spoken | None, Attempt | None]:
+        attempt = decoded.attempt
+        other = _likeliest(heard)
+        is_clear = other != attempt.language and heard[other] >= self._settings.clear
+        probability = among(heard, self._choice.allowed | {attempt.language})[attempt.language]
+        spoken = Spoken(attempt.language, round(probability, 4), other if is_clear else "")
+        settled = replace(attempt, tried=attempt.tried or (attempt.language,))
+        return replace(decoded, attempt=settled), spoken if attempt.is_whole else None, None
+
+
+def _in(language: str, decoded: Decoded, heard: Probabilities) -> Attempt:
+    """An attempt at the same in another language."""
+    attempt = decoded.attempt
+    return replace(
+        attempt,
+        before=None,
+        language=language,
+        rival=Rival(decoded, heard),
+        tried=(*(attempt.tried or (attempt.language,)), language),
+    )
+
+
+def _likeliest(probabilities: Probabilities) -> str:
+    return max(probabilities, key=lambda language: probabilities[language])

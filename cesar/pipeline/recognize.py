@@ -16,6 +16,7 @@ from cesar.engines.base import DecodeSettings, Engine, Hypothesis, TimedWord, Ut
 from cesar.pipeline.attempts import Attempt, Decoded, Doubt, Said, Sound, Way, Weighed
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
 from cesar.pipeline.judge import AFTER_THE_END, Judge, compression_ratio
+from cesar.pipeline.language import LanguageCheck
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.timing import Stopwatch
 from cesar.pipeline.vad import Region
@@ -55,6 +56,7 @@ class Likeness(NamedTuple):
 
     way: Way
     window_s: float
+    language: str
 
 
 class Recognizer:
@@ -71,7 +73,10 @@ class Recognizer:
         with_words: bool = False,
         settings: RecognizeSettings | None = None,
         stopwatch: Stopwatch | None = None,
+        languages: LanguageCheck | None = None,
     ) -> None:
+        """Without `languages` every text is looked for in the language of `decode`."""
+        self._languages = languages
         self._engine = engine
         self._decode = decode
         self._with_words = with_words
@@ -81,7 +86,7 @@ class Recognizer:
 
     def attempt(self, sound: Sound) -> Attempt:
         """The first attempt at a sound."""
-        return Attempt(sound, sound.chunk.start, sound.chunk.end, self._first_way)
+        return Attempt(sound, sound.chunk.start, sound.chunk.end, self._first_way, language=self._decode.language)
 
     def hear(self, attempt: Attempt) -> Attempt:
         """Encode the attempt's window, unless it is already."""
@@ -96,7 +101,7 @@ class Recognizer:
 
     def likeness(self, attempt: Attempt) -> Likeness:
         """What has to be the same in attempts that are decoded together."""
-        return Likeness(attempt.way, self._window_s(attempt))
+        return Likeness(attempt.way, self._window_s(attempt), attempt.language)
 
     def decode(self, alike: Sequence[Attempt]) -> list[Decoded]:
         """Make text of windows that are alike. The text for one doesn't depend on the others."""
@@ -107,6 +112,18 @@ class Recognizer:
 
     def weigh(self, decoded: Decoded) -> Weighed:
         """Take the text, or part of it, and say which attempts are still to be made at the stretch."""
+        if self._languages is None:
+            return self._weigh(decoded)
+        decoded, spoken, another = self._languages.settle(decoded)
+        if another:
+            return Weighed(again=[self._from_scratch(another)])
+        weighed = self._weigh(decoded)
+        is_in_vain = weighed.doubts and not weighed.said and not weighed.again
+        if is_in_vain and (another := self._languages.next_likely(decoded)):
+            return Weighed(again=[self._from_scratch(another)])
+        return replace(weighed, spoken=spoken)
+
+    def _weigh(self, decoded: Decoded) -> Weighed:
         best = self._judge.better(decoded)
         if way := self._judge.next_way(decoded):
             another = replace(decoded.attempt, way=way, before=best)
@@ -117,12 +134,20 @@ class Recognizer:
             return Weighed(doubts=[_doubt(attempt.start, attempt.end, reason, hypothesis.text)])
         if at := self._sparse_at(attempt, hypothesis):
             parts = ((attempt.start, at), (at, attempt.end))
-            return Weighed(again=[Attempt(attempt.sound, *part, self._first_way) for part in parts])
+            return Weighed(again=[self._part(attempt, *part) for part in parts])
         beyond = "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip()
         last_moment = max(attempt.start, attempt.end - SAMPLE_RATE // 50)
         doubts = [_doubt(last_moment, attempt.end, AFTER_THE_END, beyond)] if beyond else []
         stuck, again = self._rest(attempt, hypothesis)
         return Weighed(self._placed(attempt, hypothesis), doubts + stuck, again)
+
+    def _from_scratch(self, attempt: Attempt) -> Attempt:
+        """Begin with the first way; the window stays encoded if it is the same."""
+        return replace(attempt, way=self._first_way, heard=attempt.heard if attempt.way < Way.FULL else None)
+
+    def _part(self, attempt: Attempt, start: int, end: int) -> Attempt:
+        """A part of what was attempted, to be heard by itself."""
+        return Attempt(attempt.sound, start, end, self._first_way, language=attempt.language)
 
     @property
     def _first_way(self) -> Way:
@@ -141,6 +166,7 @@ class Recognizer:
         is_short = way < Way.FULL
         asked = replace(
             self._decode,
+            language=attempt.language,
             max_tokens=round(self._settings.max_tokens_per_s * self._window_s(attempt)) if is_short else None,
         )
         if way == self._first_way:
@@ -171,6 +197,7 @@ class Recognizer:
                 token_ends=_ends_in_bare(utterance),
                 token_logprobs=utterance.token_logprobs,
                 token_bytes=utterance.token_bytes,
+                language=attempt.language,
             )
             for utterance, its_words in zip(hypothesis.utterances, words, strict=True)
             if utterance.text.strip() and utterance.start < attempt.duration
@@ -180,7 +207,8 @@ class Recognizer:
         if not self._with_words or attempt.heard is None:
             return [[] for _ in hypothesis.utterances]
         with self._stopwatch.measure("words"):
-            return self._engine.align(attempt.heard, hypothesis.utterances, self._decode)
+            decode = replace(self._decode, language=attempt.language)
+            return self._engine.align(attempt.heard, hypothesis.utterances, decode)
 
     def _rest(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[list[Doubt], list[Attempt]]:
         """The stretches with speech that no utterance covers: those to be heard again, and those that were in vain."""
@@ -192,7 +220,7 @@ class Recognizer:
             if end - start > attempt.end - attempt.start - _LEAST_PROGRESS:
                 stuck.append(_doubt(start, end, "no words heard", ""))
             else:
-                again.append(Attempt(attempt.sound, start, end, self._first_way))
+                again.append(self._part(attempt, start, end))
         return stuck, again
 
     def _sparse_at(self, attempt: Attempt, hypothesis: Hypothesis) -> int | None:

@@ -23,7 +23,7 @@ from cesar.options import TranscribeOptions
 from cesar.pipeline.attempts import Attempt, Sound
 from cesar.pipeline.chunk import ChunkSettings, PlannedChunk, pack
 from cesar.pipeline.decode import Recording
-from cesar.pipeline.language import detect_language, doubt
+from cesar.pipeline.language import Choice, LanguageCheck, LanguageDetector
 from cesar.pipeline.recognize import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.schedule import Schedule
@@ -92,24 +92,34 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             temperature=work.options.temperature,
             token_logprobs=work.options.token_logprobs,
         )
-        language, probability, begun = decode.language, 1.0, list[Attempt]()
-        if not language:
+        allowed = _allowed(work.options, engine)
+        detector = LanguageDetector(engine, stopwatch=stopwatch)
+        language, probability, begun = next(iter(allowed)), 1.0, list[Attempt]()
+        if len(allowed) > 1:
             listening = Recognizer(engine, decode, stopwatch=stopwatch)
-            language, probability, begun = detect_language(engine, listening, sounds)
-            decode = replace(decode, language=language)
-        recognizer = Recognizer(engine, decode, with_words=work.options.word_timestamps, stopwatch=stopwatch)
-        attempts = chain(begun, map(recognizer.attempt, sounds))
+            language, probability, begun = detector.of_recording(
+                map(listening.attempt, sounds), allowed, listening.hear
+            )
+        decode = replace(decode, language=language)
+        recognizer = Recognizer(
+            engine,
+            decode,
+            with_words=work.options.word_timestamps,
+            stopwatch=stopwatch,
+            languages=LanguageCheck(detector, Choice(language, allowed)) if len(engine.languages) > 1 else None,
+        )
+        attempts = chain((replace(one, language=language) for one in begun), map(recognizer.attempt, sounds))
         for done in Schedule(recognizer, plan).run(_not_done(attempts, frozenset(work.done))):
             if isinstance(done, PlannedChunk):
                 listener.skipped(*_span(done))
             else:
-                listener.finished(finish(done, decode.text_language))
+                listener.finished(finish(done, is_translated=decode.task == "translate"))
         return Outcome(
             language=language,
             language_probability=probability,
             duration=front_end.duration,
             timings=stopwatch.seconds(),
-            warnings=(*recording.warnings, *doubt(language, probability)),
+            warnings=tuple(recording.warnings),
         )
 
 
@@ -158,18 +168,26 @@ class _FrontEnd:
 
 
 def _check(options: TranscribeOptions, engine: Engine) -> None:
-    if options.language is not None and options.language not in engine.languages:
+    wanted = (*options.languages, *([options.language] if options.language else []))
+    for language in wanted:
+        if language in engine.languages:
+            continue
         if engine.languages == {"en"}:
             raise UnknownLanguage(
-                f"the model {engine.identity.name} knows English only, not {options.language}",
+                f"the model {engine.identity.name} knows English only, not {language}",
                 hint="Use a multilingual model, such as base.",
             )
-        raise UnknownLanguage(f"the model {engine.identity.name} does not know the language {options.language}")
+        raise UnknownLanguage(f"the model {engine.identity.name} does not know the language {language}")
     if options.task == "translate" and len(engine.languages) == 1:
         raise UsageError(
             f"the model {engine.identity.name} can't translate",
             hint="Use a multilingual model, such as base.",
         )
+
+
+def _allowed(options: TranscribeOptions, engine: Engine) -> frozenset[str]:
+    """The languages that a text may be in."""
+    return frozenset({options.language} if options.language else options.languages or engine.languages)
 
 
 def _not_done(attempts: Iterable[Attempt], done: Collection[tuple[float, float]]) -> Iterator[Attempt | PlannedChunk]:

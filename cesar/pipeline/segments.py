@@ -40,22 +40,26 @@ _WITH_ORDINAL_DOTS = frozenset(
 """Languages that write a dot after ordinal numbers."""
 
 
-def finish(recognized: Recognized, language: str) -> Chunk:
+def finish(recognized: Recognized, *, is_translated: bool = False) -> Chunk:
     """Turn what was recognised in a chunk into its final form."""
     plan = recognized.chunk
     start, end = _seconds(plan.start), _seconds(plan.end)
     sentences = (
         part
         for said, segment in zip(recognized.said, _in_turn(recognized, start, end), strict=True)
-        for part in _sentences(segment, said.token_ends, plan, language)
+        for part in _sentences(segment, said.token_ends, plan, "en" if is_translated else said.language)
     )
-    segments = tuple(_rounded(_merged(sentences, language)))
+    segments = tuple(_rounded(_merged(sentences, is_translated=is_translated)))
     dropped = [
         Span(round(doubt.start, 3), round(doubt.end, 3), "dropped", doubt.reason, doubt.text or None)
         for doubt in recognized.doubts
     ]
     speech = [(_seconds(region.start), _seconds(region.end)) for region in plan.regions]
-    return Chunk(start, end, segments, tuple(chunk_ledger(start, end, speech, dropped)))
+    ledger = tuple(chunk_ledger(start, end, speech, dropped))
+    spoken = recognized.spoken
+    if spoken is None:
+        return Chunk(start, end, segments, ledger)
+    return Chunk(start, end, segments, ledger, (), spoken.probability, spoken.other)
 
 
 def _seconds(samples: int) -> float:
@@ -91,6 +95,7 @@ def _segment(said: Said, start: float, end: float, plan: PlannedChunk) -> Segmen
         tokens=said.tokens,
         token_logprobs=tuple(round(logprob, 5) for logprob in said.token_logprobs),
         token_bytes=said.token_bytes,
+        language=said.language,
     )
 
 
@@ -148,12 +153,12 @@ def _spoken_until(fraction: float, segment: Segment, plan: PlannedChunk) -> floa
     return segment.end
 
 
-def _merged(segments: Iterable[Segment], language: str) -> Iterable[Segment]:
+def _merged(segments: Iterable[Segment], *, is_translated: bool) -> Iterable[Segment]:
     """Join what belongs to one sentence and was spoken without a long pause."""
-    blank = "" if language in UNSPACED_LANGUAGES else " "
     open_one: Segment | None = None
     for segment in segments:
         if open_one and _continues(open_one, segment):
+            blank = " " if is_translated or segment.language not in UNSPACED_LANGUAGES else ""
             open_one = replace(
                 open_one,
                 end=segment.end,
@@ -173,7 +178,8 @@ def _merged(segments: Iterable[Segment], language: str) -> Iterable[Segment]:
 
 def _continues(before: Segment, after: Segment) -> bool:
     return (
-        not _ENDS_SENTENCE.search(before.text)
+        before.language == after.language
+        and not _ENDS_SENTENCE.search(before.text)
         and after.start - before.end <= _LONGEST_PAUSE_S
         and len(before.text) + len(after.text) <= _LONGEST_TEXT
     )

@@ -40,15 +40,15 @@ class AnsweringEngine:
         self.languages = languages
         self.asked: list[Asked] = []
         self.aligned: list[list[str]] = []
-        self.windows_for_language = 0
+        self.heard: list[Window] = []
         self._answer = answer
         self._language_of = language_of
 
     def hear(self, window: Window) -> Heard:
+        self.heard.append(window)
         return Heard(window, None)
 
     def language_of(self, heard: Heard) -> Mapping[str, float]:
-        self.windows_for_language += 1
         return self._language_of(heard.window)
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:

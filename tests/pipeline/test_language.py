@@ -1,72 +1,209 @@
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pytest
 
-from cesar.engines.base import DecodeSettings, Window
-from cesar.pipeline.attempts import Sound
+from cesar.engines.base import DecodeSettings, Hypothesis, Window
+from cesar.pipeline.attempts import Attempt, Recognized, Sound, Spoken
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.language import UNKNOWN, detect_language, doubt
+from cesar.pipeline.language import UNKNOWN, Choice, LanguageCheck, LanguageDetector, among
 from cesar.pipeline.recognize import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE
-from tests.pipeline.engines import AnsweringEngine, saying
+from cesar.pipeline.vad import Region
+from tests.pipeline.engines import Answer, AnsweringEngine, Asked, saying
+
+EN_DE = frozenset({"en", "de"})
+OfWindow = Callable[[Window], Mapping[str, float]]
 
 
 def sounds(*lengths: int) -> list[Sound]:
-    """One after the other, each of that many seconds."""
-    ends = np.cumsum(lengths) * SAMPLE_RATE
+    """One after the other, each of that many seconds, speech from end to end."""
+    ends = [int(end) for end in np.cumsum(lengths) * SAMPLE_RATE]
+    starts = [0, *ends[:-1]]
     return [
-        Sound(PlannedChunk(int(end) - length * SAMPLE_RATE, int(end), ()), np.zeros(length * SAMPLE_RATE, np.float32))
-        for end, length in zip(ends, lengths, strict=True)
+        Sound(PlannedChunk(start, end, (Region(start, end, 0.99),)), np.zeros(end - start, np.float32))
+        for start, end in zip(starts, ends, strict=True)
     ]
 
 
-def detect(of_window, heard, languages=frozenset({"en", "de"})):
-    engine = AnsweringEngine(lambda asked: saying(), languages=languages, language_of=of_window)
-    iterator = iter(heard)
-    language, probability, taken = detect_language(engine, Recognizer(engine, DecodeSettings("")), iterator)
-    assert all(attempt.heard for attempt in taken), "what was encoded to find out needn't be encoded again"
-    return language, probability, [attempt.sound for attempt in taken], list(iterator), engine
+# The recording's language.
 
 
-def test_a_clear_language_takes_one_chunk():
+def detect(of_window, heard, allowed=EN_DE):
+    engine = AnsweringEngine(lambda asked: saying(), languages=EN_DE, language_of=of_window)
+    recognizer = Recognizer(engine, DecodeSettings(""))
+    left = map(recognizer.attempt, heard)
+    language, probability, taken = LanguageDetector(engine).of_recording(left, allowed, recognizer.hear)
+    assert not taken or taken[0].heard, "what was encoded to find out needn't be encoded again"
+    return language, probability, [attempt.sound for attempt in taken], [attempt.sound for attempt in left], engine
+
+
+def test_a_first_chunk_without_a_doubt_takes_no_full_window():
     heard = sounds(5, 5, 5)
-    language, probability, taken, left, _ = detect(lambda window: {"de": 0.9, "en": 0.1}, heard)
-    assert (language, probability) == ("de", 0.9)
+    language, probability, taken, left, engine = detect(lambda window: {"de": 0.96, "en": 0.04}, heard)
+    assert (language, probability) == ("de", 0.96)
     assert (taken, left) == (heard[:1], heard[1:])
+    assert [window.log_mel.shape[1] for window in engine.heard] == [1000]
+
+
+def test_a_doubtful_one_is_asked_about_in_a_full_window_together_with_what_follows():
+    def of_window(window: Window) -> dict[str, float]:
+        return {"en": 0.6, "de": 0.4} if window.duration < 20 else {"de": 0.99, "en": 0.01}
+
+    language, probability, taken, _, engine = detect(of_window, sounds(8, 8, 8, 8, 8))
+    assert (language, probability) == ("de", 0.99)
+    assert len(taken) == 4
+    assert [(window.log_mel.shape[1], window.duration) for window in engine.heard] == [(1000, 8), (3000, 30)]
 
 
 def test_a_doubtful_beginning_is_outvoted_by_what_follows():
+    german = {"de": 0.99, "en": 0.01}
+    asked = iter([{"en": 0.6, "de": 0.4}, {"en": 0.7, "de": 0.3}, german, german, german])
+    language, probability, taken, *_ = detect(lambda window: next(asked), sounds(*[15] * 12))
+    assert (language, len(taken)) == ("de", 8)
+    assert probability == pytest.approx((0.3 + 3 * 0.99) / 4, abs=1e-4)
+
+
+def test_four_windows_are_asked_at_most():
+    _, probability, taken, left, engine = detect(lambda window: {"de": 0.5, "en": 0.4}, sounds(*[15] * 12))
+    assert len(engine.heard) == 5
+    assert (len(taken), len(left)) == (8, 4)
+    assert probability == pytest.approx(0.5 / 0.9, abs=1e-4)
+
+
+def test_only_the_languages_that_are_allowed_are_guessed():
     def of_window(window: Window) -> dict[str, float]:
-        return {"en": 0.6, "de": 0.4} if window.start == 0 else {"de": 0.99, "en": 0.01}
+        return {"cy": 0.9, "en": 0.06, "nl": 0.04}
 
-    language, _, taken, _, _ = detect(of_window, sounds(2, 15, 15))
-    assert language == "de"
-    assert len(taken) == 2
-
-
-def test_long_chunks_weigh_more_than_short_ones():
-    def of_window(window: Window) -> dict[str, float]:
-        return {"en": 0.7, "de": 0.3} if window.duration < 5 else {"de": 0.7, "en": 0.3}
-
-    assert detect(of_window, sounds(2, 2, 2, 15))[0] == "de"
-
-
-def test_it_asks_of_four_chunks_at_most():
-    _, probability, taken, left, engine = detect(lambda window: {"de": 0.5, "en": 0.4}, sounds(*[3] * 9))
-    assert engine.windows_for_language == 4
-    assert (len(taken), len(left)) == (4, 5)
-    assert probability == 0.5
-
-
-def test_a_model_of_one_language_is_not_asked():
-    language, probability, taken, _, engine = detect(lambda window: {}, sounds(5), languages=frozenset({"en"}))
-    assert (language, probability, taken) == ("en", 1.0, [])
-    assert engine.windows_for_language == 0
+    language, probability, *_ = detect(of_window, sounds(5), frozenset({"en", "nl"}))
+    assert (language, probability) == ("en", 0.6)
 
 
 def test_without_any_speech_the_language_is_unknown():
     assert detect(lambda window: {"en": 1.0}, [])[:3] == (UNKNOWN, 0.0, [])
 
 
-@pytest.mark.parametrize(("language", "probability", "count"), [("de", 0.49, 1), ("de", 0.5, 0), (UNKNOWN, 0.0, 0)])
-def test_a_guess_is_called_a_guess(language, probability, count):
-    assert len(list(doubt(language, probability))) == count
+def test_probabilities_among_some_languages_add_up_to_one_and_come_in_order():
+    assert among({"cy": 0.6, "en": 0.3, "de": 0.1}, EN_DE) == pytest.approx({"en": 0.75, "de": 0.25})
+    assert list(among({"de": 0.2, "en": 0.2}, EN_DE)) == ["de", "en"], "the same every time"
+    assert among({"cy": 1.0}, EN_DE) == {"de": 0.0, "en": 0.0}
+
+
+# A chunk's language.
+
+
+def recognized(
+    answer: Answer, of_window: OfWindow, *, seconds: int = 5, allowed: frozenset[str] = EN_DE, usual: str = "en"
+) -> tuple[Recognized, Spoken, AnsweringEngine]:
+    """Make all attempts at one chunk of a recording that is in English."""
+    engine = AnsweringEngine(answer, languages=EN_DE | {"cy"}, language_of=of_window)
+    check = LanguageCheck(LanguageDetector(engine), Choice(usual, allowed))
+    recognizer = Recognizer(engine, DecodeSettings(usual, beam_size=1), languages=check)
+    [sound] = sounds(seconds)
+    result = Recognized(sound.chunk)
+    left: list[Attempt] = [recognizer.attempt(sound)]
+    while left:
+        [decoded] = recognizer.decode([recognizer.hear(left.pop())])
+        weighed = recognizer.weigh(decoded)
+        result.add(weighed)
+        left += weighed.again
+    assert result.spoken
+    return result, result.spoken, engine
+
+
+def speaking(**logprobs: float) -> Answer:
+    """An answer in each language, as sure as that; its words name the language."""
+
+    def answer(asked: Asked) -> Hypothesis:
+        text = f"A sentence in {asked.settings.language}, as long as one of that many seconds is."
+        return saying((0, asked.duration, text), logprob=logprobs[asked.settings.language])
+
+    return answer
+
+
+def languages(result: Recognized) -> list[str]:
+    return [said.language for said in result.said]
+
+
+def test_a_chunk_in_the_usual_language_is_decoded_once():
+    result, spoken, engine = recognized(speaking(en=-0.2), lambda window: {"en": 0.7, "de": 0.3})
+    assert (languages(result), spoken.probability) == (["en"], 0.7)
+    assert (len(engine.asked), len(engine.heard)) == (1, 1)
+
+
+def test_a_chunk_in_another_language_gets_its_text_in_that():
+    result, spoken, engine = recognized(speaking(en=-0.5, de=-0.2), lambda window: {"de": 0.99, "en": 0.01})
+    assert languages(result) == ["de"]
+    assert "sentence in de" in result.said[0].text
+    assert (spoken.language, spoken.probability, spoken.other) == ("de", 0.99, "")
+    assert len(engine.heard) == 1, "the window needs no second pass through the encoder"
+
+
+def test_what_is_less_clear_is_asked_in_a_full_window():
+    def of_window(window: Window) -> dict[str, float]:
+        return {"de": 0.6, "en": 0.4} if window.log_mel.shape[1] < 3000 else {"en": 0.9, "de": 0.1}
+
+    result, _, engine = recognized(speaking(en=-0.2, de=-0.1), of_window)
+    assert languages(result) == ["en"]
+    assert [window.log_mel.shape[1] for window in engine.heard] == [1000, 3000]
+
+
+def test_the_text_that_is_likelier_is_taken_and_a_clear_contradiction_is_told():
+    result, spoken, _ = recognized(speaking(en=-0.2, de=-0.5), lambda window: {"de": 0.99, "en": 0.01})
+    assert languages(result) == ["en"]
+    assert (spoken.language, spoken.other) == ("en", "de")
+
+
+def test_a_text_that_is_not_believed_wins_over_none():
+    def answer(asked: Asked) -> Hypothesis:
+        looping = saying(
+            (0, asked.duration, " so so so so so so so so so so so so so so" * 5), logprob=-0.05, tokens=99
+        )
+        return looping if asked.settings.language == "de" else speaking(en=-0.3)(asked)
+
+    result, *_ = recognized(answer, lambda window: {"de": 0.99, "en": 0.01})
+    assert languages(result) == ["en"]
+
+
+def test_a_named_language_stays_and_what_is_clearly_another_is_told():
+    result, spoken, engine = recognized(
+        speaking(en=-0.5), lambda window: {"de": 0.97, "en": 0.03}, allowed=frozenset({"en"})
+    )
+    assert set(languages(result)) == {"en"}
+    assert spoken.other == "de"
+    assert {asked.settings.language for asked in engine.asked} == {"en"}
+
+
+def test_a_language_that_is_not_allowed_is_never_written_but_told_if_it_is_clear():
+    result, spoken, _ = recognized(speaking(en=-0.3, de=-0.9), lambda window: {"cy": 0.95, "en": 0.03, "de": 0.02})
+    assert languages(result) == ["en"]
+    assert spoken.other == "cy"
+
+
+def test_where_no_text_is_believed_the_next_likely_language_is_tried():
+    def answer(asked: Asked) -> Hypothesis:
+        if asked.settings.language == "en":
+            return saying((0, asked.duration, "Murmur."), logprob=-1.4, no_speech=0.9)
+        return speaking(de=-0.3)(asked)
+
+    result, spoken, _ = recognized(answer, lambda window: {"en": 0.6, "de": 0.4})
+    assert (languages(result), result.doubts) == (["de"], [])
+    assert spoken.language == "de"
+
+
+def test_the_next_likely_language_has_to_be_sure_of_its_text():
+    def answer(asked: Asked) -> Hypothesis:
+        sure = {"en": -1.4, "de": -0.7}[asked.settings.language]
+        return saying((0, asked.duration, "Murmur in " + asked.settings.language), logprob=sure, no_speech=0.9)
+
+    result, *_ = recognized(answer, lambda window: {"en": 0.6, "de": 0.4})
+    assert result.said == []
+    assert [doubt.text for doubt in result.doubts] == ["Murmur in en"]
+
+
+def test_no_language_is_tried_that_is_not_likely():
+    def answer(asked: Asked) -> Hypothesis:
+        return saying((0, asked.duration, "Murmur."), logprob=-1.4, no_speech=0.9)
+
+    *_, engine = recognized(answer, lambda window: {"en": 0.95, "de": 0.05})
+    assert {asked.settings.language for asked in engine.asked} == {"en"}

@@ -347,19 +347,50 @@ def test_the_language_is_asked_of_the_engine_and_passed_on():
     assert {asked.settings.language for asked in engine.asked} == {"de"}
 
 
-def test_a_language_that_was_given_is_not_asked_for():
+def test_a_language_that_was_given_is_kept_whatever_is_spoken():
     engine = AnsweringEngine(whole_window, languages=frozenset({"en", "de"}))
-    outcome, _ = run(JFK, TranscribeOptions(language="de"), engine=engine)
+    outcome, log = run(JFK, TranscribeOptions(language="de"), engine=engine)
     assert (outcome.language, outcome.language_probability) == ("de", 1.0)
-    assert engine.windows_for_language == 0
+    assert {asked.settings.language for asked in engine.asked} == {"de"}
+    assert {chunk.other_language for chunk in log.chunks} == {"en"}
 
 
-def test_a_guessed_language_is_a_warning():
+def test_the_guess_is_one_of_the_languages_that_were_given():
     engine = AnsweringEngine(
-        whole_window, languages=frozenset({"en", "de"}), language_of=lambda window: {"de": 0.4, "en": 0.3}
+        whole_window,
+        languages=frozenset({"en", "de", "cy"}),
+        language_of=lambda window: {"cy": 0.8, "de": 0.15, "en": 0.05},
     )
-    outcome, _ = run(JFK, engine=engine)
-    assert any("guess" in warning for warning in outcome.warnings)
+    outcome, _ = run(JFK, TranscribeOptions(languages=("en", "de")), engine=engine)
+    assert (outcome.language, outcome.language_probability) == ("de", 0.75)
+
+
+@pytest.fixture
+def changing(tmp_path) -> ScriptedEngine:
+    """A reading that goes on in German after its first chunk, as far as the script knows."""
+    path = tmp_path / "script.json"
+    lines = [
+        {"start": at, "end": at + 3.0, "text": f"A sentence at {at}.", "language": "en" if at < 9 else "de"}
+        for at in range(0, 51, 3)
+    ]
+    path.write_text(json.dumps({"language": "en", "languages": ["en", "de"], "segments": lines}))
+    return ScriptedEngine(path)
+
+
+def test_every_segment_has_the_language_that_is_spoken_there(changing):
+    outcome, log = run(SONNET, engine=changing)
+    spoken = [segment.language for chunk in log.chunks for segment in chunk.segments]
+    assert outcome.language == "en", "what it begins with; which one is spoken most is known when all chunks are"
+    assert set(spoken) == {"en", "de"}
+    assert spoken == sorted(spoken, reverse=True)
+
+
+def test_what_is_spoken_is_the_same_after_a_resumption_whichever_chunks_were_done(changing):
+    _, log = run(SONNET, engine=changing)
+    for left_out in range(len(log.chunks)):
+        done = tuple(span for at, span in enumerate(log.spans) if at != left_out)
+        _, again = run(SONNET, engine=changing, done=done)
+        assert again.chunks == [log.chunks[left_out]]
 
 
 def test_what_was_asked_reaches_the_decoder():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -28,7 +29,7 @@ def said(start: float, end: float, text: str, *word_starts: float) -> Said:
 
 
 def finished(plan: PlannedChunk, *utterances: Said, language: str = "en", doubts: tuple[Doubt, ...] = ()) -> Chunk:
-    return finish(Recognized(plan, list(utterances), list(doubts)), language)
+    return finish(Recognized(plan, [replace(one, language=language) for one in utterances], list(doubts)))
 
 
 def lines(result: Chunk) -> list[tuple[float, float, str]]:
@@ -206,12 +207,12 @@ def recognized(draw: st.DrawFn) -> Recognized:
 
 @given(recognized())
 def test_segments_never_overlap_and_stay_within_the_chunk_whatever_was_recognised(one):
-    assert_well_formed(finish(one, "en"))
+    assert_well_formed(finish(one))
 
 
 @given(recognized())
 def test_no_text_is_lost_on_the_way_to_segments(one):
-    result = finish(one, "en")
+    result = finish(one)
     before = "".join("".join(said.text for said in one.said).split())
     after = "".join("".join(segment.text for segment in result.segments).split())
     assert after == before
@@ -219,7 +220,7 @@ def test_no_text_is_lost_on_the_way_to_segments(one):
 
 @given(recognized())
 def test_no_token_is_lost_on_the_way_to_segments(one):
-    result = finish(one, "en")
+    result = finish(one)
     before = [token for said in one.said for token in said.tokens]
     assert [token for segment in result.segments for token in segment.tokens] == before
     assert all(len(segment.token_logprobs) == len(segment.tokens) for segment in result.segments)
@@ -229,7 +230,7 @@ def test_no_token_is_lost_on_the_way_to_segments(one):
 
 @given(recognized())
 def test_no_word_is_lost_on_the_way_to_segments(one):
-    result = finish(one, "en")
+    result = finish(one)
     before = [word.text for said in one.said for word in said.words]
     assert [word.text for segment in result.segments for word in segment.words] == before
 
