@@ -74,12 +74,11 @@ class Greedy:
         return texts
 
     def _spoken(self, logits: Floats) -> Iterator[Mapping[str, float]]:
-        """Give each row's probability of each language, among the languages."""
-        if not self._languages:
-            yield from ({} for _ in logits)
-            return
-        for row in _softmax(logits[:, [*self._languages.values()]]).tolist():
-            yield dict(zip(self._languages, row, strict=True))
+        """Give each row's probability of each language, among the languages; of that row alone, bit for bit."""
+        tokens = [*self._languages.values()]
+        for row in logits:
+            probabilities = _softmax(row[np.newaxis, tokens])[0].tolist() if tokens else []
+            yield dict(zip(self._languages, probabilities, strict=True))
 
 
 def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: Rules) -> tuple[Tokens, Floats]:
