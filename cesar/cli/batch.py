@@ -11,6 +11,7 @@ from cesar.cli.events import Finished
 from cesar.cli.exits import exit_code
 from cesar.cli.inputs import local_file
 from cesar.cli.outputs import STDOUT
+from cesar.cli.totals import Tally
 from cesar.errors import (
     CesarError,
     Interrupted,
@@ -55,6 +56,8 @@ class Batch:
     reporter: Reporter
     skips_existing: bool = False
     finished: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    audio_s: float = 0.0
     failures: dict[str, CesarError] = field(default_factory=dict)
 
     def run(self) -> int:
@@ -62,6 +65,7 @@ class Batch:
 
         Raises `Interrupted`, saying what was finished, and BrokenPipeError when nobody reads standard output.
         """
+        begun = time.monotonic()
         try:
             for number, job in enumerate(self.jobs, start=1):
                 error = self._attempt(job, number)
@@ -71,11 +75,15 @@ class Batch:
             raise self._interrupted() from stop
         finally:
             self.reporter.close()
-        self.reporter.ended(self.failures, len(self.finished), len(self.jobs))
+        self.reporter.ended(self._tally(time.monotonic() - begun))
         return next((exit_code(error) for error in self.failures.values()), 0)
 
     def _attempt(self, job: Job, number: int) -> CesarError | None:
         name = job.recording.name
+        if self.skips_existing and job.is_done:
+            self.skipped.append(name)
+            self.reporter.skipped(name, _files_of(job), number, len(self.jobs))
+            return None
         self.reporter.started(name, number, len(self.jobs))
         try:
             self._do(job)
@@ -90,13 +98,12 @@ class Batch:
             raise job.problem
         name = job.recording.name
         begun = time.monotonic()
-        transcript = None if self.skips_existing and job.is_done else self._transcribe(job)
-        if transcript:
-            self.reporter.close()  # a bar and the text must not share a line of the terminal
-            deliver(job, transcript, with_heading=len(self.jobs) > 1)
-        files = tuple(target.path for target in job.targets if target.path != STDOUT)
+        transcript = self._transcribe(job)
+        self.reporter.close()  # a bar and the text must not share a line of the terminal
+        deliver(job, transcript, with_heading=len(self.jobs) > 1)
         self.finished.append(name)
-        self.reporter.finished(name, Finished(transcript, time.monotonic() - begun, files))
+        self.audio_s += transcript.duration_asked_for
+        self.reporter.finished(name, Finished(transcript, time.monotonic() - begun, _files_of(job)))
 
     def _transcribe(self, job: Job) -> Transcript:
         name = job.recording.name
@@ -117,12 +124,21 @@ class Batch:
                 message = f"internal error with {name}: {type(error).__name__}: {error}"
                 raise CesarError(message) from error
 
+    def _tally(self, elapsed_s: float) -> Tally:
+        counts = {"done": len(self.finished), "skipped": len(self.skipped)}
+        return Tally(len(self.jobs), failures=self.failures, audio_s=self.audio_s, elapsed_s=elapsed_s, **counts)
+
     def _interrupted(self) -> Interrupted:
-        done = f"{len(self.finished)} of {len(self.jobs)} finished"
-        names = f" ({', '.join(self.finished)})" if self.finished else ""
+        there = self.finished + self.skipped
+        done = f"{len(there)} of {len(self.jobs)} finished"
+        names = f" ({', '.join(there)})" if there else ""
         can_resume = not any(_uses_stdout(job) for job in self.jobs)
         hint = "Run the same command with --skip-existing to do the rest." if can_resume and names else None
         return Interrupted(f"interrupted: {done}{names}", hint=hint)
+
+
+def _files_of(job: Job) -> tuple[Path, ...]:
+    return tuple(target.path for target in job.targets if target.path != STDOUT)
 
 
 def _concerns_all(error: CesarError, job: Job) -> bool:

@@ -22,16 +22,17 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from cesar.cli.exits import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cesar.cli.events import Finished, Lines
+    from cesar.cli.totals import Overall, Tally
     from cesar.errors import CesarError
     from cesar.options import TranscribeOptions
     from cesar.transcript import Chunk
@@ -52,26 +53,33 @@ def pace(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, s
 
 
 class Bar:
-    """A bar for the recording at work; what begins, ends and fails is told by lines, above it."""
+    """A bar for the recording at work, and one for all of them; what begins, ends and fails is told above, by lines."""
 
-    def __init__(self, lines: Lines, options: TranscribeOptions) -> None:
+    def __init__(self, lines: Lines, options: TranscribeOptions, overall: Overall | None = None) -> None:
         self._lines = lines
         self._options = options
+        self._overall = overall
+        self._all_begun = time.monotonic()
         self._progress: Progress | None = None
         self._task = TaskID(0)
+        self._all: TaskID | None = None
         self._begun: float | None = None
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
         """Say what of a folder is left out."""
         self._lines.left_out(folder, names)
 
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
+        """Say that a recording is left out."""
+        self._lines.skipped(name, files, number, total)
+
     def started(self, name: str, number: int, total: int) -> None:
         """Show a bar that only moves to and fro: the model is loaded and the recording opened."""
         label = self._lines.label(name, number, total)
         self._begun = None
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=34)),
+            BarColumn(bar_width=20),
             TaskProgressColumn(),
             TextColumn("{task.fields[speed]}", style="progress.data.speed"),
             TextColumn("{task.fields[left]}", style="progress.remaining"),
@@ -80,6 +88,10 @@ class Bar:
             redirect_stdout=False,  # what goes there is a transcript, and not for the bar's console
         )
         self._task = self._progress.add_task(escape(one_line(label)), total=None, speed="", left="")
+        self._all = None
+        if self._overall is not None and total > 1:
+            self._all = self._progress.add_task(f"all {total}", total=None, speed="", left="")
+            self._show_all(name, 0.0)
         self._progress.start()
 
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
@@ -87,7 +99,7 @@ class Bar:
         if self._progress is not None:
             self._progress.update(self._task, total=total_bytes, completed=sent_bytes, speed="sending", left="")
 
-    def progressed(self, name: str, progress: Position) -> None:  # noqa: ARG002 - one bar at a time
+    def progressed(self, name: str, progress: Position) -> None:
         """Move the bar; while the length is unknown it goes on moving to and fro."""
         if self._progress is None:
             return
@@ -101,23 +113,40 @@ class Bar:
         total = min(ends) - self._options.start if ends else None
         speed, left = pace(done, total, now - self._begun)
         self._progress.update(self._task, total=total, completed=done, speed=speed, left=left)
+        if self._overall is not None and total is not None:
+            self._overall.opened(name, total)
+        self._show_all(name, done)
+
+    def _show_all(self, name: str, done_s: float) -> None:
+        """Move the bar of all recordings, if any length is known by now."""
+        if self._progress is None or self._all is None or self._overall is None:
+            return
+        if so_far := self._overall.so_far(name, done_s):
+            done, total = so_far
+            speed, left = pace(done, total, time.monotonic() - self._all_begun)
+            self._progress.update(self._all, total=total, completed=done, speed=speed, left=left)
 
     def recognised(self, name: str, chunk: Chunk) -> None:
         """Show nothing: the text comes whole."""
 
     def finished(self, name: str, result: Finished) -> None:
         """Take the bar away and say what came of it."""
-        self.close()
+        self._end(name)
         self._lines.finished(name, result)
 
     def failed(self, name: str, error: CesarError) -> None:
         """Take the bar away and say what went wrong."""
-        self.close()
+        self._end(name)
         self._lines.failed(name, error)
 
-    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
+    def ended(self, tally: Tally) -> None:
         """Say how the run ended."""
-        self._lines.ended(failures, finished, total)
+        self._lines.ended(tally)
+
+    def _end(self, name: str) -> None:
+        self.close()
+        if self._overall is not None:
+            self._overall.ended(name)
 
     def close(self) -> None:
         """Give the terminal back as it was."""

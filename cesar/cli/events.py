@@ -17,9 +17,10 @@ from cesar.cli.folders import remark
 from cesar.ledger import dropped_s, has_speech
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from cesar.cli.totals import Tally
     from cesar.errors import CesarError
     from cesar.transcript import Chunk, Progress, Transcript
 
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 class Finished:
     """What came of one recording."""
 
-    transcript: Transcript | None
-    """None: it was left out, for its texts were there already."""
+    transcript: Transcript
     elapsed_s: float
     files: tuple[Path, ...]
     """Empty when the text went to standard output."""
@@ -43,6 +43,9 @@ class Reporter(Protocol):
 
     def started(self, name: str, number: int, total: int) -> None:
         """Hear that work on a recording begins; number counts from 1."""
+
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
+        """Hear that a recording is left out: its texts are there already."""
 
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
         """Hear how much of it has been sent to a service."""
@@ -59,7 +62,7 @@ class Reporter(Protocol):
     def failed(self, name: str, error: CesarError) -> None:
         """Hear that there will be no text of it."""
 
-    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
+    def ended(self, tally: Tally) -> None:
         """Hear that every recording has been tried, or that the others would fail as well."""
 
     def close(self) -> None:
@@ -93,6 +96,12 @@ class Lines:
         self._label = f"[{number}/{total}] {name}" if total > 1 else name
         return self._label
 
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:  # noqa: ARG002 - as agreed
+        """Say so of the only one; of several, the closing line has the number."""
+        label = self.label(name, number, total)
+        if total == 1 or self._is_verbose:
+            self._say(f"{label}: its texts are there already")
+
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
         """Say nothing, as for progress."""
 
@@ -104,9 +113,6 @@ class Lines:
 
     def finished(self, name: str, result: Finished) -> None:
         """Say how long it took and where the text is."""
-        if result.transcript is None:
-            self._say(f"{self._label}: its texts are there already")
-            return
         files = f" -> {', '.join(str(file) for file in result.files)}" if result.files else ""
         self._say(f"{self._label}: {_summary(result.transcript, result.elapsed_s)}{files}")
         for warning in result.transcript.warnings:
@@ -119,13 +125,15 @@ class Lines:
         """Say what went wrong and what to do."""
         tell(describe(error), error, as_json=False, with_traceback=self._is_verbose)
 
-    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
-        """Say what failed, when there was more than one recording."""
-        if failures and total > 1:
-            each = ", ".join(f"{name} ({error.code})" for name, error in failures.items())
-            untried = total - finished - len(failures)
-            rest = f"; {untried} not tried" if untried else ""
-            write_stderr(f"cesar: {len(failures)} of {total} failed: {each}{rest}")
+    def ended(self, tally: Tally) -> None:
+        """Say what came of them and what failed, when there was more than one recording."""
+        if tally.total == 1:
+            return
+        self._say(tally.line)
+        if tally.failures:
+            each = ", ".join(f"{name} ({error.code})" for name, error in tally.failures.items())
+            rest = f"; {tally.untried} not tried" if tally.untried else ""
+            write_stderr(f"cesar: {len(tally.failures)} of {tally.total} failed: {each}{rest}")
 
     def close(self) -> None:
         """Do nothing: lines leave nothing to tidy up."""
@@ -168,6 +176,11 @@ class JsonLines:
         self._name = name
         self._emit("file_started", name, number=number, total=total)
 
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
+        """Write `file_started`, and `file_finished` with `skipped`."""
+        self.started(name, number, total)
+        self._emit("file_finished", name, skipped=True, elapsed=0.0, outputs=[str(file) for file in files])
+
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
         """Write `upload`."""
         self._emit("upload", self._name, sent_bytes=sent_bytes, total_bytes=total_bytes)
@@ -182,17 +195,16 @@ class JsonLines:
             self._emit("segment", name, **asdict(segment))
 
     def finished(self, name: str, result: Finished) -> None:
-        """Write `file_finished`; a recording that was left out is `skipped`."""
-        found = result.transcript
-        about = _about(found) if found else {}
+        """Write `file_finished`."""
         files = [str(file) for file in result.files]
-        self._emit("file_finished", name, skipped=found is None, elapsed=result.elapsed_s, outputs=files, **about)
+        about = _about(result.transcript)
+        self._emit("file_finished", name, skipped=False, elapsed=result.elapsed_s, outputs=files, **about)
 
     def failed(self, name: str, error: CesarError) -> None:
         """Write `file_failed`."""
         self._emit("file_failed", name, **describe(error).fields)
 
-    def ended(self, failures: Mapping[str, CesarError], finished: int, total: int) -> None:
+    def ended(self, tally: Tally) -> None:
         """Write nothing: each failure has been told."""
 
     def close(self) -> None:

@@ -176,7 +176,7 @@ def _options(arguments: Arguments) -> TranscribeOptions:
 
 
 def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: TranscribeOptions) -> int:
-    skips_existing, reporter = arguments.skip_existing, _reporter(arguments, options)
+    skips_existing, reporter = arguments.skip_existing, _reporter(jobs, arguments, options)
     for folder, names in left_out(arguments.inputs).items():
         reporter.left_out(folder, names)
     if settings.server is not None:
@@ -186,20 +186,25 @@ def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: Tra
         with connect(settings) as client:
             remote = RemoteTranscriber(client, model=model_wished_for(settings), on_sent=reporter.uploaded)
             return Batch(jobs, remote, options, reporter, skips_existing).run()
-    if any(
-        job.recording.problem is None and job.problem is None and not (skips_existing and job.is_done) for job in jobs
-    ):
+    if any(_is_work(job, arguments) for job in jobs):
         find_model(settings, is_silent=arguments.quiet or arguments.json_lines)
     transcriber = AudioTranscriber(settings.model, settings=settings)
     return Batch(jobs, transcriber, options, reporter, skips_existing).run()
 
 
-def _reporter(arguments: Arguments, options: TranscribeOptions) -> Reporter:
+def _reporter(jobs: list[Job], arguments: Arguments, options: TranscribeOptions) -> Reporter:
     if arguments.json_lines:
         return JsonLines()
     lines = Lines(is_quiet=arguments.quiet, is_verbose=arguments.verbose)
     if arguments.quiet or sys.stderr is None or not sys.stderr.isatty():
         return lines
     from cesar.cli.display import Bar
+    from cesar.cli.totals import Overall
 
-    return Bar(lines, options)
+    wanted = [job.recording for job in jobs if _is_work(job, arguments)]
+    return Bar(lines, options, Overall.of((recording.name, recording.path) for recording in wanted))
+
+
+def _is_work(job: Job, arguments: Arguments) -> bool:
+    is_possible = job.recording.problem is None and job.problem is None
+    return is_possible and not (arguments.skip_existing and job.is_done)

@@ -6,6 +6,7 @@ import pytest
 
 from cesar.cli.display import Bar, pace
 from cesar.cli.events import Finished, JsonLines, Lines, write_stderr
+from cesar.cli.totals import Overall, Tally
 from cesar.errors import CesarError, NotMedia, RecordingNotFound
 from cesar.options import TranscribeOptions
 from cesar.transcript import Chunk, ModelIdentity, Progress, Segment, Transcript, Word
@@ -63,8 +64,8 @@ def test_a_failed_file_is_an_event_with_code_and_hint(capsys):
 
 
 def test_a_recording_that_was_left_out_is_finished_but_skipped(capsys, tmp_path):
-    JsonLines().finished("a.mp3", Finished(None, 0.0, (tmp_path / "a.txt",)))
-    event = json.loads(capsys.readouterr().err)
+    JsonLines().skipped("a.mp3", [tmp_path / "a.txt"], 1, 1)
+    _, event = map(json.loads, capsys.readouterr().err.splitlines())
     assert event["skipped"] is True
     assert event["outputs"] == [str(tmp_path / "a.txt")]
 
@@ -99,15 +100,49 @@ def test_the_traceback_of_an_internal_error_needs_verbose(capsys):
 
 def test_the_closing_line_counts_and_names_what_failed(capsys):
     failures = {"a.mp3": NotMedia("x"), "b.wav": RecordingNotFound("y")}
-    Lines(is_quiet=True).ended(failures, finished=3, total=5)
+    Lines(is_quiet=True).ended(Tally(5, 3, failures))
     said = capsys.readouterr().err
     assert said == "cesar: 2 of 5 failed: a.mp3 (not_media), b.wav (file_not_found)\n"
-    Lines(is_quiet=True).ended(failures, finished=0, total=5)
+    Lines(is_quiet=True).ended(Tally(5, 0, failures))
     assert capsys.readouterr().err.endswith("; 3 not tried\n")
 
 
+def test_the_closing_line_has_what_came_of_all_recordings(capsys):
+    Lines().ended(Tally(12, 8, {"a.mp3": NotMedia("x")}, skipped=2, audio_s=5400.0, elapsed_s=600.0))
+    first, _ = capsys.readouterr().err.splitlines()
+    told = "8 of 12 done, 1 failed, 2 skipped (there already), 1 not tried: 1.5 hours of sound in 0:10:00 (9.0x)"
+    assert first == told
+
+
+def test_lengths_that_are_not_known_yet_are_guessed_by_those_of_the_same_kind():
+    overall = Overall({"a.mp3": 100, "b.mp3": 300, "c.wav": 1000, "d.wav": 500})
+    assert overall.so_far("a.mp3", 0.0) is None
+    overall.opened("a.mp3", 60.0)
+    assert overall.so_far("a.mp3", 30.0) == (30.0, 60.0 + 180.0 + 600.0 + 300.0)
+    overall.ended("a.mp3")
+    overall.opened("c.wav", 10.0)
+    assert overall.so_far("c.wav", 5.0) == (65.0, 60.0 + 180.0 + 10.0 + 5.0)
+
+
+def test_a_recording_without_a_length_counts_for_what_it_has_come_to():
+    overall = Overall({"stdin": 0, "a.mp3": 100})
+    overall.opened("a.mp3", 60.0)
+    assert overall.so_far("stdin", 30.0) == (0.0, 60.0)
+
+
+def test_a_bar_of_several_recordings_shows_how_much_of_all_is_done(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    overall = Overall({"a.mp3": 100, "b.mp3": 300})
+    play(Bar(Lines(), TranscribeOptions(), overall), total=2)
+    said = capsys.readouterr().err
+    assert "all 2" in said
+    assert "50%" in said
+    assert "12%" in said
+
+
 def test_one_recording_needs_no_closing_line(capsys):
-    Lines().ended({"a.mp3": NotMedia("x")}, finished=0, total=1)
+    Lines().ended(Tally(1, 0, {"a.mp3": NotMedia("x")}))
     assert capsys.readouterr().err == ""
 
 

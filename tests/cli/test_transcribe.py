@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -209,7 +210,18 @@ def test_what_is_there_already_is_left_out_when_asked_for(transcribe, folder):
     assert code == 0
     assert (folder / "out" / "silence.txt").read_text(encoding="utf-8") == "mine"
     assert (folder / "out" / "speech.txt").read_text(encoding="utf-8") == f"{TEXT}\n"
-    assert "silence.wav: its texts are there already" in err
+    assert "silence.wav" not in err
+    assert re.search(
+        r"^1 of 2 done, 1 skipped \(there already\): 11 s of sound in 0:00:\d\d \(\d+\.\dx\)$", err, re.MULTILINE
+    )
+
+
+def test_the_only_recording_is_told_to_be_there_already(transcribe, folder):
+    (folder / "silence.txt").write_text("mine", encoding="utf-8")
+    assert transcribe("silence.wav", "-d", ".", "--skip-existing") == (
+        *(0, ""),
+        "silence.wav: its texts are there already\n",
+    )
 
 
 def test_where_all_is_done_no_model_is_needed(inside, folder):
