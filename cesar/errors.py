@@ -40,9 +40,12 @@
     │   └── IdempotencyConflict
     ├── DatabaseError               the queue's database can't be used
     │   ├── NotADatabase
+    │   │   └── DatabaseDamaged
     │   ├── DatabaseTooNew
     │   ├── DatabaseNotWritable
     │   ├── NetworkFileSystem
+    │   ├── ForeignRecordings
+    │   ├── DatabaseMissing
     │   └── DatabaseUnavailable
     │       └── DatabaseFull
     ├── ServiceError                the service refuses a request, or can't be reached
@@ -353,10 +356,20 @@ class DatabaseError(CesarError):
 
 
 class NotADatabase(DatabaseError):
-    """The file is not a database, is damaged, or belongs to another program."""
+    """The file is not a database of Cesar's."""
 
     code = "not_a_database"
-    default_hint = "Name another file with --database, or put back a copy of it."
+    default_hint = "Name another file with --database."
+
+
+class DatabaseDamaged(NotADatabase):
+    """The database is damaged, so that nothing more is written to it."""
+
+    code = "database_damaged"
+    default_hint = (
+        "Stop Cesar and run `cesar doctor --repair`: it saves what can be read, and keeps the damaged file. "
+        "Don't start Cesar with another database meanwhile."
+    )
 
 
 class DatabaseTooNew(DatabaseError):
@@ -378,6 +391,20 @@ class NetworkFileSystem(DatabaseError):
 
     code = "network_file_system"
     default_hint = "Keep it on a local disk; or, for one program at a time, set CESAR_ALLOW_NETWORK_FS=true."
+
+
+class ForeignRecordings(DatabaseError):
+    """The folder's recordings belong to another database than this one."""
+
+    code = "foreign_recordings"
+    default_hint = "Start Cesar with the database that they belong to, or give this one a data folder of its own."
+
+
+class DatabaseMissing(DatabaseError):
+    """The database is not there, but its recordings are."""
+
+    code = "database_missing"
+    default_hint = "Bring the database back: its disk may not be mounted. Nothing was changed."
 
 
 class DatabaseUnavailable(DatabaseError):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -21,24 +23,45 @@ from sqlalchemy.pool import StaticPool
 
 from cesar.api.migrate import bring_up_to_date, schema_of
 from cesar.api.place import Place
-from cesar.errors import DatabaseError, DatabaseFull, DatabaseNotWritable, DatabaseUnavailable, NotADatabase
+from cesar.api.soundness import damage_in
+from cesar.errors import (
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseNotWritable,
+    DatabaseUnavailable,
+    NotADatabase,
+)
 from cesar.failpoints import failpoint
+from cesar.private import file_mode_in
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
 BUSY_TIMEOUT_S = 10.0
+CHECKED_BYTES = 4 * 2**30
+"""A database of up to this size is read through for damage when it is opened to be served or worked on."""
 _LOCK_POLL_S = 0.002
+_IF_IT_WAS_OURS = "If it was Cesar's, run `cesar doctor --repair`; else name another file with --database."
+_log = logging.getLogger(__name__)
 
 
 class Database:
     """A SQLite database, for one program's use from any task of one event loop.
 
-    Every piece of work is one transaction on a thread; cancelling who waits for it can't cut it in two.
+    Every piece of work is one transaction on a thread; cancelling who waits for it can't cut it in two. Once damage is
+    seen, nothing more is written until another `Database` has opened the file and found it sound.
+
+    patience_s: how long a write waits for another program; by default 10 s.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, patience_s: float | None = None) -> None:
         self.place = place
+        self.damage: str | None = None
+        """What was found to be damaged; None: nothing was."""
+        self._patience_s = patience_s
+        self._stalled_at = -math.inf
+        """When a write was last given up because another program kept the database busy."""
         self.on_write: Callable[[float, BaseException | None], None] = lambda _took_s, _error: None
         """Called after each write, on its thread: how long it took, and the error that came of it, if one did."""
         self._writer: sa.Engine | None = None
@@ -49,11 +72,14 @@ class Database:
         self._reading = self._writing if place.is_memory else ThreadPoolExecutor(1, thread_name_prefix="cesar-db-read")
         # Programs take turns: SQLite before 3.51.3 can damage a WAL in which one connection commits while another
         # makes a checkpoint, and a queue of lockers is fairer than SQLite's retries.
-        self._turn = None if place.is_memory else FileLock(f"{place.path}-lock", thread_local=False)
+        self._turn = _turn_of(place)
 
-    async def connect(self) -> None:
-        """Open the database, making or migrating it if need be. Raises `DatabaseError` if it can't be used."""
-        await self._on(self._writing, self._open)
+    async def connect(self, *, check: bool = False) -> None:
+        """Open the database, making or migrating it if need be. Raises `DatabaseError` if it can't be used.
+
+        check: whether it is read through for damage first, unless it is very large.
+        """
+        await self._on(self._writing, lambda: self._open(check=check))
 
     async def close(self) -> None:
         """Wait for what is under way and let go of the file."""
@@ -71,7 +97,19 @@ class Database:
 
         Raises what the work raises, and `DatabaseUnavailable` if the database can't take it just now.
         """
-        return await self._on(self._writing, lambda: self._write(name, work))
+        asked_at = time.monotonic()
+        return await self._on(self._writing, lambda: self._write(name, work, asked_at))
+
+    async def probe(self) -> None:
+        """Write something that changes nothing, as far as to the disk. Raises `DatabaseError` if that fails."""
+        await self.write("probe", lambda connection: set_identity(connection, identity_of(connection)))
+
+    async def look_for_damage(self, most_bytes: int) -> None:
+        """Read the file anew, unless it is larger than that, and remember what is damaged."""
+        if self.damage is None and not self.place.is_memory and self.is_there:
+            found = await asyncio.to_thread(damage_in, self.place, most_bytes)
+            if found is not None:
+                self._note_damage(found)
 
     async def read(self, work: Work[T]) -> T:
         """Do the work on one consistent state of the database, without waiting for writers."""
@@ -101,13 +139,15 @@ class Database:
         done.add_done_callback(_look_at)
         return await asyncio.shield(done)
 
-    def _open(self) -> None:
+    def _open(self, *, check: bool) -> None:
         if self._writer is not None:
             return
         self.place.prepare()
-        with self._our_turn(), _translated(self.place):
+        with self._our_turn(BUSY_TIMEOUT_S), _translated(self.place):
+            if check and (found := damage_in(self.place, CHECKED_BYTES)) is not None:
+                raise DatabaseDamaged(f"{self.place} is damaged: {found}")
             schema = schema_of(self.place)
-            reader = writer = _engine(self.place, "BEGIN IMMEDIATE", _writer_rules(self.place))
+            reader = writer = _engine(self.place, "BEGIN IMMEDIATE", _writer_rules(self.place, self._waits_s))
             try:
                 bring_up_to_date(writer, self.place, schema)
                 _open_now(writer)
@@ -130,9 +170,16 @@ class Database:
         self._writer.dispose()  # who keeps the turn has it open, so that nothing is moved
         self._writer = self._reader = None
 
-    def _write(self, name: str, work: Work[T]) -> T:
+    @property
+    def _waits_s(self) -> float:
+        """How long a write waits for another program."""
+        return BUSY_TIMEOUT_S if self._patience_s is None else self._patience_s
+
+    def _write(self, name: str, work: Work[T], asked_at: float) -> T:
         begun, error = time.perf_counter(), None
         try:
+            if asked_at < self._stalled_at:  # it has waited as long as the one before it, which failed
+                raise self._stall()
             return self._commit(name, work)
         except BaseException as failure:
             error = failure
@@ -141,8 +188,9 @@ class Database:
             self.on_write(time.perf_counter() - begun, error)
 
     def _commit(self, name: str, work: Work[T]) -> T:
-        with self._our_turn(), _translated(self.place):
+        with self._our_turn(), self._troubles_noted():
             self._require_file()
+            self._require_soundness()
             with self._need(self._writer).begin() as connection:
                 result = work(connection)
                 failpoint(f"{name}:written")
@@ -150,8 +198,30 @@ class Database:
         return result
 
     def _read(self, work: Work[T]) -> T:
-        with _translated(self.place), self._need(self._reader).begin() as connection:
+        with self._troubles_noted(), self._need(self._reader).begin() as connection:
             return work(connection)
+
+    @contextmanager
+    def _troubles_noted(self) -> Iterator[None]:
+        try:
+            with _translated(self.place):
+                yield
+        except NotADatabase as error:
+            self._note_damage(error.message)
+            raise DatabaseDamaged(error.message) from error
+        except DatabaseUnavailable as error:
+            if _is_busy(error.__cause__):
+                self._stalled_at = time.monotonic()
+            raise
+
+    def _note_damage(self, found: str) -> None:
+        if self.damage is None:
+            self.damage = found
+            _log.error("the database is damaged, so nothing more is written to it: %s", found)
+
+    def _require_soundness(self) -> None:
+        if self.damage is not None:
+            raise DatabaseDamaged(f"{self.place} is damaged: {self.damage}")
 
     def _data_version(self) -> int:
         with _translated(self.place), self._need(self._writer).connect() as connection:
@@ -165,7 +235,7 @@ class Database:
             try:
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
-                driver.execute(f"PRAGMA busy_timeout={_ms(BUSY_TIMEOUT_S)}")
+                driver.execute(f"PRAGMA busy_timeout={_ms(self._waits_s)}")
 
     def _require_file(self) -> None:
         """What is written to a deleted file is gone with the last program that has it open."""
@@ -178,15 +248,19 @@ class Database:
             raise DatabaseError("the database is not open", hint="Await connect() first.")
         return engine
 
+    def _stall(self) -> DatabaseUnavailable:
+        return DatabaseUnavailable(f"another program has kept {self.place} busy for {self._waits_s:g} s")
+
     @contextmanager
-    def _our_turn(self) -> Iterator[None]:
+    def _our_turn(self, timeout_s: float | None = None) -> Iterator[None]:
         if self._turn is None:
             yield
             return
         try:
-            self._turn.acquire(timeout=BUSY_TIMEOUT_S, poll_interval=_LOCK_POLL_S)
+            self._turn.acquire(timeout=timeout_s or self._waits_s, poll_interval=_LOCK_POLL_S)
         except Timeout:
-            raise DatabaseUnavailable(f"another program has kept {self.place} busy for {BUSY_TIMEOUT_S:g} s") from None
+            self._stalled_at = time.monotonic()
+            raise self._stall() from None
         except OSError as error:
             raise DatabaseNotWritable(f"{self.place} can't be locked: {error}") from error
         try:
@@ -195,10 +269,29 @@ class Database:
             self._turn.release()
 
 
-def _writer_rules(place: Place) -> tuple[str, ...]:
+def identity_of(connection: sa.Connection) -> int:
+    """Return the number by which a folder of recordings knows its database; 0: it has none yet.
+
+    It is SQLite's `user_version`: part of the file's header, and so of every copy.
+    """
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def set_identity(connection: sa.Connection, identity: int) -> None:
+    """Give the database a number, 31 bits; it is written even if it is the one that the database has."""
+    connection.exec_driver_sql(f"PRAGMA user_version = {identity:d}")
+
+
+def _turn_of(place: Place) -> FileLock | None:
+    if place.path is None:
+        return None
+    return FileLock(f"{place.path}-lock", thread_local=False, mode=file_mode_in(place.path.parent))
+
+
+def _writer_rules(place: Place, patience_s: float) -> tuple[str, ...]:
     """The pragmas of the writing connection. FULL: what is acknowledged has reached the disk."""
     return (
-        f"busy_timeout={_ms(BUSY_TIMEOUT_S)}",
+        f"busy_timeout={_ms(patience_s)}",
         # On a network there is no shared memory, which a write-ahead log needs.
         f"journal_mode={'TRUNCATE' if place.is_on_network else 'WAL'}",
         "synchronous=FULL",
@@ -265,13 +358,20 @@ def _meaning(error: BaseException | None, place: Place) -> DatabaseError:
     match code:
         case sqlite3.SQLITE_FULL:
             return DatabaseFull(f"no room is left for {place}")
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return NotADatabase(f"{place} is not a database, or is damaged ({error})")
+        case sqlite3.SQLITE_CORRUPT:
+            return DatabaseDamaged(f"{place} is damaged ({error})")
+        case sqlite3.SQLITE_NOTADB:
+            return NotADatabase(f"{place} is not a database, or is damaged ({error})", hint=_IF_IT_WAS_OURS)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseNotWritable(f"{place} may not be written to")
         case sqlite3.SQLITE_CANTOPEN:
             return DatabaseNotWritable(f"{place} can't be opened, or nothing may be written beside it")
     return DatabaseUnavailable(f"{place} does not answer: {error}")
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return code == sqlite3.SQLITE_BUSY
 
 
 def _lower(value: Any) -> Any:

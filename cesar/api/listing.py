@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -129,6 +130,19 @@ def has_audio(connection: sa.Connection, digest: str) -> bool:
     """Whether some job has the recording of that digest."""
     found = connection.execute(sa.select(jobs.c.seq).where(jobs.c.audio_digest == digest).limit(1)).first()
     return found is not None
+
+
+def has_recordings(connection: sa.Connection) -> bool:
+    """Whether some job has a recording that Cesar keeps, or will fetch one."""
+    theirs = sa.or_(jobs.c.audio_digest.is_not(None), jobs.c.source_url.is_not(None))
+    return connection.execute(sa.select(jobs.c.seq).where(theirs).limit(1)).first() is not None
+
+
+def last_written(connection: sa.Connection) -> datetime | None:
+    """Return when something last happened to a job, by the clock of then; None if there is no job."""
+    happened = connection.execute(sa.select(sa.func.max(events.c.at))).scalar_one()
+    beaten = connection.execute(sa.select(sa.func.max(jobs.c.heartbeat_at))).scalar_one()
+    return max((moment for moment in (happened, beaten) if moment is not None), default=None)
 
 
 def is_unfinished(connection: sa.Connection, job_id: str) -> bool:

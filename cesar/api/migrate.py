@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from cesar.api.place import Place
 from cesar.errors import DatabaseTooNew, NotADatabase
+from cesar.private import FILE_MODE
 
 HEAD = "0003"
 """The newest migration: what this Cesar works with."""
@@ -86,6 +87,7 @@ def _copy(engine: sa.Engine, target: Path) -> None:
     """Write the whole database to a file, which appears when it is whole and on the disk."""
     unfinished = target.with_name(target.name + ".part")
     unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("VACUUM INTO ?", (str(unfinished),))

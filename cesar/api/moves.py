@@ -131,7 +131,11 @@ def prune(connection: sa.Connection, before: datetime, limit: int) -> Sequence[R
     is_over = jobs.c.status.not_in([status.value for status in JobStatus if not status.is_final])  # uses no index
     old = sa.select(jobs.c.seq).where(is_over, jobs.c.completed_at < before)
     oldest = old.order_by(jobs.c.completed_at).limit(limit).scalar_subquery()
-    gone = sa.delete(jobs).where(jobs.c.seq.in_(oldest)).returning(jobs.c.id, jobs.c.audio_digest)
+    gone = (
+        sa.delete(jobs)
+        .where(jobs.c.seq.in_(oldest))
+        .returning(jobs.c.id, jobs.c.audio_digest, jobs.c.audio_path, jobs.c.source_url)
+    )
     return connection.execute(gone).mappings().all()
 
 

@@ -17,6 +17,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from cesar.private import file_mode_in, folder_mode_in
+
 LEASE_TTL_S = 60.0
 """A claim is lost when nobody has kept it for so long, in seconds. Its worker beats six times in that time."""
 
@@ -47,10 +49,10 @@ class Owner:
         if self._lock is not None and not Path(self._lock.lock_file).exists():
             self.retire()
         if self._lock is None:
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(folder_mode_in(self._folder.parent), exist_ok=True)
             for left in self._folder.iterdir():
                 self.is_dead(left.stem)  # and if so, its file goes
-            lock = FileLock(self._file(self.name), thread_local=False)
+            lock = FileLock(self._file(self.name), thread_local=False, mode=file_mode_in(self._folder.parent))
             lock.acquire(timeout=0)
             self._lock = lock
 

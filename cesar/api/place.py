@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from cesar.errors import DatabaseError, DatabaseNotWritable, NetworkFileSystem
+from cesar.private import file_mode_in, is_for_group, make_folder, tighten, tighten_data_folder
 
 MEMORY = ":memory:"
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -18,6 +21,8 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 _NETWORK_TYPES = frozenset(
     {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb2", "smb3", "smbfs", "virtiofs"}
 )
+_BESIDE = ("audio", "models")
+"""What else of Cesar's lies in a data folder."""
 _LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
 """The disk of containers without root, and disks such as NTFS's. Any other FUSE may be a network's."""
 
@@ -89,17 +94,31 @@ class Place:
         return status and (status.st_dev, status.st_ino)
 
     def prepare(self) -> None:
-        """Make the folder. Raises `DatabaseNotWritable` or `NetworkFileSystem`."""
+        """Make the folder and an empty file, for their owner alone.
+
+        Raises `DatabaseNotWritable` or `NetworkFileSystem`.
+        """
         if self.path is None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            tighten_data_folder(self.path.parent, (self.path.name, *_BESIDE))
         except OSError as error:
             raise DatabaseNotWritable(f"the folder {self.path.parent} can't be made: {error}") from error
         if self.path.is_dir():
             raise DatabaseError(f"{self.path} is a folder", hint="Name a file with --database.")
         if self.is_on_network and not self.allow_network:
             raise NetworkFileSystem(f"{self.path} lies on a network file system")
+        self._make_private(self.path)
+
+    @staticmethod
+    def _make_private(path: Path) -> None:
+        """Make the file, if it is missing, and those beside it private; SQLite gives its own files the same mode."""
+        with suppress(OSError):  # what may not be written is told of when it is opened
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, file_mode_in(path.parent)))
+        if not is_for_group(path.parent):
+            for file in path.parent.glob(f"{escape(path.name)}*"):
+                tighten(file)
 
 
 def file_system_type(folder: Path, mounts: str) -> str:

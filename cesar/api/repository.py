@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -11,8 +12,8 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from cesar.api import attempts, listing, moves, submitting
-from cesar.api.audio import AudioStore
+from cesar.api import attempts, listing, moves, ownership, submitting
+from cesar.api.audio import ASIDE_DAYS, AudioStore, Swept
 from cesar.api.database import Database
 from cesar.api.models import (
     Claim,
@@ -29,6 +30,7 @@ from cesar.errors import QueueError
 from cesar.transcript import Chunk
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _KEPT_FIELDS = (
     "seq",
     "version",
@@ -66,13 +68,14 @@ class JobRepository(JobReader):
         *,
         lease_ttl_s: float = LEASE_TTL_S,
         retry_delay_s: float = 15.0,
+        patience_s: float | None = None,
         allow_network_fs: bool = False,
         audio: AudioStore | None = None,
         clock: Callable[[], datetime] = utc_now,
         steady: Callable[[], float] = steady_clock,
     ) -> None:
         place = Place.of(db, allow_network=allow_network_fs)
-        super().__init__(Database(place))
+        super().__init__(Database(place, patience_s=patience_s))
         self._owner = Owner(None if place.path is None else place.path.with_name(f"{place.path.name}-owners"))
         self._watch = Watch(lease_ttl_s)
         self._retry_delay = timedelta(seconds=retry_delay_s)
@@ -87,9 +90,24 @@ class JobRepository(JobReader):
         """How long a claim lasts without a heartbeat, in seconds."""
         return self._watch.ttl_s
 
-    async def connect(self) -> None:
-        """Open the database, making or migrating it if need be. Raises `DatabaseError` if it can't be used."""
-        await self.database.connect()
+    async def connect(self, *, for_recordings: bool = False, check: bool = False) -> None:
+        """Open the database, making or migrating it if need be. Raises `DatabaseError` if it can't be used.
+
+        for_recordings: whether recordings are to be kept, so that their folder must be this database's, or no one's.
+        check: whether the database is read through for damage first.
+        """
+        if self.audio is not None:
+            place, store = self.database.place, self.audio
+            await asyncio.to_thread(ownership.require_database, place, store, for_recordings=for_recordings)
+        await self.database.connect(check=check)
+        if for_recordings:
+            await self.database.write("claim folder", self._claim_folder)
+
+    async def connect_for_work(self) -> None:
+        """Open the database as a worker does: as its recordings' owner, if some job has one."""
+        await self.connect(check=True)
+        if self.audio is not None and await self.database.read(listing.has_recordings):
+            await self.database.write("claim folder", self._claim_folder)
 
     async def close(self) -> None:
         """Let go of the database; what is still claimed is anybody's."""
@@ -114,6 +132,7 @@ class JobRepository(JobReader):
                 self._owner.show_alive()
             row = submitting.submit(connection, job, self._owner.name, self._clock(), terms)
             if upload is not None and row["id"] == job.id:
+                self._claim_folder(connection)
                 self._store.keep(upload, row["audio_digest"])
             return row
 
@@ -124,8 +143,9 @@ class JobRepository(JobReader):
     async def new_upload(self) -> Path:
         """Name a file for a recording that is about to arrive. If we die before it is a job's, it is deleted."""
 
-        def name(_connection: sa.Connection) -> Path:
+        def name(connection: sa.Connection) -> Path:
             self._owner.show_alive()
+            self._claim_folder(connection)
             return self._store.new_upload(self._owner.name)
 
         return await self.database.write("name upload", name)
@@ -213,6 +233,7 @@ class JobRepository(JobReader):
         def keep(connection: sa.Connection) -> None:
             attempts.keep_fetched(connection, job)
             assert job.audio_digest is not None
+            self._claim_folder(connection)
             self._store.keep(arrived, job.audio_digest)
 
         await self._write("fetched", keep)
@@ -282,33 +303,74 @@ class JobRepository(JobReader):
         await self._forget(gone)
         return len(gone)
 
-    async def sweep(self) -> int:
-        """Delete recordings that no job has, as a crash may leave them behind; say how many."""
+    async def sweep(self) -> Swept:
+        """Put aside recordings that no job has, as a crash may leave them behind, and bring back those that one has.
 
-        def sweep(connection: sa.Connection) -> int:
-            return self._store.sweep(
+        Recordings that are newer than anything the database knows stay: it may be a copy from before them.
+        """
+
+        def sweep(connection: sa.Connection) -> Swept:
+            if self.database.place.is_memory:  # it has forgotten all that it knew of any recording
+                return Swept()
+            self._owner.show_alive()
+            self._claim_folder(connection)
+            swept = self._store.sweep(
                 is_wanted=lambda digest: listing.has_audio(connection, digest),
                 is_dead=self._owner.is_dead,
                 has_job=lambda job_id: listing.is_unfinished(connection, job_id),
+                known_until=listing.last_written(connection),
+                spared=ownership.spared_in(self._store),
             )
+            ownership.spare(self._store, swept.spared)
+            return swept
 
-        return await self._write("sweep", sweep)
+        swept = await self._write("sweep", sweep)
+        self._tell_of(swept)
+        return swept
+
+    def _tell_of(self, swept: Swept) -> None:
+        folder = self._store.folder
+        if swept.spared:
+            text = "%d recordings in %s have no job in this database, which may be a copy from before them; they stay"
+            _log.warning(text, len(swept.spared), folder)
+        if swept.put_aside:
+            text = "%d files in %s that no job needs are put aside: they lie in `aside` for %d days"
+            _log.warning(text, swept.put_aside, folder, ASIDE_DAYS)
+        if swept.brought_back:
+            _log.warning("%d recordings in %s that had been put aside have jobs again", swept.brought_back, folder)
+
+    async def adopt_recordings(self) -> int:
+        """Let the folder's recordings be this database's, whosever they were; return how many no job has."""
+        await self._write("adopt", lambda c: ownership.adopt(c, self.database.place, self._store))
+        return len(ownership.spared_in(self._store))
+
+    def _claim_folder(self, connection: sa.Connection) -> None:
+        ownership.claim(connection, self.database.place, self._store)
 
     async def _forget(self, gone: Sequence[moves.Row]) -> None:
         """Delete the recordings of jobs that are gone, unless others have them, and what the log has of the rows."""
 
         def forget(connection: sa.Connection) -> None:
             for row in gone:
-                if self.audio is None:
-                    return
-                self.audio.remove_part(row["id"])
+                store = self._store_of(connection, row)
+                if store is None:
+                    continue
+                store.remove_part(row["id"])
                 if row["audio_digest"] is not None and not listing.has_audio(connection, row["audio_digest"]):
-                    self.audio.remove(row["audio_digest"])
+                    store.remove(row["audio_digest"])
 
-        if self.audio is not None and gone:
+        if self.audio is not None and any(row["audio_digest"] or row["source_url"] for row in gone):
             await self._write("forget", forget)
         if gone:
             await self.database.empty_log()
+
+    def _store_of(self, connection: sa.Connection, row: moves.Row) -> AudioStore | None:
+        """Return the folder that has a job's recording, if that is this database's: a copy of it has no right to it."""
+        place, store = self.database.place, self._store
+        if row["audio_digest"] is not None and Path(row["audio_path"]).name == row["audio_digest"]:
+            store = AudioStore(Path(row["audio_path"]).parents[1])  # this process may have been told another
+        is_ours = place.is_memory or ownership.note_in(store) is None or ownership.is_owner(connection, place, store)
+        return store if is_ours else None
 
     # Waking a worker
 

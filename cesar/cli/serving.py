@@ -57,7 +57,9 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
     stopper = Stopper(stop, settings.shutdown_grace_s + _FINISH_REQUESTS_S)
     with listening, service_log_shown(settings.log_format), signals_heard(stopper.hear):
         complain_once_a_minute(asyncio.get_running_loop())
-        await service.repository.connect()  # what is wrong with the database is told in one line
+        await service.repository.connect(
+            for_recordings=True, check=True
+        )  # what is wrong with the database is told in one line
         try:
             await _say_where(service, listening)
             await server.serve(sockets=[listening])

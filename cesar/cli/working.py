@@ -34,7 +34,7 @@ async def work(settings: Settings, *, until_empty: bool) -> None:
     stopper = Stopper(stop, settings.shutdown_grace_s)
     with service_log_shown(settings.log_format, jobs.reword), signals_heard(stopper.hear):
         try:
-            await jobs.connect()
+            await jobs.connect_for_work()
             waiting = (await jobs.counts())[JobStatus.QUEUED]
             write_stderr(f"Taking jobs from {file}, {waiting} waiting. Ctrl-C to stop.")
             await worker.run()

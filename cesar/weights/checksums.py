@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cesar.private import make_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -64,7 +66,8 @@ def _read(store: Path) -> dict[str, dict[str, Any]]:
 def _write(store: Path, news: Mapping[str, dict[str, Any]]) -> None:
     memory = {file: known for file, known in _read(store).items() if Path(file).exists()} | dict(news)
     with suppress(OSError):
-        store.mkdir(parents=True, exist_ok=True)
+        make_folder(store.parent)
+        store.mkdir(exist_ok=True)  # models are no secret
         temporary = store / f".{MEMORY}.{os.getpid()}.{threading.get_ident()}"
         temporary.write_text(json.dumps(memory, indent=1), encoding="utf-8")
         temporary.replace(store / MEMORY)

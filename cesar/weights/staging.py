@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cesar.errors import DiskFull, OutputNotWritable
+from cesar.private import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,7 +59,8 @@ def locked(store: Path, name: str) -> Iterator[None]:
     from filelock import FileLock
 
     with writing_into(store):
-        store.mkdir(parents=True, exist_ok=True)
+        make_folder(store.parent)
+        store.mkdir(exist_ok=True)  # models are no secret
         with FileLock(store / f".{name}.lock"):
             yield
 

@@ -19,6 +19,7 @@ from cesar.api.database import Database, _meaning
 from cesar.api.models import Job
 from cesar.api.place import Place
 from cesar.errors import (
+    DatabaseDamaged,
     DatabaseError,
     DatabaseFull,
     DatabaseNotWritable,
@@ -219,8 +220,8 @@ class TestTroubles(QueueCase):
         (sqlite3.SQLITE_PERM, DatabaseNotWritable),
         (sqlite3.SQLITE_CANTOPEN, DatabaseNotWritable),
         (sqlite3.SQLITE_NOTADB, NotADatabase),
-        (sqlite3.SQLITE_CORRUPT, NotADatabase),
-        (sqlite3.SQLITE_CORRUPT_INDEX, NotADatabase),
+        (sqlite3.SQLITE_CORRUPT, DatabaseDamaged),
+        (sqlite3.SQLITE_CORRUPT_INDEX, DatabaseDamaged),
     ],
 )
 def test_what_sqlite_reports_has_a_meaning(code: int, kind: type[DatabaseError]) -> None:

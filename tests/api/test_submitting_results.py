@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ class StoreCase(QueueCase):
         return job
 
     def files(self) -> set[Path]:
-        return {path for path in self.store.folder.rglob("*") if path.is_file()}
+        """Return all recordings, and what may become one."""
+        return {path for path in self.store.folder.rglob("*") if path.is_file() and path.suffix != ".json"}
 
 
 class TestKnownResults(StoreCase):
@@ -185,21 +187,26 @@ class TestDeletingRecordings(StoreCase):
         assert await self.repository.prune(timedelta(minutes=1)) == 1
         assert self.files() == set()
 
-    async def test_a_sweep_deletes_what_a_crash_has_left(self) -> None:
+    async def test_a_sweep_puts_aside_what_no_job_has_and_deletes_what_the_dead_left_unfinished(self) -> None:
         kept = await self.submit()
-        (self.store.path_of("0" * 64).parent).mkdir(parents=True)
-        self.store.path_of("0" * 64).write_bytes(b"nobody's")
+        orphan = self.store.path_of("0" * 64)
+        orphan.parent.mkdir(parents=True)
+        orphan.write_bytes(b"nobody's")
+        os.utime(orphan, (0, 0))
         (self.store.folder / "incoming" / f"{'d' * 32}-1").write_bytes(b"of the dead")
         ours = await self.repository.new_upload()
         ours.write_bytes(b"on its way")
-        assert await self.repository.sweep() == 2
-        assert self.files() == {Path(kept.audio_path), ours}
+        swept = await self.repository.sweep()
+        assert (swept.removed, swept.put_aside) == (1, 1)
+        [aside] = self.store.folder.glob("aside/*/*")
+        assert aside.read_bytes() == b"nobody's"
+        assert self.files() == {Path(kept.audio_path), ours, aside}
 
     async def test_a_sweep_spares_the_uploads_of_another_process_that_lives(self) -> None:
         other = await self.open()
         theirs = await other.new_upload()
         theirs.write_bytes(b"on its way")
-        assert await self.repository.sweep() == 0
+        assert (await self.repository.sweep()).removed == 0
         await other.close()
-        assert await self.repository.sweep() == 1
+        assert (await self.repository.sweep()).removed == 1
         assert self.files() == set()

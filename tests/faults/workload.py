@@ -236,7 +236,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.synchronous:
         rules = database._writer_rules
-        database._writer_rules = lambda place: (*rules(place), f"synchronous={asked.synchronous}")
+        database._writer_rules = lambda place, patience_s: (
+            *rules(place, patience_s),
+            f"synchronous={asked.synchronous}",
+        )
     if asked.on_network:
         Place.is_on_network = property(lambda place: True)  # type: ignore[method-assign, assignment]
     if asked.breaks:

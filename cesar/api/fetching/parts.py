@@ -19,6 +19,7 @@ from typing import BinaryIO, Self
 
 from cesar.api.audio import NOTE_SUFFIX
 from cesar.errors import Interrupted
+from cesar.private import opener
 
 _BLOCK_BYTES = 1024**2
 _SYNC_EVERY_BYTES = 16 * 1024**2
@@ -108,7 +109,8 @@ class Part:
         self._synced_bytes, self._synced_at = self.size, time.monotonic()
         if self.origin is not None and self._is_ours():
             note = {**asdict(self.origin), "bytes": self.size, "file": self._number()}
-            self._note.write_text(json.dumps(note), encoding="utf-8")
+            with open(self._note, "w", encoding="utf-8", opener=opener) as file:
+                json.dump(note, file)
 
     def discard(self) -> None:
         """Let nothing be left of it."""
@@ -163,7 +165,7 @@ class Part:
 def _open_alone(path: Path) -> BinaryIO:
     """Open a file that nobody else has open; if somebody has, who can't have a claim any more, a new one."""
     while True:
-        file = path.open("a+b", buffering=0)
+        file = open(path, "a+b", buffering=0, opener=opener)  # noqa: SIM115 - `Path.open` has no opener
         if _lock(file) and _is_at(path, file):
             return file
         if _is_at(path, file):

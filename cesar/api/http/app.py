@@ -36,6 +36,8 @@ Hand in recordings, watch them being transcribed, read the texts; everything hap
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hint` that says what to do.
 """
+_PATIENCE_S = 3.0
+"""How long a write waits for another program that keeps the database busy: callers are told soon, and ask again."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +47,7 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
         settings.database_place,
         allow_network_fs=settings.allow_network_fs,
         audio=AudioStore(settings.audio_dir),
+        patience_s=_PATIENCE_S,
     )
     metrics = Metrics()
     service = Service(
@@ -93,7 +96,7 @@ def is_loopback(host: str) -> bool:
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await service.repository.connect()
+        await service.repository.connect(for_recordings=True, check=True)
         try:
             await service.repository.sweep()
             await service.hub.start()

@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from cesar.api.audio import NO_ROOM_HINT, storing
+from cesar.api.audio import NO_ROOM_HINT, lock, storing
 from cesar.errors import DiskFull
+from cesar.private import opener
 
 T = TypeVar("T")
 BLOCK_BYTES = 1 << 20
@@ -50,7 +51,8 @@ class Arrival:
         self._lock = threading.Lock()  # who is cancelled while a thread writes goes on to `discard`
         self._is_over = False
         with storing():
-            self._file = path.open("wb", buffering=0)
+            self._file = open(path, "wb", buffering=0, opener=opener)  # noqa: SIM115 - `Path.open` has no opener
+            lock(self._file)  # so that no other program takes it for a dead one's
 
     async def add(self, content: bytes) -> None:
         """Take what comes next."""

@@ -26,10 +26,14 @@ from cesar.errors import (
     AddressRefused,
     BadRequest,
     CesarError,
+    DatabaseDamaged,
     DatabaseError,
     DatabaseFull,
+    DatabaseMissing,
+    DatabaseNotWritable,
     DatabaseUnavailable,
     DiskFull,
+    ForeignRecordings,
     IdempotencyConflict,
     IllegalMove,
     InputError,
@@ -70,7 +74,11 @@ STATUSES: dict[type[CesarError], int] = {
     Interrupted: 409,
     DiskFull: 507,
     DatabaseError: 500,
+    DatabaseDamaged: 503,
+    DatabaseMissing: 503,
+    DatabaseNotWritable: 503,
     DatabaseUnavailable: 503,
+    ForeignRecordings: 503,
     DatabaseFull: 507,
     ServiceError: 500,
     BadRequest: 400,
@@ -94,6 +102,8 @@ _OF_FRAMEWORK = {
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
 }
+_MENDED_S = 60.0
+"""When to ask again while somebody has to mend something."""
 _BROKEN = "Something went wrong in the service"
 _FOR_OPERATORS = "Try again later; whoever runs the service finds more in its log."
 _log = logging.getLogger(__name__)
@@ -275,6 +285,8 @@ def written(told: Told) -> Response:
 def _wait_s(error: CesarError) -> float | None:
     if isinstance(error, ServiceError):
         return error.retry_after_s
+    if isinstance(error, DatabaseDamaged | DatabaseMissing | DatabaseNotWritable | ForeignRecordings):
+        return _MENDED_S
     return 5.0 if isinstance(error, DatabaseUnavailable) else None
 
 

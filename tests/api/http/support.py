@@ -146,7 +146,7 @@ class ServiceCase(IsolatedAsyncioTestCase):
 
     def kept_files(self) -> list[Path]:
         """All files in the folder of recordings, also those that are on their way."""
-        return [path for path in self.settings.audio_dir.rglob("*") if path.is_file()]
+        return [path for path in self.settings.audio_dir.rglob("*") if path.is_file() and path.suffix != ".json"]
 
 
 def require_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
