@@ -56,6 +56,7 @@
     │   ├── UploadStalled
     │   ├── UnsupportedMedia
     │   ├── ServiceStopping
+    │   ├── ServiceOverloaded
     │   ├── TooManyRequests
     │   ├── TooManyJobs
     │   ├── NotAcceptable
@@ -478,6 +479,14 @@ class ServiceStopping(ServiceError):
 
     code = "service_stopping"
     default_hint = "Send it again when the service is back."
+    retry_after_s = 10.0
+
+
+class ServiceOverloaded(ServiceError):
+    """The machine has no room for one more request just now."""
+
+    code = "service_overloaded"
+    default_hint = "Send it again later; whoever runs the service finds more in its log."
     retry_after_s = 10.0
 
 

@@ -17,7 +17,7 @@ _GROUP_FILE_MODE = 0o660
 _GROUP_FOLDER_MODE = 0o770
 _GROUP_FOLDER = stat.S_ISGID | stat.S_IWGRP
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("cesar.api.private")  # the service shows what its own parts log
 
 
 def opener(path: str, flags: int) -> int:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from cesar.api.migrate import sync_folder
 from cesar.errors import DiskFull, OutputError
-from cesar.private import FILE_MODE, make_folder, tighten
+from cesar.private import FILE_MODE, make_folder, opener, tighten
 
 NOTE_SUFFIX = ".origin"
 """Ends the name of the note that lies beside a part, and goes with it."""
@@ -106,6 +106,16 @@ class AudioStore:
             left.unlink(missing_ok=True)
         for left in self.folder.glob(f"{_ASIDE}/*/{job_id}.*"):
             left.unlink(missing_ok=True)
+
+    def probe(self) -> None:
+        """See that a file can be written here. Raises `DiskFull` or `OutputError`."""
+        file = self.new_upload("probe")
+        with storing():
+            try:
+                with open(file, "xb", buffering=0, opener=opener) as opened:
+                    opened.write(b"\0")
+            finally:
+                file.unlink(missing_ok=True)
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all recordings that are in their place."""

@@ -49,13 +49,21 @@ print(json.dumps(found))
 
 
 @click.command("doctor")
-def command() -> int:
+@click.option("--repair", is_flag=True, help="Save what can be read of a damaged database; the damaged file is kept.")
+@click.option("--adopt-recordings", "adopt", is_flag=True, help="Let the data folder's recordings be the database's.")
+@click.option("--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]")
+def command(*, repair: bool, adopt: bool, database: str | None) -> int:
     """Show what works here, what does not, and what to do about it.
 
     The exit code is 0 when recordings can be transcribed here, else that of what is missing: 2 settings,
     3 the data folder, 4 the model, 5 a library. If only the queue's database can't be used, it is 6.
     """
-    settings, trouble = _load_settings()
+    if repair or adopt:
+        from cesar.cli import repair as by_hand
+
+        (by_hand.repair_database if repair else by_hand.adopt_recordings)(load({"database": database}))
+        return 0
+    settings, trouble = _load_settings(database)
     findings = [
         *trouble,
         *_models_and_folder(settings),
@@ -68,9 +76,9 @@ def command() -> int:
     return next((finding.exit_code for finding in findings if finding.exit_code), 0)
 
 
-def _load_settings() -> tuple[Settings, list[Finding]]:
+def _load_settings(database: str | None) -> tuple[Settings, list[Finding]]:
     try:
-        return load(), []
+        return load({"database": database}), []
     except UsageError as error:
         finding = Finding("settings", "MISSING", error.message, error.hint, EXIT_CODES[UsageError])
         return Settings(), [finding]

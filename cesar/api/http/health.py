@@ -7,13 +7,16 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from cesar.api.http.monitor import Sight
+from cesar.api.http.monitor import Sight, Trouble
 from cesar.api.http.service import Service
 from cesar.api.models import JobStatus
 
-Reason = Literal[
-    "starting", "stopping", "database_away", "worker_stopped", "no_progress", "jobs_ignored", "disk_nearly_full"
-]
+Reason = (
+    Literal[
+        "starting", "stopping", "database_away", "worker_stopped", "no_progress", "jobs_ignored", "disk_nearly_full"
+    ]
+    | Trouble
+)
 _IGNORED_S = 60.0
 """A worker takes up a job within a second, or half a minute after many errors."""
 _STALL_MARGIN_S = 60.0
@@ -45,7 +48,9 @@ class Health(BaseModel):
     )
     reasons: list[Reason] = Field(
         description="Why it is unhealthy. `no_progress`: a job at work stands still. `jobs_ignored`: jobs wait, and "
-        "nobody takes them up."
+        "nobody takes them up. `database_not_writable`, `recordings_not_writable`: something was written to try it, "
+        "and failed. `database_damaged`: nothing more is taken until it is repaired. `no_threads`: the system gives "
+        "no more threads."
     )
     details: HealthDetails | None = Field(description="Null without the scope `read`, and while the database is away.")
 
@@ -56,7 +61,7 @@ def unready_reason(service: Service, sight: Sight) -> Reason | None:
         return "stopping"
     if not service.monitor.is_watching:
         return "starting"
-    return "database_away" if sight.vitals is None else None
+    return sight.trouble or ("database_away" if sight.vitals is None else None)
 
 
 def is_working(service: Service, sight: Sight) -> bool:

@@ -6,24 +6,31 @@ import asyncio
 import logging
 import math
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from cesar.api import vitals
 from cesar.api.http.metrics import Metrics
 from cesar.api.models import utc_now
 from cesar.api.repository import JobRepository
 from cesar.api.vitals import AtWork, Vitals
-from cesar.errors import DatabaseError
+from cesar.errors import DatabaseDamaged, DatabaseError, OutputError
 
 PATIENCE_S = 2.0
 """A database that has not answered by then is away."""
 _FRESH_S = 0.25
 _LOOK_EVERY_S = 5.0
 _TICK_S = 0.5
+_PROBE_EVERY_S = 2.0
+_CHECK_EVERY_S = 60.0
+_CHECKED_BYTES = 256 * 2**20
+"""A database of up to this size is read for damage now and then."""
+Trouble = Literal["database_damaged", "database_not_writable", "recordings_not_writable", "no_threads"]
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +46,8 @@ class Sight:
     """For how long some job at work has not come any further."""
     ignored_s: float = 0.0
     """For how long jobs could have begun while nothing was at work."""
+    trouble: Trouble | None = None
+    """Why nothing can be written; None: it could be, when it was last tried."""
 
 
 class Monitor:
@@ -65,6 +74,8 @@ class Monitor:
         """Since when each job at work has been just so far."""
         self._ignored_since: float | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._trouble: Trouble | None = None
+        self._probed_at = self._checked_at = -math.inf
         repository.database.on_write = metrics.note_write
 
     @property
@@ -98,6 +109,14 @@ class Monitor:
         return self._looking.result() if done else replace(self._sight, vitals=None)
 
     async def _look(self) -> Sight:
+        try:
+            return await self._look_at_all()
+        except RuntimeError as error:  # as Python says it when the system gives no more threads
+            _log.error("the service can't look how it is: %s", error)
+            self._sight = replace(self._sight, vitals=None, trouble="no_threads")
+            return self._sight
+
+    async def _look_at_all(self) -> Sight:
         free = await asyncio.to_thread(_free_bytes, self._folders)
         database, now = self._repository.database, utc_now()
         found: Vitals | None = None
@@ -110,8 +129,34 @@ class Monitor:
             self._sight = self._note(found, free)
             self._metrics.show(found, now)
             self._metrics.note_log_size(_log_size(database.place.path))
+        self._sight = replace(self._sight, trouble=await self._find_trouble())
         self._seen_at = self._clock()
         return self._sight
+
+    async def _find_trouble(self) -> Trouble | None:
+        """Write something to the database and to the folder of recordings, unless that was done just now."""
+        if self._repository.database.damage is not None:
+            return "database_damaged"
+        if self._clock() - self._probed_at >= _PROBE_EVERY_S:
+            self._trouble = await self._probe()
+            self._probed_at = self._clock()
+        return self._trouble
+
+    async def _probe(self) -> Trouble | None:
+        threading.Thread(target=lambda: None, name="cesar-probe").start()  # whether the system gives one
+        try:
+            if self._repository.audio is not None:
+                await asyncio.to_thread(self._repository.audio.probe)
+            await self._repository.database.probe()
+        except DatabaseDamaged:
+            return "database_damaged"
+        except DatabaseError as error:
+            _log.error("the database can't be written to: %s", error)
+            return "database_not_writable"
+        except OutputError as error:
+            _log.error("the folder of recordings can't be written to: %s", error)
+            return "recordings_not_writable"
+        return None
 
     def _note(self, found: Vitals, free: int | None) -> Sight:
         now = self._clock()
@@ -136,6 +181,13 @@ class Monitor:
                     await self.look()
                 except Exception:  # noqa: BLE001 - whatever it is, the next look may go well
                     _log.exception("the service could not look how it is")
+            await self._look_for_damage()
+
+    async def _look_for_damage(self) -> None:
+        if self._clock() - self._checked_at >= _CHECK_EVERY_S:
+            self._checked_at = self._clock()
+            with suppress(OSError, RuntimeError):  # the next look tells of them
+                await self._repository.database.look_for_damage(_CHECKED_BYTES)
 
 
 def _free_bytes(folders: tuple[Path, ...]) -> int | None:

@@ -46,6 +46,7 @@ from cesar.errors import (
     RecognitionError,
     RecordingNotKept,
     ServiceError,
+    ServiceOverloaded,
     ServiceStopping,
     StaleJob,
     TooManyJobs,
@@ -88,6 +89,7 @@ STATUSES: dict[type[CesarError], int] = {
     UploadStalled: 408,
     UnsupportedMedia: 415,
     ServiceStopping: 503,
+    ServiceOverloaded: 503,
     TooManyRequests: 429,
     TooManyJobs: 429,
     NotAcceptable: 406,
@@ -104,6 +106,8 @@ _OF_FRAMEWORK = {
 }
 _MENDED_S = 60.0
 """When to ask again while somebody has to mend something."""
+_NO_THREAD = "can't start new thread"
+"""What Python says, without a class of its own."""
 _BROKEN = "Something went wrong in the service"
 _FOR_OPERATORS = "Try again later; whoever runs the service finds more in its log."
 _log = logging.getLogger(__name__)
@@ -234,6 +238,9 @@ def tell(request: Request, error: Exception) -> Told:
             return told_of(_invalid(error), hidden)
         case HTTPException():
             return _of_framework(request, error)
+        case RuntimeError() if str(error) == _NO_THREAD:
+            _log.error("a request failed: the system gives no more threads")
+            return told_of(ServiceOverloaded("the machine gives no more threads"))
     _log.error("a request failed", exc_info=error)
     return told_of(CesarError(_BROKEN), hidden)
 

@@ -13,6 +13,7 @@ import cesar
 from cesar.api.http import docs, health
 from cesar.api.http.access import Caller, Reader, caller_of
 from cesar.api.http.health import Health
+from cesar.api.http.monitor import Trouble
 from cesar.api.http.schemas import model_name
 from cesar.api.http.service import Service, service_of
 from cesar.api.keys import Scope
@@ -51,7 +52,7 @@ class Liveness(BaseModel):
 class Readiness(BaseModel):
     """Whether requests can be answered now."""
 
-    status: Literal["ready", "starting", "stopping", "database_away"]
+    status: Literal["ready", "starting", "stopping", "database_away"] | Trouble
 
 
 @router.get("/models", summary="List the models", tags=["system"])
@@ -115,7 +116,7 @@ async def livez() -> Liveness:
     responses={503: {"model": Readiness, "description": "Not now."}},
 )
 async def readyz(request: Request, response: Response) -> Readiness:
-    """Answer 503 while the service starts or stops, and while its database is away. Open to all."""
+    """Answer 503 while the service starts or stops, and while nothing can be written. Open to all."""
     service = service_of(request)
     reason = health.unready_reason(service, await health.look(service))
     response.status_code = 200 if reason is None else 503

@@ -1,0 +1,70 @@
+"""`cesar doctor --repair` and `--adopt-recordings`: what is done to a database and its recordings by hand.
+
+Imports the database's libraries, so commands import this module when they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cesar.api.audio import AudioStore
+from cesar.api.place import Place
+from cesar.api.repair import repair
+from cesar.cli.events import write_stderr
+from cesar.cli.local_queue import LocalQueue, database_file
+
+if TYPE_CHECKING:
+    from cesar.api.repair import Saved
+    from cesar.config import Settings
+
+
+def repair_database(settings: Settings) -> None:
+    """Save what can be read of the queue's database, and say what that was."""
+    file = database_file(settings)
+    place = Place.of(settings.database_place, allow_network=settings.allow_network_fs)
+    saved = repair(place, AudioStore(settings.audio_dir))
+    if saved is None:
+        write_stderr(f"{file} is sound: nothing was done.")
+        return
+    for line in _told(saved, settings):
+        write_stderr(line)
+
+
+def adopt_recordings(settings: Settings) -> None:
+    """Let the recordings in the data folder belong to the queue's database, and say how many no job has."""
+    file = database_file(settings)
+
+    async def adopt() -> int:
+        queue = LocalQueue(settings)
+        try:
+            await queue.database.connect()
+            return await queue.adopt_recordings()
+        finally:
+            await queue.close()
+
+    count = asyncio.run(adopt())
+    write_stderr(f"The recordings in {settings.audio_dir} belong to {file} now.")
+    if count:
+        write_stderr(_without_a_job(count, settings))
+
+
+def _told(saved: Saved, settings: Settings) -> list[str]:
+    lines = [
+        f"Saved {saved.jobs} jobs, {saved.chunks} finished chunks and {saved.keys} API keys.",
+        f"The damaged database is kept: {saved.kept_as}",
+    ]
+    if saved.requeued:
+        lines.append(f"{len(saved.requeued)} of the jobs are queued again: their results were not all there.")
+    if saved.lost_jobs:
+        lines.append(f"warning: of {saved.lost_jobs} more jobs only traces could be read.")
+    if saved.without_a_job:
+        lines.append(_without_a_job(saved.without_a_job, settings))
+    return lines
+
+
+def _without_a_job(count: int, settings: Settings) -> str:
+    return (
+        f"warning: {count} recordings in {settings.audio_dir} have no job; they stay there. "
+        "`cesar jobs submit FILE` queues one again."
+    )
