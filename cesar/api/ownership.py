@@ -25,8 +25,9 @@ from cesar.api.place import Place
 from cesar.errors import DatabaseMissing, ForeignRecordings
 from cesar.private import make_folder, opener
 
-NOTE = "database.json"
-"""In a folder of recordings: which database they belong to."""
+NOTE = "database"
+"""In a folder of recordings: which database they belong to, as `NUMBER:PATH`. A link that leads nowhere, so that the
+folder's files are its recordings; a file where there are no links."""
 SPARED = "kept-without-a-job.json"
 """Beside it: the digests of recordings that no job has and that stay all the same."""
 _ADOPT = "`cesar doctor --adopt-recordings`"
@@ -95,15 +96,17 @@ def adopt(connection: sa.Connection, place: Place, store: AudioStore) -> None:
         set_identity(connection, mine)
     if note is None or note.identity != mine:
         spare(store, (digest for digest in store.digests() if not listing.has_audio(connection, digest)))
-    _write(store.folder / NOTE, {"identity": mine, "database": str(place.path)})
+    _write_note(store.folder / NOTE, f"{mine}:{place.path}")
 
 
 def note_in(store: AudioStore) -> Note | None:
     """Read which database a folder belongs to; None if it does not say, or not so that it can be read."""
+    file = store.folder / NOTE
     try:
-        told = json.loads((store.folder / NOTE).read_text(encoding="utf-8"))
-        return Note(int(told["identity"]), Path(told["database"]))
-    except (OSError, ValueError, TypeError, KeyError):
+        told = str(file.readlink()) if file.is_symlink() else file.read_text(encoding="utf-8")
+        identity, colon, database = told.partition(":")
+        return Note(int(identity), Path(database)) if colon else None
+    except (OSError, ValueError):
         return None
 
 
@@ -119,7 +122,7 @@ def spare(store: AudioStore, digests: Iterable[str]) -> None:
     before = spared_in(store)
     there = {digest for digest in before.union(digests) if store.path_of(digest).exists()}
     if there != before:
-        _write(store.folder / SPARED, sorted(there))
+        _write(store.folder / SPARED, json.dumps(sorted(there), indent=1))
 
 
 def _may_claim(connection: sa.Connection, place: Place, store: AudioStore, note: Note | None, mine: int) -> bool:
@@ -165,12 +168,25 @@ def _is_database(path: Path, identity: int) -> bool:
     return bool(mark == APPLICATION_ID and found == identity)
 
 
-def _write(path: Path, content: object) -> None:
-    """Write JSON, whole and on the disk, for our own eyes."""
+def _write_note(path: Path, text: str) -> None:
+    make_folder(path.parent)
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.unlink(missing_ok=True)
+    try:
+        unfinished.symlink_to(text)
+    except (OSError, NotImplementedError):
+        _write(path, text)
+        return
+    unfinished.replace(path)
+    sync_folder(path.parent)
+
+
+def _write(path: Path, content: str) -> None:
+    """Write a file, whole and on the disk, for our own eyes."""
     make_folder(path.parent)
     unfinished = path.with_name(f"{path.name}.part")
     with open(unfinished, "w", encoding="utf-8", opener=opener) as file:
-        json.dump(content, file, indent=1)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

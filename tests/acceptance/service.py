@@ -36,11 +36,11 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, program: Path = PROGRAM) -> None:
         """Start it, at the same port as before, and wait until it listens."""
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(PROGRAM), "serve", "--port", str(self.port), *map(str, self.options)],
+                [str(program), "serve", "--port", str(self.port), *map(str, self.options)],
                 cwd=self.program.folder,
                 env=self.program.environ,
                 stdin=subprocess.DEVNULL,

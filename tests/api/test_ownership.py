@@ -292,9 +292,21 @@ class TestAdopting(FolderCase):
             assert self.recordings() == {job.audio_digest}
         await self.is_refused(self.file)
 
+    async def test_a_note_is_a_file_where_there_are_no_links(self) -> None:
+        job = await self.submit()
+        await self.repository.close()
+        note = self.store.folder / ownership.NOTE
+        text = str(note.readlink())
+        note.unlink()
+        note.write_text(text, encoding="utf-8")
+        await self.restart()
+        assert self.recordings() == {job.audio_digest}
+        await self.is_refused(self.folder / "other.db", DatabaseMissing)
+
     async def test_a_note_that_cannot_be_read_is_no_reason_to_lose_anything(self) -> None:
         job = await self.submit()
         await self.repository.close()
+        (self.store.folder / ownership.NOTE).unlink()
         (self.store.folder / ownership.NOTE).write_text("{", encoding="utf-8")
         await self.restart()
         assert self.recordings() == {job.audio_digest}
