@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from cesar.arguments import settle_types
 from cesar.engines.languages import language_code
 from cesar.errors import UsageError
 
@@ -49,6 +50,7 @@ class TranscribeOptions:
         return {**asdict(self), "languages": list(self.languages)}
 
     def __post_init__(self) -> None:
+        settle_types(self)
         if self.language is not None:
             object.__setattr__(self, "language", language_code(self.language))
         self._read_languages()

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cesar import spoken
+from cesar.arguments import optional_callable, optional_instance, path_of
 from cesar.config import Settings, load
 from cesar.errors import OutputNotWritable, UsageError
 from cesar.ledger import dropped_s, dropped_warning, whole_ledger
@@ -24,6 +25,9 @@ from cesar.recording import require_readable
 from cesar.runner import pool
 from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Request, Skipped
 from cesar.transcript import Chunk, Phase, Progress, Segment, Transcript
+
+if TYPE_CHECKING:
+    from cesar.formats.subtitles import SubtitleOptions
 
 OnProgress = Callable[[Progress], None]
 OnChunk = Callable[[Chunk], None]
@@ -45,8 +49,8 @@ class AudioTranscriber:
     """
 
     def __init__(self, model_size: str = "base", *, settings: Settings | None = None) -> None:
-        self.model_size = model_size
-        self.settings = load() if settings is None else settings
+        self.model_size = model_size if isinstance(model_size, str) else str(path_of(model_size, "model_size"))
+        self.settings = optional_instance(settings, Settings, "settings", made_by="cesar.config.load({})") or load()
         self._spec: EngineSpec | None = None
 
     def transcribe(  # noqa: PLR0913 - what every caller may want to hear of
@@ -68,8 +72,14 @@ class AudioTranscriber:
         All callbacks run in the calling thread. Raises `Interrupted` soon after `should_stop` returns true, and any
         other `CesarError` when something can't be done.
         """
-        recording = Path(path)
-        options = options or TranscribeOptions()
+        recording = path_of(path, "path")
+        options = optional_instance(options, TranscribeOptions, "options") or TranscribeOptions()
+        callbacks = {"on_progress": on_progress, "on_chunk": on_chunk, "on_begin": on_begin, "should_stop": should_stop}
+        for what, callback in callbacks.items():
+            optional_callable(callback, what)
+        for chunk in done:
+            if not isinstance(chunk, Chunk):
+                raise UsageError("done holds something else than chunks", hint="Pass what on_chunk was given.")
         require_readable(recording)
         begun = time.perf_counter()
         run = _Run(on_progress, on_chunk, on_begin, done)
@@ -155,6 +165,7 @@ class AudioTranscriber:
         options: TranscribeOptions | None = None,
         *,
         output_format: str | None = None,
+        subtitles: SubtitleOptions | None = None,
         on_progress: OnProgress | None = None,
         on_chunk: OnChunk | None = None,
         on_begin: OnBegin | None = None,
@@ -163,7 +174,8 @@ class AudioTranscriber:
     ) -> dict[str, Any]:
         """Transcribe a recording into a file, which appears whole or not at all.
 
-        The format is `output_format`, else by the output's extension, else plain text; the rest is as in `transcribe`.
+        The format is `output_format`, else by the output's extension, else plain text; `subtitles` says how srt and vtt
+        are set; the rest is as in `transcribe`.
         Gives `language`, `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio`
         (seconds of the recording per second of work), `segment_count`, `output_path`, `model` (the fields of
         `ModelIdentity`), `timings` (seconds per stage), `warnings` and `dropped_s` (seconds that gave no text although
@@ -172,10 +184,12 @@ class AudioTranscriber:
         """
         from cesar.formats import format_for_path, parse_formats, render
         from cesar.formats.output import write_whole
+        from cesar.formats.subtitles import SubtitleOptions
 
-        output = Path(output_path)
+        output = path_of(output_path, "output_path")
         name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
-        _require_place(output, Path(input_path))
+        subtitles = optional_instance(subtitles, SubtitleOptions, "subtitles")
+        _require_place(output, path_of(input_path, "input_path"))
         transcript = self.transcribe(
             input_path,
             options,
@@ -185,7 +199,7 @@ class AudioTranscriber:
             should_stop=should_stop,
             done=done,
         )
-        write_whole(output, render(transcript, name))
+        write_whole(output, render(transcript, name, subtitles))
         seconds = transcript.timings["total"]
         return {
             "language": transcript.language,

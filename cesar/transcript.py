@@ -5,7 +5,7 @@ Every time is in seconds from the start of the recording, rounded to millisecond
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ class Word:
     """The model's probability of the word's tokens, geometric mean, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Segment:
     """A sentence, or the part of one that was spoken without a long pause."""
 
@@ -53,6 +53,10 @@ class Segment:
     language: str = ""
     """What is spoken, by its code, also where the text is a translation; empty in what an older Cesar stored."""
 
+    def __repr__(self) -> str:
+        words = f", {len(self.words)} words" if self.words else ""
+        return f"<Segment {self.start:g} to {self.end:g} s{words}: {_beginning(self.text)}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -67,7 +71,7 @@ class Span:
     """What the recogniser had put there, where a text was dropped: it is never thrown away unseen."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Chunk:
     """A finished piece of work: the result for one stretch of the recording, independent of every other stretch.
 
@@ -84,6 +88,10 @@ class Chunk:
     """That it is spoken in the language of its text; 0 where nobody looked."""
     other_language: str = ""
     """What is clearly spoken here, if the text is in another language; else empty."""
+
+    def __repr__(self) -> str:
+        text = " ".join(segment.text for segment in self.segments[:_SHOWN])
+        return f"<Chunk {self.start:g} to {self.end:g} s, {_counted(self.segments)}: {_beginning(text)}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ class ModelIdentity:
     compute_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Transcript:
     """A whole recording's transcript, with how it came about."""
 
@@ -134,6 +142,15 @@ class Transcript:
     """Every second of the recording as speech, silence or dropped; without gap or overlap."""
     is_partial: bool = False
     """True while the recording is still being worked on."""
+
+    def __repr__(self) -> str:
+        """Short enough for a notebook; `to_dict` gives everything."""
+        facts = [f"{self.duration:g} s", self.language, _counted(self.segments)]
+        if self.warnings:
+            facts.append(f"{len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}")
+        if self.is_partial:
+            facts.append("unfinished")
+        return f"<Transcript {', '.join(facts)}: {_beginning(self.text)}>"
 
     @property
     def text(self) -> str:
@@ -165,6 +182,18 @@ class Transcript:
         known["warnings"] = tuple(data["warnings"])
         known["model"] = ModelIdentity(**data["model"])
         return cls(**known)
+
+
+_SHOWN = 60
+"""Characters of the text that a value shows of itself."""
+
+
+def _beginning(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1].rstrip()}…")
+
+
+def _counted(segments: Sequence[Segment]) -> str:
+    return "1 segment" if len(segments) == 1 else f"{len(segments)} segments"
 
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "km", "bo", "yue"})

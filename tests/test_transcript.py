@@ -126,3 +126,27 @@ def test_a_translated_text_is_written_as_english_whatever_was_spoken():
     spoken = Transcript(segments, "ja", 1.0, 2.0, model, settings={"task": "transcribe"})
     translated = Transcript(segments, "ja", 1.0, 2.0, model, settings={"task": "translate"})
     assert (spoken.text, translated.text) == ("One.Two.", "One. Two.")
+
+
+MODEL = ModelIdentity("base", "unknown", "0" * 64, "cpu", "int8")
+LONG = "It was the best of times, it was the worst of times."
+
+
+def test_a_long_transcript_shows_itself_in_one_short_line() -> None:
+    words = tuple(Word(0.0, 1.0, "times", 0.5) for _ in range(1000))
+    segments = tuple(Segment(n, n + 1, LONG, words, tokens=(1,) * 500) for n in range(500))
+    transcript = Transcript(segments, "en", 0.9, 3725.5, MODEL, warnings=("one", "two"), is_partial=True)
+    assert repr(transcript) == (
+        "<Transcript 3725.5 s, en, 500 segments, 2 warnings, unfinished: "
+        "'It was the best of times, it was the worst of times. It was…'>"
+    )
+    assert repr(segments[0]) == (
+        "<Segment 0 to 1 s, 1000 words: 'It was the best of times, it was the worst of times.'>"
+    )
+    assert len(repr(Chunk(0.0, 15.0, segments, ()))) < 120
+    assert len(repr([transcript])) < 200
+
+
+def test_an_empty_transcript_and_one_segment_show_themselves() -> None:
+    assert repr(Transcript((), "unknown", 0.0, 1.0, MODEL)) == "<Transcript 1 s, unknown, 0 segments: ''>"
+    assert repr(Chunk(0.0, 1.5, (Segment(0.25, 1.0, "Hm."),), ())) == "<Chunk 0 to 1.5 s, 1 segment: 'Hm.'>"

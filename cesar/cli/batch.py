@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cesar.cli.events import Reporter
     from cesar.cli.outputs import Job
+    from cesar.formats.subtitles import SubtitleOptions
     from cesar.options import TranscribeOptions
     from cesar.transcriber import OnChunk, OnProgress
     from cesar.transcript import Transcript
@@ -55,6 +56,7 @@ class Batch:
     options: TranscribeOptions
     reporter: Reporter
     skips_existing: bool = False
+    subtitles: SubtitleOptions | None = None
     finished: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     audio_s: float = 0.0
@@ -100,7 +102,7 @@ class Batch:
         begun = time.monotonic()
         transcript = self._transcribe(job)
         self.reporter.close()  # a bar and the text must not share a line of the terminal
-        deliver(job, transcript, with_heading=len(self.jobs) > 1)
+        deliver(job, transcript, with_heading=len(self.jobs) > 1, subtitles=self.subtitles)
         self.finished.append(name)
         self.audio_s += transcript.duration_asked_for
         self.reporter.finished(name, Finished(transcript, time.monotonic() - begun, _files_of(job)))

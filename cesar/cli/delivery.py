@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cesar.cli.outputs import Destination, Job
+    from cesar.formats.subtitles import SubtitleOptions
     from cesar.transcript import Transcript
 
 DEVICES = Path("/dev")
@@ -88,14 +89,14 @@ def check_folder(folder: Path) -> None:
         raise OutputNotWritable(f"the folder {folder} can't be written to: {reason}") from error
 
 
-def deliver(job: Job, transcript: Transcript, *, with_heading: bool) -> None:
+def deliver(job: Job, transcript: Transcript, *, with_heading: bool, subtitles: SubtitleOptions | None = None) -> None:
     """Write a transcript to all its targets: every file whole, or not at all.
 
     with_heading: several texts share standard output, and each gets a line that says whose it is. JSON gets
     none: there, one document follows the other.
     Raises `OutputError`, or BrokenPipeError when the reader of standard output has left.
     """
-    texts = [(target, render(transcript, target.format)) for target in job.targets]
+    texts = [(target, render(transcript, target.format, subtitles)) for target in job.targets]
     for target, text in texts:
         if target.path != STDOUT:
             _write_or_keep(target.path, text)

@@ -18,6 +18,7 @@ from cesar.cli.logs import log_sent
 from cesar.cli.outputs import choose_destination, plan
 from cesar.cli.params import complete_format, complete_language, complete_model, read_time, server_option
 from cesar.cli.queues import NO_SERVER
+from cesar.cli.subtitle_options import read_subtitle_options, subtitle_options
 from cesar.cli.wishes import model_wished_for
 from cesar.config import Settings, load
 from cesar.errors import UsageError
@@ -28,6 +29,7 @@ from cesar.transcriber import AudioTranscriber
 if TYPE_CHECKING:
     from cesar.cli.events import Reporter
     from cesar.cli.outputs import Job
+    from cesar.formats.subtitles import SubtitleOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ class Arguments:
     end: float | None
     beam_size: int | None
     temperature: float | None
+    max_line_length: int | None
+    max_lines: int | None
+    max_cue_duration: float | None
     device: str | None
     compute_type: str | None
     offline: bool
@@ -107,6 +112,7 @@ PLACE = click.Path(readable=False, path_type=Path)
 @click.option(
     "--temperature", metavar="T", type=float, help="Draw tokens, 0 to 1, instead of the likeliest. [default: 0]"
 )
+@subtitle_options
 @click.option("--device", type=click.Choice(DEVICES), help="Where to run. [default: auto]")
 @click.option(
     "--compute-type",
@@ -136,12 +142,18 @@ def command(**given: Any) -> int:
     settings = _settings(arguments)
     options = _options(arguments)
     destination = choose_destination(arguments.output, arguments.output_dir, arguments.formats)
+    subtitles = read_subtitle_options(
+        destination.formats,
+        max_line_length=arguments.max_line_length,
+        max_lines=arguments.max_lines,
+        max_cue_duration=arguments.max_cue_duration,
+    )
     if arguments.skip_existing and destination.is_stdout:
         raise UsageError("--skip-existing needs --output or --output-dir", hint="Say where the texts are.")
     jobs = plan(expand(arguments.inputs), destination)
     prepare(jobs, destination)
     with log_sent(to_stderr=arguments.verbose and not arguments.json_lines):
-        return _run(jobs, arguments, settings, options)
+        return _run(jobs, arguments, settings, options, subtitles)
 
 
 def _settings(arguments: Arguments) -> Settings:
@@ -175,7 +187,13 @@ def _options(arguments: Arguments) -> TranscribeOptions:
     return TranscribeOptions(**{name: value for name, value in given.items() if value is not None})
 
 
-def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: TranscribeOptions) -> int:
+def _run(
+    jobs: list[Job],
+    arguments: Arguments,
+    settings: Settings,
+    options: TranscribeOptions,
+    subtitles: SubtitleOptions,
+) -> int:
     skips_existing, reporter = arguments.skip_existing, _reporter(jobs, arguments, options)
     for folder, names in left_out(arguments.inputs).items():
         reporter.left_out(folder, names)
@@ -185,11 +203,11 @@ def _run(jobs: list[Job], arguments: Arguments, settings: Settings, options: Tra
 
         with connect(settings) as client:
             remote = RemoteTranscriber(client, model=model_wished_for(settings), on_sent=reporter.uploaded)
-            return Batch(jobs, remote, options, reporter, skips_existing).run()
+            return Batch(jobs, remote, options, reporter, skips_existing, subtitles).run()
     if any(_is_work(job, arguments) for job in jobs):
         find_model(settings, is_silent=arguments.quiet or arguments.json_lines)
     transcriber = AudioTranscriber(settings.model, settings=settings)
-    return Batch(jobs, transcriber, options, reporter, skips_existing).run()
+    return Batch(jobs, transcriber, options, reporter, skips_existing, subtitles).run()
 
 
 def _reporter(jobs: list[Job], arguments: Arguments, options: TranscribeOptions) -> Reporter:

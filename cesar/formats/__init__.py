@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cesar.errors import UnknownFormat
 from cesar.formats import json_format, markdown, srt, text, tsv, vtt
+from cesar.formats.subtitles import SubtitleOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,27 +28,36 @@ class Format:
     extensions: tuple[str, ...]
     """In lower case with the dot; the first is the one given to new files."""
     media_type: str
-    render: Callable[[Transcript], str]
+    render: Callable[[Transcript, SubtitleOptions], str]
     """Pure. Its text ends with exactly one newline, unless it is empty because nothing was said."""
+    is_subtitles: bool = False
+    """Whether it heeds the subtitle options."""
+
+
+def _without_options(render: Callable[[Transcript], str]) -> Callable[[Transcript, SubtitleOptions], str]:
+    return lambda transcript, _subtitles: render(transcript)
 
 
 FORMATS: Mapping[str, Format] = {
     known.name: known
     for known in (
-        Format("txt", (".txt", ".text"), "text/plain", text.render),
-        Format("srt", (".srt",), "application/x-subrip", srt.render),
-        Format("vtt", (".vtt",), "text/vtt", vtt.render),
-        Format("json", (".json",), "application/json", json_format.render),
-        Format("tsv", (".tsv",), "text/tab-separated-values", tsv.render),
-        Format("md", (".md", ".markdown"), "text/markdown", markdown.render),
+        Format("txt", (".txt", ".text"), "text/plain", _without_options(text.render)),
+        Format("srt", (".srt",), "application/x-subrip", srt.render, is_subtitles=True),
+        Format("vtt", (".vtt",), "text/vtt", vtt.render, is_subtitles=True),
+        Format("json", (".json",), "application/json", _without_options(json_format.render)),
+        Format("tsv", (".tsv",), "text/tab-separated-values", _without_options(tsv.render)),
+        Format("md", (".md", ".markdown"), "text/markdown", _without_options(markdown.render)),
     )
 }
 """Every format by its name."""
 
 
-def render(transcript: Transcript, name: str) -> str:
-    """Write the transcript in the format of that name; raises `UnknownFormat`."""
-    return _find(name).render(transcript)
+def render(transcript: Transcript, name: str, subtitles: SubtitleOptions | None = None) -> str:
+    """Write the transcript in the format of that name; raises `UnknownFormat`.
+
+    subtitles: how srt and vtt are set; the other formats don't heed it.
+    """
+    return _find(name).render(transcript, subtitles or SubtitleOptions())
 
 
 def format_for_path(path: str | PathLike[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 The order of preference is that of the Netflix Timed Text Style Guide: after punctuation, before conjunctions,
 not between an article or a preposition and its noun. East Asian lines follow kinsoku, the rules for what may
-not begin or end a line.
+not begin or end a line. Thai, Lao, Khmer and Burmese have no blanks between words: ICU's dictionaries find them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
-from unicodedata import category, east_asian_width, normalize
+from unicodedata import category, normalize
 
-from cesar.formats.typography import character_starts, columns, ends_sentence, unquote_end
+from cesar.formats.typography import HANGUL, character_starts, columns, ends_sentence, is_wide, unquote_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +50,7 @@ _CLAUSE_MARKS = frozenset(",;:—、،؛")
 _NEVER_FIRST = frozenset(",.;:!?%~—、。・ー々ゝゞぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาๆฯ")
 # Thai and Lao write these vowels before the consonant that they follow in speech.
 _NEVER_LAST = frozenset("เแโใไເແໂໃໄ")
-_UNSPACED_NARROW = re.compile("[\u0e00-\u109f\u1780-\u17ff]")  # Thai, Lao, Tibetan, Burmese, Khmer
-_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
+_UNSPACED_NARROW = re.compile("[\u0e00-\u109f\u1780-\u17ff]+")  # Thai, Lao, Tibetan, Burmese, Khmer
 # What ends in hiragana or in a Chinese particle is a phrase. But particles and endings in hiragana belong to
 # what comes before them, and katakana to each other.
 _BETWEEN_PHRASES = re.compile("[\u3041-\u309f的们吗呢吧][^\u3041-\u309f]")
@@ -86,18 +85,34 @@ def _cost_between(word: str, following: str, conjunctions: frozenset[str]) -> fl
         return AFTER_CLAUSE
     if following.casefold() in conjunctions:
         return BEFORE_CONJUNCTION
-    is_short = len(word) <= 3 and not _HANGUL.match(word)  # Korean writes a syllable in one character
+    is_short = len(word) <= 3 and not HANGUL.match(word)  # Korean writes a syllable in one character
     return AFTER_SHORT_WORD if is_short else BETWEEN_WORDS
 
 
 def _costs_within(word: str) -> Iterator[tuple[int, float]]:
     if word.isascii():
         return
+    between_words = _between_words(word)
     for before, index in pairwise(character_starts(word)):
         last, first = word[before], word[index]
+        if index not in between_words and _UNSPACED_NARROW.match(word[index - 1]) and _UNSPACED_NARROW.match(first):
+            continue
         has_gap = last == "—" or _is_unspaced(last) or _is_unspaced(first)
         if has_gap and not _may_not_end(last) and not _may_not_begin(first):
             yield index, _cost_within(word[max(0, index - 8) : index], first)
+
+
+def _between_words(text: str) -> frozenset[int]:
+    """Find where words begin in the runs of scripts that write them without blanks."""
+    runs = list(_UNSPACED_NARROW.finditer(text))
+    if not runs:
+        return frozenset()
+    try:
+        from icu4py.breakers import LineBreaker  # 33 MB on the disk: loaded only for these scripts
+    except ImportError:  # a platform that it isn't built for: any character may begin a line, and no text is lost
+        return frozenset(range(len(text)))
+    # Its places are counted in UTF-16; within a run that is the same.
+    return frozenset(run.start() + start for run in runs for start, _ in LineBreaker(run[0], "th").segments())
 
 
 def _cost_within(before: str, first: str) -> float:
@@ -126,9 +141,7 @@ def _may_not_end(char: str) -> bool:
 
 def _is_unspaced(char: str) -> bool:
     """Tell whether a character's script has no blanks between words. Korean is full-width, but has them."""
-    if _UNSPACED_NARROW.match(char):
-        return True
-    return east_asian_width(char) in "WF" and not _HANGUL.match(char)
+    return bool(_UNSPACED_NARROW.match(char)) or is_wide(char)
 
 
 def _torn_costs(text: str, limit: int, costs: dict[int, float]) -> dict[int, float]:

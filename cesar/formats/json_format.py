@@ -7,15 +7,49 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from cesar.transcript import Transcript
+
+_INDENT = "  "
+_ON_ONE_LINE = frozenset({"tokens", "token_logprobs", "token_bytes"})
+"""The lists that programs read, and that would take hundreds of lines of a segment."""
 
 
 def render(transcript: Transcript) -> str:
-    """Write the whole transcript, its keys in the order of the fields.
+    """Write the whole transcript, its keys in the order of the fields, and each list of tokens on one line.
 
     JSON has no word for NaN or infinity: a number that is not finite becomes null.
     """
-    return json.dumps(_finite(transcript.to_dict()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    return "".join(_written(_finite(transcript.to_dict()), "\n")) + "\n"
+
+
+def _written(value: Any, newline: str) -> Iterator[str]:
+    """Give the pieces of a value that begins on a line with the indentation that `newline` ends with."""
+    if isinstance(value, dict) and value:
+        items: Iterable[tuple[str, Any]] = ((f"{_plain(key)}: ", key) for key in value)
+        yield from _wrapped("{}", ((lead, value[key], key in _ON_ONE_LINE) for lead, key in items), newline)
+    elif isinstance(value, list) and value:
+        yield from _wrapped("[]", (("", item, False) for item in value), newline)
+    else:
+        yield _plain(value)
+
+
+def _wrapped(brackets: str, items: Iterable[tuple[str, Any, bool]], newline: str) -> Iterator[str]:
+    inner, comma = newline + _INDENT, ""
+    yield brackets[0]
+    for lead, item, is_on_one_line in items:
+        yield f"{comma}{inner}{lead}"
+        if is_on_one_line:
+            yield _plain(item)
+        else:
+            yield from _written(item, inner)
+        comma = ","
+    yield f"{newline}{brackets[1]}"
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -7,15 +7,15 @@ Times are no business of this module.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cesar.formats.breaks import break_costs
+from cesar.formats.breaks import BETWEEN_WORDS, break_costs
 from cesar.formats.typography import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 LINE_COST = 1000.0
 """More than any choice of breaks can save: the fewest lines always win."""
@@ -65,14 +65,14 @@ class Copy:
             raggedness = (width / self.line_length) ** 2
             return LINE_COST + raggedness * (1 if end == stop else TOP_LINE_FACTOR) + self.costs[end]
 
-        stops = [place for place in self.stops if start <= place <= stop]
+        stops = self.stops[bisect_left(self.stops, start) : bisect_right(self.stops, stop)]
         return tuple(self.text[begin : self.end_of(end)] for begin, end in divide(stops, cost))
 
 
-def prepare(text: str, language: str, line_length: int) -> Copy:
-    """Measure flattened text and find where its lines may be broken."""
+def prepare(text: str, language: str, line_length: int, seams: Iterable[int] = ()) -> Copy:
+    """Measure flattened text and find where its lines may be broken; at a seam they always may."""
     widths = columns(text)
-    costs = break_costs(text, language, line_length)
+    costs = dict.fromkeys(seams, BETWEEN_WORDS) | break_costs(text, language, line_length)
     stops = [0, *sorted(costs)]
     # How wide the text is up to each stop, without the blank that a break there swallows.
     ends = [widths[stop - 1] if text[stop - 1] == " " else widths[stop] for stop in stops]

@@ -5,20 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from cesar.formats.paragraphs import paragraph_text, paragraphs
+from cesar.formats.seams import spoken_segments
 from cesar.formats.timecode import clock
-from cesar.formats.typography import ends_sentence, flatten
-from cesar.transcript import UNSPACED_LANGUAGES, Segment, Transcript
+from cesar.formats.typography import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-PARAGRAPH_PAUSE_S = 1.2
-"""A pause this long after a sentence begins a new paragraph."""
-PARAGRAPH_SENTENCES = 6
-PARAGRAPH_S = 90.0
-"""A paragraph with more sentences or seconds than this ends with its sentence."""
-ENDLESS_S = 180.0
-"""Where no sentence ever ends (Thai, speech without punctuation), a paragraph this long ends anyway."""
+    from cesar.transcript import Transcript
 
 _INLINE = re.compile(r"[\\`*_~\[\]<]|&(?=#?\w+;)")
 _LEADING = re.compile(r"(?:#{1,6}|[-+>=]|\d{1,9}(?=[.)]))")
@@ -26,25 +19,9 @@ _LEADING = re.compile(r"(?:#{1,6}|[-+>=]|\d{1,9}(?=[.)]))")
 
 def render(transcript: Transcript) -> str:
     """Write a line that says what this is the transcript of, and then the paragraphs."""
-    joiner = "" if transcript.text_language in UNSPACED_LANGUAGES else " "
-    spoken = (segment for segment in transcript.segments if flatten(segment.text))
-    blocks = [_heading(transcript)]
-    for paragraph in paragraphs(spoken):
-        text = joiner.join(flatten(segment.text) for segment in paragraph)
-        blocks.append(f"[{clock(paragraph[0].start)}] {escape(text)}")
-    return "\n\n".join(blocks) + "\n"
-
-
-def paragraphs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
-    """Gather segments into paragraphs, by the pauses between sentences and then by length."""
-    current: list[Segment] = []
-    for segment in segments:
-        if current and _begins_paragraph(segment, current):
-            yield current
-            current = []
-        current.append(segment)
-    if current:
-        yield current
+    spoken = paragraphs(spoken_segments(transcript))
+    text = (f"[{clock(paragraph[0].start)}] {escape(paragraph_text(paragraph))}" for paragraph in spoken)
+    return "\n\n".join([_heading(transcript), *text]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -71,12 +48,3 @@ def _heading(transcript: Transcript) -> str:
     if transcript.is_partial:
         facts.append("unfinished")
     return " · ".join(facts)
-
-
-def _begins_paragraph(segment: Segment, before: list[Segment]) -> bool:
-    length_s = before[-1].end - before[0].start
-    if not ends_sentence(before[-1].text):
-        return length_s > ENDLESS_S
-    sentences = sum(ends_sentence(earlier.text) for earlier in before)
-    pause_s = segment.start - before[-1].end
-    return pause_s >= PARAGRAPH_PAUSE_S or sentences > PARAGRAPH_SENTENCES or length_s > PARAGRAPH_S

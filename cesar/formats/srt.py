@@ -8,12 +8,13 @@ from cesar.formats.subtitles import Cue, cues
 from cesar.formats.timecode import timecode
 
 if TYPE_CHECKING:
+    from cesar.formats.subtitles import SubtitleOptions
     from cesar.transcript import Transcript
 
 
-def render(transcript: Transcript) -> str:
+def render(transcript: Transcript, subtitles: SubtitleOptions | None = None) -> str:
     """Write numbered cues with a blank line between them; "" when nothing was said."""
-    return "\n".join(_block(number, cue) for number, cue in enumerate(cues(transcript), start=1))
+    return "\n".join(_block(number, cue) for number, cue in enumerate(cues(transcript, subtitles), start=1))
 
 
 def _block(number: int, cue: Cue) -> str:

@@ -3,30 +3,36 @@
 The measures are those of the Netflix Timed Text Style Guide (42 characters, two lines, 5/6 to 7 seconds, at
 most 20 characters a second). Where a text can be cut is layout.py's business; into how many cues it is, and
 when each is shown, is decided here.
+
+A sentence has cues of its own, unless there would be no time to read them: then it shares one with its neighbour.
+What is spoken faster than it can be read, without a pause, stays too fast: no word is left out.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from cesar.errors import UsageError
 from cesar.formats.layout import Copy, divide, prepare
+from cesar.formats.seams import spoken_segments
 from cesar.formats.timecode import milliseconds
-from cesar.formats.typography import columns, flatten
+from cesar.formats.typography import columns, flatten, join_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cesar.transcript import Segment, Transcript
 
 MIN_DURATION_S = 5 / 6
 """Shorter cues flash by: they stay this long, if no other follows."""
+FLASH_S = 0.7
+"""What is shown for less than this shares a cue with its neighbour."""
 READING_SPEED = 20
-"""Columns a second; full-width characters count two."""
+"""Columns a second; full-width characters count two, and the end of a line one."""
 FLICKER_S = 0.2
 """A gap between two cues shorter than this is closed."""
 
@@ -41,8 +47,37 @@ WORTH_CUTTING = 20
 """Columns. Slow speech with less text than this stays one cue: nobody needs "Thank" and then "you"."""
 _EDGE_S = 1e-6
 LONGEST_PAUSE_S = 1.0
+"""Segments further apart never share a cue."""
 PAUSE_GAIN = 0.2
 """What a pause of that length takes off the cost of a break in it."""
+SHARING_COST = 2.0
+"""What it costs that a cue goes over the border between two segments."""
+HASTE_COST = 2.5
+"""What a cue costs that is not on screen for long enough to be read ..."""
+HASTE_COST_PER_S = 6.0
+"""... and each second that it lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleOptions:
+    """How subtitles are to be set. Raises `UsageError` for values that can't be used."""
+
+    max_line_length: int = 42
+    """Columns in a line, 10 to 250; full-width characters take two."""
+    max_lines: int = 2
+    """Lines in a cue, 1 to 10."""
+    max_cue_duration_s: float = 7.0
+    """Seconds that a cue stays on screen, 1 to 60."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_line_length, "characters in a line", 10, 250, int)
+        _require(self.max_lines, "lines in a cue", 1, 10, int)
+        _require(self.max_cue_duration_s, "seconds for a cue", 1, 60, (int, float))
+
+
+def _require(value: object, what: str, least: int, most: int, kinds: type | tuple[type, ...]) -> None:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:  # type: ignore[operator]
+        raise UsageError(f"subtitles can't have {value!r} {what}", hint=f"Use {least} to {most}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +91,65 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limits:
-    line_length: int
-    lines: int
-    duration_s: float
+class _Block:
+    """Segments that follow one another without a long pause, ready to be cut into cues."""
+
+    copy: Copy
+    times: Sequence[tuple[float, float]]
+    """Start and end of each character of the text."""
+    seams: Sequence[int]
+    """Where in the text a segment begins, but for the first."""
+    free_until: float
+    """When the next block begins, or the recording ends."""
 
 
-def cues(
-    transcript: Transcript, *, max_line_length: int = 42, max_lines: int = 2, max_duration_s: float = 7.0
-) -> list[Cue]:
+def cues(transcript: Transcript, options: SubtitleOptions | None = None) -> list[Cue]:
     """Cut the segments into cues that follow one another and never overlap; none is empty or takes no time.
 
-    `max_line_length` is in columns: full-width characters count two, so a line holds 21 of them. A cue lies
-    within its segment; only its end may move past it, into silence, where there would be no time to read it.
-
-    Raises `UsageError` for limits that no text can keep.
+    A cue begins with its first word. It ends with its last, or later, in the silence after it, if there would be
+    no time to read it. Where there is no silence either, it shares its time with the segment before or after.
     """
-    if max_line_length < 2 or max_lines < 1 or max_duration_s <= 0:
-        raise UsageError("subtitles need at least one line of two columns, and some time")
-    limits = _Limits(max_line_length, max_lines, max_duration_s)
-    speech = [(span.start, span.end) for span in transcript.ledger if span.kind == "speech"]
-    drafts = [
-        cue
-        for segment in transcript.segments
-        for cue in _cut(segment, transcript.text_language, limits, _spoken(segment, speech))
-    ]
+    options = options or SubtitleOptions()
     end = max([transcript.duration, *(segment.end for segment in transcript.segments)])
-    return _settle(drafts, end, limits)
+    drafts = [
+        Cue(block.times[start][0], block.times[block.copy.end_of(stop) - 1][1], block.copy.lines(start, stop))
+        for block in _blocks(transcript, options, end)
+        for start, stop in _divide(block, options)
+    ]
+    return _settle(drafts, end, options)
+
+
+def _blocks(transcript: Transcript, options: SubtitleOptions, end: float) -> Iterator[_Block]:
+    speech = [(span.start, span.end) for span in transcript.ledger if span.kind == "speech"]
+    groups: list[list[Segment]] = []
+    for segment in spoken_segments(transcript):
+        if groups and segment.start - groups[-1][-1].end <= LONGEST_PAUSE_S:
+            groups[-1].append(segment)
+        else:
+            groups.append([segment])
+    starts = [*(group[0].start for group in groups), end]
+    for group, free_until in zip(groups, starts[1:], strict=True):
+        yield _block(group, transcript.text_language, options, speech, free_until)
+
+
+def _block(
+    segments: Sequence[Segment],
+    language: str,
+    options: SubtitleOptions,
+    speech: Sequence[tuple[float, float]],
+    free_until: float,
+) -> _Block:
+    text, seams, times = "", list[int](), list[tuple[float, float]]()
+    for segment in segments:
+        own = flatten(segment.text)
+        joined = join_texts([text, own])
+        begin = len(joined) - len(own)
+        if text:
+            seams.append(begin)
+            times += [(times[-1][1], segment.start)] * (begin - len(text))
+        text = joined
+        times += character_times(own, segment, _spoken(segment, speech))
+    return _Block(prepare(text, language, options.max_line_length, seams), times, seams, free_until)
 
 
 def character_times(
@@ -142,42 +209,39 @@ def _moment(seconds: float, stretches: Sequence[tuple[float, float]], *, at_end:
     return stretches[-1][1]
 
 
-def _cut(segment: Segment, language: str, limits: _Limits, speech: Sequence[tuple[float, float]]) -> list[Cue]:
-    """Cut one segment into cues with its own times, not yet rounded."""
-    text = flatten(segment.text)
-    if not text:
-        return []
-    copy = prepare(text, language, limits.line_length)
-    times = character_times(text, segment, speech)
-    return [
-        Cue(times[start][0], times[copy.end_of(stop) - 1][1], copy.lines(start, stop))
-        for start, stop in _divide(copy, times, limits)
-    ]
-
-
-def _divide(copy: Copy, times: list[tuple[float, float]], limits: _Limits) -> list[tuple[int, int]]:
-    capacity = limits.line_length * limits.lines
+def _divide(block: _Block, options: SubtitleOptions) -> list[tuple[int, int]]:
+    copy, times = block.copy, block.times
+    capacity = options.max_line_length * options.max_lines
     text_end = copy.stops[-1]
 
     def cost(start: int, stop: int) -> float:
-        if not copy.fits(start, stop, limits.lines):
+        if not copy.fits(start, stop, options.max_lines):
             return math.inf
         width = copy.width(start, stop)
         start_s, end_s = times[start][0], times[copy.end_of(stop) - 1][1]
-        pause_s = times[stop][0] - end_s if stop < text_end else 0.0
-        overtime = math.ceil(round(end_s - start_s, 3) / limits.duration_s) - 1
+        next_s = times[stop][0] if stop < text_end else block.free_until
+        pause_s = next_s - end_s if stop < text_end else 0.0
+        borders = bisect_left(block.seams, stop) - bisect_right(block.seams, start)
+        overtime = math.ceil(round(end_s - start_s, 3) / options.max_cue_duration_s) - 1
         return (
             CUE_COST
-            + OVERTIME_COST * max(0, min(overtime, width // WORTH_CUTTING))
+            + OVERTIME_COST * max(0, min(overtime, max(borders, width // WORTH_CUTTING)))
             + (width / capacity) ** 2
             + BREAK_FACTOR * copy.costs[stop]
             - PAUSE_GAIN * min(pause_s / LONGEST_PAUSE_S, 1.0)
+            + SHARING_COST * borders
+            + _haste(width, min(next_s - start_s, options.max_cue_duration_s))
         )
 
     return divide(copy.stops, cost)
 
 
-def _settle(drafts: list[Cue], end_of_recording: float, limits: _Limits) -> list[Cue]:
+def _haste(width: int, shown_s: float) -> float:
+    lacking_s = max(FLASH_S, width / READING_SPEED) - shown_s
+    return HASTE_COST + HASTE_COST_PER_S * lacking_s if lacking_s > _EDGE_S else 0.0
+
+
+def _settle(drafts: list[Cue], end_of_recording: float, options: SubtitleOptions) -> list[Cue]:
     """Round the times to milliseconds without overlap; keep short cues on screen while nothing follows."""
     settled: list[Cue] = []
     clock, end_ms = 0, milliseconds(end_of_recording)
@@ -185,7 +249,7 @@ def _settle(drafts: list[Cue], end_of_recording: float, limits: _Limits) -> list
     for index, draft in enumerate(drafts):
         latest_end = end_ms - (len(drafts) - 1 - index)  # a millisecond is kept for each cue still to come
         start = max(clock, min(starts[index], latest_end - 1))
-        longest = start + milliseconds(limits.duration_s)
+        longest = start + milliseconds(options.max_cue_duration_s)
         end = min(_wanted_end(start, draft, starts[index + 1]), starts[index + 1], longest, latest_end)
         clock = max(start + 1, end)
         settled.append(Cue(start / 1000, clock / 1000, draft.lines))
@@ -193,6 +257,7 @@ def _settle(drafts: list[Cue], end_of_recording: float, limits: _Limits) -> list
 
 
 def _wanted_end(start_ms: int, draft: Cue, next_start_ms: int) -> int:
-    reading_s = sum(columns(line)[-1] for line in draft.lines) / READING_SPEED
-    wanted = max(milliseconds(draft.end), start_ms + milliseconds(max(MIN_DURATION_S, reading_s)))
+    width = sum(columns(line)[-1] for line in draft.lines) + len(draft.lines) - 1
+    reading_ms = max(milliseconds(MIN_DURATION_S), math.ceil(1000 * width / READING_SPEED))
+    wanted = max(milliseconds(draft.end), start_ms + reading_ms)
     return next_start_ms if next_start_ms - wanted < milliseconds(FLICKER_S) else wanted

@@ -1,16 +1,17 @@
-"""Plain text: one segment a line."""
+"""Plain text: what was said, in paragraphs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cesar.formats.typography import flatten
+from cesar.formats.paragraphs import paragraph_text, paragraphs
+from cesar.formats.seams import spoken_segments
 
 if TYPE_CHECKING:
     from cesar.transcript import Transcript
 
 
 def render(transcript: Transcript) -> str:
-    """Write each segment's text on a line of its own, without times; "" when nothing was said."""
-    lines = (flatten(segment.text) for segment in transcript.segments)
-    return "".join(f"{line}\n" for line in lines if line)
+    """Write each paragraph on one line, without times, and a blank line between two; "" when nothing was said."""
+    found = [paragraph_text(paragraph) for paragraph in paragraphs(spoken_segments(transcript))]
+    return "\n\n".join(found) + "\n" if found else ""

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import re
 from itertools import accumulate
+from typing import TYPE_CHECKING
 from unicodedata import category, east_asian_width, normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _SENTENCE_MARKS = frozenset(".!?。।॥؟።။\N{ARABIC FULL STOP}\N{ARMENIAN FULL STOP}")
 _ABBREVIATION = re.compile(r"\b(?:[^\W\d]|Mrs?|Ms|Dr|Prof|St|Sr|Jr|vs|etc)\.\Z")
+
+_STOP = re.compile(r"[^.\s]\.\Z")
+_ORDINAL = re.compile(r"(?<!\d)\d{1,2}\.\Z")
+WITH_ORDINAL_STOPS = frozenset(
+    ("bs", "cs", "da", "de", "et", "fi", "fo", "hr", "hu", "is", "lb", "lv", "nn", "no", "pl", "sk", "sl", "sr", "tr")
+)
+"""Languages that write a full stop after ordinal numbers."""
+_OPENING = "\"'“‘«„([¿¡-–— "
+HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
 
 _JOINER = "\u200d"
 # What is no combining mark: joiners, Thai and Lao "am", Korean vowels and finals, skin tones, tags of flags.
@@ -29,6 +42,44 @@ def ends_sentence(text: str) -> bool:
     """Tell whether text ends as a sentence does, and not with an abbreviation or an initial."""
     end = unquote_end(text.rstrip())
     return end[-1:] in _SENTENCE_MARKS and not _ABBREVIATION.search(end)
+
+
+def ends_with_stop(text: str, language: str) -> bool:
+    """Tell whether text ends with a single full stop that belongs neither to an abbreviation nor to an ordinal."""
+    end = text.rstrip()[-16:]
+    is_ordinal = language in WITH_ORDINAL_STOPS and _ORDINAL.search(end)
+    return bool(_STOP.search(end)) and not _ABBREVIATION.search(end) and not is_ordinal
+
+
+def starts_in_lower_case(text: str) -> bool:
+    """Tell whether text begins with a word in lower case, which no sentence does; "iPhone" is no such word."""
+    start = text.lstrip(_OPENING)[:2]
+    return start[:1].islower() and not start[1:].isupper()
+
+
+def is_capitalised(text: str) -> bool:
+    """Tell whether any word of a text begins with a capital."""
+    return any(word.lstrip(_OPENING)[:1].isupper() for word in text.split())
+
+
+def join_texts(texts: Iterable[str]) -> str:
+    """Join texts with blanks, but with none beside a Chinese or Japanese character.
+
+    Thai, Lao, Khmer and Burmese have no blanks between words, but between sentences.
+
+    >>> join_texts(["今日は。", "はい。"]) + " " + join_texts(["One.", "Two."])
+    '今日は。はい。 One. Two.'
+    """
+    joined = ""
+    for text in texts:
+        is_unspaced = joined and text and (is_wide(joined[-1]) or is_wide(text[0]))
+        joined += text if is_unspaced or not joined else f" {text}"
+    return joined
+
+
+def is_wide(char: str) -> bool:
+    """Tell whether a character is full-width and of a script without blanks; Korean has them."""
+    return east_asian_width(char) in "WF" and not HANGUL.match(char)
 
 
 def unquote_end(text: str) -> str:

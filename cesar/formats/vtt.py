@@ -8,14 +8,15 @@ from cesar.formats.subtitles import Cue, cues
 from cesar.formats.timecode import timecode
 
 if TYPE_CHECKING:
+    from cesar.formats.subtitles import SubtitleOptions
     from cesar.transcript import Transcript
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-def render(transcript: Transcript) -> str:
+def render(transcript: Transcript, subtitles: SubtitleOptions | None = None) -> str:
     """Write the header and then the cues, a blank line before each."""
-    return "\n".join(["WEBVTT\n", *(_block(cue) for cue in cues(transcript))])
+    return "\n".join(["WEBVTT\n", *(_block(cue) for cue in cues(transcript, subtitles))])
 
 
 def _block(cue: Cue) -> str:

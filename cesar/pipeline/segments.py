@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from cesar.formats.typography import WITH_ORDINAL_STOPS
 from cesar.ledger import chunk_ledger
 from cesar.pipeline.attempts import Recognized, Said
 from cesar.pipeline.chunk import PlannedChunk
@@ -34,10 +35,6 @@ _ABBREVIATION = re.compile(
 
 
 _ORDINAL = re.compile(r"\b\d{1,2}\.\s*$")
-_WITH_ORDINAL_DOTS = frozenset(
-    ("bs", "cs", "da", "de", "et", "fi", "fo", "hr", "hu", "is", "lb", "lv", "nn", "no", "pl", "sk", "sl", "sr", "tr")
-)
-"""Languages that write a dot after ordinal numbers."""
 
 
 def finish(recognized: Recognized, *, is_translated: bool = False) -> Chunk:
@@ -205,7 +202,7 @@ def split_sentences(text: str, language: str = "en") -> list[str]:
     for match in _SENTENCE_END.finditer(text):
         sentence = text[begun : match.end()]
         goes_on = text[match.end() :].lstrip(_OPENING)[:1].islower()
-        is_ordinal = language in _WITH_ORDINAL_DOTS and _ORDINAL.search(sentence) is not None
+        is_ordinal = language in WITH_ORDINAL_STOPS and _ORDINAL.search(sentence) is not None
         if not (goes_on or is_ordinal or _ABBREVIATION.search(sentence)):
             sentences.append(sentence.strip())
             begun = match.end()

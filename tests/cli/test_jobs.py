@@ -275,7 +275,7 @@ def test_the_transcript_of_silence_is_empty(inside, queue):
 def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(inside, queue):
     with queue.one_at_work(name="talk") as job:
         code, out, err = inside("jobs", "show", job.id, "--transcript")
-        assert (code, out) == (0, "One.\nTwo.\n")
+        assert (code, out) == (0, "One.\n\nTwo.\n")
         assert "so far" in said(err)
         for name in FORMATS:
             assert "Two." in inside("jobs", "show", job.id, "-f", name)[1]

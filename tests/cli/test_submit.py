@@ -71,7 +71,7 @@ def test_submit_takes_what_the_language_may_be(inside, queue, recording):
 def test_submit_takes_what_transcribe_takes_but_for_output_and_machine():
     """Guards the test above: a wish that is new in `cesar transcribe` must be one here too."""
     not_wishes = {"output", "output_dir", "formats", "skip_existing", "quiet", "verbose", "json_lines"}
-    not_wishes |= {"device", "compute_type", "offline"}
+    not_wishes |= {"device", "compute_type", "offline", "max_line_length", "max_lines", "max_cue_duration"}
 
     def names(command: click.Command) -> set[str | None]:
         return {param.name for param in command.params}

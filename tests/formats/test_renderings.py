@@ -12,7 +12,6 @@ from hypothesis import given
 from markdown_it import MarkdownIt
 
 from cesar.formats import render
-from cesar.formats.markdown import paragraphs
 from cesar.formats.subtitles import Cue, cues
 from cesar.formats.typography import flatten
 from cesar.transcript import Segment, Span, Transcript, Word
@@ -74,9 +73,12 @@ def test_vtt_reads_back_as_its_cues(transcript: Transcript) -> None:
 
 
 @given(transcripts())
-def test_txt_has_one_segment_a_line(transcript: Transcript) -> None:
-    texts = [flatten(segment.text) for segment in transcript.segments]
-    assert render(transcript, "txt").split("\n") == [*filter(None, texts), ""]
+def test_txt_has_every_word_in_paragraphs_of_one_line(transcript: Transcript) -> None:
+    text = render(transcript, "txt")
+    shown = text.removesuffix("\n").split("\n\n") if text else []
+    assert all(paragraph == flatten(paragraph) != "" for paragraph in shown)
+    said = "".join(flatten(segment.text) for segment in transcript.segments)
+    assert re.sub(r"[ .]", "", "".join(shown)) == re.sub(r"[ .]", "", said)
 
 
 @given(transcripts())
@@ -114,6 +116,22 @@ def test_json_keeps_everything_a_transcript_holds() -> None:
     assert "Grüße" in text
 
 
+def test_json_has_each_list_of_tokens_on_one_line_and_all_else_on_lines_of_its_own() -> None:
+    words = (Word(0.0, 1.0, "Hm.", 0.5),)
+    segment = Segment(
+        0.0, 1.0, "Hm.", words, tokens=(1, 2, 3), token_logprobs=(-0.5, -0.25, 0.0), token_bytes=("48", "6d", "2e")
+    )
+    text = render(replace(transcript_of(segment), warnings=("one", "two")), "json")
+    lines = text.splitlines()
+    assert '      "tokens": [1, 2, 3],' in lines
+    assert '      "token_logprobs": [-0.5, -0.25, 0.0],' in lines
+    assert '      "token_bytes": ["48", "6d", "2e"],' in lines
+    assert '    "one",' in lines
+    assert '          "text": "Hm.",' in lines
+    plain = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    assert "".join(plain.split()) == "".join(text.split())
+
+
 def test_json_has_null_for_what_is_no_number() -> None:
     """NaN is not JSON: a strict reader would refuse the whole file."""
     segment = Segment(0.0, 1.0, "Hm.", avg_logprob=-math.inf, compression_ratio=math.nan)
@@ -141,48 +159,7 @@ def test_markdown_shows_every_text_as_it_is_and_nothing_as_markup(transcript: Tr
     assert {child.type for children in inline for child in children} == {"text"}
     shown = ["".join(child.content for child in children) for children in inline[1:]]
     texts = [re.sub(r"^\[\d\d:\d\d:\d\d\] ", "", text) for text in shown]
-    assert "".join(texts).split() == "".join(expected_paragraphs(transcript)).split()
-
-
-def expected_paragraphs(transcript: Transcript) -> list[str]:
-    joiner = "" if transcript.language in {"ja", "zh", "th"} else " "
-    spoken = (segment for segment in transcript.segments if flatten(segment.text))
-    return [joiner.join(flatten(segment.text) for segment in paragraph) for paragraph in paragraphs(spoken)]
-
-
-def texts_of(*segments: Segment) -> list[list[str]]:
-    return [[segment.text for segment in paragraph] for paragraph in paragraphs(segments)]
-
-
-def test_a_pause_after_a_sentence_begins_a_paragraph() -> None:
-    assert texts_of(Segment(0, 2, "One."), Segment(3, 4, "Two."), Segment(5.2, 6, "Three.")) == [
-        ["One.", "Two."],
-        ["Three."],
-    ]
-
-
-def test_a_pause_within_a_sentence_does_not_begin_a_paragraph() -> None:
-    assert texts_of(Segment(0, 2, "One or"), Segment(9, 10, "two.")) == [["One or", "two."]]
-
-
-def test_a_paragraph_ends_after_its_seventh_sentence() -> None:
-    sentences = [Segment(number, number + 1, f"Sentence {number}.") for number in range(10)]
-    assert [len(paragraph) for paragraph in paragraphs(sentences)] == [7, 3]
-
-
-def test_a_long_paragraph_ends_with_its_sentence() -> None:
-    parts = [
-        Segment(0, 60, "A long"),
-        Segment(60, 95, "sentence,"),
-        Segment(95, 99, "at last."),
-        Segment(99, 101, "More."),
-    ]
-    assert texts_of(*parts) == [["A long", "sentence,", "at last."], ["More."]]
-
-
-def test_speech_without_punctuation_gets_paragraphs_too() -> None:
-    parts = [Segment(number * 10, number * 10 + 10, "and on") for number in range(40)]
-    assert [len(paragraph) for paragraph in paragraphs(parts)] == [19, 19, 2]
+    assert "".join(texts).split() == "".join(render(transcript, "txt").split("\n")).split()
 
 
 def test_an_unfinished_transcript_says_so() -> None:

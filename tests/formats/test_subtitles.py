@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import re
+from bisect import bisect_right
+from itertools import accumulate, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +13,8 @@ from hypothesis import strategies as st
 
 from cesar.errors import UsageError
 from cesar.formats import render
-from cesar.formats.subtitles import Cue, character_times, cues
+from cesar.formats.seams import spoken_segments
+from cesar.formats.subtitles import Cue, SubtitleOptions, character_times, cues
 from cesar.formats.typography import columns, flatten
 from cesar.transcript import Segment, Transcript, Word
 from tests.formats.strategies import MODEL, transcripts
@@ -46,14 +50,14 @@ def width(line: str) -> int:
 @given(transcripts())
 def test_every_character_spoken_is_shown_once_and_in_order(transcript: Transcript) -> None:
     shown = "".join(line for cue in cues(transcript) for line in cue.lines)
-    assert letters(shown) == letters(" ".join(segment.text for segment in transcript.segments))
+    assert letters(shown) == letters(" ".join(segment.text for segment in spoken_segments(transcript)))
 
 
-@given(transcripts(), st.integers(2, 50), st.integers(1, 4))
+@given(transcripts(), st.integers(10, 60), st.integers(1, 4))
 def test_no_cue_has_too_many_lines_and_no_line_is_too_long_or_empty(
     transcript: Transcript, max_line_length: int, max_lines: int
 ) -> None:
-    for cue in cues(transcript, max_line_length=max_line_length, max_lines=max_lines):
+    for cue in cues(transcript, SubtitleOptions(max_line_length=max_line_length, max_lines=max_lines)):
         assert 1 <= len(cue.lines) <= max_lines
         for line in cue.lines:
             assert line == line.strip() != ""
@@ -73,23 +77,39 @@ def test_cues_take_time_and_never_overlap(transcript: Transcript) -> None:
 def test_cues_lie_within_the_recording_and_stay_no_longer_than_allowed(
     transcript: Transcript, max_duration_s: float
 ) -> None:
-    for cue in cues(transcript, max_duration_s=max_duration_s):
+    for cue in cues(transcript, SubtitleOptions(max_cue_duration_s=max_duration_s)):
         assert cue.end <= transcript.duration
         assert cue.end - cue.start <= max_duration_s + 0.001
 
 
 @given(transcripts(ms_per_character=2))
-def test_cues_begin_within_their_segment_and_outlast_it_only_to_be_read(transcript: Transcript) -> None:
-    shown = iter(cues(transcript))
-    for segment in transcript.segments:
-        unseen = letters(segment.text)
-        rounding = 0.001 * len(unseen)
-        while unseen:
-            cue = next(shown)
-            unseen = unseen.removeprefix(letters("".join(cue.lines)))
-            time_to_read = max(5 / 6, sum(width(line) for line in cue.lines) / 20)
-            assert segment.start <= cue.start <= segment.end + rounding
-            assert cue.end <= max(segment.end, cue.start + time_to_read) + 0.2 + rounding
+def test_cues_begin_within_a_segment_of_theirs_and_outlast_it_only_to_be_read(transcript: Transcript) -> None:
+    segments = spoken_segments(transcript)
+    ends = [*accumulate(len(letters(segment.text)) for segment in segments)]
+    shown = 0
+    for cue in cues(transcript):
+        first = segments[bisect_right(ends, shown)]
+        shown += len(letters("".join(cue.lines)))
+        last = segments[bisect_right(ends, shown - 1)]
+        rounding = 0.001 * shown
+        time_to_read = max(5 / 6, (sum(width(line) for line in cue.lines) + len(cue.lines) - 1) / 20)
+        assert first.start <= cue.start <= first.end + rounding
+        assert cue.end <= max(last.end, cue.start + time_to_read) + 0.201 + rounding
+
+
+@given(transcripts(ms_per_character=2))
+def test_what_is_too_short_to_be_read_has_no_silence_left_after_it(transcript: Transcript) -> None:
+    """A cue is too fast only if the next one, the end of the recording or its longest time allows no more."""
+    shown = cues(transcript)
+    starts = [*(cue.start for cue in shown), transcript.duration]
+    for cue, next_start in zip(shown, starts[1:], strict=True):
+        time_to_read = max(0.7, (sum(width(line) for line in cue.lines) + len(cue.lines) - 1) / 20)
+        is_hasty = cue.end - cue.start < time_to_read - 0.0005
+        assert (
+            not is_hasty
+            or cue.end == pytest.approx(next_start, abs=0.0015 * (len(shown) + 1))
+            or (cue.end - cue.start >= 6.999)
+        )
 
 
 @given(transcripts())
@@ -172,6 +192,51 @@ def test_a_chinese_line_has_at_most_21_characters() -> None:
     assert max(len(line) for lines in lines_of(text, language="zh") for line in lines) <= 21
 
 
+@pytest.mark.parametrize(
+    ("language", "words_"),
+    [
+        (
+            "th",
+            [
+                "เรา",
+                "จะ",
+                "มา",
+                "พูด",
+                "ถึง",
+                "ประวัติศาสตร์",
+                "ของ",
+                "ปัญญา",
+                "ประดิษฐ์",
+                "ตั้งแต่",
+                "เริ่ม",
+                "ต้น",
+                "จนถึง",
+                "ปัจจุบัน",
+            ],
+        ),
+        ("lo", ["ສະບາຍດີ", "ທຸກຄົນ", "ມື້ນີ້", "ພວກ", "ເຮົາ", "ຈະ", "ເວົ້າ", "ກ່ຽວກັບ", "ປະຫວັດສາດ"]),
+        ("km", ["ថ្ងៃនេះ", "យើង", "នឹង", "និយាយ", "អំពី", "ប្រវត្តិសាស្ត្រ", "នៃ", "បញ្ញា", "សិប្បនិម្មិត"]),
+        ("my", ["ယနေ့", "ကျွန်တော်", "တို့", "ဉာဏ်", "ရည်", "တု", "သမိုင်း", "အကြောင်း", "ပြော", "ပါ", "မည်"]),
+    ],
+)
+@pytest.mark.parametrize("lead", ["", "👨‍👩‍👧‍👦 "])
+def test_scripts_without_blanks_break_between_words(language: str, words_: list[str], lead: str) -> None:
+    """At every length of line; a character outside the basic plane before them doesn't shift the places."""
+    text = "".join(words_)
+    edges = {0, *accumulate(map(len, words_))}
+    for limit in range(18, 40):
+        transcript = transcript_of(Segment(0.0, 30.0, lead + text), language=language)
+        shown = cues(transcript, SubtitleOptions(max_line_length=limit, max_cue_duration_s=60))
+        lines = "\n".join(line for cue in shown for line in cue.lines).removeprefix(lead.strip()).split("\n")
+        assert "".join(lines).replace(" ", "") == text
+        assert {*accumulate(len(line.replace(" ", "")) for line in lines)} <= edges
+
+
+def test_thai_prefers_its_blanks() -> None:
+    text = "วันนี้เราจะมาพูดถึงปัญญาประดิษฐ์ ซึ่งเปลี่ยนแปลงชีวิตของเราทุกคน"
+    assert lines_of(text, language="th") == [tuple(text.split(" "))]
+
+
 def test_a_latin_name_in_japanese_is_not_torn() -> None:
     text = "来週もう一度集まってみんなでWhisperのモデルについて議論する予定です"
     assert any("Whisper" in line for lines in lines_of(text, language="ja") for line in lines)
@@ -194,12 +259,14 @@ def test_a_cut_falls_where_its_words_are_spoken() -> None:
         ("left.", 5.0, 6.0),
     )
     segment = Segment(0.0, 6.0, "Nobody came. Then everybody left.", spoken)
-    shown = cues(transcript_of(segment), max_line_length=20, max_lines=1)
+    shown = cues(transcript_of(segment), SubtitleOptions(max_line_length=20, max_lines=1))
     assert shown == [Cue(0.0, 1.0, ("Nobody came.",)), Cue(4.0, 6.0, ("Then everybody left.",))]
 
 
 def test_without_words_time_is_shared_out_by_characters() -> None:
-    shown = cues(transcript_of(Segment(10.0, 14.0, "aaaa bbbbbbbbbbbb")), max_line_length=12, max_lines=1)
+    shown = cues(
+        transcript_of(Segment(10.0, 14.0, "aaaa bbbbbbbbbbbb")), SubtitleOptions(max_line_length=12, max_lines=1)
+    )
     assert shown == [Cue(10.0, 11.0, ("aaaa",)), Cue(11.0, 14.0, ("bbbbbbbbbbbb",))]
 
 
@@ -208,8 +275,56 @@ def test_a_short_cue_stays_long_enough_to_be_read() -> None:
 
 
 def test_a_short_cue_gives_way_to_the_next() -> None:
+    next_text = "Then let us go together before it rains again, and take the long way around the lake this time."
+    shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(0.75, 9.0, next_text)))
+    assert (shown[0].lines, shown[0].start, shown[0].end) == (("Yes.",), 0.0, 0.75)
+
+
+def test_a_flash_shares_a_cue_with_its_neighbour() -> None:
     shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(0.5, 3.0, "Then let us go.")))
-    assert [(cue.start, cue.end) for cue in shown] == [(0.0, 0.5), (0.5, 3.0)]
+    assert shown == [Cue(0.0, 3.0, ("Yes. Then let us go.",))]
+
+
+def test_a_flash_between_two_sentences_shares_the_cue_of_one() -> None:
+    shown = cues(
+        transcript_of(
+            Segment(0.0, 3.0, "Are you coming?"),
+            Segment(3.1, 3.3, "No."),
+            Segment(3.4, 7.0, "He said it without looking up from the newspaper that he had read twice that morning."),
+        )
+    )
+    assert "No." not in [line for cue in shown for line in cue.lines]
+    assert all(cue.end - cue.start >= 0.7 for cue in shown)
+
+
+def test_a_flash_before_a_long_sentence_takes_its_first_words() -> None:
+    text = "He said it without looking up from the newspaper that he had read twice already that morning."
+    shown = cues(transcript_of(Segment(0.0, 0.2, "No."), Segment(0.4, 6.0, text)))
+    assert shown[0].lines[0].startswith("No. He said it")
+    assert all(cue.end - cue.start >= 0.7 for cue in shown)
+
+
+def test_fast_speech_beside_slow_speech_can_be_read() -> None:
+    """36 columns in a second, and then a slow sentence: together they have time enough."""
+    shown = cues(
+        transcript_of(
+            Segment(0.0, 1.0, "What on earth are you talking about?"),
+            Segment(1.0, 6.0, "Well, I am not so sure."),
+        )
+    )
+    assert all(width(" ".join(cue.lines)) / (cue.end - cue.start) <= 20 for cue in shown)
+
+
+def test_speech_faster_than_it_can_be_read_keeps_every_word_and_its_place() -> None:
+    segments = [Segment(number, number + 1, "thirty seven letters are in this line.") for number in range(6)]
+    shown = cues(transcript_of(*segments, duration=6.0))
+    assert letters("".join(line for cue in shown for line in cue.lines)) == letters(" ".join(s.text for s in segments))
+    assert {cue.start for cue in shown} <= {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
+
+
+def test_sentences_further_apart_never_share_a_cue() -> None:
+    shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(1.2, 4.0, "Then let us go.")))
+    assert [cue.lines for cue in shown] == [("Yes.",), ("Then let us go.",)]
 
 
 def test_a_short_cue_does_not_outlast_the_recording() -> None:
@@ -237,7 +352,8 @@ def test_a_few_words_stretched_over_a_long_time_are_not_cut() -> None:
 
 
 def test_segments_at_the_very_end_still_get_their_time_within_the_recording() -> None:
-    shown = cues(transcript_of(Segment(5.0, 5.0, "One."), Segment(5.0, 5.0, "Two."), duration=5.0))
+    text = "thirty seven letters are in this line."
+    shown = cues(transcript_of(*(Segment(5.0, 5.0, text) for _ in range(4)), duration=5.0))
     assert [(cue.start, cue.end) for cue in shown] == [(4.998, 4.999), (4.999, 5.0)]
 
 
@@ -258,10 +374,26 @@ def test_words_that_leave_their_segment_are_held_inside() -> None:
     assert times == [(2.0, 3.0), (3.0, 4.0)]
 
 
-@pytest.mark.parametrize("limits", [{"max_line_length": 1}, {"max_lines": 0}])
-def test_limits_that_no_text_can_keep_are_refused(limits: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="at least one line of two columns"):
-        cues(transcript_of(), **limits)
+@pytest.mark.parametrize(
+    ("given_", "value"),
+    [
+        ("max_line_length", 9),
+        ("max_line_length", 251),
+        ("max_line_length", 42.0),
+        ("max_line_length", "42"),
+        ("max_lines", 0),
+        ("max_lines", 11),
+        ("max_lines", True),
+        ("max_cue_duration_s", 0.5),
+        ("max_cue_duration_s", 61),
+        ("max_cue_duration_s", float("nan")),
+        ("max_cue_duration_s", None),
+    ],
+)
+def test_subtitle_options_that_can_not_be_used_are_refused_with_what_can(given_: str, value: Any) -> None:
+    with pytest.raises(UsageError, match="subtitles can't have") as error:
+        SubtitleOptions(**{given_: value})
+    assert re.fullmatch(r"Use \d+ to \d+\.", error.value.hint)
 
 
 def test_without_words_the_silence_inside_a_segment_is_given_to_no_character() -> None:

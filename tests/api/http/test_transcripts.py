@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cesar.api.http.negotiation import choose, has_it
 from cesar.api.models import Job, JobStatus
 from cesar.formats import FORMATS, render
+from cesar.formats.subtitles import SubtitleOptions
 from cesar.transcript import Chunk, ModelIdentity, Segment, Span, Transcript
 from tests.api.http.support import ServiceCase, require_problem
 
@@ -118,7 +119,7 @@ class TestATranscript(ServiceCase):
         job = await self.at_work(*CHUNKS[:2])
         path = f"/jobs/{job.id}/transcript"
         answer = await self.client.get(path)
-        assert (answer.status_code, answer.text) == (200, "Sentence 0.\nSentence 10.\n")
+        assert (answer.status_code, answer.text) == (200, "Sentence 0.\n\nSentence 10.\n")
         assert answer.headers["x-cesar-partial"] == "true"
         assert "etag" not in answer.headers
         told = (await self.client.get(path, params={"format": "json"})).json()
@@ -155,6 +156,43 @@ class TestATranscript(ServiceCase):
         require_problem(await self.client.get(path, params={"format": ""}), 422, "unknown_format")
         require_problem(await self.client.get(path, headers={"Accept": "image/png"}), 406, "not_acceptable")
         require_problem(await self.client.get("/jobs/none/transcript"), 404, "job_not_found")
+
+    async def test_subtitles_are_set_as_they_are_asked_for(self):
+        text = "One line that is too long for ten columns, and goes on."
+        job = await self.at_work(Chunk(0.0, 6.0, (Segment(0.0, 6.0, text),), (Span(0.0, 6.0, "speech"),)))
+        path = f"/jobs/{job.id}/transcript"
+        for params in ({"max_line_length": "20"}, {"max_lines": "1"}, {"max_cue_duration": "2.5"}):
+            options = SubtitleOptions(
+                max_line_length=int(params.get("max_line_length", 42)),
+                max_lines=int(params.get("max_lines", 2)),
+                max_cue_duration_s=float(params.get("max_cue_duration", 7)),
+            )
+            answer = await self.client.get(path, params={"format": "vtt", **params})
+            transcript = Transcript.from_dict((await self.client.get(path, params={"format": "json"})).json())
+            assert answer.text == render(transcript, "vtt", options) != render(transcript, "vtt")
+
+    async def test_subtitles_set_otherwise_have_a_tag_of_their_own(self):
+        job = await self.completed()
+        path = f"/jobs/{job.id}/transcript?format=srt"
+        tags = {(await self.client.get(path + more)).headers["etag"] for more in ("", "&max_lines=1", "&max_lines=2")}
+        assert len(tags) == 2
+
+    async def test_limits_of_subtitles_that_can_not_be_kept_are_refused(self):
+        job = await self.completed()
+        for name, value in (
+            ("max_line_length", "9"),
+            ("max_line_length", "251"),
+            ("max_line_length", "1e3"),
+            ("max_lines", "0"),
+            ("max_lines", "11"),
+            ("max_cue_duration", "nan"),
+            ("max_cue_duration", "0"),
+            ("max_cue_duration", "61"),
+            ("max_cue_duration", ""),
+        ):
+            answer = await self.client.get(f"/jobs/{job.id}/transcript", params={"format": "srt", name: value})
+            assert answer.status_code == 422, (name, value)
+            assert name in answer.text
 
     async def test_who_has_it_is_told_so_and_nothing_more(self):
         job = await self.completed()

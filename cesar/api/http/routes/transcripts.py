@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
@@ -25,6 +25,7 @@ from cesar.api.models import Job, JobStatus
 from cesar.api.transcripts import transcript_of
 from cesar.errors import NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
 from cesar.formats import FORMATS, render
+from cesar.formats.subtitles import SubtitleOptions
 from cesar.transcript import Chunk, Transcript
 
 router = APIRouter(tags=["transcripts"])
@@ -46,11 +47,24 @@ _AUDIO: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _subtitle_options(
+    max_line_length: Annotated[
+        int, Query(ge=10, le=250, description="srt and vtt: columns in a line; full-width characters take two.")
+    ] = 42,
+    max_lines: Annotated[int, Query(ge=1, le=10, description="srt and vtt: lines in a cue.")] = 2,
+    max_cue_duration: Annotated[
+        float, Query(ge=1, le=60, description="srt and vtt: seconds that a cue stays on screen.")
+    ] = 7.0,
+) -> SubtitleOptions:
+    return SubtitleOptions(max_line_length, max_lines, max_cue_duration)
+
+
 @router.get("/jobs/{job_id}/transcript", summary="Read a transcript", response_class=Response, responses=_TRANSCRIPT)
 async def read_transcript(
     request: Request,
     caller: Annotated[Caller, Reader],
     job_id: str,
+    subtitles: Annotated[SubtitleOptions, Depends(_subtitle_options)],
     wanted: Annotated[
         str | None,
         Query(
@@ -70,12 +84,12 @@ async def read_transcript(
     job, chunks = await read_stored(repository, job_id)
     headers = {"Vary": "Accept", "Content-Disposition": disposition("inline", _file_name(job, name))}
     if job.status is JobStatus.COMPLETED:
-        headers["ETag"] = _tag(job, name)
+        headers["ETag"] = _tag(job, name, subtitles)
         if has_it(request.headers.get("If-None-Match", ""), headers["ETag"]):
             return Response(status_code=304, headers=headers)
     else:
         headers[PARTIAL] = "true"
-    text = await asyncio.to_thread(_rendered, job, chunks, name)  # hours of words take a while
+    text = await asyncio.to_thread(_rendered, job, chunks, name, subtitles)  # hours of words take a while
     return Response(text.encode(), headers=headers | {"Content-Type": _content_type(name)})
 
 
@@ -109,12 +123,12 @@ def _format_of(wanted: str | None, accept: str) -> str:
     return chosen
 
 
-def _rendered(job: Job, chunks: list[Chunk], name: str) -> str:
+def _rendered(job: Job, chunks: list[Chunk], name: str, subtitles: SubtitleOptions) -> str:
     if job.result_text and not chunks:
         if name != "txt":
             raise QueueError(f"of the job {job.id} only the text is stored", hint="Ask for it with `format=txt`.")
         return f"{job.result_text}\n"
-    return render(_shown(transcript_of(job, chunks), job), name)
+    return render(_shown(transcript_of(job, chunks), job), name, subtitles)
 
 
 def _shown(transcript: Transcript, job: Job) -> Transcript:
@@ -129,9 +143,9 @@ def _file_name(job: Job, name: str) -> str:
     return f"{PurePosixPath(clean_name(job.name)).stem}{FORMATS[name].extensions[0]}"
 
 
-def _tag(job: Job, name: str) -> str:
+def _tag(job: Job, name: str, subtitles: SubtitleOptions) -> str:
     """What is completed changes only when another version of Cesar writes it."""
-    state = f"{job.id} {job.version} {name} {cesar.__version__}"
+    state = f"{job.id} {job.version} {name} {subtitles} {cesar.__version__}"
     return f'"{hashlib.sha256(state.encode()).hexdigest()[:32]}"'
 
 
