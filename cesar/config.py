@@ -141,6 +141,24 @@ class Settings:
         default=3000,
         metadata=_about("How many requests each caller may make in a minute.", checks.whole_number(1, 10**9)),
     )
+    max_connections: int = field(
+        default=1000,
+        metadata=_about("How many connections the service keeps open.", checks.whole_number(1, 10**6)),
+    )
+    max_connections_per_address: int = field(
+        default=250,
+        metadata=_about("How many of them one address may have.", checks.whole_number(1, 10**6)),
+    )
+    max_priority: int = field(
+        default=0,
+        metadata=_about(
+            "The highest priority that a key without the scope admin may ask for.", checks.whole_number(-1000, 1000)
+        ),
+    )
+    max_stored_bytes: int = field(
+        default=100 * 1024**3,
+        metadata=_about("How much the recordings of a key without the scope admin may take, in bytes.", checks.size),
+    )
     min_free_bytes: int = field(
         default=256 * 1024**2,
         metadata=_about("With less room than this on the data folder's disk the service is unhealthy.", checks.size),

@@ -54,6 +54,10 @@
     │   ├── NotPermitted
     │   ├── UploadTooLarge
     │   ├── UploadStalled
+    │   ├── HeadTooLarge
+    │   ├── BodyStalled
+    │   ├── StorageLimitReached
+    │   ├── TooManyConnections
     │   ├── UnsupportedMedia
     │   ├── ServiceStopping
     │   ├── ServiceOverloaded
@@ -465,6 +469,35 @@ class UploadStalled(ServiceError):
 
     code = "upload_stalled"
     default_hint = "Check the network and send it again."
+
+
+class HeadTooLarge(ServiceError):
+    """The headers of the request are too large, or too many."""
+
+    code = "head_too_large"
+    default_hint = "Send fewer or shorter headers."
+
+
+class BodyStalled(ServiceError):
+    """The body of the request does not arrive in time."""
+
+    code = "body_stalled"
+    default_hint = "Check the network and send it again."
+
+
+class StorageLimitReached(ServiceError):
+    """The recordings of the caller take as much room as they may."""
+
+    code = "storage_limit"
+    default_hint = "Delete jobs that are done with, or ask whoever runs the service to raise `max_stored_bytes`."
+
+
+class TooManyConnections(ServiceError):
+    """The service has as many requests under way as it can serve."""
+
+    code = "too_many_connections"
+    default_hint = "Send it again in a moment."
+    retry_after_s = 1.0
 
 
 class UnsupportedMedia(ServiceError):

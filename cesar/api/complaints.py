@@ -1,13 +1,17 @@
-"""Troubles that come again and again: each kind is logged once a minute."""
+"""What happens again and again: each kind is logged once a minute."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
+from collections.abc import Callable
 
 from cesar.errors import CesarError
 
 _SAY_AGAIN_S = 60.0
+_LONGEST_KIND = 80
+_MOST_KINDS = 100
 
 
 class Complaints:
@@ -26,3 +30,42 @@ class Complaints:
             self.said[kind] = now
             unexpected = None if isinstance(error, CesarError) else error
             self._log.error("%s: %s: %s", self._meaning, kind, error, exc_info=unexpected)
+
+
+class ThrottledLog:
+    """Logs what callers may cause as often as they like: each kind once a minute, with how often it happened since."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._said: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def info(self, kind: str, message: str) -> None:
+        """Log a message, unless one of its kind was logged within the last minute. There must be few kinds."""
+        now = self._clock()
+        if now - self._said.get(kind, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+            self._unsaid[kind] += 1
+            return
+        self._said[kind] = now
+        unsaid = self._unsaid.pop(kind, 0)
+        self._log.info("%s%s", message, f" (and {unsaid} more of this kind since the last line)" if unsaid else "")
+
+
+class Throttle(logging.Filter):
+    """Lets each message of a foreign library through once a minute, whatever its arguments are."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a record is to be logged."""
+        kind, now = (record.name, str(record.msg)[:_LONGEST_KIND]), self._clock()
+        if now - self._said.get(kind, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+            return False
+        if len(self._said) >= _MOST_KINDS:
+            self._said.clear()
+        self._said[kind] = now
+        return True

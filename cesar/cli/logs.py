@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cesar.api.complaints import Throttle
 from cesar.cli.events import write_stderr
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SERVICE = "cesar.api"
 """The job service's loggers."""
+_LIBRARIES = ("uvicorn", "asyncio")
 
 
 class _ErrorStream(logging.Handler):
@@ -89,8 +91,23 @@ def service_log_shown(log_format: str, reword: Callable[[str], str] = str) -> It
     service.addHandler(handler)
     service.setLevel(logging.INFO)
     try:
-        with log_sent(to_stderr=False):
+        with log_sent(to_stderr=False), _libraries_shown(_ServiceLog(as_json=log_format == "json", reword=reword)):
             yield
     finally:
         service.setLevel(before)
         service.removeHandler(handler)
+
+
+@contextmanager
+def _libraries_shown(handler: logging.Handler) -> Iterator[None]:
+    """Show warnings of the server and the event loop in the same form; callers may cause any number of them."""
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(Throttle())
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
-from typing import TYPE_CHECKING, Any, ClassVar
+import sys
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cesar.api.complaints import Complaints
 from cesar.api.http.app import create_app
+from cesar.api.http.connections import ConnectionLimits, Connections
+from cesar.api.http.protocol import GuardedProtocol
 from cesar.api.models import JobStatus
 from cesar.cli.events import write_stderr
 from cesar.cli.local_queue import database_file
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
 _FINISH_REQUESTS_S = 3
 _BACKLOG = 2048
+_ACCEPTED_AT_ONCE = 64
+"""A flood of connections takes turns with requests: asyncio accepts as many in a row as its backlog says."""
+_MOST_FILES = 65_536
+_FILES_KEPT_BACK = 256
 
 
 async def serve(settings: Settings, *, with_worker: bool) -> None:
@@ -36,16 +43,18 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
     database_file(settings)  # a queue in memory would end with the command
     app = create_app(settings, with_worker=with_worker)
     service: Service = app.state.service
+    connections = Connections(_connection_limits(settings, raise_file_limit()))
     listening = _listen(settings)
     server = _Server(
         uvicorn.Config(
             app,
-            http=Punctual,
+            http=functools.partial(GuardedProtocol, connections=connections),  # type: ignore[arg-type]  # it is called only
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_FINISH_REQUESTS_S,
+            backlog=_ACCEPTED_AT_ONCE,
         )
     )
 
@@ -67,44 +76,41 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
             await service.repository.close()
 
 
-class Punctual(HttpToolsProtocol):
-    """Closes a connection on which a request's headers do not come in time: each keeps a file open."""
+def raise_file_limit() -> int:
+    """Let this process open as many files as the system allows; return how many those are."""
+    if sys.platform == "win32":
+        return _MOST_FILES
+    import resource
 
-    headers_within_s: ClassVar[float] = 20.0
-    _waiting: asyncio.TimerHandle | None = None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (ValueError, OSError):  # macOS allows fewer than it says
+        return soft
+    return most
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Begin to wait for the first request."""
-        super().connection_made(transport)
-        self._wait()
 
-    def on_message_begin(self) -> None:
-        """Begin to wait for the headers; those of the first request are waited for already."""
-        super().on_message_begin()
-        if self._waiting is None:
-            self._wait()
-
-    def on_headers_complete(self) -> None:
-        """Wait no longer."""
-        self._wait_no_more()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
-        self._wait_no_more()
-        super().connection_lost(exc)
-
-    def _wait(self) -> None:
-        self._waiting = self.loop.call_later(self.headers_within_s, self.transport.close)
-
-    def _wait_no_more(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+def _connection_limits(settings: Settings, most_files: int) -> ConnectionLimits:
+    """Leave files for the database, recordings and recognisers, whatever the callers do."""
+    total = max(1, min(settings.max_connections, most_files - _FILES_KEPT_BACK, most_files // 2))
+    if total < settings.max_connections:
+        write_stderr(
+            f"warning: {total} connections at most: the system lets this process open {most_files} files (ulimit -n)"
+        )
+    return ConnectionLimits(total, min(settings.max_connections_per_address, total))
 
 
 class _Server(uvicorn.Server):
     """Leaves the signals to us."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and let as many connections wait in the kernel as before: asyncio has set that, too."""
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(_BACKLOG)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

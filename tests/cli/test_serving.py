@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,25 +12,27 @@ from typing import Any
 import pytest
 import uvicorn
 
-from cesar.cli.serving import Punctual, complain_once_a_minute
+from cesar.api.http.connections import ConnectionLimits, Connections
+from cesar.api.http.protocol import GuardedProtocol, Timeouts
+from cesar.cli.serving import complain_once_a_minute, raise_file_limit
 
 HEAD = b"GET / HTTP/1.1\r\nHost: cesar\r\n"
-
-
-class Hasty(Punctual):
-    headers_within_s = 0.2
+LIMITS = ConnectionLimits(total=100, per_address=100)
+HASTY = Timeouts(head_s=0.2, unread_s=0.2)
 
 
 async def _app(_scope: Any, _receive: Any, send: Any) -> None:
-    await asyncio.sleep(2 * Hasty.headers_within_s)  # an answer may take its time
+    await asyncio.sleep(2 * HASTY.head_s)  # an answer may take its time
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(app: Any = _app) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(_app, http=Hasty, lifespan="off", log_config=None))
+        protocol = functools.partial(GuardedProtocol, connections=Connections(LIMITS), timeouts=HASTY)
+        config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         reader, writer = await asyncio.open_connection(*listening.getsockname())
         try:
@@ -64,6 +67,87 @@ def test_each_request_on_a_connection_has_its_time() -> None:
     assert first.startswith(b"HTTP/1.1 204")
     assert second.startswith(b"HTTP/1.1 204")
     assert last == b""
+
+
+def test_empty_lines_between_requests_keep_no_connection_open() -> None:
+    async def blank() -> bytes:
+        async with connected() as (reader, writer), asyncio.timeout(10):
+            writer.write(HEAD + b"\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"\r\n")  # ends uvicorn's own wait for the next request
+            return await reader.read()
+
+    assert asyncio.run(blank()) == b""
+
+
+def test_an_answer_that_is_not_read_is_broken_off_and_its_request_hears_of_it() -> None:
+    async def unread() -> None:
+        ended = asyncio.Event()
+
+        async def endless(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            try:
+                while (await _receive_now(_receive)) is None:
+                    await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+            finally:
+                ended.set()
+
+        async with connected(endless) as (_reader, writer), asyncio.timeout(30):
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(HEAD + b"\r\n")
+            await ended.wait()
+
+    asyncio.run(unread())
+
+
+async def _receive_now(receive: Any) -> Any:
+    """Give what has come for a request besides the request itself, if anything has."""
+    try:
+        async with asyncio.timeout(0):
+            message = await receive()
+    except TimeoutError:
+        return None
+    return message if message["type"] == "http.disconnect" else None
+
+
+def test_the_last_bytes_of_an_answer_are_not_waited_for_without_end() -> None:
+    """The request is over by then, and what is left lies in the server's buffer."""
+
+    async def unread() -> None:
+        connections = Connections(LIMITS)
+
+        async def large(_scope: Any, _receive: Any, send: Any) -> None:
+            headers = [(b"content-length", b"%d" % 2**25), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": bytes(2**25)})
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            protocol = functools.partial(GuardedProtocol, connections=connections, timeouts=HASTY)
+            config = uvicorn.Config(large, http=protocol, lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            with socket.create_connection(listening.getsockname()) as caller:
+                caller.sendall(HEAD + b"\r\n")
+                async with asyncio.timeout(30):
+                    while len(connections) == 0:
+                        await asyncio.sleep(0)
+                    while len(connections) > 0:
+                        await asyncio.sleep(0.01)
+            server.should_exit = True
+            await serving
+
+    asyncio.run(unread())
+
+
+def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+    try:
+        most = raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most == min(before[1], 65_536)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_what_goes_wrong_again_and_again_in_the_loop_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

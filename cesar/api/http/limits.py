@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cesar.errors import TooManyRequests
+from cesar.errors import BodyStalled, TooManyRequests
 
 MOST_CALLERS = 10_000
 """So many are remembered; who has not come for longest is forgotten first."""
 _MOST_BYTES = 1024**2
+_SMALL_BODY_WITHIN_S = 30.0
 _FOR_RECORDINGS = frozenset({"/transcribe", "/v1/audio/transcriptions", "/v1/audio/translations"})
 """These read what is sent piece by piece, under a limit of their own."""
 
@@ -66,10 +68,11 @@ def address_of(host: str) -> str:
 
 
 class SmallBodies:
-    """Refuses a body of more than 1 MiB where no recording is expected, without keeping it."""
+    """Refuses a body of more than 1 MiB, or of more than 30 s, where no recording is expected, without keeping it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, within_s: float = _SMALL_BODY_WITHIN_S) -> None:
         self._app = app
+        self._within_s = within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
@@ -79,12 +82,20 @@ class SmallBodies:
         announced = Headers(scope=scope).get("Content-Length", "0")
         if announced.isdecimal() and int(announced[:20]) > _MOST_BYTES:
             raise _too_large()
-        arrived = 0
+        arrived, is_whole = 0, False
+        deadline = asyncio.get_running_loop().time() + self._within_s
 
         async def receive_some() -> Message:
-            nonlocal arrived
-            message = await receive()
+            nonlocal arrived, is_whole
+            if is_whole:  # all that can come is that the caller goes
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyStalled(f"the body did not arrive within {self._within_s:g} s") from None
             arrived += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if arrived > _MOST_BYTES:
                 raise _too_large()
             return message

@@ -1,0 +1,204 @@
+"""One caller against the rest: raw sockets against a real `cesar serve`, whose memory stays bounded and which answers.
+
+No latency is asserted here: `benchmarks/attacks.py` measures it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Program
+from tests.acceptance.service import PATIENCE_S, Service, serving
+from tests.faults.support import wait_until
+
+pytestmark = pytest.mark.slow
+MOST_GROWTH_BYTES = 60 * 2**20
+FLOOD_BYTES = 64 * 2**20
+HOST = b"Host: localhost\r\n"
+CHUNKED_UPLOAD = (
+    b"POST /transcribe HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+CONNECTIONS = 100
+
+
+@pytest.fixture(scope="module")
+def service(program_in: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    program = program_in(tmp_path_factory.mktemp("attacked"))  # type: ignore[operator]
+    limits = {"CESAR_MAX_CONNECTIONS": str(CONNECTIONS), "CESAR_MAX_CONNECTIONS_PER_ADDRESS": str(CONNECTIONS)}
+    limited = Program({**program.environ, **limits}, program.folder)
+    with serving(limited, "--no-worker", "--log-format", "json") as running:
+        running.client.get("/openapi.json").raise_for_status()  # whatever is made once is made
+        yield running
+
+
+def memory_of(service: Service) -> int:
+    assert service.process is not None
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+@contextmanager
+def bounded(service: Service) -> Iterator[None]:
+    """Hold that memory grows little in the block, and that the service answers after it."""
+    before = memory_of(service)
+    yield
+    assert memory_of(service) - before < MOST_GROWTH_BYTES
+    assert service.client.get("/livez").status_code == 200
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), PATIENCE_S)
+
+
+def flood(service: Service, beginning: bytes, unit: bytes) -> bytes:
+    """Send one thing again and again; give what is answered, until the connection is closed."""
+    with closing(connect(service)) as caller:
+        try:
+            caller.sendall(beginning)
+            for _ in range(FLOOD_BYTES // len(unit)):
+                caller.sendall(unit)
+        except OSError:  # the service has closed the connection
+            pass
+        return received(caller)
+
+
+def received(caller: socket.socket) -> bytes:
+    answer = bytearray()
+    try:
+        while part := caller.recv(65536):
+            answer += part
+    except ConnectionError:
+        pass
+    return bytes(answer)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "unit"),
+    [
+        pytest.param(b"GET /livez HTTP/1.1\r\n" + HOST, b"X-A: " + b"a" * 8000 + b"\r\n", id="endless headers"),
+        pytest.param(b"GET /livez HTTP/1.1\r\n" + HOST + b"X-A: ", b"a" * 65536, id="one endless header"),
+        pytest.param(b"GET /livez HTTP/1.1\r\n" + HOST, b"a:\r\n" * 8192, id="many small headers"),
+        pytest.param(b"GET /livez HTTP/1.1\r\n" + HOST + b"a", b"a" * 65536, id="an endless header's name"),
+        pytest.param(b"GET /livez HTTP/1.0\r\n", b"Cookie: a=b\r\n" * 5000, id="HTTP/1.0"),
+        pytest.param(b"GET /", b"%41" * 20_000, id="an endless address"),
+        pytest.param(b"", b"\r\n" * 30_000, id="empty lines before a request"),
+        pytest.param(CHUNKED_UPLOAD + b"3\r\n--x\r\n0\r\n", b"X-A: " + b"a" * 8000 + b"\r\n", id="endless trailers"),
+        pytest.param(CHUNKED_UPLOAD + b"3\r\n--x\r\n0\r\nX-A: ", b"a" * 65536, id="one endless trailer"),
+        pytest.param(CHUNKED_UPLOAD + b"3;", b"a" * 65536, id="an endless chunk extension"),
+        pytest.param(CHUNKED_UPLOAD, b"0" * 65536, id="a chunk size of zeros without end"),
+    ],
+)
+def test_what_has_no_end_is_refused_with_431_and_is_not_kept(service: Service, beginning: bytes, unit: bytes) -> None:
+    with bounded(service):
+        answer = flood(service, beginning, unit)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert b"application/problem+json" in head
+    assert b"head_too_large" in body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GETGETGETGET" * 100,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",  # TLS on a plain port
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET http://[::1 HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        CHUNKED_UPLOAD + b"FFFFFFFFFFFFFFFFFFFF\r\n",
+    ],
+)
+def test_what_is_not_http_gets_400_as_a_problem(service: Service, sent: bytes) -> None:
+    with closing(connect(service)) as caller:
+        caller.sendall(sent)
+        caller.shutdown(socket.SHUT_WR)
+        answer = received(caller)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"bad_request" in answer
+
+
+def test_nonsense_without_end_makes_few_lines_of_log_all_of_them_json_without_advice_to_install(
+    service: Service,
+) -> None:
+    before = len(service.log.read_text().splitlines())
+    for _ in range(200):
+        with closing(connect(service)) as caller:
+            caller.sendall(b"nonsense\r\n\r\n")
+            received(caller)
+        with closing(connect(service)) as caller:
+            caller.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            assert received(caller).startswith(b"HTTP/1.1 200 ")
+    lines = service.log.read_text().splitlines()[before:]
+    assert len(lines) < 10
+    assert all(line.startswith("{") for line in lines)
+    assert not any("install" in line for line in lines)
+
+
+def test_pipelined_requests_without_end_whose_answers_nobody_reads_are_not_kept(service: Service) -> None:
+    with bounded(service), ExitStack() as open_ones:
+        for _ in range(40):
+            caller = open_ones.enter_context(closing(connect(service)))
+            caller.settimeout(0.2)
+            with suppress(OSError):  # nobody takes it any more
+                caller.sendall((b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 20_000)
+
+
+def test_a_few_pipelined_requests_are_all_answered(service: Service) -> None:
+    with closing(connect(service)) as caller:
+        caller.sendall((b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n") * 5)
+        answer = b""
+        while answer.count(b"alive") < 5:
+            answer += caller.recv(65536)
+    assert answer.count(b"HTTP/1.1 200 OK") == 5
+
+
+def test_idle_connections_beyond_the_limit_keep_nobody_out(service: Service) -> None:
+    with bounded(service), ExitStack() as open_ones:
+        idle = [open_ones.enter_context(closing(connect(service))) for _ in range(4 * CONNECTIONS)]
+        assert service.client.get("/livez").status_code == 200
+        assert service.client.get("/jobs").status_code == 200
+        idle[0].settimeout(PATIENCE_S)
+        assert received(idle[0]) == b""  # the longest-waiting one was closed
+
+
+def test_requests_beyond_the_limit_get_503_and_livez_still_answers(service: Service) -> None:
+    with bounded(service), ExitStack() as open_ones:
+        for _ in range(CONNECTIONS):
+            stream = open_ones.enter_context(closing(connect(service)))
+            stream.sendall(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert stream.recv(12) == b"HTTP/1.1 200"
+        answer = service.client.get("/jobs")
+        assert (answer.status_code, answer.json()["code"]) == (503, "too_many_connections")
+        assert "Retry-After" in answer.headers
+        assert service.client.get("/livez").status_code == 200
+    wait_until(lambda: service.client.get("/jobs").status_code == 200, PATIENCE_S)
+
+
+def test_a_stream_ends_with_its_connection_also_when_another_request_waits_behind_it(service: Service) -> None:
+    """So many are left behind that they would fill all places if they were still under way."""
+    for _ in range(CONNECTIONS + 10):
+        with closing(connect(service)) as caller:
+            caller.sendall(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\nGET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert caller.recv(12) == b"HTTP/1.1 200"
+    wait_until(lambda: service.client.get("/jobs").status_code == 200, PATIENCE_S)
+
+
+def test_a_trailer_is_no_header_of_this_request_nor_of_the_next(service: Service) -> None:
+    """httptools gives the last trailer of a request to the next one; behind a proxy that may be another caller's."""
+    with closing(connect(service)) as caller:
+        head = b"POST /transcribe/url HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+        caller.sendall(head + b"2\r\n{}\r\n0\r\nX-A: 1\r\nAuthorization: Bearer cesar_wrong\r\n\r\n")
+        assert caller.recv(12) == b"HTTP/1.1 422"
+        caller.sendall(b"GET /jobs HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        assert b"HTTP/1.1 200" in received(caller)
