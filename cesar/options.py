@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,6 +10,8 @@ from cesar.arguments import settle_types
 from cesar.engines.languages import language_code
 from cesar.errors import UsageError
 
+MOST_SECONDS = 10**9
+"""The latest time in a recording that may be asked for: 30 years. Beyond it, counting samples would overflow."""
 Task = Literal["transcribe", "translate"]
 
 
@@ -63,10 +64,14 @@ class TranscribeOptions:
             raise UsageError(f"a beam size of {self.beam_size} can't be used", hint="Use 1 to 32; 1 is usual.")
         if not 0 <= self.temperature <= 1:
             raise UsageError(f"a temperature of {self.temperature} can't be used", hint="Use 0 to 1; 0 is usual.")
-        if not (math.isfinite(self.start) and self.start >= 0):
-            raise UsageError(f"a start of {self.start} s can't be used", hint="Use 0 or more seconds.")
-        if self.end is not None and not (math.isfinite(self.end) and self.end > self.start):
+        if not 0 <= self.start <= MOST_SECONDS:  # also not for NaN
+            hint = f"Use 0 to {MOST_SECONDS} seconds."
+            raise UsageError(f"a start of {self.start} s can't be used", hint=hint)
+        if self.end is not None and not self.start < self.end:
             raise UsageError(f"the end ({self.end} s) must come after the start ({self.start} s)")
+        if self.end is not None and self.end > MOST_SECONDS:
+            hint = f"Leave it out, or use up to {MOST_SECONDS} seconds."
+            raise UsageError(f"an end of {self.end} s can't be used", hint=hint)
 
     def _read_languages(self) -> None:
         """Write the candidates as codes, each once; a single one is the language."""

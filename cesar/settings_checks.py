@@ -97,15 +97,19 @@ def thread_count(value: object) -> int | None:
     raise ValueError("a whole number from 1 to 1024, or auto")
 
 
+_MOST_SECONDS = 4_000_000
+"""46 days. Windows waits for threads for 2^32 ms at most."""
+
+
 def seconds(value: object) -> float:
-    """Take seconds above 0."""
+    """Take seconds above 0, as far as every system can wait."""
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # it may raise
     except (TypeError, ValueError):
         seconds = math.nan
-    if math.isfinite(seconds) and seconds > 0:
+    if 0 < seconds <= _MOST_SECONDS:
         return seconds
-    raise ValueError("a number of seconds above 0")
+    raise ValueError(f"a number of seconds above 0, {_MOST_SECONDS} at most")
 
 
 def optional(check: Check, word: str) -> Check:

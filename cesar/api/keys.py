@@ -24,7 +24,7 @@ from cesar.api.models import utc_now
 from cesar.api.tables import api_keys
 from cesar.errors import KeyNotFound, UsageError
 
-FRESH_S = 2.0
+FRESH_S = 1.0
 """So long what was read of the keys is relied on: a key that another process has revoked may be of use until then."""
 _TOKEN = re.compile(r"cesar_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _NAME = re.compile(r"[\w.@-]([\w .@-]{0,62}[\w.@-])?")
@@ -64,7 +64,7 @@ class ApiKey(BaseModel):
 
 
 class KeyRing:
-    """The keys in a database. They are read every two seconds at most, however many are shown."""
+    """The keys in a database. They are read once a second at most, however many are shown."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database

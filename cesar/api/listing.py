@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 
 import sqlalchemy as sa
 
 from cesar.api.history import Changes, Cursor, Tail
-from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus
+from cesar.api.models import Extent, Job, JobEvent, JobFilter, JobPage, JobStatus
 from cesar.api.moves import Row, is_status, job_of
 from cesar.api.tables import chunks, events, jobs
 from cesar.errors import QueueError
 from cesar.transcript import Chunk, chunk_from_dict
 
+_WITHOUT_TEXT = [column for column in jobs.c if column.name != "result_text"]
 _LAST_LETTER = "\U0010ffff"
 
 
@@ -27,18 +30,41 @@ def find_by_key(connection: sa.Connection, stored_key: str) -> Row | None:
     return connection.execute(sa.select(jobs).where(jobs.c.idempotency_key == stored_key)).mappings().first()
 
 
-def page(
-    connection: sa.Connection, wanted: JobFilter, *, cursor: str | None, limit: int, newest_first: bool
-) -> JobPage:
-    """Give up to `limit` jobs after the cursor."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins, how many jobs it has at most, and which way it goes."""
+
+    cursor: str | None
+    limit: int
+    newest_first: bool
+
+
+def page(connection: sa.Connection, wanted: JobFilter, place: Place, extent: Extent) -> JobPage:
+    """Return up to `limit` jobs after the cursor; fewer if they would be more text than the extent allows."""
     conditions = _conditions(wanted)
-    if cursor is not None:
-        seq = _seq_of(cursor)
-        conditions.append(jobs.c.seq < seq if newest_first else jobs.c.seq > seq)
-    order = jobs.c.seq.desc() if newest_first else jobs.c.seq
-    rows = connection.execute(sa.select(jobs).where(*conditions).order_by(order).limit(limit + 1)).mappings().all()
+    if place.cursor is not None:
+        seq = _seq_of(place.cursor)
+        conditions.append(jobs.c.seq < seq if place.newest_first else jobs.c.seq > seq)
+    order = jobs.c.seq.desc() if place.newest_first else jobs.c.seq
+    limit = place.limit
+    if extent.most_bytes is not None:
+        sizes = sa.select(_size(extent)).where(*conditions).order_by(order).limit(limit)
+        limit = _how_many(connection.execute(sizes).scalars(), extent.most_bytes)
+    columns = jobs.c if extent.with_text else _WITHOUT_TEXT
+    rows = connection.execute(sa.select(*columns).where(*conditions).order_by(order).limit(limit + 1)).mappings().all()
     found = tuple(job_of(row) for row in rows[:limit])
     return JobPage(jobs=found, next_cursor=str(found[-1].seq) if len(rows) > limit else None)
+
+
+def _size(extent: Extent) -> sa.ColumnElement[int]:
+    """Measure what a job has that may be long, in characters."""
+    size = sa.func.length(sa.cast(jobs.c.options, sa.Text))
+    return size + sa.func.coalesce(sa.func.length(jobs.c.result_text), 0) if extent.with_text else size
+
+
+def _how_many(sizes: Iterable[int], most: int) -> int:
+    """Count the sizes from the beginning that are no more than `most` together, the first in any case."""
+    return max(1, sum(total <= most for total in accumulate(sizes)))
 
 
 def waiting_before(connection: sa.Connection, job_id: str) -> int | None:
@@ -122,7 +148,7 @@ def last_event(connection: sa.Connection) -> int:
 def recent_outcomes(connection: sa.Connection, model_size: str, limit: int) -> list[Job]:
     """Give the jobs that were completed last with a model, the newest first; not those whose result was known."""
     done = (is_status(JobStatus.COMPLETED), jobs.c.model_size == model_size, jobs.c.cached_from.is_(None))
-    newest = sa.select(jobs).where(*done).order_by(jobs.c.seq.desc()).limit(limit)
+    newest = sa.select(*_WITHOUT_TEXT).where(*done).order_by(jobs.c.seq.desc()).limit(limit)
     return [job_of(row) for row in connection.execute(newest).mappings()]
 
 
@@ -143,6 +169,13 @@ def last_written(connection: sa.Connection) -> datetime | None:
     happened = connection.execute(sa.select(sa.func.max(events.c.at))).scalar_one()
     beaten = connection.execute(sa.select(sa.func.max(jobs.c.heartbeat_at))).scalar_one()
     return max((moment for moment in (happened, beaten) if moment is not None), default=None)
+
+
+def stored_bytes(connection: sa.Connection, submitter: str, besides: str) -> int:
+    """Return the size of the recordings that are kept for a submitter's jobs, each once, but for that digest."""
+    is_kept = (jobs.c.submitter == submitter, jobs.c.audio_digest != besides)
+    recordings = sa.select(jobs.c.audio_digest, jobs.c.audio_bytes).where(*is_kept).distinct().subquery()
+    return connection.execute(sa.select(sa.func.sum(recordings.c.audio_bytes))).scalar_one() or 0
 
 
 def is_unfinished(connection: sa.Connection, job_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import PurePath
@@ -209,6 +210,16 @@ class JobFilter(BaseModel):
     submitter: str | None = None
     id_prefix: Text | None = None
     """How their ids begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of each job a page holds, and how much a page holds in all."""
+
+    with_text: bool = True
+    """Whether the jobs have their `result_text`; else it is not even read, and None."""
+    most_bytes: int | None = None
+    """A page ends early rather than hold more text than this, but has one job at least; None: it holds any amount."""
 
 
 class JobPage(BaseModel):

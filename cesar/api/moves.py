@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobStatus, utc_now
 from cesar.api.tables import events, jobs
 from cesar.errors import ClaimLost, IllegalMove, JobNotFound, StaleJob
+from cesar.options import MOST_SECONDS
 
 LONGEST_DELAY = timedelta(minutes=10)
 _OUTCOME = (
@@ -40,9 +41,16 @@ Row = sa.RowMapping
 def job_of(row: Row, claim: Claim | None = None) -> Job:
     """Build the job that a row holds."""
     stored = {key: value for key, value in row.items() if key not in _INTERNAL}
+    stored["options"] = _usable(stored["options"])
     if row["submitter"] and row["idempotency_key"]:
         stored["idempotency_key"] = row["idempotency_key"].removeprefix(f"{row['submitter']}:")
     return Job.model_validate({**stored, "claim": claim}, context=STORED)
+
+
+def _usable(options: dict[str, Any]) -> dict[str, Any]:
+    """Bring times within their limits that an earlier version took without any."""
+    most = {"start": MOST_SECONDS - 1, "end": MOST_SECONDS}
+    return options | {name: time for name, time in most.items() if (options.get(name) or 0) > time}
 
 
 def claim_next(connection: sa.Connection, owner: str, now: datetime) -> Row | None:

@@ -8,7 +8,7 @@ from cesar.api import line, listing, moves, submitting
 from cesar.api.database import Database
 from cesar.api.estimates import Line, Pace, Waiting
 from cesar.api.history import Changes, Cursor, Tail
-from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus
+from cesar.api.models import Extent, Job, JobEvent, JobFilter, JobPage, JobStatus
 from cesar.errors import QueueError
 from cesar.transcript import Chunk
 
@@ -45,13 +45,17 @@ class JobReader:
         cursor: str | None = None,
         limit: int = 100,
         newest_first: bool = True,
+        extent: Extent = Extent(),  # noqa: B008 - frozen
     ) -> JobPage:
         """Give up to `limit` jobs that fit the filter, from where the page before ended (its `next_cursor`)."""
         if limit < 1:
             raise QueueError(f"a limit of {limit} jobs can't be used", hint="Ask for one at least.")
-        return await self.database.read(
-            lambda connection: listing.page(connection, wanted, cursor=cursor, limit=limit, newest_first=newest_first)
-        )
+        place = listing.Place(cursor, limit, newest_first=newest_first)
+        return await self.database.read(lambda connection: listing.page(connection, wanted, place, extent))
+
+    async def stored_bytes(self, submitter: str, *, besides: str = "") -> int:
+        """Return the size of the recordings that are kept for a submitter's jobs, each once, but for that digest."""
+        return await self.database.read(lambda connection: listing.stored_bytes(connection, submitter, besides))
 
     async def counts(self) -> dict[JobStatus, int]:
         """Count the jobs of every status."""

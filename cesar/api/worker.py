@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 
+from cesar.api import scratch
 from cesar.api.audio import AudioStore
 from cesar.api.backoff import backoff
 from cesar.api.complaints import Complaints
@@ -81,6 +82,7 @@ class BackgroundWorker:
     async def run(self) -> None:
         """Process jobs until `shutdown`; then return within the grace time and a second, whatever the work does."""
         _log.info("the worker starts")
+        scratch.sweep(self._settings)
         working = asyncio.create_task(self._work())
         try:
             await self._shutdown_event.wait()
@@ -277,9 +279,9 @@ class BackgroundWorker:
         """Transcribe a recording; runs in a thread."""
         run = _at_work.get()
         try:
-            descriptor, output_path = tempfile.mkstemp(suffix=".txt")
+            descriptor, output_path = tempfile.mkstemp(suffix=".txt", dir=scratch.folder_of(self._settings))
         except OSError as error:
-            raise RecognitionError(f"no temporary file can be made: {error}", hint="Check TMPDIR.") from error
+            raise RecognitionError(f"no temporary file can be made: {error}", hint="Check the data folder.") from error
         os.close(descriptor)
         try:
             if self._settings is None:

@@ -75,6 +75,7 @@ class RemoteQueue:
                 name=wanted.name_contains,
                 cursor=cursor,
                 limit=_PAGE if limit is None else min(_PAGE, limit - len(found)),
+                include_text=True,
             )
             found += map(job_of, page.jobs)
             cursor = page.next_cursor

@@ -121,7 +121,7 @@ class Client:
         """Give a job. Raises `JobNotFound`."""
         return self._connection.read(JobView, self._connection.ask("GET", _path(job_id)))
 
-    def jobs(
+    def jobs(  # noqa: PLR0913 - all have defaults
         self,
         *,
         status: Sequence[str] = (),
@@ -130,14 +130,17 @@ class Client:
         id_prefix: str | None = None,
         cursor: str | None = None,
         limit: int = 50,
+        include_text: bool = False,
     ) -> JobsView:
         """Give up to `limit` jobs, the newest first, and the cursor of the next page.
 
         status: only jobs of one of these. model, name: only jobs for this model, with this in their names.
         id_prefix: only jobs whose ids begin so. cursor: `next_cursor` of the page before.
+        include_text: have the jobs with their whole texts, else `text` is None. A page of long texts has fewer jobs.
         """
         wanted = {"status": list(status), "model": model, "name": name, "id_prefix": id_prefix, "cursor": cursor}
         params = {key: value for key, value in wanted.items() if value} | {"limit": limit}
+        params |= {"include": "text"} if include_text else {}
         return self._connection.read(JobsView, self._connection.ask("GET", "/jobs", params=params))
 
     def events(self, job_id: str, after: str | None = None) -> Iterator[Event]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
+import sqlalchemy as sa
 
 from cesar.api.models import Job, JobFilter, JobStatus
+from cesar.api.tables import jobs
 from cesar.errors import QueueError
+from cesar.options import MOST_SECONDS
 from tests.api.support import QueueCase
 
 
@@ -35,6 +39,16 @@ class TestListingInMemory(QueueCase):
                 assert [job for page in pages for job in page] == ordered
                 assert {len(page) for page in pages[:-1]} <= {limit}
                 assert pages[-1], "no page after the last job"
+
+    async def test_times_that_an_earlier_version_took_without_limits_are_read_within_them(self) -> None:
+        job = await self.queue()
+        for start, end in ((1e308, None), (0.0, 1e308), (1e300, 1e308)):
+            options = {"start": start, "end": end, "task": "transcribe"}
+            change = sa.update(jobs).where(jobs.c.id == job.id).values(options=options)
+            await self.repository.database.write("put in", partial(sa.Connection.execute, statement=change))
+            [found] = (await self.repository.list_page()).jobs
+            assert found.options.start <= MOST_SECONDS
+            assert found.options.end is None or found.options.start < found.options.end <= MOST_SECONDS
 
     async def test_the_first_page_is_of_a_hundred_and_newest_first(self) -> None:
         jobs = [await self.queue() for _ in range(101)]

@@ -71,19 +71,20 @@ def require_address(url: str, reach: Reach = PUBLIC) -> None:
         raise AddressRefused("the address has a blank, a backslash or a control character in it")
     try:
         parsed = httpx.URL(url)
+        host = parsed.host  # decoded only here: a name that begins with xn-- may be no name at all
     except (httpx.InvalidURL, ValueError) as error:
         raise AddressRefused(f"the address can't be read: {error}") from None
     if parsed.scheme not in _DEFAULT_PORTS:
         raise AddressRefused(f"the address begins with {parsed.scheme!r}, not with http or https")
-    if not parsed.host:
+    if not host:
         raise AddressRefused("the address names no host")
     if parsed.userinfo:
-        raise AddressRefused(f"the address has a user's name before {parsed.host}", hint="Leave out what is before @.")
+        raise AddressRefused(f"the address has a user's name before {host}", hint="Leave out what is before @.")
     if not reach.allows_port(port_of(parsed)):
-        raise AddressRefused(f"{parsed.host}: no recording is fetched from port {port_of(parsed)}")
-    literal = _literal(parsed.host)
+        raise AddressRefused(f"{host}: no recording is fetched from port {port_of(parsed)}")
+    literal = _literal(host)
     if literal is not None:
-        _require_allowed(parsed.host, literal, reach)
+        _require_allowed(host, literal, reach)
 
 
 async def addresses_of(url: httpx.URL, reach: Reach, look_up: LookUp) -> tuple[Address, ...]:

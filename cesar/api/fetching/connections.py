@@ -77,9 +77,17 @@ def _in_our_words(host: str) -> Iterator[None]:
         yield
     except (TimeoutError, httpx.TimeoutException):
         raise FetchFailed(f"{host}: it does not answer in time") from None
+    except (httpx.InvalidURL, UnicodeError):  # httpx reads where an answer leads, also if it is not to follow
+        raise _leads_nowhere(host) from None
     except httpx.ConnectError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise FetchRefused(f"{host}: its certificate is not valid: {error}") from None
         raise FetchFailed(f"{host}: there is no connection to it: {error}") from None
     except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        if isinstance(error, httpx.RemoteProtocolError) and "location header" in str(error):
+            raise _leads_nowhere(host) from None
         raise FetchFailed(f"{host}: the connection broke: {error or type(error).__name__}") from None
+
+
+def _leads_nowhere(host: str) -> FetchRefused:
+    return FetchRefused(f"{host}: it redirects to what is no address")

@@ -67,8 +67,9 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
         version=cesar.__version__,
         description=_ABOUT,
         lifespan=_lifespan(service),
-        docs_url=None,  # ours asks nothing of the network: see routes.system
+        docs_url=None,  # ours asks nothing of the network, and is written once: see routes.system
         redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         responses=problems.RESPONSES,
     )

@@ -21,7 +21,8 @@ from cesar.errors import DiskFull
 from cesar.private import opener
 
 T = TypeVar("T")
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 17
+"""As much of every upload that is under way may be in memory."""
 
 
 def require_room(folder: Path, size_bytes: int, min_free_bytes: int) -> None:

@@ -71,7 +71,9 @@ class JobView(BaseModel):
     run_after: AwareDatetime | None = Field(description="Not before this time.")
     cancel_requested: bool
     language: str | None = Field(description="What is spoken; null until the job is completed.")
-    text: str | None = Field(description="The text; null until the job is completed.")
+    text: str | None = Field(
+        description="The text; null until the job is completed, and in lists without `include=text`."
+    )
     error: ErrorView | None
     cached_from: str | None = Field(description="The job whose result this one was given at once.")
     timings: dict[str, float] = Field(description="Seconds of work for each stage.")

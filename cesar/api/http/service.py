@@ -15,6 +15,7 @@ from cesar.api.http.limits import RateLimit
 from cesar.api.http.metrics import Metrics
 from cesar.api.http.monitor import Monitor
 from cesar.api.http.outlook import Outlook
+from cesar.api.http.quotas import StoredBytes
 from cesar.api.keys import KeyRing
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
@@ -44,11 +45,14 @@ class Service:
     """Shows jobs with what lies before them."""
     keep_alive_s: float = 15.0
     """So often something is sent to a caller who waits for an answer, before a proxy takes them for dead."""
+    stored: StoredBytes = field(init=False)
+    """How much is kept for each caller."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is asked to end: nothing new is begun, and open streams are closed."""
 
     def __post_init__(self) -> None:
         self.outlook = Outlook(self.repository)
+        self.stored = StoredBytes(self.repository)
 
     @property
     def audio(self) -> AudioStore:

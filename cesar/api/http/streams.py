@@ -6,6 +6,7 @@ What is stored is told at once, and in order; progress only when it has changed,
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -19,11 +20,13 @@ from cesar.api.history import Cursor
 from cesar.api.http.events import Hub
 from cesar.api.http.schemas import event_view
 from cesar.api.http.telling import PING, RETRY, DeletedView, News, ProgressView, news_of, progress_of, written
-from cesar.api.models import JobEvent, JobFilter, JobStatus
+from cesar.api.models import Extent, JobEvent, JobFilter, JobStatus
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseError
 
 PING_EVERY_S = 15.0
+WELCOME_EVERY_S = 0.8
+"""So often it is asked whether a caller's key still holds; the answer may be `keys.FRESH_S` old."""
 PROGRESS_EVERY_S = 0.5
 _CHUNKS_AT_ONCE = 10
 _EVENTS_AT_ONCE = 100
@@ -136,7 +139,7 @@ class EverythingFollower:
         """Tell how far the jobs at work have come."""
         at_work = JobFilter(status=frozenset({JobStatus.PROCESSING}), submitter=self._submitter)
         key = ("at work", self._submitter, self._hub.number_of(None))
-        page = await self._hub.shared(key, lambda: self._repository.list_page(at_work))
+        page = await self._hub.shared(key, lambda: self._repository.list_page(at_work, extent=Extent(with_text=False)))
         now = {job.id: progress_of(job) for job in page.jobs}
         before, self._told = self._told, now
         return b"".join(written("progress", view) for job_id, view in now.items() if view != before.get(job_id))
@@ -149,19 +152,25 @@ async def read_news(repository: JobRepository, job_id: str, after: Cursor) -> Ne
 
 
 async def told(
-    follower: Follower, hub: Hub, stopping: asyncio.Event, is_welcome: Callable[[], Awaitable[bool]]
+    follower: Follower, hub: Hub, stopping: asyncio.Event, is_welcome: Callable[[], Awaitable[bool]] | None
 ) -> AsyncGenerator[bytes, None]:
     """Tell a follower of everything, as it happens, until it is over or the service stops.
 
-    is_welcome: whether they may still be told; asked now and then. While the database is away, nothing is told.
+    is_welcome: whether they may still be told, asked now and then; None: always.
+    While the database is away, nothing is told.
     """
     yield follower.greeting
     delays = backoff()
     ping_at, progress_at = time.monotonic() + PING_EVERY_S, 0.0
+    welcome_at = math.inf if is_welcome is None else 0.0
     with hub.watching(follower.job_id) as wake:
         while not stopping.is_set():
             wake.clear()
             try:
+                if is_welcome is not None and time.monotonic() >= welcome_at:
+                    if not await is_welcome():
+                        return
+                    welcome_at = time.monotonic() + WELCOME_EVERY_S
                 async with aclosing(follower.news()) as news:
                     async for events in news:
                         yield events
@@ -171,15 +180,13 @@ async def told(
                     progress_at = time.monotonic() + PROGRESS_EVERY_S
                     yield progress
                 if time.monotonic() >= ping_at:
-                    if not await is_welcome():
-                        return
                     ping_at = time.monotonic() + PING_EVERY_S
                     yield PING
             except DatabaseError:
                 await _set(wake, next(delays))
                 continue
             delays = backoff()
-            next_at = ping_at if has_waited else min(ping_at, progress_at)
+            next_at = min(ping_at, welcome_at, math.inf if has_waited else progress_at)
             await _set(wake, next_at - time.monotonic())
 
 

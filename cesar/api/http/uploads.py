@@ -34,7 +34,7 @@ _FORM_BYTES = _TEXT_BYTES + MOST_FREE_FIELDS * 4096
 _PREAMBLE_BYTES = 64 * 1024
 _SILENCE_S = 60.0
 _SLOWEST_BYTES_PER_S = 1024
-"""What a client must send on average, after it has had `_SILENCE_S` to begin."""
+"""What a client must send on average in each `_SILENCE_S`."""
 _LONGEST_NAME = 255
 _NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")
 _TURNS_TEXT_ROUND = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -209,12 +209,11 @@ def _parser_for(request: Request, most_fields: int) -> PushMultipartParser:
 async def _contents(request: Request, service: Service) -> AsyncIterator[bytes]:
     """Give the body as it comes, as long as its client keeps up and there is not too much of it."""
     most = service.settings.max_upload_bytes + _FORM_BYTES
-    begun, come = time.monotonic(), 0
+    come, pace = 0, _Pace()
     async with aclosing(request.stream()) as stream:
         while True:
-            patience_s = begun + _SILENCE_S + come / _SLOWEST_BYTES_PER_S - time.monotonic()
             try:
-                async with asyncio.timeout(min(_SILENCE_S, patience_s)):
+                async with asyncio.timeout(pace.patience_s()):
                     content = await anext(stream, b"")
             except TimeoutError:
                 raise UploadStalled(f"the upload stands still or is too slow, after {come} bytes") from None
@@ -225,9 +224,28 @@ async def _contents(request: Request, service: Service) -> AsyncIterator[bytes]:
             if service.stopping.is_set():
                 raise ServiceStopping("the service is about to end")
             come += len(content)
+            pace.note(len(content))
             if come > most:
                 raise _too_large(service.settings.max_upload_bytes)
             yield content
+
+
+class _Pace:
+    """Whether an upload goes on: in each `_SILENCE_S` so much must come, however fast it was before."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._come = 0
+
+    def note(self, size: int) -> None:
+        """Count what has come."""
+        self._come += size
+        if self._come >= _SILENCE_S * _SLOWEST_BYTES_PER_S:
+            self._since, self._come = time.monotonic(), 0
+
+    def patience_s(self) -> float:
+        """Return how long the next bytes are waited for."""
+        return max(0.0, self._since + _SILENCE_S - time.monotonic())
 
 
 def _too_large(most_bytes: int) -> UploadTooLarge:

@@ -13,11 +13,11 @@ from cesar.api.http.schemas import model_name
 from cesar.config import Settings
 from cesar.engines.catalog import CATALOG
 from cesar.errors import BadRequest, UnknownModel, UsageError
-from cesar.options import TranscribeOptions
+from cesar.options import MOST_SECONDS, TranscribeOptions
 
 _SCRIPTED = "scripted:"
 _MOST_JSON_BYTES = 256 * 1024
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
 Words = Annotated[str, Field(max_length=64 * 1024)]
 
 

@@ -101,6 +101,11 @@ def test_an_ipv4_address_is_as_public_in_ipv6s_clothes(address: IPv4Address) -> 
         "http://" + "a" * 70 + ".é/",
         "http://example.org/" + "a" * 2048,
         "http://exämple.org/\udc80",
+        "http://xn--/talk.wav",
+        "http://xn--a/talk.wav",
+        "http://xn--zzzzzzzzzzz99999.org/",
+        "http://xn--ls8h.la/",
+        "http://xn--\u00e4.org/",
     ],
 )
 def test_what_is_no_plain_web_address_is_refused_even_where_all_hosts_are_allowed(url: str) -> None:

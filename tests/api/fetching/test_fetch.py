@@ -161,6 +161,25 @@ class TestRedirects(FetchCase):
         assert {path for path, _ in self.server.asked} == {"/talk.wav"}
         assert self.left() == []
 
+    async def test_a_redirect_to_what_names_no_web_server_is_refused(self) -> None:
+        for place in (
+            "mailto:someone@example.org",
+            "mailto:",
+            "tel:+3112345",
+            "urn:isbn:1",
+            "data:audio/wav;base64,UklGRg==",
+            "javascript:alert(1)",
+            "http://xn--/",
+            "https://xn--a.example/",
+            "//xn--zzzzzzzzzzz99999/",
+            "http://[::1",
+        ):
+            self.server.redirects = {"/talk.wav": place}
+            with self.subTest(place), pytest.raises((AddressRefused, FetchRefused)) as refused:
+                await self.fetch(limits=LIMITS)
+            assert refused.value.hint
+        assert self.left() == []
+
     async def test_a_redirect_to_a_name_is_looked_up_and_judged(self) -> None:
         self.server.redirects = {"/talk.wav": f"http://other.example:{self.server.port}/there"}
         answer, asked = standing_for("127.0.0.1", "192.168.0.1")

@@ -8,8 +8,9 @@ from contextlib import aclosing
 from dataclasses import asdict
 from unittest.mock import patch
 
-from cesar.api.keys import Scope
+from cesar.api.keys import KeyRing, Scope
 from cesar.api.models import Job, JobStatus
+from cesar.api.repository import JobRepository
 from cesar.transcript import Chunk, Segment, Span, Word
 from tests.api.http.live import LiveCase, Told, until
 from tests.api.http.support import require_problem
@@ -267,6 +268,19 @@ class TestKeys(LiveCase):
         answer = await self.client.get(f"/jobs/{other.id}/events", headers=mine)
         require_problem(answer, 404, "job_not_found")
         assert (await self.client.head(f"/jobs/{other.id}/events", headers=theirs)).status_code == 200
+
+    async def test_a_revoked_keys_stream_ends_long_before_the_next_ping_also_where_nothing_happens(self):
+        self.enterContext(patch("cesar.api.http.streams.PING_EVERY_S", 3600.0))
+        mine = await self.key("mine")
+        async with self.client.stream("GET", "/events", headers=mine) as answer:
+            lines = answer.aiter_lines()
+            await anext(lines)
+            elsewhere = JobRepository(self.settings.database_place)  # as `cesar keys revoke` has it
+            await elsewhere.connect()
+            await KeyRing(elsewhere.database).revoke("mine")
+            await elsewhere.close()
+            async with asyncio.timeout(PATIENCE_S):
+                assert "event: end" not in [line async for line in lines]
 
     async def test_a_key_that_is_revoked_hears_no_more(self):
         mine = await self.key("mine")

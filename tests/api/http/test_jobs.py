@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import ClassVar
 
 from cesar.api.keys import Scope
-from cesar.api.models import JobStatus, utc_now
+from cesar.api.models import Job, JobStatus, utc_now
+from cesar.options import TranscribeOptions
 from tests.api.http.support import ServiceCase, require_problem
 from tests.api.support import chunk
 
@@ -22,6 +23,46 @@ class TestListing(ServiceCase):
             if cursor is None:
                 break
         assert (found, pages) == (ids[::-1], 3)
+
+    async def test_gives_whole_texts_only_to_who_asks_for_them(self) -> None:
+        job = await self.complete_with("All of the text.")
+        [listed] = (await self.client.get("/jobs")).json()["jobs"]
+        [whole] = (await self.client.get("/jobs", params={"include": "text"})).json()["jobs"]
+        assert (listed["text"], whole["text"]) == (None, "All of the text.")
+        assert {**whole, "text": None} == listed
+        assert (await self.client.get(f"/jobs/{job.id}")).json()["text"] == "All of the text."
+
+    async def test_ends_a_page_of_long_texts_early_and_misses_nothing(self) -> None:
+        jobs = [await self.complete_with("Word. " * 200_000) for _ in range(8)]
+        found: list[str] = []
+        cursor, largest = "", 0
+        while True:
+            query = {"include": "text", "limit": "200"} | ({"cursor": cursor} if cursor else {})
+            answer = await self.client.get("/jobs", params=query)
+            largest = max(largest, len(answer.content))
+            page = answer.json()
+            found += [job["id"] for job in page["jobs"]]
+            assert all(len(job["text"]) == len(("Word. " * 200_000).strip()) for job in page["jobs"])
+            if page["next_cursor"] is None:
+                break
+            cursor = page["next_cursor"]
+        assert found == [job.id for job in reversed(jobs)]
+        assert largest < 5 * 2**20
+
+    async def test_ends_a_page_of_long_prompts_early(self) -> None:
+        for _ in range(80):
+            await self.queue(options=TranscribeOptions(prompt="Names. " * 9000))
+        answer = await self.client.get("/jobs", params={"limit": 200})
+        assert len(answer.content) < 5 * 2**20
+        assert answer.json()["next_cursor"] is not None
+
+    async def complete_with(self, text: str) -> Job:
+        job = await self.queue()
+        job.status = JobStatus.PROCESSING
+        await self.repository.update(job)
+        job.status, job.result_text = JobStatus.COMPLETED, text.strip()
+        await self.repository.update(job)
+        return job
 
     async def test_asks_for_several_statuses_at_once(self) -> None:
         jobs = {status: await self.queue_as(status) for status in JobStatus}

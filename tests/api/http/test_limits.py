@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
+import httpx
 import pytest
+from starlette.responses import JSONResponse
 
 from cesar.api.http import limits
-from cesar.api.http.limits import RateLimit
-from cesar.errors import TooManyRequests
+from cesar.api.http.limits import RateLimit, SmallBodies
+from cesar.errors import BodyStalled, TooManyRequests
 from tests.api.http.support import ServiceCase, require_problem
-from tests.api.support import Clocks
+from tests.api.support import PATIENCE_S, Clocks
 
 
 def asked(limit: RateLimit, caller: str = "alice") -> float | None:
@@ -113,3 +117,49 @@ class TestBodies(ServiceCase):
         )
         assert answer.status_code in (400, 413)  # by the endpoint's own limit, or by that of all
         assert sent < 2**25  # what was on its way is still read for a while, and dropped
+
+    async def test_a_small_body_that_does_not_come_or_drips_is_given_up(self):
+        limited = SmallBodies(self.app, within_s=0.3)
+
+        async def silent() -> AsyncIterator[bytes]:
+            yield b'{"url": '
+            await asyncio.Event().wait()
+
+        async def dripping() -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.sleep(0.02)
+
+        async def patient(scope: Any, receive: Any, send: Any) -> None:
+            with pytest.raises(BodyStalled):
+                await limited({**scope, "path": "/small"}, receive, send)
+            await JSONResponse({}, 408)(scope, receive, send)
+
+        async def reading(_scope: Any, receive: Any, _send: Any) -> None:
+            while (await receive()).get("more_body"):
+                pass
+
+        limited._app = reading
+        for body in (silent(), dripping()):
+            transport = httpx.ASGITransport(app=patient)
+            async with httpx.AsyncClient(transport=transport, base_url="http://cesar") as client:
+                assert (await client.post("/small", content=body)).status_code == 408
+
+    async def test_who_waits_for_an_answer_is_not_hurried_once_the_body_is_there(self):
+        async def waiting(_scope: Any, receive: Any, _send: Any) -> None:
+            assert not (await receive())["more_body"]
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await receive())["type"] == "http.disconnect"
+
+        gone = asyncio.Event()
+        messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive() -> Any:
+            if (message := next(messages, None)) is not None:
+                return message
+            asyncio.get_running_loop().call_later(0.3, gone.set)
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        scope = {"type": "http", "path": "/events", "headers": []}
+        await SmallBodies(waiting, within_s=0.05)(scope, receive, receive)  # type: ignore[arg-type]  # it sends nothing

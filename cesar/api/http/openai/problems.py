@@ -12,6 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from cesar.api.http.description import inlined
 from cesar.api.http.problems import Told, tell
 from cesar.errors import (
     BadRequest,
@@ -66,7 +67,7 @@ class Envelope(BaseModel):
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "What went wrong",
-        "content": {"application/json": {"schema": Envelope.model_json_schema()}},
+        "content": {"application/json": {"schema": inlined(Envelope.model_json_schema())}},
     }
 }
 

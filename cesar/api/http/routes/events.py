@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from cesar.api.history import Cursor
 from cesar.api.http.access import Caller, Reader, find_job
+from cesar.api.http.description import inlined
 from cesar.api.http.schemas import EventView
 from cesar.api.http.service import Service, service_of
 from cesar.api.http.streams import EventStream, EverythingFollower, JobFollower, read_news, told
@@ -31,7 +32,7 @@ _HINT = "Send the id of an event of this stream, or leave it out."
 
 def _stream(*views: type[EventView | SegmentView | ProgressView], **others: str) -> dict[int | str, dict[str, Any]]:
     """Describe a stream for `/docs`."""
-    datas = [view.model_json_schema() for view in views]
+    datas = [inlined(view.model_json_schema()) for view in views]
     texts = {name: {"type": "string"} for name in ("event", "id", "data")}
     content = {"text/event-stream": {"schema": {"type": "object", "properties": texts}, "x-event-data": datas}}
     described: dict[int | str, dict[str, Any]] = {200: {"description": "Server-sent events", "content": content}}
@@ -112,11 +113,13 @@ def _event_id(last_id: str) -> int:
     return int(last_id)
 
 
-def _is_welcome(request: Request, service: Service, caller: Caller) -> Callable[[], Awaitable[bool]]:
-    """Give what says whether the caller's key still holds: a stream may outlive it."""
+def _is_welcome(request: Request, service: Service, caller: Caller) -> Callable[[], Awaitable[bool]] | None:
+    """Return what says whether the caller's key still holds, as a stream may outlive it; None for callers without."""
+    if not caller.key_id:
+        return None
     token = request.headers.get("Authorization", "").partition(" ")[2].strip()
 
     async def is_welcome() -> bool:
-        return not caller.key_id or await service.keys.find(token) is not None
+        return await service.keys.find(token) is not None
 
     return is_welcome

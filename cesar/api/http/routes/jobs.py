@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime
@@ -11,10 +11,11 @@ from cesar.api.http.access import Caller, Reader, Submitter, find_job
 from cesar.api.http.schemas import EventView, JobsView, JobView, event_view
 from cesar.api.http.service import Service, service_of
 from cesar.api.http.wishes import model_for
-from cesar.api.models import JobFilter, JobStatus
+from cesar.api.models import Extent, JobFilter, JobStatus
 from cesar.errors import UsageError
 
 router = APIRouter(tags=["Jobs"])
+_MOST_PAGE_BYTES = 4 * 1024**2
 _NO_NUL = r"^[^\x00]*$"  # it would end the text for the database
 JobId = Annotated[str, Path(max_length=255, description="The id that the job was given.")]
 
@@ -50,10 +51,18 @@ async def list_jobs(
     wanted: Annotated[Wanted, Depends()],
     cursor: Annotated[str | None, Query(max_length=32, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many jobs to give at most.")] = 50,
+    include: Annotated[
+        list[Literal["text"]] | None, Query(description="`text`: the jobs with their whole texts, else null.")
+    ] = None,
 ) -> JobsView:
-    """List jobs, the newest first: your own; all with a key that has the scope `admin`."""
+    """List jobs, the newest first: your own; all with a key that has the scope `admin`.
+
+    A page holds 4 MiB of text at most, so it may have fewer jobs than `limit` and still a `next_cursor`.
+    """
     service = service_of(request)
-    page = await service.repository.list_page(_filter(wanted, service, caller), cursor=cursor, limit=limit)
+    extent = Extent(with_text="text" in (include or ()), most_bytes=_MOST_PAGE_BYTES)
+    filtered = _filter(wanted, service, caller)
+    page = await service.repository.list_page(filtered, cursor=cursor, limit=limit, extent=extent)
     return JobsView(jobs=await service.outlook.views(page.jobs), next_cursor=page.next_cursor)
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from cesar.api.fetching.addresses import reach_of, require_address
 from cesar.api.http.access import Caller, Submitter
+from cesar.api.http.quotas import require_priority
 from cesar.api.http.results import result_key
 from cesar.api.http.schemas import JobView
 from cesar.api.http.service import Service, service_of
@@ -80,6 +81,8 @@ async def transcribe(
     _require_open(service)
     async with receive(request, service, FIELDS) as upload:
         wishes = wishes_of(dict(upload.fields))
+        require_priority(caller, wishes.priority, service.settings)
+        await service.stored.require_room(caller, service.settings, upload.size_bytes, upload.digest)
         job = _job(wishes, service, caller, **_kept(upload, service), idempotency_key=idempotency_key)
         key = await asyncio.to_thread(result_key, job, service.settings)
         job = await service.repository.create(job, upload=upload.path, terms=_terms(service, key))
@@ -108,6 +111,8 @@ async def transcribe_url(
     _require_open(service)
     wishes = await url_wishes_of(request)
     require_address(wishes.url, reach_of(service.settings))
+    require_priority(caller, wishes.priority, service.settings)
+    await service.stored.require_room(caller, service.settings)
     place = {
         "audio_path": wishes.url,
         "source_url": wishes.url,

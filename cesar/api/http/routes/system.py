@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
-from starlette.responses import HTMLResponse
 
 import cesar
-from cesar.api.http import docs, health
+from cesar.api.http import health
 from cesar.api.http.access import Caller, Reader, caller_of
+from cesar.api.http.description import Description
 from cesar.api.http.health import Health
 from cesar.api.http.monitor import Trouble
 from cesar.api.http.schemas import model_name
@@ -139,7 +139,20 @@ async def metrics(request: Request, _caller: Annotated[Caller, Reader]) -> Respo
 
 
 @router.get("/docs", include_in_schema=False)
-async def read_docs(request: Request) -> HTMLResponse:
-    """Give this interface as a page."""
-    headers = {"Content-Security-Policy": docs.CONTENT_SECURITY_POLICY}
-    return HTMLResponse(docs.page(request.app.openapi()), headers=headers)
+async def read_docs(request: Request) -> Response:
+    """Return this interface as a page."""
+    return _description(request).page.answer(request)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def read_openapi(request: Request) -> Response:
+    """Return this interface as programs read it."""
+    return _description(request).openapi.answer(request)
+
+
+def _description(request: Request) -> Description:
+    """Return the description, which is written down when it is first asked for."""
+    state = request.app.state
+    if not hasattr(state, "description"):
+        state.description = Description.of(request.app.openapi())
+    return cast("Description", state.description)

@@ -1,0 +1,49 @@
+"""The interface's own description: whole, and written once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.api.http.support import ServiceCase
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        for value in part.values():
+            yield from references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+def found(document: Any, reference: str) -> Any:
+    assert reference.startswith("#/"), reference
+    for name in reference.removeprefix("#/").split("/"):
+        document = document[name.replace("~1", "/").replace("~0", "~")]
+    return document
+
+
+class TestTheDescription(ServiceCase):
+    async def test_every_reference_leads_somewhere(self) -> None:
+        document = (await self.client.get("/openapi.json")).json()
+        all_references = set(references(document))
+        assert len(all_references) > 10
+        for reference in all_references:
+            assert found(document, reference), reference
+
+    async def test_names_every_value_of_a_status_in_an_event(self) -> None:
+        document = (await self.client.get("/openapi.json")).json()
+        stream = document["paths"]["/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+        assert "queued" in stream["x-event-data"][0]["properties"]["after"]["enum"]
+
+    async def test_is_written_once_and_not_sent_to_who_has_it(self) -> None:
+        for path in ("/openapi.json", "/docs"):
+            first, second = await self.client.get(path), await self.client.get(path)
+            assert first.content == second.content
+            tag = first.headers["etag"]
+            assert first.headers["cache-control"] == "no-cache"
+            again = await self.client.get(path, headers={"If-None-Match": tag})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)

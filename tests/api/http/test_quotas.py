@@ -1,0 +1,84 @@
+"""What one API key may take of what all share: places before others, and room for recordings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import httpx
+
+from cesar.api.keys import Scope
+from tests.api.http.support import ServiceCase, require_problem
+
+SOUND = b"not really sound"
+
+
+class TestPriority(ServiceCase):
+    overrides: ClassVar = {"require_key": True}
+
+    async def submit_with(self, headers: dict[str, str], priority: int) -> httpx.Response:
+        form = {"priority": str(priority)}
+        return await self.client.post("/transcribe", files={"file": ("a", SOUND)}, data=form, headers=headers)
+
+    async def test_a_key_may_go_after_others_but_not_before_them(self) -> None:
+        mine = await self.key("mine")
+        for priority in (-1000, -1, 0):
+            assert (await self.submit_with(mine, priority)).status_code == 202
+        for priority in (1, 1000):
+            require_problem(await self.submit_with(mine, priority), 403, "not_permitted")
+            wanted = {"url": "https://example.org/a", "priority": priority}
+            answer = await self.client.post("/transcribe/url", json=wanted, headers=mine)
+            require_problem(answer, 403, "not_permitted")
+        assert len(self.kept_files()) == 1
+
+    async def test_an_admin_may(self) -> None:
+        assert (await self.submit_with(await self.key("root", Scope.ADMIN), 1000)).status_code == 202
+
+
+class TestPriorityThatIsAllowed(TestPriority):
+    overrides: ClassVar = {"require_key": True, "max_priority": 10}
+
+    async def test_a_key_may_go_after_others_but_not_before_them(self) -> None:
+        mine = await self.key("mine")
+        assert (await self.submit_with(mine, 10)).status_code == 202
+        require_problem(await self.submit_with(mine, 11), 403, "not_permitted")
+
+
+class TestPriorityWithoutKeys(ServiceCase):
+    async def test_is_free(self) -> None:
+        assert (await self.submit(priority=1000))["priority"] == 1000
+
+
+class TestRoom(ServiceCase):
+    overrides: ClassVar = {"require_key": True, "max_stored_bytes": 250}
+
+    async def hand_in(self, headers: dict[str, str], content: bytes) -> httpx.Response:
+        return await self.client.post("/transcribe", files={"file": ("a", content)}, headers=headers)
+
+    async def test_a_key_that_keeps_as_much_as_it_may_gets_507_until_it_deletes(self) -> None:
+        mine, theirs, admin = await self.key("mine"), await self.key("theirs"), await self.key("root", Scope.ADMIN)
+        first, second, third = (bytes([n]) * 100 for n in (1, 2, 3))
+        ids = [(await self.hand_in(mine, content)).json()["id"] for content in (first, second)]
+        require_problem(await self.hand_in(mine, third), 507, "storage_limit")
+        assert (await self.hand_in(theirs, third)).status_code == 202
+        for content in (b"x" * 300, b"y" * 300):
+            assert (await self.hand_in(admin, content)).status_code == 202
+        await self.client.delete(f"/jobs/{ids[0]}", headers=mine)
+        assert (await self.hand_in(mine, third)).status_code == 202
+
+    async def test_the_same_recording_is_kept_and_counted_once(self) -> None:
+        mine = await self.key("mine")
+        for _ in range(5):
+            assert (await self.hand_in(mine, b"a" * 200)).status_code == 202
+        require_problem(await self.hand_in(mine, b"b" * 200), 507, "storage_limit")
+        answer = await self.client.post(
+            "/v1/audio/transcriptions", files={"file": b"c" * 200}, data={"model": "whisper-1"}, headers=mine
+        )
+        assert answer.status_code == 507
+
+    async def test_who_has_no_room_can_not_have_recordings_fetched(self) -> None:
+        mine = await self.key("mine")
+        assert (await self.hand_in(mine, b"a" * 250)).status_code == 202
+        wanted = {"url": "https://example.org/a"}
+        assert (await self.client.post("/transcribe/url", json=wanted, headers=mine)).status_code == 202
+        self.service.settings = type(self.settings)(data_dir=self.data_dir, max_stored_bytes=249)
+        require_problem(await self.client.post("/transcribe/url", json=wanted, headers=mine), 507, "storage_limit")
