@@ -122,9 +122,9 @@ class Settings:
         metadata=_about("The largest recording that the service takes, in bytes.", checks.size),
     )
     max_duration_s: float | None = field(
-        default=None,
+        default=7 * 86_400.0,
         metadata=_about(
-            "The longest recording that a worker takes, in seconds.", checks.optional(checks.seconds, "none")
+            "The longest recording that is transcribed, in seconds of sound.", checks.optional(checks.seconds, "none")
         ),
     )
     max_open_jobs: int = field(
@@ -170,18 +170,6 @@ class Settings:
     allow_private_urls: bool = field(
         default=False,
         metadata=_about("Let recordings be fetched from private addresses too.", checks.boolean),
-    )
-    fetches_at_once: int = field(
-        default=4,
-        metadata=_about("How many recordings a worker fetches at the same time.", checks.whole_number(1, 64)),
-    )
-    fetch_timeout_s: float = field(
-        default=4 * 3600.0,
-        metadata=_about("A recording that has not been fetched within this many seconds fails.", checks.seconds),
-    )
-    fetch_min_bytes_per_s: int = field(
-        default=16 * 1024,
-        metadata=_about("A recording that arrives more slowly, over a minute, fails.", checks.size),
     )
     log_format: str = field(
         default="text",

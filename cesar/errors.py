@@ -15,10 +15,10 @@
     │   ├── RangeOutsideRecording
     │   ├── RecordingChanged
     │   ├── RecordingTooLong
+    │   ├── TrackNotFound
     │   ├── AddressRefused
     │   ├── FetchRefused
     │   └── FetchFailed
-    │       └── FetchTooSlow
     ├── OutputError                 a result can't be written
     │   ├── OutputNotWritable
     │   └── DiskFull
@@ -176,6 +176,13 @@ class RangeOutsideRecording(InputError):
     default_hint = "Choose --start and --end within the recording."
 
 
+class TrackNotFound(InputError):
+    """The recording has no audio track of that number."""
+
+    code = "track_not_found"
+    default_hint = "Leave `--track` out: then the track with speech is taken."
+
+
 class RecordingChanged(InputError):
     """The file was replaced or written to while it was transcribed."""
 
@@ -184,10 +191,10 @@ class RecordingChanged(InputError):
 
 
 class RecordingTooLong(InputError):
-    """The recording is longer than the service takes."""
+    """The recording is longer than the setting `max_duration_s` allows."""
 
     code = "recording_too_long"
-    default_hint = "Cut it into parts, or ask whoever runs the service to raise `max_duration_s`."
+    default_hint = "Cut it into parts, or raise the setting `max_duration_s`."
 
 
 class AddressRefused(InputError):
@@ -209,13 +216,6 @@ class FetchFailed(InputError):
 
     code = "fetch_failed"
     default_hint = "It is tried again by itself; what has arrived is kept."
-
-
-class FetchTooSlow(FetchFailed):
-    """A recording comes more slowly than it may, or takes longer in all."""
-
-    code = "fetch_too_slow"
-    default_hint = "Have the job tried again when the other side is faster: what has arrived is kept for a while."
 
 
 class OutputError(CesarError):

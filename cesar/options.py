@@ -13,6 +13,7 @@ from cesar.errors import UsageError
 MOST_SECONDS = 10**9
 """The latest time in a recording that may be asked for: 30 years. Beyond it, counting samples would overflow."""
 Task = Literal["transcribe", "translate"]
+Track = int | Literal["all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class TranscribeOptions:
     hotwords: str | None = None
     """Words to be expected, separated by blanks or commas."""
     word_timestamps: bool = False
+    track: Track | None = None
+    """Which audio track of several, counted from 1; `all` mixes them. None takes the one that holds speech."""
     start: float = 0.0
     """Where to begin, in seconds; times in the transcript still count from the start of the recording."""
     end: float | None = None
@@ -64,6 +67,7 @@ class TranscribeOptions:
             raise UsageError(f"a beam size of {self.beam_size} can't be used", hint="Use 1 to 32; 1 is usual.")
         if not 0 <= self.temperature <= 1:
             raise UsageError(f"a temperature of {self.temperature} can't be used", hint="Use 0 to 1; 0 is usual.")
+        _require_track(self.track)
         if not 0 <= self.start <= MOST_SECONDS:  # also not for NaN
             hint = f"Use 0 to {MOST_SECONDS} seconds."
             raise UsageError(f"a start of {self.start} s can't be used", hint=hint)
@@ -83,3 +87,8 @@ class TranscribeOptions:
         if len(codes) == 1:
             object.__setattr__(self, "language", codes[0])
         object.__setattr__(self, "languages", codes if len(codes) > 1 else ())
+
+
+def _require_track(track: object) -> None:
+    if not (track in (None, "all") or (type(track) is int and track >= 1)):
+        raise UsageError(f"the track {track!r} can't be used", hint="Use 1, 2, 3 and so on, or all.")

@@ -85,7 +85,7 @@ class AudioTranscriber:
         run = _Run(on_progress, on_chunk, on_begin, done)
         loaded, ended = pool.run(
             self._engine(),
-            Request(recording.absolute(), options, tuple(run.earlier)),
+            Request(recording.absolute(), options, tuple(run.earlier), self.settings.max_duration_s),
             limits=pool.Limits(
                 self.settings.stall_timeout_s, self.settings.idle_timeout_s, self.settings.open_timeout_s
             ),

@@ -27,11 +27,9 @@ from cesar.errors import (
     DiskFull,
     DownloadFailed,
     FetchFailed,
-    FetchTooSlow,
     Interrupted,
     RecognitionError,
     RecordingChanged,
-    RecordingTooLong,
 )
 from cesar.transcriber import find_engine
 from cesar.transcript import Chunk, Progress
@@ -56,7 +54,6 @@ class JobRun:
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._recording: tuple[Path, object] | None = None
-        self._longest_s: float | None = None
         self._told_bytes: tuple[int, int | None] | None = None
 
     def stop(self, reason: StopReason) -> None:
@@ -65,6 +62,10 @@ class JobRun:
             self.stop_reason = reason
             self.stopped.set()
             self._stop.set()
+
+    def is_fetched(self, store: AudioStore) -> bool:
+        """Whether the recording was fetched before, and is still there."""
+        return self.job.audio_digest is not None and store.path_of(self.job.audio_digest).exists()
 
     async def fetch(self, url: str, store: AudioStore, settings: Settings | None) -> Path:
         """Get the recording from an address, and note what it is; give the file, which is not yet in its place.
@@ -105,7 +106,6 @@ class JobRun:
     def wishes(self, settings: Settings | None) -> dict[str, Any]:
         """Give `AudioTranscriber.transcribe_file` what it needs beyond the two paths."""
         settings = load() if settings is None else settings
-        self._longest_s = settings.max_duration_s
         return {
             "options": self.job.options,
             "on_progress": self._on_progress,
@@ -149,9 +149,6 @@ class JobRun:
         self.job.phase = progress.phase
         self.job.position = max(self.job.position, progress.position)  # a resumed run passes what is done
         self.job.duration = progress.duration
-        known_s = max(self.job.position, progress.duration or 0.0)
-        if self._longest_s is not None and known_s > self._longest_s:
-            raise RecordingTooLong(f"{self.job.name} is longer than {self._longest_s:g} s")
 
     def _on_chunk(self, chunk: Chunk) -> None:
         self.require_same_recording()
@@ -191,9 +188,7 @@ def is_transient(error: BaseException) -> bool:
     reasons = (error, error.__cause__)
     if any(isinstance(reason, OSError) and reason.errno in _TRANSIENT_ERRNOS for reason in reasons):
         return True
-    if isinstance(error, RecognitionError):
-        return error.may_pass
-    return isinstance(error, _TRANSIENT) and not isinstance(error, FetchTooSlow)
+    return error.may_pass if isinstance(error, RecognitionError) else isinstance(error, _TRANSIENT)
 
 
 def outcome_of(told: Mapping[str, Any]) -> dict[str, Any]:

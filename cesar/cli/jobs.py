@@ -57,7 +57,7 @@ def command() -> None:
 
 @like_transcribe(
     *("inputs", "model", "language", "languages", "translate", "prompt", "hotwords", "word_timestamps", "start", "end"),
-    *("beam_size", "temperature"),
+    *("beam_size", "temperature", "track"),
 )
 @command.command("submit")
 @click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher goes first.")

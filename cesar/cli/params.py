@@ -7,6 +7,8 @@ import re
 import click
 from click.shell_completion import CompletionItem
 
+from cesar.options import Track
+
 TIME = re.compile(r"(?:(?:(?P<hours>[0-9]{1,4}):)?(?P<minutes>[0-9]{1,6}):)?(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
 
@@ -32,6 +34,15 @@ def read_time(_ctx: click.Context, _param: click.Parameter, text: str | None) ->
         return None if text is None else parse_time(text)
     except ValueError as wrong:
         raise click.BadParameter(f"{text!r}: {wrong}.") from None
+
+
+def read_track(_ctx: click.Context, _param: click.Parameter, text: str | None) -> Track | None:
+    """Read the value of an option that takes one of several audio tracks: a number, or `all`."""
+    if text is None or text == "all":
+        return text  # type: ignore[return-value]  # "all" is one
+    if not re.fullmatch(r"0*[1-9][0-9]{0,3}", text):
+        raise click.BadParameter(f"{text!r}: a track is a number from 1 on, or all.")
+    return int(text)
 
 
 def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:

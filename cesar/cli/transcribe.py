@@ -16,13 +16,13 @@ from cesar.cli.events import JsonLines, Lines
 from cesar.cli.inputs import expand, left_out
 from cesar.cli.logs import log_sent
 from cesar.cli.outputs import choose_destination, plan
-from cesar.cli.params import complete_format, complete_language, complete_model, read_time, server_option
+from cesar.cli.params import complete_format, complete_language, complete_model, read_time, read_track, server_option
 from cesar.cli.queues import NO_SERVER
 from cesar.cli.subtitle_options import read_subtitle_options, subtitle_options
 from cesar.cli.wishes import model_wished_for
 from cesar.config import Settings, load
 from cesar.errors import UsageError
-from cesar.options import TranscribeOptions
+from cesar.options import Track, TranscribeOptions
 from cesar.settings_checks import COMPUTE_TYPES, DEVICES
 from cesar.transcriber import AudioTranscriber
 
@@ -47,6 +47,7 @@ class Arguments:
     prompt: str | None
     hotwords: str | None
     word_timestamps: bool
+    track: Track | None
     start: float | None
     end: float | None
     beam_size: int | None
@@ -106,6 +107,9 @@ PLACE = click.Path(readable=False, path_type=Path)
 @click.option("--prompt", metavar="TEXT", help="Text in the style to follow: names, spelling, punctuation.")
 @click.option("--hotwords", metavar="TEXT", help="Words to expect, with blanks or commas between them.")
 @click.option("--word-timestamps", is_flag=True, help="Find the time of every word: listed in json, used for cues.")
+@click.option(
+    "--track", metavar="N|all", callback=read_track, help="The audio track, of several. [default: the one with speech]"
+)
 @click.option("--start", metavar="TIME", callback=read_time, help="Where to begin: seconds, or [HH:]MM:SS.")
 @click.option("--end", metavar="TIME", callback=read_time, help="Where to stop.")
 @click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; more is slower. [default: 1]")
@@ -179,6 +183,7 @@ def _options(arguments: Arguments) -> TranscribeOptions:
         "prompt": arguments.prompt,
         "hotwords": arguments.hotwords,
         "word_timestamps": arguments.word_timestamps or None,
+        "track": arguments.track,
         "start": arguments.start,
         "end": arguments.end,
         "beam_size": arguments.beam_size,

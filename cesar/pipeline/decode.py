@@ -1,47 +1,33 @@
 """First stage: any media file becomes mono samples at 16 kHz, block by block, whatever its length.
 
-FFmpeg's libraries do the decoding (through PyAV); only local files are opened, whatever a playlist inside one says.
+FFmpeg's libraries do the decoding (through PyAV). containers.py opens, tracks.py chooses, timeline.py puts the sound of
+a track in its place; here they are put together, and what was wrong with the file is said.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import av.error
 import numpy as np
 
-from cesar.errors import (
-    BadAudio,
-    EmptyRecording,
-    NoAudioTrack,
-    NotMedia,
-)
-from cesar.pipeline.downmix import Downmix
+from cesar.errors import BadAudio, EmptyRecording, InputError, RecordingTooLong
+from cesar.options import Track
+from cesar.pipeline import tracks
+from cesar.pipeline.clock import Clock
+from cesar.pipeline.containers import expected_length, open_media, stated_end
+from cesar.pipeline.frames import Frames
+from cesar.pipeline.mixing import side_by_side
+from cesar.pipeline.pieces import find_pieces
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.talkers import TwoTalkers
+from cesar.pipeline.timeline import Timeline
 from cesar.recording import require_readable
 
 BLOCK_SAMPLES = 4 * SAMPLE_RATE
-_PACKET_BYTES = 2**13
-"""Read at once of a WAV file. By itself FFmpeg takes 40 ms, which makes reading twice as slow."""
-
-_LOWEST_RATE = 1_000
-_HIGHEST_RATE = 50_000_000
-"""Above any recorder's. Preparing to resample from an absurd rate takes minutes and gigabytes."""
-_MOST_CHANNELS = 64
-"""FFmpeg's resampler takes no more."""
 _LOUDEST = 1e6
 """Full scale is 1. What is far beyond is no sound, and overflows in the spectrum."""
-_OPEN_OTHER_FILES = frozenset({"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"})
-"""Formats that name other files. Who may have a playlist transcribed must not get to hear what it points to."""
-_WITHOUT_HEADER = frozenset({"aac", "ac3", "eac3", "adp", "dts", "loas"})
-"""Bare streams: FFmpeg guesses their length from the first packets, and may be wrong by a factor of ten."""
-_GAP_S = 0.25
-"""A hole in the time stamps longer than this is filled with silence, so that later times stay true."""
-_LONGEST_UNBOUNDED_GAP_S = 60.0
-"""The longest hole believed when the header doesn't tell the recording's length."""
 _CUT_OFF_S = 1.0
 """A recording that ends this much before its header says is reported as cut off."""
 
@@ -49,29 +35,55 @@ _CUT_OFF_S = 1.0
 class Recording:
     """One opened media file: `blocks` gives its sound, `warnings` what was wrong with it.
 
-    Raises a subclass of `InputError` when the file can't be opened or has no sound.
+    Raises a subclass of `InputError` when the file can't be opened or has no sound. `RecordingTooLong` comes at once if
+    the header states more than `max_duration_s`, else while reading, once there is more of sound and silence.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        track: Track | None = None,
+        max_duration_s: float | None = None,
+        on_step: tracks.OnStep = lambda: None,
+    ) -> None:
+        """on_step: called often while several tracks are listened to, before there is any sound."""
         self.path = path
-        self.warnings: list[str] = []
         self.samples_given = 0
-        self._container = _open(path)
-        self._stream = _audio_stream(self._container, path)
+        self._max_duration_s = max_duration_s
+        require_readable(path)
+        self._pieces, self.warnings = find_pieces(path)
+        self._container = open_media(path, self._pieces[0])
+        try:
+            self._choice = tracks.choose(path, self._container, self._pieces[0], track, on_step)
+            self._require_short(self.stated_duration or 0.0)
+        except BaseException:
+            self._container.close()
+            raise
+        self.warnings += self._choice.warnings
         self._damaged = 0
         self._is_broken_off = False
         self._not_finite = 0
+        self._heard_of: list[str] = []
+        """Warnings about clock, channels and tracks."""
+        self._shortfall: str | None = None
 
     @property
     def header_duration(self) -> float | None:
-        """The length in seconds by the file's header; None where it doesn't tell. It may be wrong."""
-        if self._container.format.name in _WITHOUT_HEADER:
+        """The length in seconds by the file's header, or FFmpeg's guess, for showing progress. It may be wrong."""
+        if len(self._pieces) > 1 or self._pieces[0].wrong_length_at is not None:
             return None
-        if self._container.duration:
-            return float(self._container.duration) / av.time_base
-        if self._stream.duration and self._stream.time_base:
-            return float(self._stream.duration * self._stream.time_base)
-        return None
+        return expected_length(self._container, self._stream)
+
+    @property
+    def stated_duration(self) -> float | None:
+        """The length in seconds, where it is no guess."""
+        is_known = self._container.format.name == "ogg" or self._stated_end is not None
+        return self.header_duration if is_known else None
+
+    @property
+    def _stream(self) -> av.AudioStream:
+        return self._container.streams.audio[self._choice.taken[0]]
 
     @property
     def _origin(self) -> float:
@@ -79,20 +91,18 @@ class Recording:
         return (self._container.start_time or 0) / av.time_base
 
     @property
-    def _promised_end(self) -> float | None:
-        """Where the sound ends by the header and the file's own clock; the picture may go on for longer."""
-        stream = self._stream
-        if self._container.format.name not in _WITHOUT_HEADER and stream.duration and stream.time_base:
-            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-        return self.header_duration
+    def _stated_end(self) -> float | None:
+        if len(self._pieces) > 1 or self._pieces[0].wrong_length_at is not None:
+            return None
+        return stated_end(self._container, self._stream, self.path)
 
     def blocks(self) -> Iterator[Samples]:
         """Give the sound from first sample to last, `BLOCK_SAMPLES` at a time; the last block has what is left."""
         pending: list[Samples] = []
         count = 0
-        for piece in self._pieces():
-            pending.append(piece)
-            count += len(piece)
+        for sound in self._sound():
+            pending.append(sound)
+            count += len(sound)
             if count >= BLOCK_SAMPLES:
                 joined = np.concatenate(pending)
                 whole = len(joined) // BLOCK_SAMPLES * BLOCK_SAMPLES
@@ -107,49 +117,53 @@ class Recording:
         """Close the file."""
         self._container.close()
 
-    def _pieces(self) -> Iterator[Samples]:
-        """Decoded sound in FFmpeg's own portions, holes in the time stamps filled with silence."""
-        downmix = Downmix()
-        for frame in self._frames():
-            if (channels := frame.layout.nb_channels) > _MOST_CHANNELS:
-                raise BadAudio(f"{self.path.name} has {channels} channels, more than can be mixed")
-            if missing := self._missing_before(frame):
-                yield from self._counted(_silence(missing))
-            yield from self._counted(downmix.feed(frame))
-        yield from self._counted(downmix.flush())
+    def _sound(self) -> Iterator[Samples]:
+        """The sound of all pieces, one after the other, in FFmpeg's own portions."""
+        for number, piece in enumerate(self._pieces):
+            if number:
+                self._container.close()
+                try:
+                    self._container = open_media(self.path, piece)
+                    self._container.streams.audio[max(self._choice.taken)]
+                except (InputError, IndexError):
+                    self.warnings.append(f"the part of the file from byte {piece.start} on can't be read")
+                    return
+            for sound in self._piece_sound():
+                self.samples_given += len(sound)
+                self._require_short(self.samples_given / SAMPLE_RATE)
+                yield sound
 
-    def _counted(self, pieces: Iterator[Samples]) -> Iterator[Samples]:
-        for piece in pieces:
-            self.samples_given += len(piece)
-            yield piece
+    def _piece_sound(self) -> Iterator[Samples]:
+        end, talkers = self._stated_end, TwoTalkers()
+        lines = {index: self._timeline(end, talkers) for index in self._choice.taken}
+        watch = tracks.Watch(self.path.name, self._choice.watched)
+        frames = Frames(self._container, [*self._choice.taken, *self._choice.watched])
+        yield from side_by_side(watch.pass_on(frames), lines)
+        first = lines[self._choice.taken[0]]
+        self._heard_of += [said for line in lines.values() for said in line.warnings()]
+        if talking := watch.with_speech():
+            self._heard_of.append(tracks.left_out(self._container.streams.audio, talking))
+        self._damaged += frames.damaged
+        self._is_broken_off |= frames.is_broken_off
+        self._shortfall = self._cut_off(first, end)
 
-    def _frames(self) -> Iterator[av.AudioFrame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except av.error.FFmpegError:
-                self._is_broken_off = True
-                return
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                self._damaged += 1
-                continue
-            yield from frames
+    def _timeline(self, end: float | None, talkers: TwoTalkers) -> Timeline:
+        is_one = len(self._choice.taken) == 1
+        clock = Clock(self._origin, self._container.format.name, end)
+        return Timeline(self.path.name, clock, talkers if is_one else None)
 
-    def _missing_before(self, frame: av.AudioFrame) -> int:
-        """Samples of silence to put before the frame so that it stands at its time."""
-        if frame.time is None:
-            return 0
-        gap = frame.time - self._origin - self.samples_given / SAMPLE_RATE
-        if not _GAP_S < gap < math.inf:
-            return 0
-        length = self.header_duration
-        believable = _LONGEST_UNBOUNDED_GAP_S if length is None else length - self.samples_given / SAMPLE_RATE
-        return round(gap * SAMPLE_RATE) if gap <= believable else 0
+    def _cut_off(self, line: Timeline, stated: float | None) -> str | None:
+        """Say that the sound ends before the header says, if it does."""
+        assert line.clock is not None
+        end, promised = self._origin + line.seconds, None if stated is None else stated + line.clock.shift
+        if promised is None or end >= promised - max(_CUT_OFF_S, 0.02 * promised):
+            return None
+        return f"the sound ends at {end:.1f} s, but the header says {promised:.1f} s: the file may be cut off"
+
+    def _require_short(self, seconds: float) -> None:
+        longest = self._max_duration_s
+        if longest is not None and seconds > longest:
+            raise RecordingTooLong(f"{self.path.name} is longer than {longest:g} s")
 
     def _finite(self, block: Samples) -> Samples:
         """Put silence where a float file holds NaN, infinity or values that can't be sound."""
@@ -169,58 +183,10 @@ class Recording:
             raise BadAudio(f"most samples of {name} are not numbers (NaN or infinite)")
         if self._not_finite:
             self.warnings.append(f"{self._not_finite} samples were not numbers (NaN) and taken as silence")
-        end, promised = self._origin + self.samples_given / SAMPLE_RATE, self._promised_end
-        is_short = promised is not None and end < promised - max(_CUT_OFF_S, 0.02 * promised)
-        if self._damaged > int(is_short):  # where a file was cut off, its last packet is damaged: no news
+        self.warnings += self._heard_of
+        if self._damaged > int(self._shortfall is not None):  # a cut-off file's last packet is damaged: no news
             self.warnings.append(f"{self._damaged} damaged packets were skipped")
-        if is_short:
-            self.warnings.append(
-                f"the sound ends at {end:.1f} s, but the header says {promised:.1f} s: the file may be cut off"
-            )
+        if self._shortfall is not None:
+            self.warnings.append(self._shortfall)
         elif self._is_broken_off:
             self.warnings.append("the file is damaged or cut off: what could be read of it was transcribed")
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    require_readable(path)
-    try:
-        # `file:` and the whitelists keep names and playlists from reaching the network, other protocols and files
-        return av.open(
-            f"file:{path.absolute()}",
-            mode="r",
-            metadata_errors="replace",
-            options={
-                "protocol_whitelist": "file",
-                "format_whitelist": ",".join(sorted(av.formats_available - _OPEN_OTHER_FILES)),
-                "max_size": str(_PACKET_BYTES),
-            },
-        )
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise NotMedia(f"{path.name} is not audio or video, or is damaged ({_reason(error)})") from error
-
-
-def _audio_stream(container: av.container.InputContainer, path: Path) -> av.AudioStream:
-    """The track to transcribe. Closes the container if there is none that can be."""
-    stream = container.streams.best("audio")
-    if not isinstance(stream, av.AudioStream) or stream.codec_context is None:
-        has_audio = bool(container.streams.audio)
-        container.close()  # which forgets the streams
-        if has_audio:
-            raise BadAudio(f"the audio of {path.name} is in a format that can't be decoded")
-        raise NoAudioTrack(f"{path.name} has no audio track")
-    rate = stream.codec_context.sample_rate
-    if rate and not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        container.close()
-        raise BadAudio(f"{path.name} says it has {rate} samples a second, which can't hold speech")
-    return stream
-
-
-def _silence(samples: int) -> Iterator[Samples]:
-    while samples > 0:
-        yield np.zeros(min(samples, BLOCK_SAMPLES), dtype=np.float32)
-        samples -= BLOCK_SAMPLES
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).strip().rstrip(".")

@@ -69,6 +69,8 @@ class Work:
     options: TranscribeOptions
     done: Collection[tuple[float, float]] = ()
     """Start and end of the chunks whose results the caller has from an earlier run."""
+    max_duration_s: float | None = None
+    """Longest recording to take, by its decoded sound."""
 
 
 def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Outcome:
@@ -79,7 +81,7 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
     """
     _check(work.options, engine)
     stopwatch = Stopwatch(on_lap=listener.alive)
-    with closing(Recording(work.path)) as recording:
+    with closing(_opened(work, listener)) as recording:
         listener.opened(recording.header_duration)
         front_end = _FrontEnd(recording, work.options, stopwatch)
         sounds = front_end.sounds()
@@ -123,6 +125,11 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
         )
 
 
+def _opened(work: Work, listener: Listener) -> Recording:
+    track, longest = work.options.track, work.max_duration_s
+    return Recording(work.path, track=track, max_duration_s=longest, on_step=listener.alive)
+
+
 class _FrontEnd:
     """Decoding, speech detection and planning, pulled along by whoever takes the sounds."""
 
@@ -145,9 +152,9 @@ class _FrontEnd:
 
     @property
     def duration(self) -> float:
-        """Length of the recording in seconds: as decoded, or by the header if decoding stopped at `end`."""
+        """Length of the recording in seconds: as decoded, or as the header states it if decoding stopped at `end`."""
         reached = self._recording.samples_given / SAMPLE_RATE
-        header = self._recording.header_duration if self._has_stopped else None
+        header = self._recording.stated_duration if self._has_stopped else None
         return round(max(reached, header or 0.0), 3)
 
     def _blocks(self) -> Iterator[Samples]:

@@ -65,7 +65,9 @@ def _serve(request: Request, engine: Engine, plan: Plan, events: _Events) -> Non
     try:
         from cesar.pipeline.run import Work, transcribe
 
-        outcome = transcribe(Work(request.path, request.options, request.done), engine, plan, events)
+        outcome = transcribe(
+            Work(request.path, request.options, request.done, request.max_duration_s), engine, plan, events
+        )
         ended: Event = messages.Ended(
             outcome.language,
             outcome.language_probability,

@@ -37,6 +37,8 @@ class Request:
     options: TranscribeOptions
     done: tuple[tuple[float, float], ...] = ()
     """Start and end of the chunks whose results the parent has already."""
+    max_duration_s: float | None = None
+    """Longest recording to take, by its decoded sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _typed(kind: type[Any], name: str, value: Any) -> Any:
             return Path(value)
         if name == "options":
             return TranscribeOptions(**value)
-        return tuple((start, end) for start, end in value)
+        return tuple((start, end) for start, end in value) if name == "done" else value
     if name == "chunk":
         return chunk_from_dict(value)
     if name == "model":

@@ -113,17 +113,6 @@ class TestRun(QueueCase):
         on_progress(Progress("recognising", 1.0, 10.0))
         assert self.job.position == 8.0
 
-    async def test_a_recording_is_given_up_as_soon_as_it_is_found_too_long(self) -> None:
-        self.settings = load({"max_duration_s": 10})
-        on_progress: Callable[[Progress], None] = await self.wish("on_progress")
-        for fitting in (Progress("loading", 0.0, None), Progress("recognising", 9.0, None), Progress("loading", 0, 10)):
-            on_progress(fitting)
-        with pytest.raises(errors.RecordingTooLong, match=r"talk\.wav is longer than 10 s"):
-            on_progress(Progress("recognising", 0.0, 10.1))
-        assert self.job.duration == 10.1
-        with pytest.raises(errors.RecordingTooLong):
-            on_progress(Progress("recognising", 10.1, None))
-
     async def test_a_recording_that_cannot_be_read_has_nothing_done(self) -> None:
         assert await self.wish("done") == []
 

@@ -286,7 +286,7 @@ def test_recordings_are_sent_and_their_ids_printed_in_order(there, queue, record
 def test_what_is_wished_for_arrives(there, queue, recording):
     wishes = ["-l", "german", "--prompt", "Äpfel, Birnen", "--word-timestamps", "--start", "0:01", "--end", "9.5"]
     terms = ["--translate", "--beam-size", "2", "--hotwords", "Obst", "-m", "tiny", "--priority", "-7"]
-    terms += ["--temperature", "0.4"]
+    terms += ["--temperature", "0.4", "--track", "all"]
     [told] = json.loads(there("submit", recording, *wishes, *terms, "--json")[1])
     [job] = queue.jobs()
     assert job.options == TranscribeOptions(
@@ -299,6 +299,7 @@ def test_what_is_wished_for_arrives(there, queue, recording):
         end=9.5,
         beam_size=2,
         temperature=0.4,
+        track="all",
     )
     assert (job.model_size, job.priority) == ("tiny", -7)
     assert (told["id"], told["model_size"], told["priority"], told["audio_path"]) == (job.id, "tiny", -7, None)

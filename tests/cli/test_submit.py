@@ -45,7 +45,7 @@ def test_submit_takes_the_media_files_of_a_folder(inside, queue, tmp_path):
 def test_submit_takes_every_wish_that_transcribe_takes(inside, queue, recording):
     wishes = ["-l", "german", "--translate", "--prompt", "Ja.", "--hotwords", "eins zwei", "--word-timestamps"]
     times = ["--start", "1:30", "--end", "2:00.5", "--beam-size", "2", "--priority", "-7", "-m", "small"]
-    times += ["--temperature", "0.4"]
+    times += ["--temperature", "0.4", "--track", "2"]
     assert inside("jobs", "submit", recording, *wishes, *times)[0] == 0
     [job] = queue.jobs()
     assert (job.model_size, job.priority) == ("small", -7)
@@ -59,6 +59,7 @@ def test_submit_takes_every_wish_that_transcribe_takes(inside, queue, recording)
         end=120.5,
         beam_size=2,
         temperature=0.4,
+        track=2,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import wave
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ _CODECS = {
     ".mp3": "libmp3lame",
     ".mp4": "aac",
     ".ogg": "libopus",
+    ".ts": "aac",
     ".wav": "pcm_s16le",
     ".webm": "libopus",
 }
@@ -126,6 +127,51 @@ def write_with_hole(
     with av.open(str(path), "w", options=options or {}) as container:
         _add_sound(container, sound, rate, codec=_CODECS[path.suffix], holes={round(at * rate): missing})
     return path
+
+
+def write_tracks(
+    path: Path, sounds: Sequence[Sound], *, rate: int = 16_000, codec: str | None = None, tags: Sequence[str] = ()
+) -> Path:
+    """Several audio tracks side by side, as screen recorders and cameras write them. tags: their languages."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for index, sound in enumerate(sounds):
+            stream = container.add_stream(codec or _CODECS[path.suffix], rate=rate)
+            assert isinstance(stream, av.AudioStream)
+            stream.layout = _LAYOUTS[1 if sound.ndim == 1 else sound.shape[1]]
+            if tags:
+                stream.metadata["language"] = tags[index]
+            streams.append(stream)
+        for second in range(-(-max(map(len, sounds)) // rate)):
+            for stream, sound in zip(streams, sounds, strict=True):
+                begin = second * rate
+                for packet in _encoded(stream, sound[begin : begin + rate], begin, rate):
+                    container.mux(packet)
+        for stream in streams:
+            container.mux(stream.encode(None))
+    return path
+
+
+def write_stamped(path: Path, sound: Sound, stamp: Callable[[float], float], *, rate: int = 16_000) -> Path:
+    """FLAC in Matroska whose time stamps are what `stamp` makes of the true ones."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flac", rate=rate)
+        assert isinstance(stream, av.AudioStream)
+        stream.layout = "mono"
+        for packet in [*_encoded(stream, sound, 0, rate), *stream.encode(None)]:
+            if packet.pts is not None and packet.time_base:
+                packet.pts = packet.dts = round(stamp(float(packet.pts * packet.time_base)) / packet.time_base)
+                container.mux(packet)
+    return path
+
+
+def speech(name: str = "jfk.m4a") -> Sound:
+    """Real speech at 16 kHz, mono."""
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=16_000)
+    with av.open(str(AUDIO / name)) as container:
+        frames = [*(part for frame in container.decode(audio=0) for part in resampler.resample(frame))]
+        frames += resampler.resample(None)
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float32)
 
 
 def write_video(path: Path, *, seconds: float = 1.0, sound: Sound | None = None, delay: float = 0.0) -> Path:

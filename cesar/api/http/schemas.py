@@ -28,6 +28,9 @@ class OptionsView(BaseModel):
     prompt: str | None
     hotwords: str | None
     word_timestamps: bool
+    track: int | Literal["all"] | None = Field(
+        description="The audio track; `all`: all of them; null: the one that holds speech."
+    )
     start: float = Field(description="Where it begins, in seconds.")
     end: float | None = Field(description="Where it stops, in seconds; null: at the recording's end.")
     beam_size: int

@@ -52,6 +52,10 @@ class Wishes(BaseModel):
     )
     hotwords: Words | None = Field(default=None, description="Words to be expected, separated by blanks or commas.")
     word_timestamps: bool = Field(default=False, description="Whether each word is to have its time.")
+    track: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
+        default=None,
+        description="Which audio track of several, counted from 1; `all` mixes them; left out: the one with speech.",
+    )
     start: Seconds = Field(default=0.0, description="Where to begin, in seconds.")
     end: Seconds | None = Field(default=None, description="Where to stop, in seconds; left out: at the end.")
     beam_size: int = Field(default=1, ge=1, le=32, description="With 1, only what is unsure is heard with 5.")

@@ -58,6 +58,7 @@ class TestAnUpload(UploadCase):
             end="9",
             beam_size="2",
             temperature="0.4",
+            track="2",
             priority="-7",
         )
         assert job["priority"] == -7
@@ -72,6 +73,7 @@ class TestAnUpload(UploadCase):
             "end": 9.0,
             "beam_size": 2,
             "temperature": 0.4,
+            "track": 2,
         }
 
     async def test_may_say_what_the_language_may_be(self) -> None:
@@ -201,6 +203,8 @@ class TestWhatIsNotTaken(UploadCase):
             ("beam_size", "many"),
             ("temperature", "1.1"),
             ("temperature", "nan"),
+            ("track", "0"),
+            ("track", "both"),
             ("start", "-1"),
             ("start", "nan"),
             ("end", "inf"),
@@ -394,7 +398,7 @@ def test_the_description_names_every_field_and_status() -> None:
     assert schema["required"] == ["file"]
     assert set(schema["properties"]) == {
         *("file", "model", "language", "languages", "task", "prompt", "hotwords", "word_timestamps", "start", "end"),
-        *("beam_size", "temperature", "priority", "no_cache"),
+        *("beam_size", "temperature", "track", "priority", "no_cache"),
     }
     assert all(said.get("description") for said in schema["properties"].values())
     assert "Location" in described["responses"]["202"]["headers"]

@@ -1,0 +1,113 @@
+"""Time stamps against sound: where a frame belongs, when a hole is believed, and what is said of a broken clock.
+
+The sound is what counts. A hole in the time stamps is filled with silence only where a recorder can have left it: it
+was muted, or packets were lost. A clock that jumps by years, or that belongs to another recording, is followed no more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_GAP_S = 0.25
+"""A hole longer than this is filled with silence, so that later times stay true."""
+_LONGEST_HOLE_S = 6 * 3600.0
+"""The longest time that somebody leaves a recorder muted."""
+_LONGEST_SPLICE_S = 60.0
+"""The longest hole in a broadcast stream that nothing else fills: there, a jump mostly means a joint of two."""
+_SPLICED = frozenset({"mpegts", "mpegtsraw", "mpeg"})
+_FILLED = 0.3
+"""A hole of a broadcast stream is real if other sorts of packets fill it with this part of the usual bytes."""
+_SLOWEST_CLOCK = 0.9
+"""A clock that runs slower than this is broken; above, sound is squeezed to follow it."""
+_WORTH_SAYING_S = 1.0
+_MOST_SAID = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A frame's time in seconds by the file's clock, its length, and where its packet lies in the file."""
+
+    time: float
+    length: float
+    position: int | None = None
+
+
+class Clock:
+    """Says of each frame how much silence belongs before it (in seconds), or by how much the sound is too long."""
+
+    def __init__(self, origin: float, kind: str, end: float | None) -> None:
+        """origin: where the recording begins by the file's clock. end: where it ends, if a header states it."""
+        self._origin = origin
+        self._is_spliced = kind in _SPLICED
+        self._end = end
+        self._previous: Stamp | None = None
+        self._anchor = 0.0, 0.0
+        self.shift = 0.0
+        """What the file's clock is off by, after its jumps."""
+        self._jumps: list[str] = []
+
+    def lead(self, stamp: Stamp, following: list[float], given: float) -> float:
+        """Return by how many seconds the frame stands after the sound so far; negative: the sound is too long.
+
+        following: times of the next frames. given: seconds of sound so far. What can't be true is not returned.
+        """
+        if not math.isfinite(stamp.time):
+            return 0.0
+        previous, self._previous = self._previous, stamp
+        lead = stamp.time - self._origin + self.shift - given
+        if abs(lead) <= _GAP_S:
+            return 0.0
+        step = stamp.time - (previous.time + previous.length) if previous else lead
+        if lead > 0:
+            if self._is_hole(lead, stamp, previous, following, given):
+                self._anchor = given + lead, given + lead
+                return lead
+        elif step > -_GAP_S and self._runs(given, lead) >= _SLOWEST_CLOCK:
+            return lead
+        self._follow_no_more(lead, given)
+        return 0.0
+
+    def warnings(self) -> list[str]:
+        """Say where the clock jumped and was not followed."""
+        said = self._jumps[:_MOST_SAID]
+        if more := len(self._jumps) - len(said):
+            said.append(f"the time stamps jump {more} times more")
+        return said
+
+    def _is_hole(self, lead: float, stamp: Stamp, previous: Stamp | None, following: list[float], given: float) -> bool:
+        if self._end is not None and lead > self._end - self._origin + self.shift - given:
+            return False
+        if lead <= _LONGEST_SPLICE_S:
+            return True
+        if lead > _LONGEST_HOLE_S or any(time < stamp.time - lead / 2 for time in following):
+            return False
+        return not self._is_spliced or self._is_filled(lead, stamp, previous, given)
+
+    def _is_filled(self, lead: float, stamp: Stamp, previous: Stamp | None, given: float) -> bool:
+        if previous is None or previous.position is None or stamp.position is None or given <= 0:
+            return False
+        usual = previous.position / given
+        return stamp.position - previous.position >= _FILLED * usual * lead
+
+    def _runs(self, given: float, lead: float) -> float:
+        """How fast the clock runs against the sound since both agreed."""
+        sound, clock = given - self._anchor[0], given + lead - self._anchor[1]
+        return clock / sound if sound > 0 else 0.0
+
+    def _follow_no_more(self, lead: float, given: float) -> None:
+        self.shift -= lead
+        self._anchor = given, given
+        if abs(lead) > _WORTH_SAYING_S:
+            way = "on" if lead > 0 else "back"
+            self._jumps.append(
+                f"the time stamps jump {way} by {_spoken(abs(lead))} at {given:.1f} s: "
+                "times count the sound itself from there"
+            )
+
+
+def _spoken(seconds: float) -> str:
+    for name, size in (("years", 365.25 * 86_400), ("days", 86_400), ("hours", 3600)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.1f} s"

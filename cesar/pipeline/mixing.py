@@ -1,0 +1,73 @@
+"""Several tracks of a file side by side: as if they were the channels of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from cesar.pipeline.frames import Decoded
+from cesar.pipeline.phase import Signs
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.timeline import Timeline
+
+_WINDOW = SAMPLE_RATE // 2
+_LONGEST_LAG = 30 * SAMPLE_RATE
+"""A track that is this much behind the others has nothing to say for now; its sound is not waited for."""
+
+
+def side_by_side(frames: Iterable[Decoded], lines: Mapping[int, Timeline]) -> Iterator[Samples]:
+    """Yield the sound of one track, or the mean of several, each at its time."""
+    if len(lines) == 1:
+        for index, frame, position in frames:
+            yield from lines[index].feed(frame, position)
+        for line in lines.values():
+            yield from line.flush()
+        return
+    mix = _Mix(lines)
+    for index, frame, position in frames:
+        for sound in lines[index].feed(frame, position):
+            mix.add(index, sound)
+        yield from mix.ready()
+    for index, line in lines.items():
+        for sound in line.flush():
+            mix.add(index, sound)
+    yield from mix.rest()
+
+
+class _Mix:
+    def __init__(self, tracks: Iterable[int]) -> None:
+        self._waiting: dict[int, list[Samples]] = {index: [] for index in tracks}
+        self._counts = dict.fromkeys(self._waiting, 0)
+        self._signs = Signs()
+
+    def add(self, index: int, sound: Samples) -> None:
+        self._waiting[index].append(sound)
+        self._counts[index] += len(sound)
+
+    def ready(self) -> Iterator[Samples]:
+        """Yield windows that all tracks have reached, or that those behind are not waited for."""
+        furthest = max(self._counts.values())
+        while min(self._counts.values()) >= _WINDOW or furthest >= _LONGEST_LAG + _WINDOW:
+            yield self._window(_WINDOW)
+            furthest -= _WINDOW
+
+    def rest(self) -> Iterator[Samples]:
+        """Yield what is left, when nothing more will come."""
+        while (left := max(self._counts.values())) > 0:
+            yield self._window(min(_WINDOW, left))
+
+    def _window(self, size: int) -> Samples:
+        sound = np.stack([self._taken(index, size) for index in self._waiting])
+        for index in self._signs.opposite(sound, SAMPLE_RATE):
+            sound[index] *= -1
+        mean: Samples = sound.mean(axis=0, dtype=np.float32)
+        return mean
+
+    def _taken(self, index: int, size: int) -> Samples:
+        """Take so many samples of a track, silence where it has none."""
+        pieces = self._waiting[index]
+        joined = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        self._waiting[index] = [joined[size:]] if len(joined) > size else []
+        self._counts[index] = max(0, len(joined) - size)
+        return np.pad(joined[:size], (0, max(0, size - len(joined[:size]))))

@@ -1,0 +1,109 @@
+"""One audio track on its way to mono samples: channels in phase, frames at their time, 16 kHz."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from cesar.errors import BadAudio
+from cesar.pipeline.clock import Clock, Stamp
+from cesar.pipeline.downmix import Downmix
+from cesar.pipeline.phase import PhaseGuard
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.talkers import TwoTalkers
+
+_FRAMES_AHEAD = 8
+"""So many frames are looked at before a jump of the clock is believed: one wrong time stamp is no jump."""
+_MOST_CHANNELS = 64
+"""FFmpeg's resampler takes no more."""
+_MOST_SQUEEZED = 0.05
+_SILENCE_AT_ONCE = 4 * SAMPLE_RATE
+
+
+class Timeline:
+    """Frames of one track in; samples out, each at its time. `given` counts them."""
+
+    def __init__(self, name: str, clock: Clock | None = None, talkers: TwoTalkers | None = None) -> None:
+        """name: of the file. clock: None leaves time stamps alone. talkers: listens for two of them."""
+        self.clock = clock
+        self.given = 0
+        self._name = name
+        self._talkers = talkers
+        self._phase = PhaseGuard(talkers)
+        self._downmix = Downmix()
+        self._waiting: deque[av.AudioFrame] = deque()
+        self._positions: dict[int, int] = {}
+        self._surplus = 0
+        """Samples by which the sound still has to be squeezed."""
+
+    @property
+    def seconds(self) -> float:
+        """Length so far."""
+        return self.given / SAMPLE_RATE
+
+    def feed(self, frame: av.AudioFrame, position: int | None = None) -> Iterator[Samples]:
+        """Yield what the frame adds; position: of its packet in the file."""
+        if (channels := frame.layout.nb_channels) > _MOST_CHANNELS:
+            raise BadAudio(f"{self._name} has {channels} channels, more than can be mixed")
+        if frame.pts is not None and position is not None:
+            self._positions[frame.pts] = position
+        for aligned in self._phase.feed(frame):
+            self._waiting.append(aligned)
+            if len(self._waiting) > _FRAMES_AHEAD:
+                yield from self._place(self._waiting.popleft())
+
+    def flush(self) -> Iterator[Samples]:
+        """Yield what is still held back, when the last frame has been fed."""
+        self._waiting.extend(self._phase.flush())
+        while self._waiting:
+            yield from self._place(self._waiting.popleft())
+        yield from self._counted(self._downmix.flush())
+
+    def warnings(self) -> list[str]:
+        """Say what was wrong with the clock, and with the channels."""
+        return [said for part in (self.clock, self._talkers) if part for said in part.warnings()]
+
+    def _place(self, frame: av.AudioFrame) -> Iterator[Samples]:
+        lead = self._lead(frame)
+        if lead > 0:
+            self._surplus = 0
+            yield from self._counted(_silence(round(lead * SAMPLE_RATE)))
+        elif lead < 0:
+            self._surplus = round(-lead * SAMPLE_RATE)
+        yield from self._counted(self._downmix.feed(frame))
+
+    def _lead(self, frame: av.AudioFrame) -> float:
+        stamp = self._stamp(frame)
+        if self.clock is None or stamp is None:
+            return 0.0
+        following = [time for waiting in self._waiting if (time := waiting.time) is not None]
+        return self.clock.lead(stamp, following, self.seconds)
+
+    def _stamp(self, frame: av.AudioFrame) -> Stamp | None:
+        if frame.time is None or frame.pts is None:
+            return None
+        return Stamp(frame.time, frame.samples / frame.sample_rate, self._positions.pop(frame.pts, None))
+
+    def _counted(self, pieces: Iterator[Samples]) -> Iterator[Samples]:
+        for piece in pieces:
+            out = self._squeezed(piece) if self._surplus else piece
+            self.given += len(out)
+            yield out
+
+    def _squeezed(self, piece: Samples) -> Samples:
+        """Make the piece a little shorter, so that the sound doesn't run ahead of its clock."""
+        surplus = min(self._surplus, int(len(piece) * _MOST_SQUEEZED))
+        self._surplus -= surplus
+        if not surplus:
+            return piece
+        at = np.linspace(0, len(piece) - 1, len(piece) - surplus)
+        return np.interp(at, np.arange(len(piece)), piece).astype(np.float32)
+
+
+def _silence(samples: int) -> Iterator[Samples]:
+    while samples > 0:
+        yield np.zeros(min(samples, _SILENCE_AT_ONCE), dtype=np.float32)
+        samples -= _SILENCE_AT_ONCE

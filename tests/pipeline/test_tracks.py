@@ -1,0 +1,110 @@
+"""Which of several audio tracks is heard."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cesar.errors import TrackNotFound
+from cesar.options import Track
+from cesar.pipeline.decode import Recording
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from tests.support import media
+
+
+def read(path: Path, track: Track | None = None) -> tuple[Samples, list[str]]:
+    with closing(Recording(path, track=track)) as recording:
+        return np.concatenate(list(recording.blocks())), recording.warnings
+
+
+def likeness(heard: Samples, truth: media.Sound, at: float = 0.0) -> float:
+    """Correlation with what should be there, whatever its loudness."""
+    part = heard[round(at * SAMPLE_RATE) :][: len(truth)]
+    return float(np.corrcoef(part, truth[: len(part)])[0, 1])
+
+
+@pytest.fixture(scope="module")
+def talk() -> media.Sound:
+    return media.speech()
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+@pytest.mark.parametrize("speaking", [0, 1, 2])
+def test_the_track_with_speech_is_taken_wherever_it_stands(tmp_path, talk, ending, speaking):
+    sounds = [media.silence(11), media.chords(11), media.white_noise(11, amplitude=0.01)]
+    sounds[speaking] = talk
+    codec = "flac" if ending == "mkv" else None
+    heard, warnings = read(media.write_tracks(tmp_path / f"a.{ending}", sounds, codec=codec))
+    assert likeness(heard, talk) > 0.98
+    assert warnings == [f"track {speaking + 1} of 3 audio tracks was transcribed"]
+
+
+def test_four_mono_tracks_of_a_camera_are_listened_to(tmp_path, talk):
+    sounds = [media.silence(11, rate=48_000)] * 4
+    sounds[2] = np.interp(np.arange(len(talk) * 3) / 3, np.arange(len(talk)), talk).astype(np.float32)
+    path = media.write_tracks(tmp_path / "a.mov", sounds, rate=48_000, codec="pcm_s16le")
+    heard, warnings = read(path)
+    assert likeness(heard, talk) > 0.98
+    assert warnings[0].startswith("track 3 of 4")
+
+
+def test_speech_that_begins_late_in_the_second_track_is_found(tmp_path, talk):
+    """A screen recorder: the desktop plays music, and the microphone comes in after minutes."""
+    desktop, microphone = media.chords(151), np.concatenate([media.silence(140), talk])
+    heard, _ = read(media.write_tracks(tmp_path / "a.mkv", [desktop, microphone]))
+    assert likeness(heard, talk, at=140) > 0.98
+
+
+def test_other_tracks_with_speech_are_named_with_their_language(tmp_path, talk):
+    other = np.resize(media.speech("french.aiff"), len(talk))
+    path = media.write_tracks(tmp_path / "a.mkv", [talk, other], codec="flac", tags=["eng", "fre"])
+    heard, warnings = read(path)
+    assert likeness(heard, talk) > 0.98
+    assert warnings[0] == "track 1 (eng) of 2 audio tracks was transcribed"
+    assert "track 2 (fre)" in warnings[1]
+    assert "--track" in warnings[1]
+
+
+def test_a_named_track_is_taken_even_if_it_is_silent(tmp_path, talk):
+    path = media.write_tracks(tmp_path / "a.mkv", [talk, media.silence(11)])
+    heard, warnings = read(path, track=2)
+    assert not heard.any()
+    assert warnings == []
+
+
+def test_all_tracks_are_mixed_side_by_side_in_time(tmp_path, talk):
+    late = np.concatenate([media.silence(12), talk])
+    early = np.concatenate([talk, media.silence(3)])
+    heard, _ = read(media.write_tracks(tmp_path / "a.mkv", [early, late], codec="flac"), track="all")
+    assert len(heard) == len(late)
+    np.testing.assert_allclose(heard[: len(talk)], talk / 2, atol=1e-3)
+    np.testing.assert_allclose(heard[12 * SAMPLE_RATE :], talk / 2, atol=1e-3)
+
+
+def test_a_track_that_ends_early_does_not_end_the_mix(tmp_path, talk):
+    long = np.concatenate([media.silence(60), talk])
+    heard, _ = read(media.write_tracks(tmp_path / "a.mkv", [talk, long], codec="flac"), track="all")
+    assert len(heard) == len(long)
+    assert likeness(heard, talk, at=60) > 0.99
+
+
+def test_a_track_that_is_not_there_is_refused_with_the_number_there_are(tmp_path, talk):
+    path = media.write_tracks(tmp_path / "a.mkv", [talk, talk])
+    with pytest.raises(TrackNotFound, match=r"a\.mkv has 2 audio tracks, and no track 3"):
+        read(path, track=3)
+
+
+def test_a_file_of_one_track_is_opened_once_and_says_nothing_of_tracks(tmp_path, talk):
+    _, warnings = read(media.write_media(tmp_path / "a.mp3", talk))
+    assert warnings == []
+
+
+def test_the_same_file_gives_the_same_sound_each_time(tmp_path, talk):
+    path = media.write_tracks(tmp_path / "a.mkv", [media.chords(11), talk, talk[::-1].copy()])
+    choices: tuple[Track | None, ...] = (None, "all")
+    for track in choices:
+        first, again = read(path, track=track)[0], read(path, track=track)[0]
+        np.testing.assert_array_equal(first, again)
