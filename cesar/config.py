@@ -171,6 +171,18 @@ class Settings:
         default=False,
         metadata=_about("Let recordings be fetched from private addresses too.", checks.boolean),
     )
+    fetches_at_once: int = field(
+        default=4,
+        metadata=_about("How many recordings a worker fetches at the same time.", checks.whole_number(1, 64)),
+    )
+    fetch_timeout_s: float = field(
+        default=4 * 3600.0,
+        metadata=_about("A recording that has not been fetched within this many seconds fails.", checks.seconds),
+    )
+    fetch_min_bytes_per_s: int = field(
+        default=16 * 1024,
+        metadata=_about("A recording that arrives more slowly, over a minute, fails.", checks.size),
+    )
     log_format: str = field(
         default="text",
         metadata=_about("How the service and the worker write their log: text or json.", checks.one_of("text", "json")),

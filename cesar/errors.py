@@ -19,6 +19,7 @@
     │   ├── AddressRefused
     │   ├── FetchRefused
     │   └── FetchFailed
+    │       └── FetchTooSlow
     ├── OutputError                 a result can't be written
     │   ├── OutputNotWritable
     │   └── DiskFull
@@ -216,6 +217,13 @@ class FetchFailed(InputError):
 
     code = "fetch_failed"
     default_hint = "It is tried again by itself; what has arrived is kept."
+
+
+class FetchTooSlow(FetchFailed):
+    """A recording comes more slowly than it may, or takes longer in all."""
+
+    code = "fetch_too_slow"
+    default_hint = "Have the job tried again when the other side is faster: what has arrived is kept for a while."
 
 
 class OutputError(CesarError):

@@ -6,7 +6,7 @@ the change together with its event. A worker's changes are fenced: they hold onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -53,8 +53,16 @@ def _usable(options: dict[str, Any]) -> dict[str, Any]:
     return options | {name: time for name, time in most.items() if (options.get(name) or 0) > time}
 
 
-def claim_next(connection: sa.Connection, owner: str, now: datetime) -> Row | None:
-    """Give the waiting job that is first to go to this owner: the highest priority, then the oldest."""
+def claim_next(
+    connection: sa.Connection, owner: str, now: datetime, *, may_fetch: bool = True, no_fetch_for: Collection[str] = ()
+) -> Row | None:
+    """Give the waiting job that is first to go to this owner: the highest priority, then the oldest.
+
+    may_fetch: whether it may be one whose recording is still to be fetched. no_fetch_for: whose must not.
+    """
+    is_here = sa.or_(jobs.c.source_url.is_(None), jobs.c.audio_digest.is_not(None))
+    has_room = sa.or_(is_here, sa.and_(sa.literal(may_fetch), jobs.c.submitter.not_in(no_fetch_for)))
+    wanted = [] if may_fetch and not no_fetch_for else [has_room]
     is_due = sa.or_(
         jobs.c.run_after.is_(None),
         jobs.c.run_after <= now,
@@ -63,7 +71,7 @@ def claim_next(connection: sa.Connection, owner: str, now: datetime) -> Row | No
     row = (
         connection.execute(
             sa.select(jobs)
-            .where(is_status(JobStatus.QUEUED), is_due)
+            .where(is_status(JobStatus.QUEUED), is_due, *wanted)
             .order_by(jobs.c.priority.desc(), jobs.c.seq)
             .limit(1)
             .with_for_update(skip_locked=True)

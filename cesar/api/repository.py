@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -152,8 +152,11 @@ class JobRepository(JobReader):
 
     # A worker's verbs
 
-    async def get_next_queued(self) -> Job | None:
+    async def get_next_queued(self, *, may_fetch: bool = True, no_fetch_for: Collection[str] = ()) -> Job | None:
         """Claim the job that is first to go: the highest priority, then the oldest. None if none is waiting.
+
+        may_fetch: whether it may be one whose recording is still to be fetched; no_fetch_for: the submitters whose
+        recordings must not be.
 
         The job is PROCESSING when it is returned, and nobody else gets it while the claim holds. Jobs whose worker
         was lost go back into the queue first.
@@ -162,7 +165,9 @@ class JobRepository(JobReader):
         def claim(connection: sa.Connection) -> Job | None:
             self._owner.show_alive()
             self._take_back_abandoned(connection)
-            row = moves.claim_next(connection, self._owner.name, self._clock())
+            row = moves.claim_next(
+                connection, self._owner.name, self._clock(), may_fetch=may_fetch, no_fetch_for=no_fetch_for
+            )
             return None if row is None else _claimed(row)
 
         return await self._write("claim", claim)

@@ -27,6 +27,7 @@ from cesar.errors import (
     DiskFull,
     DownloadFailed,
     FetchFailed,
+    FetchTooSlow,
     Interrupted,
     RecognitionError,
     RecordingChanged,
@@ -62,10 +63,6 @@ class JobRun:
             self.stop_reason = reason
             self.stopped.set()
             self._stop.set()
-
-    def is_fetched(self, store: AudioStore) -> bool:
-        """Whether the recording was fetched before, and is still there."""
-        return self.job.audio_digest is not None and store.path_of(self.job.audio_digest).exists()
 
     async def fetch(self, url: str, store: AudioStore, settings: Settings | None) -> Path:
         """Get the recording from an address, and note what it is; give the file, which is not yet in its place.
@@ -188,7 +185,9 @@ def is_transient(error: BaseException) -> bool:
     reasons = (error, error.__cause__)
     if any(isinstance(reason, OSError) and reason.errno in _TRANSIENT_ERRNOS for reason in reasons):
         return True
-    return error.may_pass if isinstance(error, RecognitionError) else isinstance(error, _TRANSIENT)
+    if isinstance(error, RecognitionError):
+        return error.may_pass
+    return isinstance(error, _TRANSIENT) and not isinstance(error, FetchTooSlow)
 
 
 def outcome_of(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.owners import LEASE_TTL_S, steady_clock
 from cesar.api.repository import JobRepository
 from cesar.api.running import JobRun, error_of, is_kill, is_transient, look_at, outcome_of, text_of
+from cesar.api.turns import Fetches, Turns
 from cesar.config import Settings
 from cesar.errors import CesarError, ClaimLost, DatabaseError, Interrupted, RecognitionError
 from cesar.transcriber import AudioTranscriber
@@ -30,6 +31,8 @@ _CANCEL_POLL_S = 0.5
 _TELL_EVERY_S = 1.0
 """How often to tell what has arrived of a recording that is fetched."""
 _STOP_TIMEOUT_S = 10.0
+_HEAD_START_S = 1.0
+_MOST_FETCHES = 4
 _LAST_WORDS_S = 0.9
 _LONGEST_PAUSE_S = 30.0
 _log = logging.getLogger(__name__)
@@ -67,17 +70,19 @@ class BackgroundWorker:
         self._hurry = asyncio.Event()
         self._wake = asyncio.Event()
         self._current_job_id: str | None = None
+        self._turns = Turns()
+        self._fetches = Fetches(_MOST_FETCHES if settings is None else settings.fetches_at_once)
         self._complaints = Complaints(_log, "the worker goes on after an error")
 
     @property
     def is_processing(self) -> bool:
         """Whether a job is being processed now."""
-        return self._current_job_id is not None
+        return self._current_job_id is not None or bool(self._fetches.tasks)
 
     @property
     def current_job_id(self) -> str | None:
-        """Which job is being processed now."""
-        return self._current_job_id
+        """Which job is being processed now: the one that has the recogniser, else one that is being fetched."""
+        return self._current_job_id or next(iter(self._fetches.ids), None)
 
     async def run(self) -> None:
         """Process jobs until `shutdown`; then return within the grace time and a second, whatever the work does."""
@@ -116,8 +121,13 @@ class BackgroundWorker:
             try:
                 await self._listen()
                 self._wake.clear()
-                job = await self.repository.get_next_queued()
-                if job is not None:
+                await self._wait_for(self._shutdown_event, self._turns.free)
+                if self._shutdown_event.is_set():
+                    break
+                job = await self.repository.get_next_queued(**self._fetches.room)
+                if job is not None and self._must_fetch(job):
+                    await self._process_beside(job)
+                elif job is not None:
                     await self._process_job(job)
                 else:
                     await self._wait_for(self._shutdown_event, self._wake, timeout_s=self.poll_interval)
@@ -126,6 +136,36 @@ class BackgroundWorker:
                 self._complaints.tell(error)
                 await self._wait_for(self._shutdown_event, self._wake, timeout_s=next(delays))
         await self.repository.unsubscribe(self._wake)
+        try:
+            if self._fetches.tasks:
+                await asyncio.wait(set(self._fetches.tasks))
+        finally:
+            for task in self._fetches.tasks:
+                task.cancel()
+
+    def _must_fetch(self, job: Job) -> bool:
+        """Whether the job's recording is elsewhere; without a place for recordings nothing is fetched."""
+        store = getattr(self.repository, "audio", None)
+        if job.source_url is None or not isinstance(store, AudioStore):
+            return False
+        return job.audio_digest is None or not store.path_of(job.audio_digest).exists()
+
+    async def _process_beside(self, job: Job) -> None:
+        """Fetch a job's recording while others are recognised, and then have its turn.
+
+        It gets a moment's start, so that jobs from near addresses keep their place.
+        """
+
+        async def process() -> None:
+            try:
+                await self._process_job(job)
+            except Exception as error:  # noqa: BLE001 - as in the loop
+                self._complaints.tell(error)
+            finally:
+                self._wake.set()  # there is room for another
+
+        over = self._fetches.begin(job, asyncio.create_task(process()))
+        await self._wait_for(over, self._shutdown_event, timeout_s=_HEAD_START_S)
 
     async def _listen(self) -> None:
         """Have new jobs wake us; that is but a hint, as the queue is polled anyway."""
@@ -136,7 +176,7 @@ class BackgroundWorker:
 
     async def _process_job(self, job: Job) -> None:
         """Take one claimed job to its end: completed, failed, cancelled, or given back."""
-        self._current_job_id = job.id
+        self._current_job_id = self._current_job_id if self._must_fetch(job) else job.id
         run = JobRun(job, self.repository)
         keeping: asyncio.Task[None] | None = None
         try:
@@ -152,7 +192,9 @@ class BackgroundWorker:
         finally:
             if keeping is not None:
                 keeping.cancel()  # the last thing to stop, so that nobody takes what is still being written
-            self._current_job_id = None
+            if self._current_job_id == job.id:
+                self._current_job_id = None
+            self._turns.leave(job)
 
     async def _transcribe(self, run: JobRun) -> asyncio.Task[dict[str, str]]:
         """Have the work done until it ends or is stopped; give its task, which may not be done."""
@@ -166,14 +208,21 @@ class BackgroundWorker:
         return task
 
     async def _fetch_and_transcribe(self, run: JobRun) -> dict[str, str]:
-        """Get the recording if it is elsewhere; then run the transcription in a thread."""
-        job, store = run.job, getattr(self.repository, "audio", None)
-        if job.source_url is not None and isinstance(store, AudioStore) and not run.is_fetched(store):
+        """Get the recording if it is elsewhere; then run the transcription in a thread, when it is the job's turn."""
+        job = run.job
+        if self._must_fetch(job):
+            store = self.repository.audio
+            assert job.source_url is not None
+            assert store is not None
             arrived = await run.fetch(job.source_url, store, self._settings)
             await self._until_written(lambda: self.repository.keep_fetched(job, arrived))
             await asyncio.to_thread(store.remove_part, job.id)
             if run.stopped.is_set():
                 raise Interrupted("the work was stopped")
+            job.phase = None
+            self._fetches.end(job)
+        await self._turns.take(job, run.stopped)
+        self._current_job_id = job.id
         return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)  # by the transcriber
 
     async def _conclude(self, run: JobRun, task: asyncio.Task[dict[str, str]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cesar.api.models import Job, JobFilter, JobStatus
@@ -25,7 +26,7 @@ async def work(settings: Settings, *, until_empty: bool) -> None:
     jobs = _WorkersQueue(settings)
     worker = BackgroundWorker(jobs, settings=settings, grace_s=settings.shutdown_grace_s)
     if until_empty:
-        jobs.when_empty = worker.shutdown
+        jobs.when_empty = partial(_stop_unless_at_work, worker)
 
     async def stop(is_urgent: bool) -> None:
         tell_of_stop(jobs.at_work(worker.current_job_id), settings.shutdown_grace_s, is_urgent=is_urgent)
@@ -40,6 +41,12 @@ async def work(settings: Settings, *, until_empty: bool) -> None:
             await worker.run()
         finally:
             await jobs.close()
+
+
+async def _stop_unless_at_work(worker: BackgroundWorker) -> None:
+    """Stop, but not while recordings are being fetched: those jobs are not waiting any more."""
+    if not worker.is_processing:
+        await worker.shutdown()
 
 
 def tell_of_stop(name: str | None, grace_s: float, *, is_urgent: bool) -> None:
@@ -58,8 +65,8 @@ class _WorkersQueue(LocalQueue):
         self.when_empty: Callable[[], Awaitable[None]] | None = None
         self._latest: Job | None = None
 
-    async def get_next_queued(self) -> Job | None:
-        job = await super().get_next_queued()
+    async def get_next_queued(self, *, may_fetch: bool = True, no_fetch_for: Collection[str] = ()) -> Job | None:
+        job = await super().get_next_queued(may_fetch=may_fetch, no_fetch_for=no_fetch_for)
         if job is not None:
             self._latest = job
         elif self.when_empty is not None and not (await self.list_page(_WAITING, limit=1)).jobs:

@@ -124,6 +124,8 @@ class Gate:
 
     def __init__(self, *, is_open: bool = False, errors: Mapping[str, BaseException] | None = None) -> None:
         self.begun: list[str] = []
+        self.most_at_once = 0
+        self._at_once = 0
         self._errors = errors or {}
         self._may_end = threading.Event()
         if is_open:
@@ -131,7 +133,10 @@ class Gate:
 
     def __call__(self, audio_path: str, model_size: str) -> dict[str, str]:
         self.begun.append(audio_path)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
         assert self._may_end.wait(PATIENCE_S)
+        self._at_once -= 1
         if audio_path in self._errors:
             raise self._errors[audio_path]
         return {"text": f"the words of {audio_path}", "language": "en"}
@@ -178,14 +183,15 @@ class WorkerCase(QueueCase):
             await self.repository.database.change_counter()
             await self.repository.counts()
 
-    async def is_over(self, *jobs: Job) -> None:
-        """Wait until these jobs are over, and no worker is still at one."""
+    async def is_over(self, *jobs: Job, is_beside_others: bool = False) -> None:
+        """Wait until these jobs are over, and no worker is still at one; or, beside others, at these."""
 
         async def are_over() -> bool:
             return all([(await self.read(job)).status.is_final for job in jobs])
 
         await eventually(are_over)
-        await eventually(lambda: not any(worker.is_processing for worker in self.running))
+        if not is_beside_others:
+            await eventually(lambda: not any(worker.is_processing for worker in self.running))
 
 
 def chunk(start: float, end: float, text: str = "Some words.") -> Chunk:

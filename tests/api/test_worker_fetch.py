@@ -182,6 +182,95 @@ class TestFailures(FetchingWorkerCase):
         assert (await self.read(job)).status is JobStatus.QUEUED
 
 
+class TestBesideRecognition(FetchingWorkerCase):
+    """Others have their turn while a recording is being fetched."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.hold_at = HALF
+
+    async def test_a_slow_server_holds_up_no_other_job(self) -> None:
+        slow, others = await self.queue_fetch(), [await self.queue(f"/{number}.wav") for number in range(3)]
+        worker = self.start_worker()
+        await self.is_over(*others, is_beside_others=True)
+        assert ((await self.read(slow)).status, (await self.read(slow)).phase) == (JobStatus.PROCESSING, "fetching")
+        assert (worker.is_processing, worker.current_job_id) == (True, slow.id)
+        self.server.go_on()
+        await self.is_over(slow)
+        assert self.gate.begun == [*(other.audio_path for other in others), str(self.store.path_of(self.server.digest))]
+        assert (await self.read(slow)).attempt == 1
+        assert not worker.is_processing
+
+    async def test_several_are_fetched_at_once_and_no_more_than_that(self) -> None:
+        slow = [await self.queue_fetch(submitter=f"key {number}") for number in range(4)]
+        last = await self.queue("/last.wav")
+        self.start_worker(settings=self.settings_with(fetches_at_once=3))
+        await self.is_over(last, is_beside_others=True)
+        assert [(await self.read(job)).status for job in slow] == [JobStatus.PROCESSING] * 3 + [JobStatus.QUEUED]
+        self.server.go_on()
+        await self.is_over(*slow)
+
+    async def test_one_submitter_leaves_room_for_others(self) -> None:
+        greedy = [await self.queue_fetch(submitter="greedy") for _ in range(5)]
+        modest = await self.queue_fetch(submitter="modest")
+        last = await self.queue("/last.wav")
+        self.start_worker()
+        await self.is_over(last, is_beside_others=True)
+        assert [(await self.read(job)).status for job in greedy] == [JobStatus.PROCESSING] * 2 + [JobStatus.QUEUED] * 3
+        assert (await self.read(modest)).status is JobStatus.PROCESSING
+        self.server.go_on()
+        await self.is_over(modest, *greedy)
+
+    async def test_fetched_recordings_are_recognised_one_at_a_time_in_the_queues_order(self) -> None:
+        jobs = [await self.queue_fetch(submitter=str(number), priority=number == 2) for number in range(3)]
+        self.gate = Gate()
+        busy = await self.queue("/busy.wav")
+        self.start_worker()
+        await eventually(lambda: self.gate.begun == ["/busy.wav"])
+        self.server.go_on()
+
+        async def are_fetched() -> bool:
+            return all([(await self.read(job)).audio_digest for job in jobs])
+
+        await eventually(are_fetched)
+        self.gate.open()
+        await self.is_over(busy, *jobs)
+        ends = [(await self.read(job)).completed_at for job in (jobs[2], jobs[0], jobs[1])]
+        assert ends == sorted(ends, key=str)
+        assert self.gate.most_at_once == 1
+
+    async def test_a_recording_that_comes_at_once_keeps_its_place(self) -> None:
+        self.server.go_on()
+        fetched, other = await self.queue_fetch(), await self.queue("/other.wav")
+        self.start_worker()
+        await self.is_over(fetched, other)
+        assert self.gate.begun == [str(self.store.path_of(self.server.digest)), "/other.wav"]
+
+    async def test_one_that_is_not_whole_by_the_deadline_fails_and_what_has_come_is_kept(self) -> None:
+        job = await self.queue_fetch()
+        self.start_worker(settings=self.settings_with(fetch_timeout_s=0.5))
+        await self.is_over(job)
+        told = await self.read(job)
+        assert (told.status, told.error_code, told.attempt) == (JobStatus.ERROR, "fetch_too_slow", 1)
+        assert told.error_message == "127.0.0.1: it has not all come within 0.5 s"
+        self.server.go_on()
+        await self.repository.retry(job.id)
+        await self.is_over(job)
+        assert self.server.ranges == [None, f"bytes={HALF}-"]
+
+    async def test_a_job_that_waits_for_its_turn_can_be_cancelled(self) -> None:
+        self.server.go_on()
+        self.gate = Gate()
+        busy, job = await self.queue("/busy.wav"), await self.queue_fetch()
+        self.server.hold_at = HALF
+        self.start_worker()
+        await eventually(lambda: self.gate.begun)
+        await self.repository.request_cancel(job.id)
+        self.gate.open()
+        await self.is_over(busy, job)
+        assert (await self.read(job)).status is JobStatus.CANCELLED
+
+
 class TestStopping(FetchingWorkerCase):
     def setUp(self) -> None:
         super().setUp()

@@ -25,8 +25,8 @@ class Patience:
     read_s: float = 30.0
     """How long nothing may arrive."""
     stall_s: float = 60.0
-    """In that time an answer must begin, and then `least_bytes` arrive each time: other jobs wait for this one."""
-    least_bytes: int = 64 * 1024
+    """In that time an answer must begin, and then `least_bytes` arrive each time."""
+    least_bytes: int = 60 * 16 * 1024
 
 
 @asynccontextmanager

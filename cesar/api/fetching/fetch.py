@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from shutil import disk_usage
@@ -26,7 +26,7 @@ from cesar.api.fetching.answers import following, length_of, place_of, require_m
 from cesar.api.fetching.connections import Patience, answer_of
 from cesar.api.fetching.parts import Origin, Part
 from cesar.config import Settings
-from cesar.errors import AddressRefused, DiskFull, FetchFailed, FetchRefused, Interrupted
+from cesar.errors import AddressRefused, DiskFull, FetchFailed, FetchRefused, FetchTooSlow, Interrupted
 
 T = TypeVar("T")
 MAX_REDIRECTS = 5
@@ -45,11 +45,16 @@ class Limits:
     """What must stay free on the disk."""
     reach: Reach = PUBLIC
     patience: Patience = field(default_factory=Patience)
+    deadline_s: float = 4 * 3600.0
+    """For all of it, whatever is redirected, broken off and taken up again."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Give the limits that the settings set."""
-        return cls(settings.max_upload_bytes, settings.min_free_bytes, reach_of(settings))
+        usual = Patience()
+        patience = replace(usual, least_bytes=round(settings.fetch_min_bytes_per_s * usual.stall_s))
+        reach = reach_of(settings)
+        return cls(settings.max_upload_bytes, settings.min_free_bytes, reach, patience, settings.fetch_timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,14 @@ async def fetch(
     download = _Download(url, limits, on_progress, stopped, look_up)
     task, stop = asyncio.create_task(download.run(target)), asyncio.create_task(stopped.wait())
     try:
-        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, stop}, timeout=limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        is_late = not task.done() and not stop.done()
     finally:
         stop.cancel()
         task.cancel()
         await asyncio.wait({task})
+    if task.cancelled() and is_late:
+        raise FetchTooSlow(f"{_host_of(url)}: it has not all come within {limits.deadline_s:g} s")
     if task.cancelled():
         raise Interrupted("the work was stopped")
     return task.result()
@@ -136,6 +144,8 @@ class _Download:
                 return await self._ask()
             except _StartOver:
                 await self._on_disk(self._part.restart, None)
+            except FetchTooSlow:
+                raise
             except FetchFailed as error:
                 if not self._part.can_go_on or self._part.size < furthest + _WORTH_ANOTHER_TRY_BYTES:
                     raise
@@ -201,12 +211,19 @@ class _Download:
             self._on_progress(self._part.size, total)
             arrived_bytes += len(block)
             if time.monotonic() - since > self._limits.patience.stall_s:
-                if arrived_bytes < self._limits.patience.least_bytes:
-                    raise FetchFailed(f"{url.host}: it sends too slowly")
+                self._require_speed(url, arrived_bytes, time.monotonic() - since)
                 await self._require_room(0)
                 since, arrived_bytes = time.monotonic(), 0
         if total is not None and self._part.size != total:
             raise FetchFailed(f"{url.host}: {self._part.size} bytes have come of {total}")
+
+    def _require_speed(self, url: httpx.URL, arrived_bytes: int, passed_s: float) -> None:
+        patience = self._limits.patience
+        if arrived_bytes < patience.least_bytes:
+            speed, least = arrived_bytes / passed_s, patience.least_bytes / patience.stall_s
+            raise FetchTooSlow(
+                f"{url.host}: it sends too slowly: {speed:.0f} bytes a second, and {least:.0f} are the least"
+            )
 
     def _require_size(self, url: httpx.URL, size: int) -> None:
         if size > self._limits.max_bytes:
@@ -225,6 +242,13 @@ class _Download:
         except DiskFull:
             self._disk.submit(self._part.discard)  # the queue needs room to write down what became of it
             raise
+
+
+def _host_of(url: str) -> str:
+    try:
+        return httpx.URL(url).host
+    except httpx.InvalidURL:
+        return "the address"
 
 
 async def _done(work: Future[T]) -> T:
