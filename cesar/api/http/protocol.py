@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import httptools
@@ -28,6 +29,10 @@ MOST_HEAD_BYTES: Final = 32 * 1024
 MOST_HEADERS: Final = 128
 MOST_PIPELINED: Final = 8
 """How many requests may wait on one connection for the answer to the first."""
+_READ_BYTES = 64 * 1024
+"""As much is read at once, so that callers take turns: asyncio's 256 KiB are a tenth of a second of small chunks."""
+_FRAMING_BYTES = 64 * 1024
+"""A chunked body may have as much framing as content, and this besides: chunks of a byte cost as much as large ones."""
 _PIECE_BYTES = 16 * 1024
 """The parser gets no more at once, so that what it gathers can be limited."""
 _LINGER_S = 2.0
@@ -69,6 +74,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_head = True
         self._head_bytes = self._headers = 0
         self._bytes_without_body = 0
+        self._framing_bytes = 0
+        """How much of the body was framing, beyond its content."""
         self._is_too_large = self._has_enough = False
         self._is_chunked = self._needs_new_parser = False
         self._is_deaf = False
@@ -92,6 +99,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # be told of whatever a caller has not read
+        if hasattr(transport, "max_size"):  # asyncio's own transport over a socket
+            transport.max_size = _READ_BYTES
         self.address = address_of(self.client[0]) if self.client else ""
         self._await_head()
         self._table.opened(self)
@@ -114,6 +123,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _parse(self, piece: bytes) -> None:
         self._bytes_without_body += len(piece)
+        if not self._is_head:
+            self._framing_bytes += len(piece)
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:  # another protocol is offered, which nobody has to take (RFC 9110, 7.8)
@@ -126,6 +137,8 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             if self._bytes_without_body > MOST_HEAD_BYTES:
                 self._refuse(_head_too_large())
+            elif self._framing_bytes > _FRAMING_BYTES:
+                self._refuse(BadRequest("the body comes in chunks that are too small", hint="Send larger chunks."))
             elif self._needs_new_parser:
                 self._renew_parser()
 
@@ -162,12 +175,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._is_head = False
         self._head_bytes = self._headers = self._bytes_without_body = 0
+        self._framing_bytes = 0
         self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._bytes_without_body = 0
+        self._framing_bytes = max(0, self._framing_bytes - 2 * len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -305,7 +320,13 @@ def _malformed(error: httptools.HttpParserError) -> BadRequest:
 
 
 def _written(error: ServiceError) -> bytes:
-    answer = written(told_of(error))
+    return _answer(type(error), error.message, error.hint)  # type: ignore[arg-type]  # a class can be hashed
+
+
+@lru_cache(maxsize=64)
+def _answer(kind: type[ServiceError], message: str, hint: str) -> bytes:
+    """Write a refusal down, once for all who get it: it may be asked for without end."""
+    answer = written(told_of(kind(message, hint=hint)))
     for name, value in {**SAFE, "Connection": "close"}.items():
         answer.headers[name] = value
     status = b"HTTP/1.1 %d %s\r\n" % (answer.status_code, _PHRASES[answer.status_code])
