@@ -232,6 +232,15 @@ class JobRepository(JobReader):
 
         return await self._write("resume", keep)
 
+    async def place_to_fetch(self, job: Job) -> Path:
+        """Say where what is fetched for a job is put until it is whole: in a folder that is this database's by then."""
+
+        def name(connection: sa.Connection) -> Path:
+            self._claim_folder(connection)
+            return self._store.part_of(job.id)
+
+        return await self.database.write("name part", name)
+
     async def keep_fetched(self, job: Job, arrived: Path) -> None:
         """Take the file that was fetched for a job, whose `audio_path` and digest say where to. Raises `ClaimLost`."""
 

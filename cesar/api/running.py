@@ -78,7 +78,7 @@ class JobRun:
         )  # it takes a while, and the loop has to serve
         from cesar.api.fetching.fetch import Limits, fetch
 
-        part = store.part_of(self.job.id)
+        part = await self._repository.place_to_fetch(self.job)
         fetched = await fetch(url, part, Limits.of(settings), self._on_fetched, self.stopped)
         self.job.audio_digest = fetched.digest
         self.job.audio_bytes = self.job.fetched_bytes = fetched.size
