@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import cesar
 from cesar import spoken
 from cesar.arguments import optional_callable, optional_instance, path_of
 from cesar.config import Settings, load
@@ -24,7 +26,7 @@ from cesar.options import TranscribeOptions
 from cesar.recording import require_readable
 from cesar.runner import pool
 from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Request, Skipped
-from cesar.transcript import Chunk, Phase, Progress, Segment, Transcript
+from cesar.transcript import Chunk, Origin, Phase, Progress, Segment, Transcript
 
 if TYPE_CHECKING:
     from cesar.formats.subtitles import SubtitleOptions
@@ -112,6 +114,7 @@ class AudioTranscriber:
                 *dropped_warning(ledger, has_text=bool(segments)),
             ),
             ledger=ledger,
+            origin=origin_of(recording, ended.recorded_at),
         )
 
     def stream(
@@ -179,7 +182,7 @@ class AudioTranscriber:
         Gives `language`, `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio`
         (seconds of the recording per second of work), `segment_count`, `output_path`, `model` (the fields of
         `ModelIdentity`), `timings` (seconds per stage), `warnings` and `dropped_s` (seconds that gave no text although
-        speech was detected there).
+        speech was detected there) and `origin` (the fields of `Origin`).
         Raises what `transcribe` raises, `OutputError` and, for an output that is the recording itself, `UsageError`.
         """
         from cesar.formats import format_for_path, parse_formats, render
@@ -213,6 +216,7 @@ class AudioTranscriber:
             "timings": dict(transcript.timings),
             "warnings": list(transcript.warnings),
             "dropped_s": dropped_s(transcript.ledger),
+            "origin": asdict(transcript.origin),
         }
 
     def _engine(self) -> EngineSpec:
@@ -295,6 +299,35 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
         workers=settings.workers,
         niceness=settings.niceness,
     )
+
+
+def origin_of(recording: Path, recorded_at: str | None) -> Origin:
+    """Say that this program has transcribed a recording now.
+
+    recorded_at: when it was made, by its tags; if they don't tell, it is when the file was last changed.
+    """
+    source: Literal["media", "file"] | None = "media"
+    if recorded_at is None:
+        recorded_at, source = _changed_at(recording), "file"
+    now = datetime.now(UTC)
+    return Origin(
+        version=cesar.__version__,
+        transcribed_at=_iso(now),
+        recording=recording.name,
+        recorded_at=recorded_at,
+        recorded_at_source=source if recorded_at else None,
+    )
+
+
+def _changed_at(recording: Path) -> str | None:
+    try:
+        return _iso(datetime.fromtimestamp(recording.stat().st_mtime, UTC))
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
+def _iso(time: datetime) -> str:
+    return time.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def _require_place(output: Path, recording: Path) -> None:

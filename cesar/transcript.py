@@ -123,6 +123,22 @@ class ModelIdentity:
     compute_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which program made a transcript, when, and of which recording; None: not known."""
+
+    program: str = "Cesar"
+    version: str | None = None
+    transcribed_at: str | None = None
+    """When the transcription ended: ISO 8601, UTC."""
+    recording: str | None = None
+    """The recording's name, without its folder."""
+    recorded_at: str | None = None
+    """When the recording was made, ISO 8601: in UTC where the source says a zone, only a date where it says no more."""
+    recorded_at_source: Literal["media", "file"] | None = None
+    """`media`: the file's own tags; `file`: when the file was last changed, which copying may have altered."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Transcript:
     """A whole recording's transcript, with how it came about."""
@@ -142,6 +158,8 @@ class Transcript:
     """Every second of the recording as speech, silence or dropped; without gap or overlap."""
     is_partial: bool = False
     """True while the recording is still being worked on."""
+    origin: Origin = field(default=Origin(), compare=False)
+    """How the transcript came about. Not compared: the same text recognised later is the same transcript."""
 
     def __repr__(self) -> str:
         """Short enough for a notebook; `to_dict` gives everything."""
@@ -171,7 +189,8 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the transcript as plain JSON values; `from_dict` is the inverse."""
-        return {"text": self.text, **asdict(self)}
+        data = asdict(self)
+        return {"origin": data.pop("origin"), "text": self.text, **data}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Transcript:
@@ -181,6 +200,7 @@ class Transcript:
         known["ledger"] = tuple(Span(**item) for item in data["ledger"])
         known["warnings"] = tuple(data["warnings"])
         known["model"] = ModelIdentity(**data["model"])
+        known["origin"] = Origin(**data.get("origin", {}))  # Cesar didn't always tell it
         return cls(**known)
 
 

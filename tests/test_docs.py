@@ -34,7 +34,7 @@ from cesar.formats import FORMATS
 from cesar.formats.subtitles import SubtitleOptions
 from cesar.options import TranscribeOptions
 from cesar.transcriber import AudioTranscriber
-from cesar.transcript import Chunk, ModelIdentity, Progress, Segment, Span, Transcript, Word
+from cesar.transcript import Chunk, ModelIdentity, Origin, Progress, Segment, Span, Transcript, Word
 from tests.support.pages import anchors, blocks, code_in, headings, inline_code, links, names, read, rows
 
 ROOT = Path(__file__).parents[1]
@@ -204,7 +204,8 @@ def test_the_readme_lists_every_format():
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ("Transcript", ["text", *field_names(Transcript)]),
+        ("Transcript", ["origin", "text", *(name for name in field_names(Transcript) if name != "origin")]),
+        ("Origin", field_names(Origin)),
         ("Segment", field_names(Segment)),
         ("Word", field_names(Word)),
         ("Model", field_names(ModelIdentity)),

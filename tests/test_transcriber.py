@@ -1,11 +1,16 @@
 """The library's front door: what a transcript carries, what callbacks hear, and how a run is taken up again."""
 
 import json
+import os
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import av
+import numpy as np
 import pytest
 
+import cesar
 from cesar import AudioTranscriber, Chunk, Progress, Segment, Span, TranscribeOptions, Transcript
 from cesar.config import load
 from cesar.errors import (
@@ -160,6 +165,7 @@ def test_a_file_gets_the_transcript_and_the_caller_the_key_figures(transcriber, 
         "timings": told["timings"],
         "warnings": [],
         "dropped_s": 0,
+        "origin": told["origin"],
     }
     assert told["timings"].keys() == transcript.timings.keys()
     assert told["processing_time"] > 0
@@ -284,3 +290,27 @@ def test_a_long_real_recording_taken_up_again_gives_the_same_bytes(real):
     transcript = transcriber.transcribe(AUDIO / "printing-lj.m4a", on_chunk=chunks.append)
     again = transcriber.transcribe(AUDIO / "printing-lj.m4a", done=chunks[:3] + chunks[4::2])
     assert plain(again) == plain(transcript)
+
+
+def test_a_transcript_tells_its_program_its_recording_and_when_that_was_made(transcriber, tmp_path):
+    copy = tmp_path / "sonnet copy.mp3"
+    copy.write_bytes(SONNET.read_bytes())
+    os.utime(copy, (1_700_000_000, 1_700_000_000))
+    origin = transcriber.transcribe(copy, OPTIONS).origin
+    assert (origin.program, origin.version, origin.recording) == ("Cesar", cesar.__version__, "sonnet copy.mp3")
+    assert (origin.recorded_at, origin.recorded_at_source) == ("2023-11-14T22:13:20Z", "file")
+    age = datetime.now(UTC) - datetime.fromisoformat(origin.transcribed_at)
+    assert timedelta(0) <= age < timedelta(minutes=5)
+
+
+def test_the_date_in_the_files_tags_is_stronger_than_that_of_the_file(transcriber, tmp_path):
+    path = tmp_path / "dated.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["creation_time"] = "2021-03-04T05:06:07Z"
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    origin = transcriber.transcribe(path).origin
+    assert (origin.recorded_at, origin.recorded_at_source) == ("2021-03-04T05:06:07Z", "media")

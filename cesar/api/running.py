@@ -199,6 +199,7 @@ def outcome_of(told: Mapping[str, Any]) -> dict[str, Any]:
         "timings": told.get("timings"),
         "warnings": told.get("warnings"),
         "dropped_s": told.get("dropped_s"),
+        "origin": told.get("origin"),
     }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from cesar.api.models import Job, JobStatus
 from cesar.errors import QueueError
 from cesar.ledger import whole_ledger
-from cesar.transcript import Chunk, ModelIdentity, Transcript
+from cesar.transcript import Chunk, ModelIdentity, Origin, Transcript
 
 _UNKNOWN = "unknown"
 
@@ -38,7 +40,16 @@ def transcript_of(job: Job, chunks: Sequence[Chunk]) -> Transcript:
         warnings=tuple(told.get("warnings") or ()),
         ledger=whole_ledger(chunks, reached if is_partial else duration, start=options.start, end=options.end),
         is_partial=is_partial,
+        origin=_origin(job, told),
     )
+
+
+def _origin(job: Job, told: dict[str, Any]) -> Origin:
+    """Name the job's recording; when a copy of it was written here says nothing of when it was made."""
+    origin = replace(Origin(**(told.get("origin") or {})), recording=PurePath(job.name).name or None)
+    if job.audio_digest is not None and origin.recorded_at_source == "file":
+        return replace(origin, recorded_at=None, recorded_at_source=None)
+    return origin
 
 
 def _model(job: Job, told: dict[str, Any]) -> ModelIdentity:

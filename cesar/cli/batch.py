@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from cesar.cli.delivery import deliver
@@ -111,12 +111,13 @@ class Batch:
         name = job.recording.name
         with local_file(job.recording) as path:
             try:
-                return self.transcriber.transcribe(
+                transcript = self.transcriber.transcribe(
                     path,
                     self.options,
                     on_progress=lambda progress: self.reporter.progressed(name, progress),
                     on_chunk=lambda chunk: self.reporter.recognised(name, chunk),
                 )
+                return transcript if path == job.recording.path else _renamed(transcript, name)
             except CesarError as error:
                 if path == job.recording.path:
                     raise
@@ -137,6 +138,14 @@ class Batch:
         can_resume = not any(_uses_stdout(job) for job in self.jobs)
         hint = "Run the same command with --skip-existing to do the rest." if can_resume and names else None
         return Interrupted(f"interrupted: {done}{names}", hint=hint)
+
+
+def _renamed(transcript: Transcript, name: str) -> Transcript:
+    """Name the recording of which a temporary file held a copy; when that was written says nothing."""
+    origin = replace(transcript.origin, recording=name)
+    if origin.recorded_at_source == "file":
+        origin = replace(origin, recorded_at=None, recorded_at_source=None)
+    return replace(transcript, origin=origin)
 
 
 def _files_of(job: Job) -> tuple[Path, ...]:

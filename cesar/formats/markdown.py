@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from cesar.transcript import Transcript
 
 _INLINE = re.compile(r"[\\`*_~\[\]<]|&(?=#?\w+;)")
+_CLOSING = re.compile(r"(?<= )(?=#+$)")
+"""Where marks would be taken for the end of a heading."""
+_BACKSLASH = r"\\"
 _LEADING = re.compile(r"(?:#{1,6}|[-+>=]|\d{1,9}(?=[.)]))")
 
 
 def render(transcript: Transcript) -> str:
-    """Write a line that says what this is the transcript of, and then the paragraphs."""
+    """Write a title, a line that says what this is the transcript of, and then the paragraphs."""
     spoken = paragraphs(spoken_segments(transcript))
     text = (f"[{clock(paragraph[0].start)}] {escape(paragraph_text(paragraph))}" for paragraph in spoken)
-    return "\n\n".join([_heading(transcript), *text]) + "\n"
+    return "\n\n".join([_title(transcript), _facts(transcript), *text]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -39,12 +42,19 @@ def escape(text: str) -> str:
     return text
 
 
-def _heading(transcript: Transcript) -> str:
+def _title(transcript: Transcript) -> str:
+    name = escape(flatten(transcript.origin.recording or ""))
+    return f"# {_CLOSING.sub(_BACKSLASH, name) or 'Transcript'}"
+
+
+def _facts(transcript: Transcript) -> str:
+    origin = transcript.origin
     facts = [
-        f"Language: {transcript.language}",
+        f"Recorded: {escape(flatten(origin.recorded_at[:10]))}" if origin.recorded_at else "",
         f"Duration: {clock(transcript.duration)}",
+        f"Language: {transcript.language}",
         f"Model: {escape(flatten(transcript.model.name))}",
+        f"Transcribed: {escape(flatten(origin.transcribed_at[:10]))}" if origin.transcribed_at else "",
+        "unfinished" if transcript.is_partial else "",
     ]
-    if transcript.is_partial:
-        facts.append("unfinished")
-    return " · ".join(facts)
+    return " · ".join(filter(None, facts))

@@ -7,6 +7,7 @@ a track in its place; here they are put together, and what was wrong with the fi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import av
@@ -21,6 +22,7 @@ from cesar.pipeline.frames import Frames
 from cesar.pipeline.mixing import side_by_side
 from cesar.pipeline.pieces import find_pieces
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.tags import recorded_at
 from cesar.pipeline.talkers import TwoTalkers
 from cesar.pipeline.timeline import Timeline
 from cesar.recording import require_readable
@@ -67,6 +69,11 @@ class Recording:
         self._heard_of: list[str] = []
         """Warnings about clock, channels and tracks."""
         self._shortfall: str | None = None
+
+    @property
+    def recorded_at(self) -> str | None:
+        """When the recording was made, by the file's tags; see `cesar.pipeline.tags`."""
+        return recorded_at([self._container.metadata, self._stream.metadata], now=datetime.now(UTC))
 
     @property
     def header_duration(self) -> float | None:

@@ -59,6 +59,8 @@ class Outcome:
     duration: float
     timings: dict[str, float]
     warnings: tuple[str, ...]
+    recorded_at: str | None = None
+    """When the recording was made, by the file's tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             duration=front_end.duration,
             timings=stopwatch.seconds(),
             warnings=tuple(recording.warnings),
+            recorded_at=recording.recorded_at,
         )
 
 

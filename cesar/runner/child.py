@@ -74,6 +74,7 @@ def _serve(request: Request, engine: Engine, plan: Plan, events: _Events) -> Non
             outcome.duration,
             outcome.timings,
             outcome.warnings,
+            outcome.recorded_at,
         )
     except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
         ended = _failure(error)

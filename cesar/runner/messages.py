@@ -85,6 +85,7 @@ class Ended:
     duration: float
     timings: dict[str, float]
     warnings: tuple[str, ...]
+    recorded_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from cesar.formats.typography import flatten
-from cesar.transcript import ModelIdentity, Segment, Transcript, Word
+from cesar.transcript import ModelIdentity, Origin, Segment, Transcript, Word
 
 MODEL = ModelIdentity(name="base", revision="unknown", digest="0" * 64, device="cpu", compute_type="int8")
 
@@ -52,6 +52,18 @@ TEXTS = st.one_of(
 )
 
 
+ORIGINS = st.builds(
+    Origin,
+    version=st.none() | st.just("0.1.0"),
+    transcribed_at=st.none() | st.just("2026-11-28T12:00:00Z"),
+    recording=st.none()
+    | st.text(max_size=20)
+    | st.sampled_from(["# #", "talk.mp3", "a_b*c*.wav #", "[x](y).ogg", "#"]),
+    recorded_at=st.none() | st.sampled_from(["2024-05-01", "2024-05-01T12:00:00Z"]),
+    recorded_at_source=st.sampled_from([None, "media", "file"]),
+)
+
+
 @st.composite
 def segments(draw: st.DrawFn, after_ms: int, *, ms_per_character: int = 0) -> Segment:
     """One segment that begins after a time, at least so long for each character of its text."""
@@ -87,4 +99,5 @@ def transcripts(draw: st.DrawFn, *, ms_per_character: int = 0) -> Transcript:
         duration=(spoken_ms + draw(st.integers(0, 5000))) / 1000,
         model=MODEL,
         is_partial=draw(st.booleans()),
+        origin=draw(ORIGINS),
     )

@@ -76,7 +76,7 @@ def test_every_rendering_ends_with_exactly_one_newline_or_is_empty(name: str, tr
         ("srt", ""),
         ("vtt", "WEBVTT\n"),
         ("tsv", "start\tend\ttext\n"),
-        ("md", "Language: unknown · Duration: 00:00:12 · Model: base\n"),
+        ("md", "# Transcript\n\nDuration: 00:00:12 · Language: unknown · Model: base\n"),
     ],
 )
 def test_silence_renders_as_a_valid_empty_transcript(name: str, text: str) -> None:

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from cesar.formats import render
 from cesar.formats.subtitles import Cue, cues
 from cesar.formats.typography import flatten
-from cesar.transcript import Segment, Span, Transcript, Word
+from cesar.transcript import Origin, Segment, Span, Transcript, Word
 from tests.formats.strategies import MODEL, transcripts
 
 
@@ -94,7 +94,9 @@ def test_tsv_has_one_segment_a_row_in_milliseconds(transcript: Transcript) -> No
 
 @given(transcripts())
 def test_json_reads_back_as_the_same_transcript(transcript: Transcript) -> None:
-    assert Transcript.from_dict(json.loads(render(transcript, "json"))) == transcript
+    read = Transcript.from_dict(json.loads(render(transcript, "json")))
+    assert read == transcript
+    assert read.origin == transcript.origin
 
 
 def test_json_keeps_everything_a_transcript_holds() -> None:
@@ -154,10 +156,12 @@ def test_hours_go_on_after_the_first_day() -> None:
 def test_markdown_shows_every_text_as_it_is_and_nothing_as_markup(transcript: Transcript) -> None:
     parser = MarkdownIt("commonmark")
     blocks = parser.parse(render(transcript, "md"))
-    assert {block.type for block in blocks} == {"paragraph_open", "inline", "paragraph_close"}
+    assert [block.type for block in blocks[:3]] == ["heading_open", "inline", "heading_close"]
+    assert {block.type for block in blocks[3:]} == {"paragraph_open", "inline", "paragraph_close"}
     inline = [block.children or [] for block in blocks if block.type == "inline"]
+    assert "".join(child.content for child in inline[0]) == (flatten(transcript.origin.recording or "") or "Transcript")
     assert {child.type for children in inline for child in children} == {"text"}
-    shown = ["".join(child.content for child in children) for children in inline[1:]]
+    shown = ["".join(child.content for child in children) for children in inline[2:]]
     texts = [re.sub(r"^\[\d\d:\d\d:\d\d\] ", "", text) for text in shown]
     assert "".join(texts).split() == "".join(render(transcript, "txt").split("\n")).split()
 
@@ -165,8 +169,34 @@ def test_markdown_shows_every_text_as_it_is_and_nothing_as_markup(transcript: Tr
 def test_an_unfinished_transcript_says_so() -> None:
     partial = replace(transcript_of(Segment(0, 1, "Well,")), is_partial=True)
     assert render(partial, "md").startswith(
-        "Language: en · Duration: 00:01:40 · Model: base · unfinished\n\n[00:00:00] Well,"
+        "# Transcript\n\nDuration: 00:01:40 · Language: en · Model: base · unfinished\n\n[00:00:00] Well,"
     )
+
+
+def test_a_document_has_the_recordings_name_date_and_length_at_its_top() -> None:
+    origin = Origin("Cesar", "0.1.0", "2026-11-28T12:00:00Z", "board_meeting.m4a", "2024-05-01T09:30:00Z", "media")
+    assert render(replace(transcript_of(Segment(0, 1, "Well.")), origin=origin), "md") == (
+        "# board\\_meeting.m4a\n\n"
+        "Recorded: 2024-05-01 · Duration: 00:01:40 · Language: en · Model: base · Transcribed: 2026-11-28\n\n"
+        "[00:00:00] Well.\n"
+    )
+
+
+def test_json_begins_with_the_program_the_recording_and_when() -> None:
+    origin = Origin("Cesar", "0.1.0", "2026-11-28T12:00:00Z", "talk.m4a", "2024-05-01", "media")
+    data = json.loads(render(replace(transcript_of(), origin=origin), "json"))
+    assert next(iter(data)) == "origin"
+    assert Transcript.from_dict(data).origin == origin
+
+
+def test_json_of_an_earlier_version_is_read() -> None:
+    """It tells no origin, and has each token on a line of its own."""
+    transcript = transcript_of(Segment(0, 1, "Well.", tokens=(1, 2)))
+    data = transcript.to_dict()
+    del data["origin"]
+    read = Transcript.from_dict(json.loads(json.dumps(data, indent=2)))
+    assert read == transcript
+    assert read.origin == Origin()
 
 
 def test_marks_that_count_at_the_start_of_a_line_are_escaped() -> None:

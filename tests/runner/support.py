@@ -31,7 +31,7 @@ def write_script(path: Path, *faults: dict[str, Any]) -> str:
 
 def plain(transcript: Transcript) -> str:
     """The whole transcript but for its timings, which are never the same twice."""
-    return json.dumps({key: value for key, value in transcript.to_dict().items() if key != "timings"})
+    return json.dumps({key: value for key, value in transcript.to_dict().items() if key not in ("timings", "origin")})
 
 
 def recognisers(parent: int | None = None) -> set[int]:
