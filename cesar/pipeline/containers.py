@@ -73,6 +73,8 @@ def open_media(path: Path, piece: Piece | None = None) -> av.container.InputCont
     try:
         return av.open(source, mode="r", metadata_errors="replace", options=options)
     except (av.error.FFmpegError, ValueError, OSError) as error:
+        if isinstance(error, av.error.ArgumentError):  # what FFmpeg says of a format that is not on the list
+            raise NotMedia(f"{path.name} is not audio or video: its format holds no recordings") from error
         raise NotMedia(f"{path.name} is not audio or video, or is damaged ({_reason(error)})") from error
 
 
@@ -149,7 +151,7 @@ class _Slice(io.RawIOBase):
         self._start = piece.start
         self._size = (piece.end or os.fstat(self._file.fileno()).st_size) - piece.start
         self._at = 0
-        self._wrong_length_at = piece.wrong_length_at
+        self._patches = piece.patches
 
     def readable(self) -> bool:
         return True
@@ -162,9 +164,9 @@ class _Slice(io.RawIOBase):
         self._file.seek(self._start + self._at)
         found = self._file.read(left if size < 0 else min(size, left))
         self._at += len(found)
-        wrong = self._wrong_length_at
-        if wrong is not None and (at := wrong - self._start - self._at + len(found)) > -4 and at < len(found):
-            found = _without_length(found, at)
+        begin = self._start + self._at - len(found)
+        for at, patch in self._patches:
+            found = _patched(found, at - begin, patch)
         return found
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -180,10 +182,10 @@ class _Slice(io.RawIOBase):
         super().close()
 
 
-def _without_length(found: bytes, at: int) -> bytes:
-    """Say "not known" where a wrong length is; some of it may lie outside of what was read."""
-    begin, end = max(0, at), min(len(found), at + 4)
-    return found[:begin] + b"\xff" * (end - begin) + found[end:]
+def _patched(found: bytes, at: int, patch: bytes) -> bytes:
+    """Put a patch over bytes where it touches them; at: where it begins, from their first one on."""
+    begin, end = max(0, at), min(len(found), at + len(patch))
+    return found if begin >= end else found[:begin] + patch[begin - at : end - at] + found[end:]
 
 
 @cache

@@ -78,7 +78,7 @@ class Recording:
     @property
     def header_duration(self) -> float | None:
         """The length in seconds by the file's header, or FFmpeg's guess, for showing progress. It may be wrong."""
-        if len(self._pieces) > 1 or self._pieces[0].wrong_length_at is not None:
+        if len(self._pieces) > 1 or self._pieces[0].patches:
             return None
         return expected_length(self._container, self._stream)
 
@@ -99,7 +99,7 @@ class Recording:
 
     @property
     def _stated_end(self) -> float | None:
-        if len(self._pieces) > 1 or self._pieces[0].wrong_length_at is not None:
+        if len(self._pieces) > 1 or self._pieces[0].patches:
             return None
         return stated_end(self._container, self._stream, self.path)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cesar.pipeline.mp4_index import top_level_boxes
+from cesar.pipeline.stale_lengths import StaleLength, find_stale_length
 
+_NOT_KNOWN = b"\xff" * 4
 _UNKNOWN = (0, 0xFFFF_FFFF)
 """Lengths that say "not known yet": FFmpeg reads to the end by itself."""
 _LEAST_REST_S = 0.5
@@ -29,8 +31,8 @@ class Piece:
     start: int = 0
     end: int | None = None
     """None: the end of the file."""
-    wrong_length_at: int | None = None
-    """Where in the file a 32-bit length is that is wrong: the sound goes on to the end of the file."""
+    patches: tuple[tuple[int, bytes], ...] = ()
+    """Positions in the file, and what should be there: lengths that are wrong, since the sound goes on after them."""
 
     @property
     def is_whole(self) -> bool:
@@ -48,6 +50,8 @@ def find_pieces(path: Path) -> tuple[list[Piece], list[str]]:
         if head[4:8] == b"ftyp":
             starts = [start for kind, start, _ in top_level_boxes(file, size) if kind == b"ftyp"]
             return _split(starts, size)
+        if stale := find_stale_length(file, size, head):
+            return [Piece(patches=stale.patches)], [_said_of(stale)]
     if head[:3] == b"ID3":
         from cesar.pipeline.containers import id3_end
 
@@ -55,6 +59,11 @@ def find_pieces(path: Path) -> tuple[list[Piece], list[str]]:
         if _BIG_TAG_BYTES < end < size:  # full of pictures, or of a million notes: nothing in it is sound
             return [Piece(end)], []
     return [Piece()], []
+
+
+def _said_of(stale: StaleLength) -> str:
+    stated, actual = (f"{size / 1e6:.1f} MB" for size in (stale.stated_bytes, stale.actual_bytes))
+    return f"the header says {stated} of sound, but the file holds {actual}: all of it was transcribed"
 
 
 def _split(starts: list[int], size: int) -> tuple[list[Piece], list[str]]:
@@ -83,7 +92,7 @@ def _wav_pieces(file: BinaryIO, size: int) -> tuple[list[Piece], list[str]]:
         if left_s < _LEAST_REST_S:
             return _split(starts, size)
         pieces, said = _split(starts, size)
-        pieces[-1] = Piece(pieces[-1].start, pieces[-1].end, data.start - 4)
+        pieces[-1] = Piece(pieces[-1].start, pieces[-1].end, ((data.start - 4, _NOT_KNOWN),))
         stated_s, whole_s = data.stated / data.bytes_a_second, (size - data.start) / data.bytes_a_second
         said.append(
             f"the header says {stated_s:.1f} s of sound, but the file holds {whole_s:.1f} s: all of it was transcribed"

@@ -25,7 +25,7 @@ from cesar.pipeline.vad import FRAME_S, SpeechDetector
 
 OnStep = Callable[[], None]
 
-MOST_TRACKS = 16
+MOST_TRACKS = 32
 """More are not listened to, nor mixed."""
 _LISTENED_S = 600.0
 """After this much, the choice is made once a track has…"""

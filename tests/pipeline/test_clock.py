@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,45 @@ def test_a_wav_whose_recorder_crashed_is_read_to_its_end(tmp_path, stated):
     path = media.write_wav(tmp_path / "a.wav", beeps(10, 1, 8))
     path.write_bytes(media.wav_header(stated) + path.read_bytes()[44:])
     assert read(path).seconds == pytest.approx(10, abs=0.01)
+
+
+def stale(path: Path, stated: float) -> Path:
+    """Ten seconds, with a header that states so many."""
+    codecs = {".aiff": "pcm_s16be", ".caf": "pcm_s16be", ".w64": "pcm_s16le", ".au": "pcm_s16be"}
+    media.write_tracks(path, [beeps(10, 1, 8)], codec=codecs[path.suffix])
+    data, size = bytearray(path.read_bytes()), round(stated * 32_000)
+    match path.suffix:
+        case ".aiff":
+            at = data.index(b"COMM") + 10
+            data[at : at + 4] = struct.pack(">I", size // 2)
+            at = data.index(b"SSND") + 4
+            data[at : at + 4] = struct.pack(">I", size + 8)
+        case ".caf":
+            at = data.index(b"data") + 4
+            data[at : at + 8] = struct.pack(">q", size + 4)
+        case ".w64":
+            at = data.index(b"data\xf3") + 16
+            data[at : at + 8] = struct.pack("<q", size + 24)
+        case _:
+            data[8:12] = struct.pack(">I", size)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["aiff", "au", "caf", "w64"])
+@pytest.mark.parametrize("stated", [0.001, 2, 5])
+def test_other_formats_of_samples_are_read_to_their_end_too(tmp_path, ending, stated):
+    heard = read(stale(tmp_path / f"a.{ending}", stated))
+    assert heard.seconds == pytest.approx(10, abs=0.01)
+    assert heard.loud_from(2) == pytest.approx(8, abs=0.01)
+    assert not any("cut off" in warning for warning in heard.warnings)
+
+
+@pytest.mark.parametrize("ending", ["aiff", "au", "caf", "w64"])
+def test_other_formats_with_a_true_length_are_read_without_a_warning(tmp_path, ending):
+    heard = read(stale(tmp_path / f"a.{ending}", 10))
+    assert heard.seconds == pytest.approx(10, abs=0.01)
+    assert heard.warnings == []
 
 
 @pytest.mark.slow
