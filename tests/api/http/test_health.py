@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +16,7 @@ from cesar.api.http.metrics import Metrics
 from cesar.api.http.monitor import PATIENCE_S, Monitor
 from cesar.api.models import JobStatus
 from cesar.config import Settings
-from tests.api.http.support import ServiceCase
+from tests.api.http.support import ServiceCase, require_problem
 from tests.api.support import Clocks, eventually
 
 PLENTY = 10**18
@@ -117,6 +119,65 @@ class TestHealth(HealthCase):
             return (await self.health())[0] == 200
 
         await eventually(is_well)
+
+    async def test_a_database_that_another_program_locks_is_told_of(self):
+        with closing(sqlite3.connect(self.data_dir / "cesar.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            async def is_told_of() -> bool:
+                status, told = await self.health(after_s=5)
+                return (status, told["reasons"]) == (503, ["database_not_writable"])
+
+            await eventually(is_told_of)
+            assert (await self.client.get("/readyz")).status_code == 503
+            other.execute("ROLLBACK")
+        assert (await self.health(after_s=5))[0] == 200
+
+    async def test_requests_that_wait_for_the_same_lock_fail_together(self):
+        sent = {"file": ("talk.wav", b"sound")}
+        with closing(sqlite3.connect(self.data_dir / "cesar.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            begun = time.monotonic()
+            answers = await asyncio.gather(*(self.client.post("/transcribe", files=sent) for _ in range(40)))
+            assert time.monotonic() - begun < 60  # one after the other they would take two minutes
+        assert {answer.status_code for answer in answers} == {503}
+        assert {answer.json()["code"] for answer in answers} == {"database_unavailable"}
+        assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
+        await self.submit()
+
+    async def test_a_folder_of_recordings_that_takes_no_file_is_told_of(self):
+        incoming = self.settings.audio_dir / "incoming"
+        shutil.rmtree(incoming)
+        incoming.write_bytes(b"no folder")
+        status, told = await self.health(after_s=5)
+        assert (status, told["reasons"]) == (503, ["recordings_not_writable"])
+        assert (await self.client.get("/readyz")).json() == {"status": "recordings_not_writable"}
+        incoming.unlink()
+        assert (await self.health(after_s=5))[0] == 200
+
+    async def test_a_system_without_threads_is_told_of(self):
+        with patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            status, told = await self.health(after_s=5)
+            assert (status, told["reasons"]) == (503, ["no_threads"])
+        assert (await self.health(after_s=5))[0] == 200
+
+    async def test_damage_stops_all_writing_until_it_is_repaired(self):
+        for number in range(30):
+            await self.queue(name=f"{number} " + "talk" * 2000)
+        await self.repository.database.empty_log()
+        file = self.data_dir / "cesar.db"
+        with file.open("r+b") as spoiled:
+            size = file.stat().st_size
+            for begin in range(4096, size, 3 * 4096):
+                spoiled.seek(begin)
+                spoiled.write(b"\xaa" * 4096)
+        await self.repository.database.look_for_damage(2**30)
+        status, told = await self.health()
+        assert (status, told["reasons"][0]) == (503, "database_damaged")
+        assert (await self.client.get("/readyz")).json() == {"status": "database_damaged"}
+        answer = await self.client.post("/transcribe", files={"file": ("talk.wav", b"sound")})
+        require_problem(answer, 503, "database_damaged")
+        assert int(answer.headers["Retry-After"]) > 0
 
     async def test_a_disk_that_is_nearly_full_is_told_of(self):
         usage = shutil.disk_usage(self.folder)._replace(free=self.settings.min_free_bytes - 1)
