@@ -58,7 +58,7 @@ class Database:
     def __init__(self, place: Place, *, patience_s: float | None = None) -> None:
         self.place = place
         self.damage: str | None = None
-        """What was found to be damaged; None: nothing was."""
+        """A sentence that says what was found to be damaged; None: nothing was."""
         self._patience_s = patience_s
         self._stalled_at = -math.inf
         """When a write was last given up because another program kept the database busy."""
@@ -109,7 +109,7 @@ class Database:
         if self.damage is None and not self.place.is_memory and self.is_there:
             found = await asyncio.to_thread(damage_in, self.place, most_bytes)
             if found is not None:
-                self._note_damage(found)
+                self._note_damage(f"{self.place} is damaged: {found}")
 
     async def read(self, work: Work[T]) -> T:
         """Do the work on one consistent state of the database, without waiting for writers."""
@@ -217,11 +217,11 @@ class Database:
     def _note_damage(self, found: str) -> None:
         if self.damage is None:
             self.damage = found
-            _log.error("the database is damaged, so nothing more is written to it: %s", found)
+            _log.error("nothing more is written to the database: %s", found)
 
     def _require_soundness(self) -> None:
         if self.damage is not None:
-            raise DatabaseDamaged(f"{self.place} is damaged: {self.damage}")
+            raise DatabaseDamaged(self.damage)
 
     def _data_version(self) -> int:
         with _translated(self.place), self._need(self._writer).connect() as connection:
