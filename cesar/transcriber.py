@@ -308,7 +308,7 @@ def origin_of(recording: Path, recorded_at: str | None) -> Origin:
     """
     source: Literal["media", "file"] | None = "media"
     if recorded_at is None:
-        recorded_at, source = _changed_at(recording), "file"
+        recorded_at, source = changed_at(recording), "file"
     now = datetime.now(UTC)
     return Origin(
         version=cesar.__version__,
@@ -319,7 +319,8 @@ def origin_of(recording: Path, recorded_at: str | None) -> Origin:
     )
 
 
-def _changed_at(recording: Path) -> str | None:
+def changed_at(recording: Path) -> str | None:
+    """When a file was last changed, as `Origin` has it."""
     try:
         return _iso(datetime.fromtimestamp(recording.stat().st_mtime, UTC))
     except (OSError, ValueError, OverflowError):

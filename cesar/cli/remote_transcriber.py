@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
 from uuid import uuid4
@@ -17,7 +17,7 @@ from cesar.cli.watching import raise_unless_completed
 from cesar.client import Client, Event
 from cesar.errors import CesarError, JobNotFound, ServiceError
 from cesar.options import TranscribeOptions
-from cesar.transcriber import OnChunk, OnProgress
+from cesar.transcriber import OnChunk, OnProgress, changed_at
 from cesar.transcript import Chunk, Progress, Segment, Transcript, segment_from_dict
 
 OnSent = Callable[[int, int], None]
@@ -56,7 +56,7 @@ class RemoteTranscriber:
             with self._cancelled_if_interrupted(job.id):
                 self._follow(job.id, on_progress or _ignore, on_chunk or _ignore)
                 raise_unless_completed(job_of(self._client.job(job.id)))
-                return Transcript.from_dict(json.loads(self._client.transcript(job.id, "json")))
+                return _dated(Transcript.from_dict(json.loads(self._client.transcript(job.id, "json"))), recording)
 
     def _follow(self, job_id: str, on_progress: OnProgress, on_chunk: OnChunk) -> None:
         on_progress(Progress("loading", 0.0, None))
@@ -65,7 +65,7 @@ class RemoteTranscriber:
                 case "progress":
                     on_progress(_progress_of(event))
                 case "segment":
-                    segment = segment_from_dict({name: event.data[name] for name in _SEGMENT})
+                    segment = segment_from_dict({name: event.data[name] for name in _SEGMENT if name in event.data})
                     on_chunk(Chunk(segment.start, segment.end, (segment,), ()))
                 case "deleted":
                     raise JobNotFound(f"the job {job_id} was deleted")
@@ -95,6 +95,14 @@ def _named(recording: Path) -> Iterator[None]:
         if given not in error.message:
             error.message = error.message.replace(recording.name, given)
         raise
+
+
+def _dated(transcript: Transcript, recording: Path) -> Transcript:
+    """Say when the recording was made where its tags don't: the service does not know the file's own time."""
+    if transcript.origin.recorded_at or not (changed := changed_at(recording)):
+        return transcript
+    origin = replace(transcript.origin, recorded_at=changed, recorded_at_source="file")
+    return replace(transcript, origin=origin)
 
 
 def _progress_of(event: Event) -> Progress:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,11 +41,14 @@ def service(queue, model) -> Iterator[Running]:
 
 
 def without_timings(files: Mapping[str, str]) -> dict[str, object]:
-    """Give the texts by their names; of JSON what is in it but for the timings and the model's name."""
+    """Give the texts by their names; of JSON what is in it but for when it was made, how fast, and the model's name."""
     return {
-        name: {**json.loads(text), "timings": None, "model": None} if name.endswith(".json") else text
-        for name, text in files.items()
+        name: _without_timings(json.loads(text)) if name.endswith(".json") else text for name, text in files.items()
     }
+
+
+def _without_timings(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "timings": None, "model": None, "origin": {**data["origin"], "transcribed_at": None}}
 
 
 def texts_in(folder: Path) -> dict[str, str]:

@@ -47,6 +47,7 @@ class SegmentView(BaseModel):
     tokens: list[int] = Field(description="The text in the model's own tokens.")
     token_logprobs: list[float] = Field(description="Of each token; empty unless asked for.")
     token_bytes: list[str] = Field(description="What each token says, in hexadecimal; empty unless asked for.")
+    language: str = Field(description="The language of its text; empty if an earlier version recognised it.")
 
 
 class ProgressView(BaseModel):
