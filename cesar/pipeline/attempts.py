@@ -114,6 +114,10 @@ class Attempt:
     """The attempt at the same part in another language, beside which this one is to be judged."""
     tried: tuple[str, ...] = ()
     """The languages that were weighed for this part; empty: nobody has looked yet."""
+    is_prompted: bool = True
+    """Whether the caller's prompt and hotwords are put before the text, if there are any."""
+    prompted: Decoded | None = None
+    """What the prompt had made of the same part: this attempt goes without it, to see whether to believe that."""
 
     @property
     def duration(self) -> float:

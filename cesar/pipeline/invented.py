@@ -1,67 +1,207 @@
 """What Whisper writes where nobody speaks: the few phrases that make up most of its inventions.
 
 They come from subtitles in its training data. Whoever really says one of them is heard clearly; so a phrase counts as
-invented only where the speech detector doubted that there was speech at all. (Barański et al., arXiv 2501.11378: a
-small bag of phrases covers most inventions, and neither it nor speech detection suffices alone.)
+invented only where the detector doubted that there was speech, or where the sound below it has no room for it.
+(Barański et al., arXiv 2501.11378: a small bag of phrases covers most inventions, and neither it nor speech detection
+suffices alone.)
 """
 
 from __future__ import annotations
 
-_PHRASES = frozenset(
-    """
+import re
+import unicodedata
+
+_COURTESIES = """
     you
     bye
     bye bye
+    bye-bye
     the end
     thank you
     thank you very much
     thank you so much
-    thanks for watching
-    thank you for watching
-    thank you for listening
-    please subscribe
-    like and subscribe
-    please subscribe to my channel
-    i'll see you in the next video
-    subtitles by the amara.org community
-    untertitel der amara.org-community
-    untertitel im auftrag des zdf für funk 2017
+    thanks
     vielen dank
-    sous-titres réalisés par la communauté d'amara.org
-    sous-titrage société radio-canada
+    danke
     merci
+    merci beaucoup
     gracias
-    subtítulos realizados por la comunidad de amara.org
-    sottotitoli creati dalla comunità amara.org
+    muchas gracias
     grazie
-    legendas pela comunidade amara.org
     obrigado
+    obrigada
+    tack
+    tak
+    dziękuję
+    děkuji
+    teşekkürler
     продолжение следует
     спасибо
-    субтитры сделал dimatorzok
-    ご視聴ありがとうございました
-    字幕由amara.org社区提供
-    谢谢观看
+    спасибо за внимание
+    ありがとうございました
+    谢谢
     谢谢大家
-    시청해주셔서 감사합니다
+    謝謝
     감사합니다
-    """.strip().splitlines()
+    고맙습니다
+"""
+"""What people do say, once or several times."""
+
+_OUTROS = """
+    thanks for watching
+    thank you for watching
+    thank you for watching this video
+    thanks for listening
+    thank you for listening
+    please subscribe
+    please subscribe to my channel
+    like and subscribe
+    don't forget to like and subscribe
+    i'll see you in the next video
+    see you in the next video
+    see you next time
+    bis zum nächsten mal
+    vielen dank fürs zuschauen
+    danke fürs zuschauen
+    merci d'avoir regardé cette vidéo
+    merci d'avoir regardé
+    abonnez-vous
+    n'oubliez pas de vous abonner
+    gracias por ver el video
+    gracias por ver
+    suscríbete al canal
+    grazie per aver guardato il video
+    grazie per la visione
+    iscrivetevi al canale
+    obrigado por assistir
+    inscreva-se no canal
+    bedankt voor het kijken
+    tack för att ni tittade
+    tak fordi du så med
+    takk for at du så på
+    kiitos kun katsoit
+    dziękuję za oglądanie
+    dziękuję za uwagę
+    děkuji za pozornost
+    köszönöm a figyelmet
+    izlediğiniz için teşekkürler
+    izlediğiniz için teşekkür ederim
+    дякую за перегляд
+    спасибо за просмотр
+    спасибо за субтитры
+    подписывайтесь на канал
+    подпишись на канал
+    cảm ơn các bạn đã theo dõi
+    hẹn gặp lại các bạn
+    terima kasih telah menonton
+    اشتركوا في القناة
+    ご視聴ありがとうございました
+    ご清聴ありがとうございました
+    最後までご視聴ありがとうございました
+    チャンネル登録をお願いいたします
+    谢谢观看
+    感谢观看
+    谢谢收看
+    請不吝點贊訂閱轉發打賞支持明鏡與點點欄目
+    请不吝点赞订阅转发打赏支持明镜与点点栏目
+    明镜与点点栏目
+    優優獨播劇場
+    시청해주셔서 감사합니다
+    구독과 좋아요 부탁드립니다
+    다음 영상에서 만나요
+"""
+"""What ends a video, and is said once."""
+
+_CREDIT = re.compile(
+    r"\bamara ?org\b|\bdimatorzok\b|\bqtss\b|\bm k$|\bst ?501\b|\bradio ?canada$"
+    r"|^(subtitles?|captions?|captioning|subtitling|transcription|translation) (by|from)\b"
+    r"|^(die )?untertitel(ung)? (der|des|von|im auftrag|aufgrund)\b|^copyright (wdr|zdf|ndr|swr|br|mdr|ard)\b"
+    r"|^sous ?titr(es|age)\b|^soustitr(es|age)\b|^subt[ií]tulos (realizados|por|de)\b"
+    r"|^(sottotitoli|sottotitolato) .*(cura|creati|revisione)\b|^(legendas?|legendado) (pela|por)\b"
+    r"|^ondertitel(s|d|ing)\b|^(undertekster|undertexter|tekstet|textning|tekstitys)\b|^napisy (stworzone|wykonał|by)\b"
+    r"|^titulky (vytvořil|by)\b|^altyaz[ıi]\b|^субтитр\w* (сделал|создавал|подогнал|делал|от|и)\b|^редактор субтитров\b"
+    r"|^字幕|字幕(提供|制作|志愿者|組|组)|^中文字幕|^한글자막|자막 (제공|by)|^ترجمة نانسي"
 )
+"""Who made the subtitles: what nobody says, but may read aloud. Of a text as `_plain` gives it."""
+
 _DOUBTFUL = 0.6
+_SLOWEST_LETTERS_PER_S = 5.0
+"""Of a phrase that fills the speech below it; there is always some silence within, and breath around."""
+_FASTEST_LETTERS_PER_S = 25.0
+"""Sustained speech has 10 to 20; the fastest utterance of 5,000 s of real speech of all kinds had 21."""
+_MARGIN_S = 0.3
+"""Detectors hear soft beginnings late."""
 
 
-def is_invented(text: str, speech_confidence: float) -> bool:
-    """Whether the text is one of the known inventions, in a place where speech is doubtful.
+def is_invented(text: str, speech_confidence: float, speech_s: float) -> bool:
+    """Return whether the text is nothing but known inventions, where speech is doubtful or has no room for them.
 
-    >>> is_invented("Thank you.", speech_confidence=0.4), is_invented("Thank you.", speech_confidence=0.98)
+    speech_confidence, speech_s: of the speech below the text.
+
+    >>> is_invented("Thank you.", 0.4, 1.0), is_invented("Thank you.", 0.98, 1.0)
+    (True, False)
+    >>> is_invented("Thanks for watching. Thanks for watching.", 0.98, 2.0)
+    True
+    """
+    phrases = _phrases(text)
+    if not phrases:
+        return False
+    if speech_confidence < _DOUBTFUL or is_too_fast(text, speech_s):
+        return True
+    rehearsed = [phrase for phrase in phrases if phrase not in _COMMON]
+    return len(rehearsed) > len(set(rehearsed)) or _is_too_slow(rehearsed, speech_s)
+
+
+def is_too_fast(text: str, speech_s: float) -> bool:
+    """Return whether nobody could say the text in so many seconds of speech.
+
+    >>> is_too_fast("Thanks for watching.", 0.06), is_too_fast("Thanks for watching.", 0.9)
     (True, False)
     """
-    return speech_confidence < _DOUBTFUL and _plain(text) in _KNOWN
+    return letters(text) > _FASTEST_LETTERS_PER_S * (speech_s + _MARGIN_S)
+
+
+def letters(text: str) -> int:
+    """Return how much there is to say, in letters; a wide one (Chinese, Japanese, Korean) is a syllable.
+
+    >>> letters("So, so!"), letters("谢谢")
+    (4, 6)
+    """
+    return sum(3 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text if letter.isalnum())
+
+
+def _is_too_slow(phrases: list[str], speech_s: float) -> bool:
+    """Return whether they would have to be drawn out to fill the speech: then it is something else."""
+    return bool(phrases) and sum(map(letters, phrases)) < _SLOWEST_LETTERS_PER_S * (speech_s - 1.0)
+
+
+def _phrases(text: str) -> list[str]:
+    """Return the known phrases that the text consists of; none if there is anything else in it."""
+    whole = _plain(text)
+    if whole in _KNOWN or _CREDIT.search(whole):
+        return [whole]
+    parts = [plain for part in _SENTENCE_END.split(text) if (plain := _plain(part))]
+    if parts and all(part in _KNOWN or _CREDIT.search(part) for part in parts):
+        return parts
+    return _repeated(whole)
+
+
+def _repeated(whole: str) -> list[str]:
+    """Return a known phrase as often as the text says it, without marks in between."""
+    words = whole.split()
+    for length in range(1, len(words) // 2 + 1):
+        phrase = " ".join(words[:length])
+        if len(words) % length == 0 and phrase in _KNOWN and words == words[:length] * (len(words) // length):
+            return [phrase] * (len(words) // length)
+    return []
 
 
 def _plain(text: str) -> str:
-    kept = "".join(character for character in text.lower() if character.isalnum() or character.isspace())
+    kept = "".join(letter for letter in text.lower() if letter.isalnum() or letter.isspace() or letter in _ACCENTS)
     return " ".join(kept.split())
 
 
-_KNOWN = frozenset(_plain(phrase) for phrase in _PHRASES)
+_ACCENTS = frozenset(chr(code) for code in range(0x300, 0x370))
+_SENTENCE_END = re.compile(r"[.!?…。！？♪]+(?!\w)|(?<=[。！？])|\n")
+_COMMON = frozenset(_plain(phrase) for phrase in _COURTESIES.strip().splitlines())
+_KNOWN = _COMMON | frozenset(_plain(phrase) for phrase in _OUTROS.strip().splitlines())

@@ -6,12 +6,23 @@ Pure rules over values; recognize.py acts on them.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cesar.pipeline.attempts import Decoded, Way
-from cesar.pipeline.invented import is_invented
+from cesar.engines.base import Utterance
+from cesar.pipeline.attempts import Attempt, Decoded, Way
+from cesar.pipeline.invented import is_invented, is_too_fast
+from cesar.pipeline.prompt_echo import Prompt
+from cesar.pipeline.samples import SAMPLE_RATE
+from cesar.pipeline.vad import Region, speech_between
 
 AFTER_THE_END = "after the sound's end"
+FROM_THE_PROMPT = "it came from the prompt"
+NO_WORDS = "no words heard"
+TOO_FAST = "faster than anybody speaks"
+INVENTED = "probably invented"
+_NEAR = round(0.3 * SAMPLE_RATE)
+"""A text's times may be off by this: so near, its speech counts as below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +48,9 @@ class JudgeSettings:
 class Judge:
     """Judges what attempts at a stretch of sound gave."""
 
-    def __init__(self, settings: JudgeSettings | None = None) -> None:
+    def __init__(self, settings: JudgeSettings | None = None, prompt: Prompt | None = None) -> None:
         self._settings = settings or JudgeSettings()
+        self._prompt = prompt
 
     def next_way(self, decoded: Decoded) -> Way | None:
         """How to try the same stretch again; None if this will do, or nothing is left to try."""
@@ -46,7 +58,7 @@ class Judge:
         if self._is_loop(decoded):
             return self._way_out(decoded)
         match way:
-            case Way.NARROW | Way.WIDE if decoded.is_empty or hypothesis.is_cut_off:
+            case Way.NARROW | Way.WIDE if decoded.is_empty or hypothesis.is_cut_off or self._is_too_fast(decoded):
                 return Way.FULL
             case Way.NARROW if hypothesis.avg_logprob < self._settings.sure_avg_logprob:
                 return Way.WIDE
@@ -65,12 +77,14 @@ class Judge:
                 return Way.UNREPEATING
 
     def better(self, decoded: Decoded) -> Decoded:
-        """The attempt to take, this one or the best before it: one with a text, no loop, the surer one."""
+        """The attempt to take, this one or the best before it: one with a text, no loop, speakable, the surer one."""
         before = decoded.attempt.before
         if before is None or before.is_empty:
             return decoded
         if decoded.is_empty or (self._is_loop(decoded) and not self._is_loop(before)):
             return before
+        if self._is_too_fast(decoded) != self._is_too_fast(before) and not self._is_loop(decoded):
+            return before if self._is_too_fast(decoded) else decoded
         is_surer = before.hypothesis.avg_logprob > decoded.hypothesis.avg_logprob
         return before if is_surer and not self._is_loop(before) else decoded
 
@@ -98,7 +112,7 @@ class Judge:
         """Why the text is not taken; None if it is."""
         settings, attempt, hypothesis = self._settings, decoded.attempt, decoded.hypothesis
         if decoded.is_empty:
-            return "no words heard"
+            return NO_WORDS
         if all(utterance.start >= attempt.duration for utterance in hypothesis.utterances):
             return AFTER_THE_END
         if self._is_loop(decoded):
@@ -107,10 +121,62 @@ class Judge:
         is_forced = attempt.way is Way.UNREPEATING
         if hypothesis.avg_logprob < settings.min_avg_logprob and (is_silent or is_forced):
             return "no speech" if is_silent else "the text repeated itself, and made not to is unlikely"
-        regions = (r.confidence for r in attempt.sound.chunk.regions if r.start < attempt.end and r.end > attempt.start)
-        if is_invented(hypothesis.text, max(regions, default=0.0)):
-            return "probably invented"
+        regions = [r for r in attempt.sound.chunk.regions if r.start < attempt.end and r.end > attempt.start]
+        if _is_invented(hypothesis.text, regions, attempt.start, attempt.end):
+            return INVENTED
         return None
+
+    def disbelief_of(self, utterance: Utterance, attempt: Attempt) -> str | None:
+        """Why one utterance of a text is not taken; None if it is."""
+        start, end = span_of(utterance, attempt)
+        near = [r for r in attempt.sound.chunk.regions if r.start < end + _NEAR and r.end > start - _NEAR]
+        if _is_invented(utterance.text, near, start, end):
+            return INVENTED
+        return TOO_FAST if _is_faster(utterance, attempt) else None
+
+    def wants_to_hear_without_prompt(self, decoded: Decoded) -> bool:
+        """Whether the text of a prompted attempt is to be compared with what is heard without the prompt.
+
+        It is if the prompt's words are in it, and if it would not be taken: the prompt may have pushed out the words.
+        """
+        if self._prompt is None or not decoded.attempt.is_prompted:
+            return False
+        is_doubtful = self.disbelief(decoded) is not None or self._is_too_fast(decoded)
+        return is_doubtful or self._prompt.is_in(decoded.hypothesis.text)
+
+    def borne_out(self, decoded: Decoded) -> Decoded:
+        """The attempt to take: the prompted one before this, if that is borne out by this one."""
+        prompted = decoded.attempt.prompted
+        if prompted is None or self._prompt is None:
+            return decoded
+        is_believed = self.disbelief(prompted) is None and not self._is_too_fast(prompted)
+        is_heard = self._prompt.is_borne_out(prompted.hypothesis.text, decoded.hypothesis.text)
+        return prompted if is_believed and is_heard else decoded
+
+    def _is_too_fast(self, decoded: Decoded) -> bool:
+        """Whether there is an utterance that nobody could have spoken in its time."""
+        return any(_is_faster(utterance, decoded.attempt) for utterance in decoded.hypothesis.utterances)
+
+
+def span_of(utterance: Utterance, attempt: Attempt) -> tuple[int, int]:
+    """Give start and end of an utterance within its attempt, in samples from the start of the recording."""
+    start = attempt.start + int(utterance.start * SAMPLE_RATE)
+    end = attempt.start + int(min(utterance.end, attempt.duration) * SAMPLE_RATE)
+    return min(start, attempt.end), min(max(start, end), attempt.end)
+
+
+def _is_faster(utterance: Utterance, attempt: Attempt) -> bool:
+    """Whether nobody could have spoken an utterance in its time, or in the speech below it."""
+    if utterance.start >= attempt.duration:
+        return False
+    start, end = span_of(utterance, attempt)
+    speech_s = speech_between(attempt.sound.chunk.regions, start - _NEAR, end + _NEAR)
+    return is_too_fast(utterance.text, min(speech_s, (end - start) / SAMPLE_RATE))
+
+
+def _is_invented(text: str, regions: Sequence[Region], start: int, end: int) -> bool:
+    confidence = max((region.confidence for region in regions), default=0.0)
+    return is_invented(text, confidence, speech_between(regions, start, end))
 
 
 def compression_ratio(text: str) -> float:

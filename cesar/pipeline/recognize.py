@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cesar.engines.base import DecodeSettings, Engine, Hypothesis, TimedWord, Utterance, Window
 from cesar.pipeline.attempts import Attempt, Decoded, Doubt, Said, Sound, Way, Weighed
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
-from cesar.pipeline.judge import AFTER_THE_END, Judge, compression_ratio
+from cesar.pipeline.judge import AFTER_THE_END, FROM_THE_PROMPT, NO_WORDS, Judge, compression_ratio, span_of
 from cesar.pipeline.language import LanguageCheck
+from cesar.pipeline.prompt_echo import prompt_of
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.timing import Stopwatch
-from cesar.pipeline.vad import Region
+from cesar.pipeline.vad import speech_between
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Likeness(NamedTuple):
     way: Way
     window_s: float
     language: str
+    is_prompted: bool
 
 
 class Recognizer:
@@ -81,7 +83,7 @@ class Recognizer:
         self._decode = decode
         self._with_words = with_words
         self._settings = settings or RecognizeSettings()
-        self._judge = Judge()
+        self._judge = Judge(prompt=prompt_of(decode.prompt, decode.hotwords))
         self._stopwatch = stopwatch or Stopwatch()
 
     def attempt(self, sound: Sound) -> Attempt:
@@ -101,7 +103,7 @@ class Recognizer:
 
     def likeness(self, attempt: Attempt) -> Likeness:
         """What has to be the same in attempts that are decoded together."""
-        return Likeness(attempt.way, self._window_s(attempt), attempt.language)
+        return Likeness(attempt.way, self._window_s(attempt), attempt.language, attempt.is_prompted)
 
     def decode(self, alike: Sequence[Attempt]) -> list[Decoded]:
         """Make text of windows that are alike. The text for one doesn't depend on the others."""
@@ -126,11 +128,24 @@ class Recognizer:
     def _weigh(self, decoded: Decoded) -> Weighed:
         best = self._judge.better(decoded)
         if way := self._judge.next_way(decoded):
-            another = replace(decoded.attempt, way=way, before=best)
-            has_same_window = self._window_s(another) == self._window_s(decoded.attempt)
-            return Weighed(again=[another if has_same_window else replace(another, heard=None)])
+            return Weighed(again=[self._other(decoded.attempt, way=way, before=best)])
+        if self._judge.wants_to_hear_without_prompt(best):
+            unprompted = self._other(best.attempt, way=self._first_way, before=None, is_prompted=False, prompted=best)
+            return Weighed(again=[unprompted])
+        return self._taken(self._judge.borne_out(best))
+
+    def _other(self, attempt: Attempt, **how: Any) -> Attempt:
+        """An attempt at the same stretch in another way, encoded already if its window is the same."""
+        another = replace(attempt, **how)
+        has_same_window = self._window_s(another) == self._window_s(attempt)
+        return another if has_same_window else replace(another, heard=None)
+
+    def _taken(self, best: Decoded) -> Weighed:
+        """Take what is to be believed of a text, and say what is to be heard again."""
         attempt, hypothesis = best.attempt, _complete(best.hypothesis)
         if reason := self._judge.disbelief(best):
+            if best.is_empty and attempt.prompted and not attempt.prompted.is_empty:
+                reason, hypothesis = FROM_THE_PROMPT, attempt.prompted.hypothesis
             return Weighed(doubts=[_doubt(attempt.start, attempt.end, reason, hypothesis.text)])
         if at := self._sparse_at(attempt, hypothesis):
             parts = ((attempt.start, at), (at, attempt.end))
@@ -138,16 +153,39 @@ class Recognizer:
         beyond = "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip()
         last_moment = max(attempt.start, attempt.end - SAMPLE_RATE // 50)
         doubts = [_doubt(last_moment, attempt.end, AFTER_THE_END, beyond)] if beyond else []
-        stuck, again = self._rest(attempt, hypothesis)
-        return Weighed(self._placed(attempt, hypothesis), doubts + stuck, again)
+        believed, disbelieved = self._sifted(attempt, hypothesis)
+        stuck, again = self._rest(attempt, believed)
+        left = [doubt for doubt in disbelieved if not any(_covers(part, doubt) for part in again)]
+        return Weighed(self._placed(attempt, believed), doubts + left + stuck, again)
+
+    def _sifted(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[Hypothesis, list[Doubt]]:
+        """Part the utterances that are to be believed from those that are not."""
+        reasons = [self._judge.disbelief_of(utterance, attempt) for utterance in hypothesis.utterances]
+        pairs = list(zip(hypothesis.utterances, reasons, strict=True))
+        disbelieved = [
+            _doubt(start, max(end, start + SAMPLE_RATE // 50), reason, utterance.text.strip())
+            for utterance, reason in pairs
+            if reason and utterance.start < attempt.duration
+            for start, end in [span_of(utterance, attempt)]
+        ]
+        believed = tuple(utterance for utterance, reason in pairs if reason is None)
+        return replace(hypothesis, utterances=believed), disbelieved
 
     def _from_scratch(self, attempt: Attempt) -> Attempt:
         """Begin with the first way; the window stays encoded if it is the same."""
-        return replace(attempt, way=self._first_way, heard=attempt.heard if attempt.way < Way.FULL else None)
+        heard = attempt.heard if attempt.way < Way.FULL else None
+        return replace(attempt, way=self._first_way, heard=heard, prompted=None)
 
     def _part(self, attempt: Attempt, start: int, end: int) -> Attempt:
-        """A part of what was attempted, to be heard by itself."""
-        return Attempt(attempt.sound, start, end, self._first_way, language=attempt.language)
+        """A part of what was attempted, to be heard by itself; where the prompt has misled, it stays left out."""
+        return Attempt(
+            attempt.sound,
+            start,
+            end,
+            self._first_way,
+            language=attempt.language,
+            is_prompted=attempt.is_prompted,
+        )
 
     @property
     def _first_way(self) -> Way:
@@ -167,6 +205,8 @@ class Recognizer:
         asked = replace(
             self._decode,
             language=attempt.language,
+            prompt=self._decode.prompt if attempt.is_prompted else None,
+            hotwords=self._decode.hotwords if attempt.is_prompted else None,
             max_tokens=round(self._settings.max_tokens_per_s * self._window_s(attempt)) if is_short else None,
         )
         if way == self._first_way:
@@ -218,7 +258,7 @@ class Recognizer:
             if speech_between(attempt.sound.chunk.regions, start, end) < least_s:
                 continue
             if end - start > attempt.end - attempt.start - _LEAST_PROGRESS:
-                stuck.append(_doubt(start, end, "no words heard", ""))
+                stuck.append(_doubt(start, end, NO_WORDS, ""))
             else:
                 again.append(self._part(attempt, start, end))
         return stuck, again
@@ -246,6 +286,10 @@ class Recognizer:
         yield reached, attempt.end, self._settings.uncovered_speech_s
 
 
+def _covers(attempt: Attempt, doubt: Doubt) -> bool:
+    return attempt.start / SAMPLE_RATE <= doubt.start and doubt.end <= attempt.end / SAMPLE_RATE
+
+
 def _doubt(start: int, end: int, reason: str, text: str) -> Doubt:
     return Doubt(start / SAMPLE_RATE, end / SAMPLE_RATE, reason, text)
 
@@ -262,9 +306,3 @@ def _ends_in_bare(utterance: Utterance) -> tuple[int, ...]:
     """Where the tokens end in the text without the blanks before it."""
     blanks = len(utterance.text.encode()) - len(utterance.text.lstrip().encode())
     return tuple(max(0, end - blanks) for end in utterance.token_ends)
-
-
-def speech_between(regions: Iterable[Region], start: int, end: int) -> float:
-    """Seconds of speech in a stretch given in samples."""
-    samples = sum(max(0, min(region.end, end) - max(region.start, start)) for region in regions)
-    return samples / SAMPLE_RATE

@@ -184,9 +184,9 @@ class Schedule:
         A wide search takes more than twice as much as a narrow one. Only one batch of second attempts at a time may
         have all of that: where many texts are unsure, each worker would else be at the largest of them.
         """
-        way, window_s, _ = self._recognizer.likeness(alike[0].attempt)
-        share = 1 if way is Way.NARROW else 4 if self._second_at_work and _are_second(alike) else 2
-        return max(1, int(self._plan.batch_size // share * min(1.0, _USUAL_WINDOW_S / window_s)))
+        likeness = self._recognizer.likeness(alike[0].attempt)
+        share = 1 if likeness.way is Way.NARROW else 4 if self._second_at_work and _are_second(alike) else 2
+        return max(1, int(self._plan.batch_size // share * min(1.0, _USUAL_WINDOW_S / likeness.window_s)))
 
     def _taken(self, likeness: Likeness, count: int) -> list[_Task]:
         tasks = self._to_decode.pop(likeness)

@@ -50,6 +50,12 @@ class Region:
     """The highest probability of a frame in it."""
 
 
+def speech_between(regions: Iterable[Region], start: int, end: int) -> float:
+    """Seconds of speech in a stretch given in samples."""
+    samples = sum(max(0, min(region.end, end) - max(region.start, start)) for region in regions)
+    return samples / SAMPLE_RATE
+
+
 class SpeechDetector:
     """Silero's network with its state: blocks in, probabilities out, in order."""
 

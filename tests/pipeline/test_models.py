@@ -1,5 +1,6 @@
 """The pipeline with real weights on real speech, and on what is none."""
 
+import re
 from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Protocol
@@ -106,6 +107,43 @@ def test_what_is_not_speech_gives_no_text(load, plan, tmp_path, sound):
     outcome, collected = run(media.write_wav(tmp_path / "a.wav", sound), load("base"), plan)
     assert collected.text == ""
     assert outcome.duration == 60
+
+
+HOWTO = TranscribeOptions(
+    language="en",
+    prompt="A talk by Jane Roe of Foobar Ltd. about Kubernetes.",
+    hotwords="Roe, Foobar, Kubernetes",
+)
+"""The words of the how-to on subtitles."""
+
+
+@pytest.mark.parametrize("options", [HOWTO, replace(HOWTO, prompt=None)], ids=["prompt and hotwords", "hotwords"])
+def test_words_of_the_prompt_that_nobody_says_are_not_heard_in_a_meeting(load, plan, options):
+    _, collected = run(media.AUDIO / "meeting-es2003a-0-30s.wav", load("base"), plan, options)
+    assert "marketing expert" in collected.text
+    assert not {"roe", "foobar", "kubernetes", "ltd"} & set(re.findall(r"\w+", collected.text.lower()))
+
+
+@pytest.mark.parametrize(
+    "sound", [media.silence(20), media.white_noise(20), media.chords(20)], ids=["silence", "white noise", "chords"]
+)
+def test_a_prompt_gives_no_text_where_nobody_speaks(load, plan, tmp_path, sound):
+    assert run(media.write_wav(tmp_path / "a.wav", sound), load("base"), plan, HOWTO)[1].text == ""
+
+
+@pytest.mark.parametrize("name", ["base", "tiny.en"])
+def test_words_of_the_prompt_that_are_spoken_are_kept(load, plan, name):
+    options = TranscribeOptions(language="en", prompt="Arts and crafts.", hotwords="Kubernetes, printing", end=8.0)
+    _, collected = run(media.AUDIO / "printing-lj.m4a", load(name), plan, options)
+    text = " ".join(re.findall(r"\w+", collected.text.lower()))
+    assert text.startswith("printing in the only sense")
+    assert "all the arts and crafts" in text
+
+
+def test_a_prompted_run_gives_the_same_bytes_with_other_threads_and_batches(load, plan):
+    path = media.AUDIO / "meeting-es2003a-0-30s.wav"
+    first = run(path, load("base"), plan, HOWTO)[1].chunks
+    assert run(path, load("base"), replace(plan, workers=1, batch_size=1), HOWTO)[1].chunks == first
 
 
 def test_two_runs_give_the_same_bytes_with_other_threads_and_batches(load, plan):

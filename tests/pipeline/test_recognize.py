@@ -11,11 +11,11 @@ from cesar.engines.hardware import Plan
 from cesar.pipeline.attempts import Recognized, Sound
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.judge import compression_ratio
-from cesar.pipeline.recognize import Recognizer, RecognizeSettings, speech_between
+from cesar.pipeline.recognize import Recognizer, RecognizeSettings
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.schedule import Schedule
 from cesar.pipeline.timing import Stopwatch
-from cesar.pipeline.vad import Region
+from cesar.pipeline.vad import Region, speech_between
 from tests.pipeline.engines import Answer, AnsweringEngine, Asked, saying
 
 ENGLISH = DecodeSettings("en", beam_size=2)
@@ -100,7 +100,7 @@ def test_an_utterance_keeps_its_tokens_and_where_its_window_begins():
     [(0.5, 10), (4, 10), (8.5, 10), (8.6, 15), (13.5, 15), (15, 17.5), (16.1, FULL_S), (29, FULL_S)],
 )
 def test_a_window_has_room_for_the_sound_and_silence_after_it(length, window):
-    _, engine = recognized(lambda asked: saying((0, length, LONG)), sound(0, length))
+    _, engine = recognized(lambda asked: saying((0, length, LONG[: int(15 * length)])), sound(0, length))
     (asked,) = engine.asked
     assert asked.duration == pytest.approx(length, abs=0.001)
     assert asked.seconds == window
@@ -345,6 +345,111 @@ def test_a_known_invention_is_dropped_only_where_speech_is_doubtful():
     assert [doubt.text for doubt in doubtful.doubts] == ["Thank you."]
 
 
+def test_an_invention_said_twice_in_a_moment_is_dropped_however_sure_the_detector_is():
+    twice = saying((0.9, 0.96, "Thanks for watching."), (1.5, 1.56, "Thanks for watching."))
+    result, _ = recognized(lambda asked: twice, sound(0, 3, (0.9, 0.96), (1.5, 1.56)))
+    assert texts(result) == []
+    assert [doubt.text for doubt in result.doubts] == ["Thanks for watching. Thanks for watching."]
+
+
+def test_what_nobody_could_say_so_fast_is_dropped_and_the_rest_is_kept():
+    answer = saying((0, 3, "This was said in peace."), (3.2, 3.3, "And so it goes on and on and on for a long time."))
+    result, engine = recognized(lambda asked: answer, sound(0, 4, (0, 3.3)))
+    assert texts(result) == ["This was said in peace."]
+    assert [(doubt.start, doubt.reason) for doubt in result.doubts] == [(3.2, "faster than anybody speaks")]
+    assert [asked.seconds for asked in engine.asked] == [10, FULL_S], "a full window might have known better"
+
+
+def test_a_full_window_that_gives_the_text_its_time_is_believed():
+    fast = saying((0, 0.1, "It is not so late as you may think."))
+    result, _ = recognized(by_attempt(fast, saying((0, 3, "It is not so late."), logprob=-0.4)), sound(0, 3))
+    assert texts(result) == ["It is not so late."]
+    assert result.doubts == []
+
+
+def test_an_invention_after_real_words_is_dropped_alone():
+    answer = saying((0, 3, "This was said in peace."), (4, 6, "Thank you for watching."))
+    result, _ = recognized(lambda asked: answer, sound(0, 7, (0, 3)))
+    assert texts(result) == ["This was said in peace."]
+    assert [(doubt.reason, doubt.text) for doubt in result.doubts] == [("probably invented", "Thank you for watching.")]
+
+
+# The prompt.
+
+PROMPTED = replace(ENGLISH, prompt="A talk by Jane Roe.", hotwords="Foobar, Kubernetes")
+
+
+def with_prompt(prompted: Hypothesis, unprompted: Hypothesis, heard: Sound) -> tuple[Recognized, AnsweringEngine]:
+    """One text while the prompt is there, another without it."""
+    engine = AnsweringEngine(lambda asked: prompted if asked.settings.prompt else unprompted)
+    (result,) = recognize(Recognizer(engine, PROMPTED), [heard])
+    return result, engine
+
+
+def prompts(engine: AnsweringEngine) -> list[tuple[str | None, str | None]]:
+    return [(asked.settings.prompt, asked.settings.hotwords) for asked in engine.asked]
+
+
+def test_a_text_without_words_of_the_prompt_is_heard_once():
+    result, engine = with_prompt(saying((0, 3, "So it is.")), saying((0, 3, "No.")), sound(0, 3))
+    assert texts(result) == ["So it is."]
+    assert prompts(engine) == [(PROMPTED.prompt, PROMPTED.hotwords)]
+
+
+@pytest.mark.parametrize("echo", ["and Kubernetes, Foobar, Foobar,", "A talk by Jane Roe.", "Foobar."])
+def test_a_text_that_comes_from_the_prompt_gives_way_to_what_is_heard_without_it(echo):
+    result, engine = with_prompt(saying((0, 3, echo)), saying((0, 3, "It's not right.")), sound(0, 3))
+    assert texts(result) == ["It's not right."]
+    assert result.doubts == []
+    assert prompts(engine) == [(PROMPTED.prompt, PROMPTED.hotwords), (None, None)]
+
+
+@pytest.mark.parametrize("heard", ["We use Cooper Netties.", "We use Kubernetes."])
+def test_a_word_of_the_prompt_that_is_spoken_is_kept_as_the_prompt_spells_it(heard):
+    result, _ = with_prompt(saying((0, 3, "We use Kubernetes.")), saying((0, 3, heard)), sound(0, 3))
+    assert texts(result) == ["We use Kubernetes."]
+
+
+def test_a_text_from_the_prompt_where_nothing_is_heard_is_dropped_and_kept_in_sight():
+    result, _ = with_prompt(saying((0, 3, "Foobar, Foobar")), saying(), sound(0, 3))
+    assert texts(result) == []
+    assert [(doubt.reason, doubt.text) for doubt in result.doubts] == [("it came from the prompt", "Foobar, Foobar")]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        saying(),
+        saying((0, 0.1, "Nobody has ever said so much in so little time.")),
+        saying((0, 3, LOOP), tokens=400),
+        saying((0, 3, "Er."), logprob=-1.2, no_speech=0.9),
+    ],
+    ids=["empty", "too fast", "loop", "silence"],
+)
+def test_words_that_the_prompt_has_pushed_out_are_heard_without_it(lost):
+    result, _ = with_prompt(lost, saying((0, 3, "There they are.")), sound(0, 3))
+    assert texts(result) == ["There they are."]
+    assert result.doubts == []
+
+
+def test_an_unprompted_text_is_tried_in_all_ways_too():
+    def answer(asked: Asked) -> Hypothesis:
+        if asked.settings.prompt:
+            return saying((0, 3, "Foobar."))
+        return saying((0, 3, "Right."), logprob=-0.3 if asked.settings.beam_size == 5 else -0.6)
+
+    engine = AnsweringEngine(answer)
+    (result,) = recognize(Recognizer(engine, PROMPTED), [sound(0, 3)])
+    assert texts(result) == ["Right."]
+    assert [asked.settings.beam_size for asked in engine.asked] == [2, 2, 5]
+
+
+def test_prompted_and_unprompted_windows_are_not_decoded_together():
+    engine = AnsweringEngine(lambda asked: saying((0, 3, "Foobar." if asked.settings.prompt else "No.")))
+    recognize(Recognizer(engine, PROMPTED), [sound(0, 3), sound(10, 13), sound(20, 23)])
+    assert prompts(engine) == [(PROMPTED.prompt, PROMPTED.hotwords)] * 3 + [(None, None)] * 3
+
+
 # Words.
 
 
@@ -382,7 +487,7 @@ utterances = st.builds(
     lambda start, length, text: (start, start + length, text),
     st.floats(0, 4),
     st.floats(0, 3),
-    st.sampled_from(["Yes.", "so it is", "", LOOP, "Thank you."]),
+    st.sampled_from(["Yes.", "so it is", "", LOOP, "Thank you.", "Thanks for watching.", "Foobar, Kubernetes."]),
 )
 hypotheses = st.builds(
     lambda said, logprob, no_speech: saying(*sorted(said), logprob=logprob, no_speech=no_speech),
@@ -393,10 +498,11 @@ hypotheses = st.builds(
 
 
 def scripted(answers: Sequence[Hypothesis]) -> Answer:
-    """Answers that depend on the window and on nothing else."""
+    """Answers that depend on the window, the way and the prompt, and on nothing else."""
 
     def answer(asked: Asked) -> Hypothesis:
         key = round(asked.start * 50) + round(asked.seconds) + asked.settings.avoid_repetition
+        key += 2 * (asked.settings.prompt is not None)
         return answers[key % len(answers)]
 
     return answer
@@ -406,7 +512,7 @@ def scripted(answers: Sequence[Hypothesis]) -> Answer:
 @settings(max_examples=30)
 def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
     engine = AnsweringEngine(scripted(answers))
-    recognizer = Recognizer(engine, ENGLISH, with_words=True, settings=SMALL)
+    recognizer = Recognizer(engine, PROMPTED, with_words=True, settings=SMALL)
     (result,) = recognize(recognizer, [sound(40, 43, (40.3, 41), (41.2, 42.8))])
     assert len(engine.asked) < 80
     assert [(said.start, said.end) for said in result.said] == sorted((said.start, said.end) for said in result.said)
@@ -419,7 +525,7 @@ def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
 @settings(max_examples=15)
 def test_a_result_depends_neither_on_the_batch_nor_on_the_workers(answers, starts):
     sounds = [sound(start, start + 2 + start / 40) for start in starts]
-    recognizer = Recognizer(AnsweringEngine(scripted(answers)), ENGLISH, settings=SMALL)
+    recognizer = Recognizer(AnsweringEngine(scripted(answers)), PROMPTED, settings=SMALL)
     by_themselves = [recognize(recognizer, [one])[0] for one in sounds]
     for workers, batch_size in ((1, 8), (1, 1), (3, 2)):
         assert recognize(recognizer, sounds, Plan("cpu", "none", workers, 1, batch_size)) == by_themselves

@@ -67,7 +67,7 @@ AND_ON = (
 def whole_window(asked: Asked) -> Hypothesis:
     """A text that tells where it comes from, and is as long as speech is."""
     text = f"Spoken at {asked.start:.3f} for {asked.duration:.3f}, {AND_ON}"
-    return saying((0, asked.duration, text[: round(12 * asked.duration) + 20]))
+    return saying((0, asked.duration, text[: round(12 * asked.duration)]))
 
 
 def decoded(path: Path) -> media.Sound:
