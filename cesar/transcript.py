@@ -173,13 +173,21 @@ class Transcript:
     @property
     def text(self) -> str:
         """The segments' texts as running text."""
-        joiner = "" if self.text_language in UNSPACED_LANGUAGES else " "
-        return joiner.join(segment.text for segment in self.segments)
+        pieces = list[str]()
+        for segment in self.segments:
+            if pieces and self.language_of(segment) not in UNSPACED_LANGUAGES:
+                pieces.append(" ")
+            pieces.append(segment.text)
+        return "".join(pieces)
 
     @property
     def text_language(self) -> str:
         """The language of the text: the one that is spoken, or English if it was translated."""
         return "en" if self.settings.get("task") == "translate" else self.language
+
+    def language_of(self, segment: Segment) -> str:
+        """The language of a segment's text, which may be another than that of most of the recording."""
+        return "en" if self.settings.get("task") == "translate" else segment.language or self.language
 
     @property
     def duration_asked_for(self) -> float:

@@ -150,3 +150,11 @@ def test_a_long_transcript_shows_itself_in_one_short_line() -> None:
 def test_an_empty_transcript_and_one_segment_show_themselves() -> None:
     assert repr(Transcript((), "unknown", 0.0, 1.0, MODEL)) == "<Transcript 1 s, unknown, 0 segments: ''>"
     assert repr(Chunk(0.0, 1.5, (Segment(0.25, 1.0, "Hm."),), ())) == "<Chunk 0 to 1.5 s, 1 segment: 'Hm.'>"
+
+
+def test_the_texts_of_several_languages_are_joined_as_each_is_written() -> None:
+    said = [("en", "One."), ("en", "Two."), ("zh", "今天。"), ("zh", "明天。"), ("en", "Three."), ("", "四。")]
+    segments = tuple(Segment(n, n + 1, text, language=code) for n, (code, text) in enumerate(said))
+    assert Transcript(segments, "zh", 1.0, 9.0, MODEL).text == "One. Two.今天。明天。 Three.四。"
+    translated = Transcript(segments[:2], "zh", 1.0, 9.0, MODEL, settings={"task": "translate"})
+    assert translated.text == "One. Two."

@@ -28,8 +28,11 @@ def spoken_segments(transcript: Transcript) -> list[Segment]:
     than such places is taken to be written without capitals, and is left as it is.
     """
     segments = [segment for segment in transcript.segments if flatten(segment.text)]
-    language = transcript.text_language
-    seams = {index for index, pair in enumerate(pairwise(segments)) if _goes_on(*pair, language)}
+    seams = {
+        index
+        for index, (before, after) in enumerate(pairwise(segments))
+        if _goes_on(before, after, transcript.language_of(before))
+    }
     if sum(is_capitalised(segment.text) for segment in segments) < len(seams):
         return segments
     return [_without_stop(segment) if index in seams else segment for index, segment in enumerate(segments)]
@@ -37,7 +40,8 @@ def spoken_segments(transcript: Transcript) -> list[Segment]:
 
 def _goes_on(before: Segment, after: Segment, language: str) -> bool:
     return (
-        ends_with_stop(before.text, language)
+        before.language == after.language
+        and ends_with_stop(before.text, language)
         and starts_in_lower_case(after.text)
         and after.start - before.end <= LONGEST_PAUSE_S
     )

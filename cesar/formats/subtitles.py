@@ -123,13 +123,15 @@ def _blocks(transcript: Transcript, options: SubtitleOptions, end: float) -> Ite
     speech = [(span.start, span.end) for span in transcript.ledger if span.kind == "speech"]
     groups: list[list[Segment]] = []
     for segment in spoken_segments(transcript):
-        if groups and segment.start - groups[-1][-1].end <= LONGEST_PAUSE_S:
+        before = groups[-1][-1] if groups else None
+        is_near = before is not None and segment.start - before.end <= LONGEST_PAUSE_S
+        if is_near and before is not None and before.language == segment.language:
             groups[-1].append(segment)
         else:
             groups.append([segment])
     starts = [*(group[0].start for group in groups), end]
     for group, free_until in zip(groups, starts[1:], strict=True):
-        yield _block(group, transcript.text_language, options, speech, free_until)
+        yield _block(group, transcript.language_of(group[0]), options, speech, free_until)
 
 
 def _block(

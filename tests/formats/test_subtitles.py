@@ -416,3 +416,11 @@ def test_a_translation_has_blanks_between_its_sentences_in_markdown_too() -> Non
     segments = (Segment(0.0, 1.0, "One."), Segment(1.0, 2.0, "Two."))
     translated = Transcript(segments, "ja", 1.0, 2.0, MODEL, settings={"task": "translate"})
     assert "One. Two." in render(translated, "md")
+
+
+def test_each_language_of_a_recording_is_broken_by_its_own_rules_and_shares_no_cue_with_another() -> None:
+    thai = "เราจะมาพูดถึงประวัติศาสตร์ของปัญญาประดิษฐ์ตั้งแต่เริ่มต้นจนถึงปัจจุบัน"
+    segments = (Segment(0.0, 0.2, "Yes.", language="en"), Segment(0.3, 6.0, thai, language="th"))
+    shown = cues(transcript_of(*segments, language="en"))
+    assert shown[0].lines == ("Yes.",)
+    assert "".join(line for cue in shown[1:] for line in cue.lines) == thai
