@@ -6,12 +6,16 @@ is closed instead: nobody can keep others out by connections alone. Those that h
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 MOST_UNSENT_BYTES = 48 * 2**20
 """How much of all answers together may wait for callers who do not read."""
+_SPARED_S = 1.0
+"""A connection as young as this is only closed if there are twice as many as may be: its request may be on its way."""
 
 
 class Connection(Protocol):
@@ -35,16 +39,17 @@ class ConnectionLimits:
 
     total: int
     per_address: int
-    """Also how many requests an address may have under way; loopback is exempt from that, as a proxy sits there."""
+    """Loopback is exempt from that, as a proxy sits there."""
 
 
 class Connections:
     """The open connections. All calls come from the event loop's thread."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: ConnectionLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
-        self._idle: OrderedDict[Connection, None] = OrderedDict()
-        """Those without a whole request, the longest-waiting first."""
+        self._clock = clock
+        self._idle: OrderedDict[Connection, float] = OrderedDict()
+        """Those without a whole request, and since when; the longest-waiting first."""
         self._unproven: OrderedDict[Connection, None] = OrderedDict()
         """Those of them that have never sent one."""
         self._idle_of: defaultdict[str, OrderedDict[Connection, None]] = defaultdict(OrderedDict)
@@ -61,10 +66,12 @@ class Connections:
         self._rest(connection)
         self._unproven[connection] = None
         own = self._idle_of[connection.address]
-        if len(own) + self._busy_of[connection.address] > self.limits.per_address:
-            self._evict(own, connection)
+        own_count = len(own) + self._busy_of[connection.address]
+        if own_count > self.limits.per_address and not _is_local(connection):
+            self._evict(own, connection, is_pressing=own_count > 2 * self.limits.per_address)
         elif len(self) > self.limits.total:
-            self._evict(self._unproven if len(self._unproven) > 1 else self._idle, connection)
+            candidates = self._unproven if len(self._unproven) > 1 else self._idle
+            self._evict(candidates, connection, is_pressing=len(self) > 2 * self.limits.total)
 
     def began(self, connection: Connection) -> None:
         """Note that a request is under way."""
@@ -87,9 +94,8 @@ class Connections:
 
     def is_crowded(self, connection: Connection) -> bool:
         """Whether there are more requests under way than may be, with that of this connection."""
-        is_local = connection.address.startswith(("127.", "::1")) or connection.address in ("::", "")
         own = self._busy_of[connection.address]
-        return len(self._busy) > self.limits.total or (not is_local and own > self.limits.per_address)
+        return len(self._busy) > self.limits.total or (not _is_local(connection) and own > self.limits.per_address)
 
     def unread(self, connection: Connection) -> None:
         """Note that a caller does not read; drop those who have not for longest if too much waits for them."""
@@ -108,13 +114,13 @@ class Connections:
         self._unread.pop(connection, None)
 
     def _rest(self, connection: Connection) -> None:
-        self._idle[connection] = None
+        self._idle[connection] = self._clock()
         self._idle_of[connection.address][connection] = None
 
-    def _evict(self, candidates: OrderedDict[Connection, None], but: Connection) -> None:
+    def _evict(self, candidates: Iterable[Connection], but: Connection, *, is_pressing: bool) -> None:
         others = [each for each in candidates if each is not but]
         victim = next((each for each in others if each in self._unproven), others[0] if others else None)
-        if victim is not None:
+        if victim is not None and (is_pressing or self._clock() - self._idle[victim] >= _SPARED_S):
             self.closed(victim)
             victim.drop()
 
@@ -133,3 +139,8 @@ class Connections:
             self._busy_of[connection.address] -= 1
             if not self._busy_of[connection.address]:
                 del self._busy_of[connection.address]
+
+
+def _is_local(connection: Connection) -> bool:
+    """Whether it comes from this machine; `limits.address_of` makes `::` of `::1`."""
+    return connection.address.startswith("127.") or connection.address in ("::", "")
