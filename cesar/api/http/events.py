@@ -21,6 +21,9 @@ from cesar.api.repository import JobRepository
 T = TypeVar("T")
 _REST_S = 0.01
 """So long at least between two looks: what happens meanwhile is seen at once."""
+_REST_FOR_EACH_S = 0.001
+"""And so long for each who was woken, a second at most: what happens meanwhile is told in one go."""
+_LONGEST_REST_S = 1.0
 _LOOK_EVERY_S = 5.0
 """So often it looks in any case: to be told of changes is only a hint."""
 _STANDING_EVERY_S = 1.0
@@ -39,6 +42,8 @@ class Hub:
         self._wakes: defaultdict[str | None, set[asyncio.Event]] = defaultdict(set)
         self._numbers: dict[str | None, int] = {}
         self._newest_number = 0
+        self._woken = 0
+        """How many the last look has woken."""
         self._positions: dict[str, int] = {}
         self._shared: OrderedDict[Hashable, asyncio.Task[Any]] = OrderedDict()
         self._changed = asyncio.Event()
@@ -115,13 +120,14 @@ class Hub:
                 await asyncio.sleep(next(delays))
                 continue
             delays = backoff()
-            await asyncio.sleep(_REST_S)
+            await asyncio.sleep(min(max(_REST_S, self._woken * _REST_FOR_EACH_S), _LONGEST_REST_S))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience_s()):
                     await self._changed.wait()
 
     async def _look(self) -> None:
         """Ask once what has changed, and wake who is concerned. While nobody follows, nothing is asked."""
+        self._woken = 0
         if self._changed.is_set():
             self._standing_is_due = True
         self._changed.clear()
@@ -159,6 +165,7 @@ class Hub:
         for job_id in job_ids:
             if job_id in self._wakes:
                 self._count(job_id)
+                self._woken += len(self._wakes[job_id])
                 for wake in self._wakes[job_id]:
                     wake.set()
 
