@@ -39,7 +39,7 @@ T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
 BUSY_TIMEOUT_S = 10.0
-CHECKED_BYTES = 4 * 2**30
+CHECKED_BYTES = 2**30
 """A database of up to this size is read through for damage when it is opened to be served or worked on."""
 _LOCK_POLL_S = 0.002
 _IF_IT_WAS_OURS = "If it was Cesar's, run `cesar doctor --repair`; else name another file with --database."
