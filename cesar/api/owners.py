@@ -76,6 +76,12 @@ class Owner:
         self._forget(lock)
         return True
 
+    def sees_another(self) -> bool:
+        """Whether another owner lives. Call it in a transaction, as `show_alive`."""
+        if self._folder is None or not self._folder.is_dir():
+            return False
+        return any(file.stem != self.name and not self.is_dead(file.stem) for file in self._folder.glob("*.lock"))
+
     def _file(self, name: str) -> Path:
         assert self._folder is not None
         return self._folder / f"{name}.lock"

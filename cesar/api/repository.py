@@ -395,6 +395,10 @@ class JobRepository(JobReader):
         """
         self._wakeups.add(wake, to_changes=to_changes)
 
+    async def has_other_owner(self) -> bool:
+        """Whether another process lives that has taken jobs, or looked for some: a worker, most likely."""
+        return await self.database.write("look for workers", lambda _connection: self._owner.sees_another())
+
     async def unsubscribe(self, wake: asyncio.Event) -> None:
         """Leave the event alone from now on."""
         self._wakeups.remove(wake)

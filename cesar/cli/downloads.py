@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from cesar.cli.events import write_stderr
+from cesar.errors import ModelNotInstalled
 from cesar.weights import store
 
 if TYPE_CHECKING:
@@ -32,6 +33,17 @@ def find_model(settings: Settings, *, is_silent: bool) -> None:
             allow_network=not settings.offline,
             on_progress=on_progress,
         )
+
+
+def require_model(settings: Settings) -> None:
+    """Raise `ModelError` if the model can't be had; one that can be fetched is left for the job that needs it."""
+    if settings.model.startswith(SCRIPTED):
+        return
+    try:
+        store.locate(settings.model, store=settings.models_dir, allow_network=False)
+    except ModelNotInstalled:
+        if settings.offline:
+            raise
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from cesar.cli.display import show_table
 from cesar.cli.events import write_stderr
 from cesar.cli.exits import one_line
 from cesar.cli.params import complete_format, complete_model, server_option
-from cesar.cli.queues import in_queue, list_jobs, load_for_queue, place_of, read_text, wish_for
+from cesar.cli.queues import in_queue, list_jobs, load_for_queue, place_of, read_text, tell_if_nobody_works, wish_for
 from cesar.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -87,6 +87,12 @@ def submit(*, database: str | None, server: str | None, model: str | None, as_js
     finally:  # what is queued by now is told, whatever has come then
         if as_json:
             _print_json([as_plain(job) for job in queued])
+    _tell_if_nobody_works(settings, queued)
+
+
+def _tell_if_nobody_works(settings: Settings, jobs: Sequence[Job]) -> None:
+    if any(not job.status.is_final for job in jobs):
+        in_queue(settings, lambda queue: tell_if_nobody_works(queue, settings, jobs))
 
 
 def _submit_all(settings: Settings, given: dict[str, Any], note: Callable[[Job], None]) -> None:
@@ -136,6 +142,7 @@ def list_(
         write_stderr(f"There are no such jobs in {place_of(settings)}.")
     if page.next_cursor:
         write_stderr(f"There are more: --cursor {page.next_cursor}, or --all.")
+    _tell_if_nobody_works(settings, page.jobs)
 
 
 @command.command("show")
@@ -200,7 +207,7 @@ def watch(beginning: str, *, database: str | None, server: str | None, as_json: 
 
     try:
         with watcher(as_json=as_json) as tell:
-            job = in_queue(settings, lambda queue: follow(queue, beginning, tell))
+            job = in_queue(settings, lambda queue: follow(queue, settings, beginning, tell))
     except KeyboardInterrupt as stop:
         raise Interrupted("no longer watching; the job is not stopped by that", hint="") from stop
     raise_unless_completed(job)

@@ -23,7 +23,7 @@ from cesar.api.repository import JobRepository
 from cesar.api.tables import jobs
 from cesar.api.transcripts import transcript_of
 from cesar.cli.ids import require_length, require_text, the_only
-from cesar.errors import JobNotFound, NotADatabase, UsageError
+from cesar.errors import DatabaseError, JobNotFound, NotADatabase, UsageError
 from cesar.formats import render
 
 if TYPE_CHECKING:
@@ -95,6 +95,13 @@ class LocalQueue(JobRepository):
             return job_of(row), listing.events_of(connection, job_id, after=seen, limit=_PAGE)
 
         return await self.database.read(read)
+
+    async def has_worker(self) -> bool:
+        """Whether anybody does the jobs; true also where that can't be told."""
+        try:
+            return await self.has_other_owner()
+        except DatabaseError:
+            return True
 
     async def require_soundness(self) -> None:
         """Read the whole database. Raises `NotADatabase` if something in it is damaged."""

@@ -5,9 +5,10 @@ Imports neither the database's libraries nor the web's: only the queue that is u
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from cesar.cli.events import write_stderr
 from cesar.cli.ids import require_text
 from cesar.config import load
 from cesar.errors import UsageError
@@ -37,6 +38,9 @@ class Queue(Protocol):
 
     async def events(self, job_id: str) -> Sequence[JobEvent]: ...
 
+    async def has_worker(self) -> bool:
+        """Whether anybody does the jobs; true also where that can't be told."""
+
     async def text_of(self, job: Job, format_name: str | None) -> str:
         """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
 
@@ -51,6 +55,21 @@ class Queue(Protocol):
     async def retry(self, job_id: str) -> Job: ...
 
     async def delete(self, job_id: str) -> None: ...
+
+
+async def tell_if_nobody_works(queue: Queue, settings: Settings, jobs: Iterable[Job]) -> bool:
+    """Say so if some of the jobs wait and no worker is there to take them; give whether it was said."""
+    if all(job.status.is_final for job in jobs) or await queue.has_worker():
+        return False
+    if settings.server is not None:
+        where = f"the service at {settings.server} has no worker"
+        way = "run `cesar worker` beside it, or `cesar serve` without --no-worker"
+    else:
+        where = "no worker is running"
+        option = f" --database {settings.database}" if settings.origins.get("database") == "flag" else ""
+        way = f"start one with `cesar worker{option}`"
+    write_stderr(f"cesar: {where}, so nothing happens to waiting jobs: {way}")
+    return True
 
 
 def load_for_queue(*, database: str | None, server: str | None, **flags: object) -> Settings:

@@ -116,6 +116,10 @@ class RemoteQueue:
                     raise JobNotFound(f"the job {job_id} was deleted")
         yield job_of(self._client.job(job_id)), untold
 
+    async def has_worker(self) -> bool:
+        """Whether anybody does the jobs; true also where that can't be told."""
+        return self._client.has_worker()
+
     async def request_cancel(self, job_id: str) -> Job:
         """Cancel a waiting job at once, a running one as soon as its worker hears of it."""
         return job_of(self._client.cancel(job_id))

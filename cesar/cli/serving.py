@@ -17,6 +17,7 @@ from cesar.api.http.app import create_app
 from cesar.api.http.connections import ConnectionLimits, Connections
 from cesar.api.http.protocol import GuardedProtocol
 from cesar.api.models import JobStatus
+from cesar.cli.downloads import find_model
 from cesar.cli.events import write_stderr
 from cesar.cli.local_queue import database_file
 from cesar.cli.logs import SERVICE, service_log_shown
@@ -41,6 +42,8 @@ _FILES_KEPT_BACK = 256
 async def serve(settings: Settings, *, with_worker: bool) -> None:
     """Answer requests, and do jobs, until a signal comes."""
     database_file(settings)  # a queue in memory would end with the command
+    if with_worker:
+        find_model(settings, is_silent=False)
     app = create_app(settings, with_worker=with_worker)
     service: Service = app.state.service
     connections = Connections(_connection_limits(settings, raise_file_limit()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -12,23 +14,29 @@ from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.cli.delivery import write_stdout
 from cesar.cli.events import Lines, write_stderr
 from cesar.cli.job_tables import as_plain, short_id, summary, told, warnings_of
+from cesar.cli.queues import tell_if_nobody_works
 from cesar.errors import BY_CODE, Interrupted, RecognitionError
 from cesar.transcript import Progress
 
 if TYPE_CHECKING:
     from cesar.cli.display import Bar
     from cesar.cli.queues import Queue
+    from cesar.config import Settings
 
+_LOOK_FOR_WORKERS_EVERY_S = 5.0
 Tell = Callable[[Job, Sequence[JobEvent]], None]
 """Hears how a job stands now, and what has happened to it since it was told of last."""
 
 
-async def follow(queue: Queue, beginning: str, tell: Tell) -> Job:
-    """Tell of a job until it is over, and give it as it is then."""
+async def follow(queue: Queue, settings: Settings, beginning: str, tell: Tell) -> Job:
+    """Tell of a job until it is over, and give it as it is then; and once, if nobody is there to do it."""
     job = await queue.find(beginning)
+    is_told, looked_at = False, -math.inf
     async for now, events in queue.states(job.id):
         tell(now, events)
         job = now
+        if not is_told and time.monotonic() - looked_at > _LOOK_FOR_WORKERS_EVERY_S:
+            is_told, looked_at = await tell_if_nobody_works(queue, settings, [job]), time.monotonic()
     return job
 
 

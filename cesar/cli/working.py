@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cesar.api.models import Job, JobFilter, JobStatus
 from cesar.api.worker import BackgroundWorker
+from cesar.cli.downloads import require_model
 from cesar.cli.events import write_stderr
 from cesar.cli.job_tables import label
 from cesar.cli.local_queue import LocalQueue, database_file
@@ -23,6 +24,7 @@ _WAITING = JobFilter(status=frozenset({JobStatus.QUEUED}))
 async def work(settings: Settings, *, until_empty: bool) -> None:
     """Do jobs until a signal comes or, with `until_empty`, until none is waiting."""
     file = database_file(settings)
+    require_model(settings)
     jobs = _WorkersQueue(settings)
     worker = BackgroundWorker(jobs, settings=settings, grace_s=settings.shutdown_grace_s)
     if until_empty:

@@ -173,6 +173,10 @@ class Client:
         answer = self._connection.ask("POST", f"{_path(job_id)}/retry", is_repeatable=False)
         return self._connection.read(JobView, answer)
 
+    def has_worker(self) -> bool:
+        """Tell whether anybody does the service's jobs. True also where the service does not say."""
+        return self._connection.look("/health").get("worker") != "stopped"
+
     def delete(self, job_id: str) -> None:
         """Remove a job, its recording and its text for good. Raises `IllegalMove` while it is at work."""
         self._connection.ask("DELETE", _path(job_id), is_repeatable=False)

@@ -62,6 +62,14 @@ class Connection:
                 return answer
             waited_s += self._wait_or_raise(answer, waited_s)
 
+    def look(self, path: str) -> dict[str, Any]:
+        """Give what is told there, an error's answer too; nothing if that is no JSON object, or there is no answer."""
+        try:
+            told = self._http.get(path).json()
+        except (httpx.HTTPError, ValueError):
+            return {}
+        return told if isinstance(told, dict) else {}
+
     @contextmanager
     def open(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """Open an answer that is read as it comes.

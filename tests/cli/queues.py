@@ -99,6 +99,16 @@ class Queue:
             holder.join()
 
 
+NOBODY = "cesar: no worker is running, so nothing happens to waiting jobs: start one with `cesar worker`\n"
+"""What is told where jobs wait and nobody takes them."""
+
+
+def nobody_at(url: str) -> str:
+    """Say the same of a service."""
+    way = "run `cesar worker` beside it, or `cesar serve` without --no-worker"
+    return f"cesar: the service at {url} has no worker, so nothing happens to waiting jobs: {way}\n"
+
+
 def said(errors: str) -> str:
     """Give the one line on standard error."""
     [line] = errors.splitlines()

@@ -14,7 +14,7 @@ from cesar.api.models import Job, JobStatus
 from cesar.cli.jobs import STATUSES
 from cesar.formats import FORMATS
 from cesar.options import TranscribeOptions
-from tests.cli.queues import said
+from tests.cli.queues import NOBODY, Queue, said
 from tests.support.pages import code_in, rows
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
@@ -118,7 +118,7 @@ def test_where_nothing_was_queued_the_list_is_empty_and_no_database_made(inside,
 def test_the_list_has_the_newest_first_in_a_row_each(inside, three):
     code, out, err = inside("jobs", "list")
     heading, *lines = out.splitlines()
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, NOBODY)
     assert heading.split() == ["ID", "STATUS", "NAME", "MODEL", "DONE", "AGE", "TEXT"]
     assert [line.split()[:4] for line in lines] == [
         ["bbbb3333", "queued", "third", "base"],
@@ -174,7 +174,7 @@ def test_pages_follow_one_another_by_the_cursor(inside, three):
     second = json.loads(inside("jobs", "list", "--limit", "2", "--json", "--cursor", first["next_cursor"])[1])
     assert [[job["name"] for job in page["jobs"]] for page in (first, second)] == [["third", "second"], ["first"]]
     assert second["next_cursor"] is None
-    assert "--cursor" in said(inside("jobs", "list", "--limit", "2")[2])
+    assert "--cursor" in inside("jobs", "list", "--limit", "2")[2].splitlines()[0]
 
 
 def test_all_gives_every_page(inside, three, monkeypatch):
@@ -299,3 +299,23 @@ def test_a_way_to_show_that_cannot_be_is_one_line(arguments, inside, queue):
     code, out, err = inside("jobs", "show", job.id, *arguments)
     assert (code, out) == (2, "")
     said(err)
+
+
+# Nobody to do them
+
+
+def test_a_list_without_waiting_jobs_needs_no_worker(inside, queue):
+    queue.add(JobStatus.COMPLETED, result_text="done")
+    assert inside("jobs", "list")[2] == ""
+
+
+def test_where_a_worker_lives_nothing_is_said(inside, queue, three):
+    with queue.one_at_work():
+        assert inside("jobs", "list")[2] == ""
+    assert inside("jobs", "list")[2] == NOBODY
+
+
+def test_the_command_to_start_one_names_the_database_that_was_named(inside, tmp_path):
+    other = tmp_path / "other.db"
+    Queue(other).add()
+    assert f"`cesar worker --database {other}`" in inside("jobs", "list", "--database", other)[2]

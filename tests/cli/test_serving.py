@@ -7,6 +7,7 @@ import functools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ import uvicorn
 
 from cesar.api.http.connections import ConnectionLimits, Connections
 from cesar.api.http.protocol import GuardedProtocol, Timeouts
+from cesar.cli.downloads import require_model
 from cesar.cli.serving import complain_once_a_minute, raise_file_limit
+from cesar.config import load
+from cesar.errors import ModelNotInstalled, UnknownModel
 
 HEAD = b"GET / HTTP/1.1\r\nHost: cesar\r\n"
 LIMITS = ConnectionLimits(total=100, per_address=100)
@@ -161,3 +165,32 @@ def test_what_goes_wrong_again_and_again_in_the_loop_is_logged_once(caplog: pyte
     [record] = caplog.records
     assert (record.name, record.levelname) == ("cesar.api", "ERROR")
     assert "Too many open files" in record.getMessage()
+
+
+# The model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("serve", ["--port", "0", "--model", "lrge-v3"], "Did you mean large-v3"),
+        ("serve", ["--port", "0", "--model", "large-v3", "--offline"], "cesar models import"),
+        ("serve", ["--port", "0", "--model", "./nowhere"], "nowhere"),
+        ("worker", ["--offline"], "cesar models import"),
+    ],
+)
+def test_a_model_that_is_not_there_ends_it_before_it_begins(command, options, said, cesar, monkeypatch):
+    monkeypatch.setenv("CESAR_MODEL", "large-v3")
+    done = cesar(command, *options, text=True)
+    assert done.returncode == 4
+    [line] = done.stderr.splitlines()
+    assert said in line
+
+
+def test_a_worker_leaves_a_model_that_can_be_fetched_to_the_job_that_needs_it(environ):
+    require_model(replace(load(), model="large-v3"))
+    with pytest.raises(ModelNotInstalled):
+        require_model(replace(load(), model="large-v3", offline=True))
+    with pytest.raises(UnknownModel):
+        require_model(replace(load(), model="nonsense"))

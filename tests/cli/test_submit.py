@@ -15,7 +15,7 @@ from cesar.api.models import JobStatus
 from cesar.cli import transcribe
 from cesar.cli.jobs import submit
 from cesar.options import TranscribeOptions
-from tests.cli.queues import on_a_terminal, said
+from tests.cli.queues import NOBODY, on_a_terminal, said
 
 SPEECH = Path(__file__).parents[1] / "audio" / "jfk.m4a"
 
@@ -29,7 +29,7 @@ def test_submit_prints_one_id_for_each_recording_and_keeps_whole_paths(inside, q
     shutil.copy(recording, tmp_path / "other.m4a")
     code, out, err = inside("jobs", "submit", "talk.m4a", tmp_path / "other.m4a")
     newest, oldest = queue.jobs()
-    assert (code, out, err) == (0, f"{oldest.id}\n{newest.id}\n", "")
+    assert (code, out, err) == (0, f"{oldest.id}\n{newest.id}\n", NOBODY)
     assert [job.audio_path for job in (oldest, newest)] == [str(recording), str(tmp_path / "other.m4a")]
     assert (oldest.name, oldest.model_size, oldest.status) == ("talk.m4a", "base", JobStatus.QUEUED)
 
@@ -175,4 +175,4 @@ def test_submit_gives_programs_the_whole_jobs(inside, queue, recording, tmp_path
 def test_on_a_terminal_an_id_comes_with_the_recordings_name(environ, queue, recording):
     code, shown = on_a_terminal("jobs", "submit", str(recording))
     [job] = queue.jobs()
-    assert (code, shown.strip()) == (0, f"{job.id}  talk.m4a")
+    assert (code, shown.splitlines()[0]) == (0, f"{job.id}  talk.m4a")

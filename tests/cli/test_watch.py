@@ -133,7 +133,7 @@ def test_a_watched_job_is_told_of_at_every_change_until_it_is_over(queue):
     async def watch() -> Job:
         async with opened(JobRepository(queue.file)) as worker, opened(watchers(queue)) as watcher:
             job = await worker.create(Job(audio_path="/there/talk.mp3"))
-            watching = asyncio.create_task(follow(watcher, job.id[:6], tell))
+            watching = asyncio.create_task(follow(watcher, Settings(), job.id[:6], tell))
             await eventually(lambda: len(told) == 1)
             claimed = await worker.get_next_queued()
             assert claimed is not None
@@ -165,7 +165,7 @@ def test_a_job_that_is_deleted_is_watched_no_longer(queue):
         seen = asyncio.Event()
         async with opened(watchers(queue)) as watcher:
             job = await watcher.create(Job(audio_path="/there/talk.mp3"))
-            watching = asyncio.create_task(follow(watcher, job.id, lambda _job, _events: seen.set()))
+            watching = asyncio.create_task(follow(watcher, Settings(), job.id, lambda _job, _events: seen.set()))
             await asyncio.wait_for(seen.wait(), 60)
             await watcher.delete(job.id)
             await asyncio.wait_for(watching, 60)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from cesar.api.http.monitor import Sight, Trouble
 from cesar.api.http.service import Service
 from cesar.api.models import JobStatus
+from cesar.errors import DatabaseError
 
 Reason = (
     Literal[
@@ -44,7 +45,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "unhealthy"]
     worker: Literal["running", "stopped"] = Field(
-        description="Whether jobs are worked on: by this process, or at least at this moment by another."
+        description="Whether jobs are worked on: by this process, or by another on the same queue."
     )
     reasons: list[Reason] = Field(
         description="Why it is unhealthy. `no_progress`: a job at work stands still. `jobs_ignored`: jobs wait, and "
@@ -69,6 +70,16 @@ def is_working(service: Service, sight: Sight) -> bool:
     if service.worker is not None:
         return service.working is not None and not service.working.done()
     return sight.vitals is not None and bool(sight.vitals.at_work)
+
+
+async def has_idle_worker(service: Service) -> bool:
+    """Whether a worker of another process lives, where this one is to have none; it need not have a job."""
+    if service.worker is not None:
+        return False
+    try:
+        return await service.repository.has_other_owner()
+    except DatabaseError:
+        return False
 
 
 def reasons(service: Service, sight: Sight) -> list[Reason]:

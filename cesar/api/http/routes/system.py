@@ -94,10 +94,11 @@ async def ask_health(request: Request, response: Response) -> Health:
     sight = await health.look(service)
     reasons = health.reasons(service, sight)
     response.status_code = 503 if reasons else 200
+    is_working = health.is_working(service, sight) or await health.has_idle_worker(service)
     may_know = Scope.READ in caller_of(request).scopes
     return Health(
         status="unhealthy" if reasons else "ok",
-        worker="running" if health.is_working(service, sight) else "stopped",
+        worker="running" if is_working else "stopped",
         reasons=reasons,
         details=health.details_of(sight, cesar.__version__, utc_now()) if may_know else None,
     )
