@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 
 from cesar.private import file_mode_in, folder_mode_in
 
+_WORKS = ".works"
+"""Ends the name of the file that an owner who takes jobs has beside its lock."""
 LEASE_TTL_S = 60.0
 """A claim is lost when nobody has kept it for so long, in seconds. Its worker beats six times in that time."""
 
@@ -59,6 +61,7 @@ class Owner:
     def retire(self) -> None:
         """Let go of the lock: whatever is still claimed is anybody's."""
         if self._lock is not None:
+            self._forget_mark(self.name)
             self._forget(self._lock)
             self._lock = None
 
@@ -67,24 +70,35 @@ class Owner:
         if name == self.name or self._folder is None:
             return False
         lock = FileLock(self._file(name), thread_local=False)
-        if not Path(lock.lock_file).exists():
-            return True
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):
-            return False
-        self._forget(lock)
+        if Path(lock.lock_file).exists():
+            try:
+                lock.acquire(timeout=0)
+            except (Timeout, OSError):
+                return False
+            self._forget(lock)
+        self._forget_mark(name)
         return True
 
-    def sees_another(self) -> bool:
-        """Whether another owner lives. Call it in a transaction, as `show_alive`."""
+    def show_working(self) -> None:
+        """Show that we are alive, and that we take jobs: a service that only answers is an owner, too."""
+        self.show_alive()
+        if self._folder is not None:
+            self._file(self.name).with_suffix(_WORKS).touch()
+
+    def sees_worker(self) -> bool:
+        """Whether another owner lives that takes jobs. Call it in a transaction, as `show_alive`."""
         if self._folder is None or not self._folder.is_dir():
             return False
-        return any(file.stem != self.name and not self.is_dead(file.stem) for file in self._folder.glob("*.lock"))
+        workers = {mark.stem for mark in self._folder.glob(f"*{_WORKS}")} - {self.name}
+        return any(not self.is_dead(name) for name in workers)
 
     def _file(self, name: str) -> Path:
         assert self._folder is not None
         return self._folder / f"{name}.lock"
+
+    def _forget_mark(self, name: str) -> None:
+        with suppress(OSError):
+            self._file(name).with_suffix(_WORKS).unlink()
 
     @staticmethod
     def _forget(lock: FileLock) -> None:

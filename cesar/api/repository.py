@@ -163,7 +163,7 @@ class JobRepository(JobReader):
         """
 
         def claim(connection: sa.Connection) -> Job | None:
-            self._owner.show_alive()
+            self._owner.show_working()
             self._take_back_abandoned(connection)
             row = moves.claim_next(
                 connection, self._owner.name, self._clock(), may_fetch=may_fetch, no_fetch_for=no_fetch_for
@@ -395,9 +395,9 @@ class JobRepository(JobReader):
         """
         self._wakeups.add(wake, to_changes=to_changes)
 
-    async def has_other_owner(self) -> bool:
-        """Whether another process lives that has taken jobs, or looked for some: a worker, most likely."""
-        return await self.database.write("look for workers", lambda _connection: self._owner.sees_another())
+    async def has_worker(self) -> bool:
+        """Whether another process lives that takes jobs."""
+        return await self.database.write("look for workers", lambda _connection: self._owner.sees_worker())
 
     async def unsubscribe(self, wake: asyncio.Event) -> None:
         """Leave the event alone from now on."""

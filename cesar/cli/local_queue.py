@@ -99,7 +99,7 @@ class LocalQueue(JobRepository):
     async def has_worker(self) -> bool:
         """Whether anybody does the jobs; true also where that can't be told."""
         try:
-            return await self.has_other_owner()
+            return await super().has_worker()
         except DatabaseError:
             return True
 

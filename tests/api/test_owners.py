@@ -144,3 +144,17 @@ def test_who_beats_in_time_never_expires_and_who_does_not_always_does(looks: lis
         if has_beaten:
             count, since = count + 1, now
         assert watch.expired([beat(count)], now) == ({beat(count)} if now - since > 10 else set())
+
+
+def test_a_worker_is_seen_while_it_lives_and_who_only_answers_is_none(tmp_path):
+    clerk, worker, looker = (Owner(tmp_path / "owners") for _ in range(3))
+    assert not looker.sees_worker()
+    clerk.show_alive()
+    assert not looker.sees_worker()
+    worker.show_working()
+    assert looker.sees_worker()
+    assert not worker.sees_worker()
+    worker.retire()
+    assert not looker.sees_worker()
+    assert {left.stem for left in (tmp_path / "owners").iterdir()} == {clerk.name}
+    clerk.retire()

@@ -77,7 +77,7 @@ async def has_idle_worker(service: Service) -> bool:
     if service.worker is not None:
         return False
     try:
-        return await service.repository.has_other_owner()
+        return await service.repository.has_worker()
     except DatabaseError:
         return False
 
