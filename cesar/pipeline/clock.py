@@ -13,6 +13,8 @@ _GAP_S = 0.25
 """A hole longer than this is filled with silence, so that later times stay true."""
 _LONGEST_HOLE_S = 6 * 3600.0
 """The longest time that somebody leaves a recorder muted."""
+_MOST_FILLED_S = 24 * 3600.0
+"""The most silence that is put into a recording: a few kilobytes of holes must not keep anybody busy for days."""
 _LONGEST_SPLICE_S = 60.0
 """The longest hole in a broadcast stream that nothing else fills: there, a jump mostly means a joint of two."""
 _SPLICED = frozenset({"mpegts", "mpegtsraw", "mpeg"})
@@ -43,6 +45,7 @@ class Clock:
         self._end = end
         self._previous: Stamp | None = None
         self._anchor = 0.0, 0.0
+        self._filled = 0.0
         self.shift = 0.0
         """What the file's clock is off by, after its jumps."""
         self._jumps: list[str] = []
@@ -61,6 +64,7 @@ class Clock:
         step = stamp.time - (previous.time + previous.length) if previous else lead
         if lead > 0:
             if self._is_hole(lead, stamp, previous, following, given):
+                self._filled += lead
                 self._anchor = given + lead, given + lead
                 return lead
         elif step > -_GAP_S and self._runs(given, lead) >= _SLOWEST_CLOCK:
@@ -77,6 +81,8 @@ class Clock:
 
     def _is_hole(self, lead: float, stamp: Stamp, previous: Stamp | None, following: list[float], given: float) -> bool:
         if self._end is not None and lead > self._end - self._origin + self.shift - given:
+            return False
+        if self._filled + lead > _MOST_FILLED_S:
             return False
         if lead <= _LONGEST_SPLICE_S:
             return True

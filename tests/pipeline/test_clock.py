@@ -82,6 +82,15 @@ def test_a_single_wrong_time_stamp_moves_nothing():
     assert clock.lead(Stamp(95.04, 0.02), [95.06, 95.08], 5.04) == pytest.approx(90)
 
 
+def test_no_more_than_a_day_of_holes_is_filled():
+    clock, given, filled = Clock(0.0, "matroska,webm", None), 0.0, 0.0
+    for hour in range(1, 100):
+        lead = clock.lead(Stamp(hour * 3600.0, 0.02), [hour * 3600.0 + 0.02], given)
+        given, filled = given + lead + 0.02, filled + lead
+    assert 23 * 3600 < filled <= 24 * 3600
+    assert "jump" in clock.warnings()[0]
+
+
 def stream_of_two(path: Path, *, jump: float) -> Path:
     """A transport stream whose clock jumps where its second half begins, as when two are joined."""
     parts = []

@@ -108,3 +108,15 @@ def test_the_same_file_gives_the_same_sound_each_time(tmp_path, talk):
     for track in choices:
         first, again = read(path, track=track)[0], read(path, track=track)[0]
         np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.slow
+def test_a_track_whose_speech_begins_after_the_choice_was_made_is_warned_of(tmp_path, talk):
+    """The choice is made after ten minutes; the others are listened to until the end."""
+    speaking = np.tile(talk, 70)
+    late = np.concatenate([media.silence(12 * 60), talk])
+    path = media.write_tracks(tmp_path / "a.mkv", [speaking, late], tags=["eng", "ger"])
+    heard, warnings = read(path)
+    assert likeness(heard, talk) > 0.98
+    assert warnings[0].startswith("track 1 (eng) of 2")
+    assert ["track 2 (ger) also holds speech" in warning for warning in warnings[1:]] == [True]
