@@ -14,8 +14,8 @@ from cesar.options import TranscribeOptions
 from cesar.transcript import Chunk
 
 UNKNOWN = "unknown"
-_UNSURE = 0.5
-"""A guess that is less likely than this is called one."""
+_UNSURE = 0.7
+"""A guess that is less likely than this is called one. docs/benchmarks.md has the table behind it."""
 _MOST_SPANS = 5
 
 

@@ -32,12 +32,19 @@ class LanguageSettings:
     window_s: float = 30.0
     """What Whisper was trained on."""
     no_doubt: float = 0.95
-    """A first chunk that is so sure needs no full window."""
+    """What a short window says so surely needs no full one…"""
+    no_doubt_s: float = 5.0
+    """…unless there is less sound in it than this."""
     sure: float = 0.8
     """Of the windows so far: no more are asked."""
     most_windows: int = 4
     least_other: float = 0.3
-    """A chunk is written in another language as well if that is at least so likely."""
+    """A chunk is written in another language as well if that is the likeliest, and at least so likely…"""
+    agreed: float = 0.8
+    least_rival: float = 0.1
+    """…or if the usual one is, but less likely than the former, and the other one at least as likely as the latter…"""
+    rival_margin: float = 0.1
+    """…then its text has to be surer by this (average log-probability)."""
     least_next: float = 0.1
     """Where no text was believed, the next likely language is tried if it is at least so likely…"""
     least_next_avg_logprob: float = -0.6
@@ -87,6 +94,10 @@ class LanguageDetector:
         with self._stopwatch.measure("language"):
             return self._engine.language_of(heard)
 
+    def leaves_no_doubt(self, probability: float, attempt: Attempt) -> bool:
+        """Whether a language of this probability, in the attempt's own window, needs no look in a full one."""
+        return probability >= self._settings.no_doubt and attempt.duration >= self._settings.no_doubt_s
+
     def in_own_window(self, attempt: Attempt) -> Probabilities:
         """Give the probabilities for an attempt whose window is encoded."""
         assert attempt.heard
@@ -105,7 +116,7 @@ class LanguageDetector:
             return UNKNOWN, 0.0, []
         taken = [hear(first)]
         language, probability = next(iter(among(self.in_own_window(taken[0]), allowed).items()))
-        if probability < self._settings.no_doubt:
+        if not self.leaves_no_doubt(probability, taken[0]):
             language, probability = self._vote(taken, attempts, allowed)
         return language, round(probability, 4), taken
 
@@ -159,12 +170,23 @@ class LanguageCheck:
             return decoded, None, None
         heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
         likeliest = _likeliest(heard)
-        if likeliest != attempt.language and heard[likeliest] < self._settings.no_doubt:
+        if likeliest != attempt.language and not self._detector.leaves_no_doubt(heard[likeliest], attempt):
             heard = self._detector.in_full_window(attempt.samples, attempt.start)
-        language, probability = next(iter(among(heard, self._choice.allowed).items()))
-        if language == attempt.language or probability < self._settings.least_other:
-            return self._settled(decoded, heard)
-        return decoded, None, _in(language, decoded, heard)
+        if rival := self._rival(attempt.language, heard):
+            return decoded, None, _in(rival, decoded, heard)
+        return self._settled(decoded, heard)
+
+    def _rival(self, language: str, heard: Probabilities) -> str | None:
+        """The language that has to be compared with this one, if one has to."""
+        settings = self._settings
+        likely = among(heard, self._choice.allowed)
+        if self._choice.is_fixed:
+            return None
+        first, second, *_ = likely
+        if first != language:
+            return first if likely[first] >= settings.least_other else None
+        is_close = likely[first] < settings.agreed and likely[second] >= settings.least_rival
+        return second if is_close else None
 
     def next_likely(self, decoded: Decoded) -> Attempt | None:
         """Give an attempt in the next likely language, after the text in this one was not believed."""
@@ -179,17 +201,19 @@ class LanguageCheck:
 
     def _compared(self, decoded: Decoded, rival: Rival) -> tuple[Decoded, Spoken | None, Attempt | None]:
         tried = decoded.attempt.tried
-        taken = decoded if self._is_better(decoded, rival.decoded) else rival.decoded
+        taken = decoded if self._is_better(decoded, rival) else rival.decoded
         attempt = replace(taken.attempt, rival=None, tried=tried)
         return self._settled(replace(taken, attempt=attempt), rival.heard)
 
-    def _is_better(self, decoded: Decoded, rival: Decoded) -> bool:
+    def _is_better(self, decoded: Decoded, rival: Rival) -> bool:
         if self._judge.disbelief(decoded):
             return False
         logprob = decoded.hypothesis.avg_logprob
-        if self._judge.disbelief(rival):
+        if self._judge.disbelief(rival.decoded):
             return logprob >= self._settings.least_next_avg_logprob
-        return logprob > rival.hypothesis.avg_logprob
+        was_likelier = _likeliest(rival.heard) == rival.decoded.attempt.language
+        margin = self._settings.rival_margin if was_likelier else 0.0
+        return logprob > rival.decoded.hypothesis.avg_logprob + margin
 
     def _settled(self, decoded: Decoded, heard: Probabilities) -> tuple[Decoded, Spoken | None, Attempt | None]:
         attempt = decoded.attempt

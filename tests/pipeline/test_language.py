@@ -126,8 +126,8 @@ def languages(result: Recognized) -> list[str]:
 
 
 def test_a_chunk_in_the_usual_language_is_decoded_once():
-    result, spoken, engine = recognized(speaking(en=-0.2), lambda window: {"en": 0.7, "de": 0.3})
-    assert (languages(result), spoken.probability) == (["en"], 0.7)
+    result, spoken, engine = recognized(speaking(en=-0.2), lambda window: {"en": 0.8, "de": 0.2})
+    assert (languages(result), spoken.probability) == (["en"], 0.8)
     assert (len(engine.asked), len(engine.heard)) == (1, 1)
 
 
@@ -154,7 +154,23 @@ def test_the_text_that_is_likelier_is_taken_and_a_clear_contradiction_is_told():
     assert (spoken.language, spoken.other) == ("en", "de")
 
 
-def test_a_text_that_is_not_believed_wins_over_none():
+def test_what_is_said_surely_of_a_moment_is_asked_in_a_full_window_as_well():
+    def of_window(window: Window) -> dict[str, float]:
+        return {"de": 0.97, "en": 0.03} if window.log_mel.shape[1] < 3000 else {"en": 0.8, "de": 0.2}
+
+    result, _, engine = recognized(speaking(en=-0.2, de=-0.1), of_window, seconds=3)
+    assert languages(result) == ["en"]
+    assert len(engine.heard) == 2
+
+
+@pytest.mark.parametrize(("german", "taken"), [(-0.45, "en"), (-0.35, "de")])
+def test_a_language_that_is_nearly_as_likely_needs_a_text_that_is_clearly_surer(german, taken):
+    result, spoken, _ = recognized(speaking(en=-0.5, de=german), lambda window: {"en": 0.6, "de": 0.4})
+    assert languages(result) == [taken]
+    assert spoken.probability == {"en": 0.6, "de": 0.4}[taken]
+
+
+def test_a_text_that_is_not_believed_does_not_win():
     def answer(asked: Asked) -> Hypothesis:
         looping = saying(
             (0, asked.duration, " so so so so so so so so so so so so so so" * 5), logprob=-0.05, tokens=99
