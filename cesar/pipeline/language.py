@@ -206,7 +206,7 @@ class LanguageCheck:
         return self._settled(replace(taken, attempt=attempt), rival.heard)
 
     def _is_better(self, decoded: Decoded, rival: Rival) -> bool:
-        if self._judge.disbelief(decoded):
+        if self._judge.disbelief(decoded) or decoded.hypothesis.is_cut_off:  # out of room: it ran in circles
             return False
         logprob = decoded.hypothesis.avg_logprob
         if self._judge.disbelief(rival.decoded):

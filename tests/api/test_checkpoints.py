@@ -25,6 +25,7 @@ OTHER_OPTIONS = TranscribeOptions(
     prompt="Köln",
     hotwords="Rhein",
     word_timestamps=True,
+    track="all",
     start=1.0,
     end=2.0,
     beam_size=3,
