@@ -93,18 +93,36 @@ class _Bar:
     """A line for every event, and a bar while the job is at work."""
 
     def __init__(self) -> None:
-        self._bar: Bar | None = None
+        self._bar = JobBar()
 
     def tell(self, job: Job, events: Sequence[JobEvent]) -> None:
         if events:
             self.close()
             _tell_events(job, events)
-        if job.status is not JobStatus.PROCESSING:
+        self._bar.show(job if job.status is JobStatus.PROCESSING else None)
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        self._bar.close()
+
+
+class JobBar:
+    """A bar for the job that is at work, if there is one."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._job_id = ""
+
+    def show(self, job: Job | None) -> None:
+        """Show how far a job has come; none: no bar."""
+        if job is None or job.id != self._job_id:
+            self.close()
+        if job is None:
             return
         if self._bar is None:
             from cesar.cli.display import Bar
 
-            self._bar = Bar(Lines(), job.options)
+            self._bar, self._job_id = Bar(Lines(), job.options), job.id
             self._bar.started(job.name, 1, 1)
         self._bar.progressed(job.name, Progress(job.phase or "loading", job.position, job.duration))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ from cesar.cli.stopping import Stopper, signals_heard
 if TYPE_CHECKING:
     from cesar.config import Settings
 
+_SHOW_EVERY_S = 0.25
 _WAITING = JobFilter(status=frozenset({JobStatus.QUEUED}))
 
 
@@ -40,7 +44,8 @@ async def work(settings: Settings, *, until_empty: bool) -> None:
             await jobs.connect_for_work()
             waiting = (await jobs.counts())[JobStatus.QUEUED]
             write_stderr(f"Taking jobs from {file}, {waiting} waiting. Ctrl-C to stop.")
-            await worker.run()
+            async with _bar_shown(lambda: jobs.named(worker.current_job_id), settings.log_format):
+                await worker.run()
         finally:
             await jobs.close()
 
@@ -49,6 +54,28 @@ async def _stop_unless_at_work(worker: BackgroundWorker) -> None:
     """Stop, but not while recordings are being fetched: those jobs are not waiting any more."""
     if not worker.is_processing:
         await worker.shutdown()
+
+
+@asynccontextmanager
+async def _bar_shown(at_work: Callable[[], Job | None], log_format: str) -> AsyncIterator[None]:
+    """Show a bar for the job at work, on a terminal; the log's lines go above it."""
+    if log_format != "text" or sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    from cesar.cli.watching import JobBar
+
+    async def show() -> None:
+        with closing(JobBar()) as bar:
+            while True:
+                bar.show(at_work())
+                await asyncio.sleep(_SHOW_EVERY_S)
+
+    showing = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
 
 
 def tell_of_stop(name: str | None, grace_s: float, *, is_urgent: bool) -> None:
@@ -75,9 +102,14 @@ class _WorkersQueue(LocalQueue):
             await self.when_empty()
         return job
 
+    def named(self, job_id: str | None) -> Job | None:
+        """Give the job of that id, if it is the latest one."""
+        return self._latest if self._latest is not None and self._latest.id == job_id else None
+
     def at_work(self, job_id: str | None) -> str | None:
         """Give what the job of that id is called, if it is the latest one."""
-        return self._latest.name if self._latest is not None and self._latest.id == job_id else None
+        job = self.named(job_id)
+        return None if job is None else job.name
 
     def reword(self, message: str) -> str:
         """Call the job in a message of the log by its name."""

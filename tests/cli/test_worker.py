@@ -18,7 +18,7 @@ from cesar.api.repository import JobRepository
 from cesar.cli.working import _WorkersQueue
 from cesar.config import Settings
 from cesar.transcriber import AudioTranscriber
-from tests.cli.queues import Queue, said
+from tests.cli.queues import Queue, on_a_terminal, said
 from tests.runner.support import IN_THE_MIDDLE, JFK, SONNET, is_running, recognisers, wait_until, write_script
 from tests.support.media import silence, write_wav
 
@@ -120,6 +120,19 @@ def test_until_empty_does_every_job_in_order_and_says_so(inside, queue, model, t
     assert told[0] == f"bad.mp3 ({bad.id[:8]}) starts (attempt 1)"
     assert told[1].startswith(f"error: bad.mp3 ({bad.id[:8]}) failed: ")
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_a_bar_shows_how_far_the_job_has_come(queue, model, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    job = queue.add(audio_path=str(SONNET), name="sonnet", model_size=model)
+    code, shown = on_a_terminal("worker", "--until-empty")
+    assert code == 0
+    assert "━" in shown
+    lines = [line for line in shown.splitlines() if f"({job.id[:8]})" in line]
+    assert len(lines) == 2, "it starts and it ends, and the bar has written over neither"
+    assert queue.read(job).status is JobStatus.COMPLETED
 
 
 def test_until_empty_ends_at_once_where_nothing_waits(inside, queue):
