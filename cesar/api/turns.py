@@ -10,9 +10,6 @@ from typing import Any
 from cesar.api.models import Job
 from cesar.errors import Interrupted
 
-_MOST_OF_ONE_SUBMITTER = 2
-"""So many of the fetches at once: whoever names slow addresses leaves room for others."""
-
 
 class Turns:
     """One job has the recogniser at a time; of those that wait, the first in the queue's order is next."""
@@ -78,7 +75,7 @@ class Fetches:
         if len(self._under_way) >= self._most:
             return {"may_fetch": False}
         counts = Counter(job.submitter for job, _ in self._under_way.values())
-        most = max(1, min(_MOST_OF_ONE_SUBMITTER, self._most - 1))
+        most = max(1, self._most - 1)  # whoever names slow addresses leaves room for others
         full = frozenset(submitter for submitter, count in counts.items() if count >= most)
         return {"no_fetch_for": full} if full else {}
 

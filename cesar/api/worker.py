@@ -31,7 +31,7 @@ _CANCEL_POLL_S = 0.5
 _TELL_EVERY_S = 1.0
 """How often to tell what has arrived of a recording that is fetched."""
 _STOP_TIMEOUT_S = 10.0
-_HEAD_START_S = 1.0
+_HEAD_START_S = 2.0
 _MOST_FETCHES = 4
 _LAST_WORDS_S = 0.9
 _LONGEST_PAUSE_S = 30.0
