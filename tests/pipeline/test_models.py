@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -107,6 +108,28 @@ def test_what_is_not_speech_gives_no_text(load, plan, tmp_path, sound):
     outcome, collected = run(media.write_wav(tmp_path / "a.wav", sound), load("base"), plan)
     assert collected.text == ""
     assert outcome.duration == 60
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory) -> Path:
+    """An English sentence, then a German one."""
+    pause = media.silence(4)
+    sound = np.concatenate([speech("jfk.m4a"), pause, speech("german.ogg")])
+    return media.write_wav(tmp_path_factory.mktemp("changing") / "changing.wav", sound)
+
+
+def test_each_part_of_a_recording_is_written_in_its_own_language(load, plan, changing):
+    _, collected = run(changing, load("base"), plan)
+    segments = [segment for chunk in collected.chunks for segment in chunk.segments]
+    assert [segment.language for segment in segments] == sorted((s.language for s in segments), reverse=True)
+    assert "country" in " ".join(segment.text for segment in segments if segment.language == "en")
+    assert "Wasser kam" in " ".join(segment.text for segment in segments if segment.language == "de")
+
+
+def test_a_named_language_stays_and_the_part_in_another_is_marked(load, plan, changing):
+    _, collected = run(changing, load("base"), plan, TranscribeOptions(language="en"))
+    assert {segment.language for chunk in collected.chunks for segment in chunk.segments} <= {"en"}
+    assert [chunk.other_language for chunk in collected.chunks] == ["", "de"]
 
 
 HOWTO = TranscribeOptions(
