@@ -81,6 +81,8 @@ ADVICE = {
     ),
     "highlight-words print-colors print-special prepend-punctuations append-punctuations max-words-per-line "
     "segment-resolution sentence split-on-word": "It is not there yet.",
+    "max-line-width max-len line-length": "Use `--max-line-length`.",
+    "max-line-count": "Use `--max-lines`.",
     "live-transcribe live stream streaming microphone mic": "Cesar takes recordings only, not live sound.",
     "print-progress progress verbose-output": "A terminal shows it anyway; `--json-lines` is for programs.",
     "no-prints silent no-progress hide-progress": "Use `--quiet`.",

@@ -45,6 +45,8 @@ def hint(inside):
         ("--no-gpu", "`--device cpu`"),
         ("--local_files_only", "`--offline`"),
         ("--response_format", "`--format`"),
+        ("--max_line_width", "`--max-line-length`"),
+        ("--max_line_count", "`--max-lines`"),
         ("--hf_token", "who speaks"),
         ("--LANG", "`--language`"),
     ],
