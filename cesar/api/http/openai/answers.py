@@ -45,7 +45,8 @@ def additions(asked: Asked, transcript: Transcript) -> dict[str, Any]:
     """Give what an answer tells besides its text, if it does not tell all."""
     found: dict[str, Any] = {}
     if asked.model == TELLS_LANGUAGES:
-        found["languages"] = [{"code": transcript.language}] if transcript.language in LANGUAGES else []
+        spoken = dict.fromkeys([transcript.language, *(segment.language for segment in transcript.segments)])
+        found["languages"] = [{"code": code} for code in spoken if code in LANGUAGES]
     if asked.options.token_logprobs:
         found["logprobs"] = logprobs_of(transcript.segments)
     return found | {"usage": _usage(asked, transcript)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,6 +101,8 @@ def test_gpt_transcribe_says_which_languages_were_spoken():
     assert answer("json", FIRST, model="gpt-transcribe")["languages"] == [{"code": "en"}]
     assert answer("json", model="gpt-transcribe", said={"language": "unknown"})["languages"] == []
     assert "languages" not in answer("json", FIRST)
+    both = answer("json", replace(FIRST, language="de"), replace(SECOND, language="en"), model="gpt-transcribe")
+    assert both["languages"] == [{"code": "en"}, {"code": "de"}], "that of most of the text comes first"
 
 
 def test_a_translation_is_english_and_has_nothing_besides():
