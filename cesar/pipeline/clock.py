@@ -7,6 +7,7 @@ was muted, or packets were lost. A clock that jumps by years, or that belongs to
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 _GAP_S = 0.25
@@ -20,6 +21,8 @@ _LONGEST_SPLICE_S = 60.0
 _SPLICED = frozenset({"mpegts", "mpegtsraw", "mpeg"})
 _FILLED = 0.3
 """A hole of a broadcast stream is real if other sorts of packets fill it with this part of the usual bytes."""
+_HELD_BACK_S = 2.0
+"""Writers hold the last packet before a hole back until the next one: bytes are counted from this long before."""
 _SLOWEST_CLOCK = 0.9
 """A clock that runs slower than this is broken; above, sound is squeezed to follow it."""
 _WORTH_SAYING_S = 1.0
@@ -46,6 +49,8 @@ class Clock:
         self._previous: Stamp | None = None
         self._anchor = 0.0, 0.0
         self._filled = 0.0
+        self._places: deque[tuple[float, int]] = deque()
+        """Seconds of sound and where they lie in the file, of the last moments."""
         self.shift = 0.0
         """What the file's clock is off by, after its jumps."""
         self._jumps: list[str] = []
@@ -58,12 +63,13 @@ class Clock:
         if not math.isfinite(stamp.time):
             return 0.0
         previous, self._previous = self._previous, stamp
+        self._remember(stamp, given)
         lead = stamp.time - self._origin + self.shift - given
         if abs(lead) <= _GAP_S:
             return 0.0
         step = stamp.time - (previous.time + previous.length) if previous else lead
         if lead > 0:
-            if self._is_hole(lead, stamp, previous, following, given):
+            if self._is_hole(lead, stamp, following, given):
                 self._filled += lead
                 self._anchor = given + lead, given + lead
                 return lead
@@ -79,7 +85,7 @@ class Clock:
             said.append(f"the time stamps jump {more} times more")
         return said
 
-    def _is_hole(self, lead: float, stamp: Stamp, previous: Stamp | None, following: list[float], given: float) -> bool:
+    def _is_hole(self, lead: float, stamp: Stamp, following: list[float], given: float) -> bool:
         if self._end is not None and lead > self._end - self._origin + self.shift - given:
             return False
         if self._filled + lead > _MOST_FILLED_S:
@@ -88,13 +94,19 @@ class Clock:
             return True
         if lead > _LONGEST_HOLE_S or any(time < stamp.time - lead / 2 for time in following):
             return False
-        return not self._is_spliced or self._is_filled(lead, stamp, previous, given)
+        return not self._is_spliced or self._is_filled(lead, stamp)
 
-    def _is_filled(self, lead: float, stamp: Stamp, previous: Stamp | None, given: float) -> bool:
-        if previous is None or previous.position is None or stamp.position is None or given <= 0:
+    def _remember(self, stamp: Stamp, given: float) -> None:
+        if stamp.position is not None:
+            self._places.append((given, stamp.position))
+            while len(self._places) > 1 and self._places[1][0] < given - _HELD_BACK_S:
+                self._places.popleft()
+
+    def _is_filled(self, lead: float, stamp: Stamp) -> bool:
+        given, position = self._places[0] if self._places else (0.0, 0)
+        if stamp.position is None or given <= 0:
             return False
-        usual = previous.position / given
-        return stamp.position - previous.position >= _FILLED * usual * lead
+        return stamp.position - position >= _FILLED * lead * position / given
 
     def _runs(self, given: float, lead: float) -> float:
         """How fast the clock runs against the sound since both agreed."""

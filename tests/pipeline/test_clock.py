@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -308,3 +309,35 @@ def test_a_stated_length_is_reason_to_speak_of_a_cut_off_file(tmp_path, ending):
     whole = media.write_media(tmp_path / f"whole.{ending}", media.white_noise(20))
     heard = read(media.write_cut_off(tmp_path / f"cut.{ending}", whole, keep=0.6))
     assert any("cut off" in warning for warning in heard.warnings)
+
+
+def broadcast(path: Path, *, muted: tuple[int, int], seconds: int) -> Path:
+    """A transport stream whose picture goes on while the sound is away."""
+    rate = 48_000
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt, video.bit_rate = 160, 120, "yuv420p", 200_000
+        sound = container.add_stream("mp2", rate=rate)
+        assert isinstance(sound, av.AudioStream)
+        sound.layout = "mono"
+        noise = np.random.default_rng(1)
+        for second in range(seconds):
+            for index in range(second * 25, second * 25 + 25):
+                picture = av.VideoFrame.from_ndarray(noise.integers(0, 256, (180, 160), np.uint8), format="yuv420p")
+                picture.pts, picture.time_base = index, Fraction(1, 25)
+                container.mux(video.encode(picture))
+            if not muted[0] <= second < muted[1]:
+                part = (media.tone(1, rate=rate) * 32767 * (second % 20 == 1)).astype(np.int16)
+                for at in range(0, rate - 1152, 1152):
+                    frame = av.AudioFrame.from_ndarray(part[at : at + 1152].reshape(1, -1), format="s16", layout="mono")
+                    frame.sample_rate, frame.pts, frame.time_base = rate, second * rate + at, Fraction(1, rate)
+                    container.mux(sound.encode(frame))
+        container.mux([*video.encode(None), *sound.encode(None)])
+    return path
+
+
+@pytest.mark.slow
+def test_a_broadcast_that_was_muted_while_its_picture_went_on_keeps_later_times_true(tmp_path):
+    heard = read(broadcast(tmp_path / "a.ts", muted=(10, 90), seconds=105))
+    assert heard.loud_from(50) == pytest.approx(101, abs=0.3)
+    assert not any("jump" in warning for warning in heard.warnings)
