@@ -39,13 +39,17 @@ if TYPE_CHECKING:
     from cesar.transcript import Progress as Position
 
 
+_LEAST_S = 1.0
+"""From less sound than this, no pace can be told."""
+
+
 def pace(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, str]:
-    """Give the speed and the time that is left, as they are shown; empty while nothing is done.
+    """Give the speed and the time that is left, as they are shown; empty while next to nothing is done.
 
     >>> pace(600.0, 3600.0, 50.0)
     ('12.0x', '0:04:10')
     """
-    if done_s <= 0 or elapsed_s <= 0:
+    if done_s < _LEAST_S or elapsed_s <= 0:
         return "", ""
     speed = done_s / elapsed_s
     left = "" if total_s is None else str(timedelta(seconds=round(max(0.0, total_s - done_s) / speed)))

@@ -175,3 +175,4 @@ def test_speed_is_recording_per_work_and_the_rest_is_taken_to_go_on_like_that():
     assert pace(600.0, 3600.0, 50.0) == ("12.0x", "0:04:10")
     assert pace(600.0, None, 50.0) == ("12.0x", "")
     assert pace(0.0, 3600.0, 50.0) == ("", "")
+    assert pace(0.01, 3600.0, 50.0) == ("", ""), "not 22 days"
