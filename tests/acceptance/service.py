@@ -100,7 +100,7 @@ class Service:
         wait_until(lambda: self.is_over(job_id), PATIENCE_S)
         assert self.job(job_id)["status"] == "completed", self.job(job_id)
         transcript = self.client.get(f"/jobs/{job_id}/transcript", params={"format": "json"}).raise_for_status().json()
-        return {name: value for name, value in transcript.items() if name != "timings"}
+        return {name: value for name, value in transcript.items() if name not in ("timings", "origin")}
 
 
 @contextmanager

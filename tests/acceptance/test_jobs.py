@@ -92,4 +92,4 @@ def test_who_watches_may_leave_and_the_job_goes_on(queued, started, tmp_path):
 
 
 def without_timings(transcript: str) -> dict[str, Any]:
-    return {key: value for key, value in json.loads(transcript).items() if key != "timings"}
+    return {key: value for key, value in json.loads(transcript).items() if key not in ("timings", "origin")}

@@ -39,10 +39,10 @@ DIE_AFTER_A_CHUNK = {"CESAR_FAILPOINT": "checkpoint:committed=kill"}
 
 
 def result_of(database: Path, job: str) -> dict[str, Any]:
-    """All that a job has given, but for the time that it took."""
+    """All that a job has given, but for when it was and how long it took."""
     row = row_of(database, job)
     outcome = json.loads(row["outcome"])
-    del outcome["timings"]
+    del outcome["timings"], outcome["origin"]
     chunks = [(start, end, payload) for start, end, _, payload in chunks_of(database, job)]
     fields = ("status", "result_text", "detected_language", "duration", "failures", "error_code")
     return {name: row[name] for name in fields} | {"outcome": outcome, "chunks": chunks}
