@@ -18,12 +18,13 @@ from cesar.api.audio import AudioStore
 from cesar.api.migrate import HEAD
 from cesar.api.models import JobFilter, JobPage, JobStatus
 from cesar.api.moves import job_of
+from cesar.api.ownership import require_database
 from cesar.api.place import Place
 from cesar.api.repository import JobRepository
 from cesar.api.tables import jobs
 from cesar.api.transcripts import transcript_of
 from cesar.cli.ids import require_length, require_text, the_only
-from cesar.errors import DatabaseError, JobNotFound, NotADatabase, UsageError
+from cesar.errors import DatabaseDamaged, DatabaseError, JobNotFound, UsageError
 from cesar.formats import render
 
 if TYPE_CHECKING:
@@ -104,10 +105,10 @@ class LocalQueue(JobRepository):
             return True
 
     async def require_soundness(self) -> None:
-        """Read the whole database. Raises `NotADatabase` if something in it is damaged."""
+        """Read the whole database. Raises `DatabaseDamaged` if something in it is damaged."""
         found = await self.database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
         if found != "ok":
-            raise NotADatabase(f"{self.database.place} is damaged: {found}")
+            raise DatabaseDamaged(f"{self.database.place} is damaged: {found}")
 
 
 def in_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, may_make: bool = False) -> T:
@@ -116,7 +117,7 @@ def in_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, 
     may_make: whether the database is made if it isn't there; else `JobNotFound` is raised.
     """
     file = database_file(settings)
-    if not may_make and not file.exists():
+    if not may_make and not _is_there(settings):
         raise JobNotFound(f"there are no jobs yet: {file} is not there", hint=_FIRST_STEP)
 
     async def opened() -> T:
@@ -141,9 +142,18 @@ def database_file(settings: Settings) -> Path:
     return path
 
 
+def _is_there(settings: Settings) -> bool:
+    """Whether there is a database. Raises `DatabaseMissing` if there is none, but recordings that belong to it."""
+    file = database_file(settings)
+    if file.exists():
+        return True
+    require_database(Place(file), AudioStore(settings.audio_dir), for_recordings=False)
+    return False
+
+
 def list_jobs(settings: Settings, wanted: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
     """Give up to `limit` jobs, the newest first; all of them without a limit, none where there is no queue yet."""
-    if not database_file(settings).exists():
+    if not _is_there(settings):
         return JobPage(jobs=(), next_cursor=None)
 
     async def read(queue: LocalQueue) -> JobPage:
