@@ -49,8 +49,9 @@ def _title(transcript: Transcript) -> str:
 
 def _facts(transcript: Transcript) -> str:
     origin = transcript.origin
+    dated = "Recorded" if origin.recorded_at_source == "media" else "File of"  # a copy may have a date of its own
     facts = [
-        f"Recorded: {escape(flatten(origin.recorded_at[:10]))}" if origin.recorded_at else "",
+        f"{dated}: {escape(flatten(origin.recorded_at[:10]))}" if origin.recorded_at else "",
         f"Duration: {clock(transcript.duration)}",
         f"Language: {transcript.language}",
         f"Model: {escape(flatten(transcript.model.name))}",
