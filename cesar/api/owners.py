@@ -83,7 +83,7 @@ class Owner:
         """Show that we are alive, and that we take jobs: a service that only answers is an owner, too."""
         self.show_alive()
         if self._folder is not None:
-            self._file(self.name).with_suffix(_WORKS).touch()
+            self._file(self.name).with_suffix(_WORKS).touch(file_mode_in(self._folder.parent))
 
     def sees_worker(self) -> bool:
         """Whether another owner lives that takes jobs. Call it in a transaction, as `show_alive`."""
