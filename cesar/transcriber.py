@@ -25,7 +25,7 @@ from cesar.ledger import dropped_s, dropped_warning, whole_ledger
 from cesar.options import TranscribeOptions
 from cesar.recording import require_readable
 from cesar.runner import pool
-from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Request, Skipped
+from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Request, Skipped, Worked
 from cesar.transcript import Chunk, Origin, Phase, Progress, Segment, Transcript
 
 if TYPE_CHECKING:
@@ -240,6 +240,7 @@ class _Run:
         self._on_begin = on_begin
         self._on_chunk = on_chunk
         self._duration: float | None = None
+        self._worked = 0.0
         self.earlier = {(chunk.start, chunk.end): chunk for chunk in done}
         self.chunks: list[Chunk] = []
         self._report("loading")
@@ -252,6 +253,9 @@ class _Run:
                     self._on_begin()
             case Opened(duration=duration):
                 self._duration = duration
+                self._report("recognising")
+            case Worked(reached=reached):
+                self._worked = max(self._worked, reached)
                 self._report("recognising")
             case Finished(chunk=chunk):
                 self.earlier[chunk.start, chunk.end] = chunk
@@ -275,7 +279,9 @@ class _Run:
     def _report(self, phase: Phase, position: float | None = None) -> None:
         if self._on_progress:
             reached = self.chunks[-1].end if self.chunks else 0.0
-            self._on_progress(Progress(phase, reached if position is None else position, self._duration))
+            position = reached if position is None else position
+            self._worked = max(self._worked, position)
+            self._on_progress(Progress(phase, position, self._duration, self._worked))
 
 
 def find_engine(model_size: str, settings: Settings) -> EngineSpec:

@@ -103,11 +103,14 @@ class Progress:
     """Everything before this second of the recording is done."""
     duration: float | None
     """Length of the recording in seconds; None while it is unknown."""
+    worked: float = 0.0
+    """How far all work would have come if it went from start to end: what is encoded, or recognised beyond `position`,
+    counts by its share of the work. In seconds; never less than `position` in what a transcription reports."""
 
     @property
     def fraction(self) -> float | None:
-        """The part that is done, 0 to 1; None while the length is unknown."""
-        return min(1.0, self.position / self.duration) if self.duration else None
+        """The part of the work that is done, 0 to 1; None while the length is unknown."""
+        return min(1.0, max(self.position, self.worked) / self.duration) if self.duration else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import av
 import numpy as np
@@ -104,8 +104,12 @@ def test_progress_runs_from_loading_over_every_chunk_to_the_end(whole):
     transcript, chunks, progress = whole
     assert (progress[0].phase, progress[0].position, progress[0].fraction) == ("loading", 0.0, None)
     assert {step.phase for step in progress[1:]} == {"recognising"}
-    positions = [step.position for step in progress[1:]]
+    positions = [position for position, _ in groupby(step.position for step in progress[1:])]
     assert positions == [0.0, *(chunk.end for chunk in chunks), transcript.duration]
+    worked = [step.worked for step in progress]
+    assert worked == sorted(worked)
+    assert all(step.worked >= step.position for step in progress)
+    assert any(step.worked > 0 for step in progress if not step.position), "work is seen before the first chunk is done"
     assert progress[-1].fraction == 1.0
     assert all(abs(step.duration - transcript.duration) < 0.2 for step in progress[1:])
 

@@ -112,7 +112,7 @@ class Bar:
             return
         now = time.monotonic()
         self._begun = self._begun or now
-        done = max(0.0, progress.position - self._options.start)
+        done = max(0.0, max(progress.position, progress.worked) - self._options.start)
         ends = [end for end in (self._options.end, progress.duration) if end is not None]
         total = min(ends) - self._options.start if ends else None
         speed, left = pace(done, total, now - self._begun)

@@ -43,6 +43,9 @@ class Listener(Protocol):
     def alive(self) -> None:
         """A step was done, in whatever thread: a block decoded, a window encoded, a batch recognised."""
 
+    def worked(self, reached: float) -> None:
+        """The work has come so far, in seconds of the recording: see `Progress.worked`. In whatever thread."""
+
     def finished(self, chunk: Chunk) -> None:
         """A chunk was recognised. Chunks come in order."""
 
@@ -113,7 +116,7 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             languages=LanguageCheck(detector, Choice(language, allowed)) if len(engine.languages) > 1 else None,
         )
         attempts = chain((replace(one, language=language) for one in begun), map(recognizer.attempt, sounds))
-        for done in Schedule(recognizer, plan).run(_not_done(attempts, frozenset(work.done))):
+        for done in Schedule(recognizer, plan, listener.worked).run(_not_done(attempts, frozenset(work.done))):
             if isinstance(done, PlannedChunk):
                 listener.skipped(*_span(done))
             else:

@@ -20,6 +20,7 @@ from cesar.engines.hardware import Plan
 from cesar.pipeline.attempts import Attempt, Recognized, Way
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.recognize import Likeness, Recognizer
+from cesar.pipeline.samples import SAMPLE_RATE
 
 _USUAL_WINDOW_S = 15.0
 """`Plan.batch_size` counts windows of this length."""
@@ -27,6 +28,8 @@ _FIRST_PATIENCE_S = 0.5
 """The first text doesn't wait longer than this for its batch to fill…"""
 _PATIENCE_S = 10.0
 """…nor does any other, with those that are done but come after it: work not given away yet is lost in a crash."""
+_ENCODED_SHARE = 0.5
+"""Of the work on a chunk, when its window is encoded and not yet decoded: about so, with base."""
 
 
 @dataclass(eq=False, slots=True)
@@ -37,6 +40,11 @@ class _Place:
     since: float
     unweighed: int = 1
     """Attempts that are still being made."""
+    is_encoded: bool = False
+
+    @property
+    def share_done(self) -> float:
+        return 1.0 if self.unweighed == 0 else _ENCODED_SHARE if self.is_encoded else 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -46,11 +54,15 @@ class _Task:
 
 
 class Schedule:
-    """One run through a recording with `plan.workers` workers."""
+    """One run through a recording with `plan.workers` workers.
 
-    def __init__(self, recognizer: Recognizer, plan: Plan) -> None:
+    on_work: told, in whatever thread, how far the work has come: see `Progress.worked`.
+    """
+
+    def __init__(self, recognizer: Recognizer, plan: Plan, on_work: Callable[[float], None] | None = None) -> None:
         self._recognizer = recognizer
         self._plan = plan
+        self._on_work = on_work
         self._changed = threading.Condition()
         self._line: deque[_Place | PlannedChunk] = deque()
         self._to_encode: deque[_Task] = deque()
@@ -130,6 +142,7 @@ class Schedule:
                     self._encode(tasks[0])
                 else:
                     self._decode(tasks)
+                self._report()
         except BaseException as failure:  # noqa: BLE001 (it is raised where the results are waited for)
             with self._changing():
                 self._failure, self._is_over = failure, True
@@ -195,9 +208,25 @@ class Schedule:
             self._to_decode[likeness] = left
         return tasks[:count]
 
+    def _report(self) -> None:
+        with self._changed:
+            worked_s = self._worked_s()
+        if self._on_work and worked_s is not None:
+            self._on_work(worked_s)
+
+    def _worked_s(self) -> float | None:
+        """How far the work has come, in seconds of the recording; None where all that was taken is given away."""
+        if not self._line:
+            return None
+        chunks = [one if isinstance(one, PlannedChunk) else one.result.chunk for one in self._line]
+        shares = [1.0 if isinstance(one, PlannedChunk) else one.share_done for one in self._line]
+        worked = sum(share * (chunk.end - chunk.start) for share, chunk in zip(shares, chunks, strict=True))
+        return (chunks[0].start + worked) / SAMPLE_RATE
+
     def _encode(self, task: _Task) -> None:
         task.attempt = self._recognizer.hear(task.attempt)
         with self._changing():
+            task.place.is_encoded = True
             self._queue(task, is_first=False)
 
     def _decode(self, tasks: list[_Task]) -> None:

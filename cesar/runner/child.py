@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cesar.engines.base import Engine
 
 _ALIVE_EVERY_S = 1.0
+_WORKED_EVERY_S = 0.3
 _PR_SET_PDEATHSIG = 1
 _WANT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "Failed to allocate", "can't start new thread")
 """What libraries say."""
@@ -88,6 +89,7 @@ class _Events:
         self._out = out
         self._lock = threading.Lock()
         self._last_alive = 0.0
+        self._last_worked = 0.0
 
     def send(self, event: Event) -> None:
         with self._lock:
@@ -102,6 +104,12 @@ class _Events:
         if now - self._last_alive >= _ALIVE_EVERY_S:
             self._last_alive = now
             self.send(messages.Alive())
+
+    def worked(self, reached: float) -> None:
+        now = time.monotonic()
+        if now - self._last_worked >= _WORKED_EVERY_S:
+            self._last_worked = now
+            self.send(messages.Worked(round(reached, 3)))
 
     def finished(self, chunk: Chunk) -> None:
         self.send(messages.Finished(chunk))

@@ -62,6 +62,13 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
+class Worked:
+    """The work has come so far, in seconds of the recording: see `Progress.worked`."""
+
+    reached: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A chunk was recognised."""
 
@@ -106,9 +113,10 @@ class Failed:
         return error
 
 
-Event = Loaded | Opened | Alive | Finished | Skipped | Ended | Failed
+Event = Loaded | Opened | Alive | Worked | Finished | Skipped | Ended | Failed
 _BY_NAME: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (EngineSpec, Request, Loaded, Opened, Alive, Finished, Skipped, Ended, Failed)
+    kind.__name__: kind
+    for kind in (EngineSpec, Request, Loaded, Opened, Alive, Worked, Finished, Skipped, Ended, Failed)
 }
 
 

@@ -58,6 +58,8 @@ class Collected:
 
     def alive(self) -> None: ...
 
+    def worked(self, reached: float) -> None: ...
+
     def finished(self, chunk: Chunk) -> None:
         self.chunks.append(chunk)
 

@@ -34,6 +34,7 @@ class Log:
     duration: float | None = None
     chunks: list[Chunk] = field(default_factory=list)
     skips: list[tuple[float, float]] = field(default_factory=list)
+    reached: list[float] = field(default_factory=list)
     break_after: int | None = None
 
     def opened(self, duration: float | None) -> None:
@@ -42,6 +43,9 @@ class Log:
 
     def alive(self) -> None:
         self.events.append("alive")
+
+    def worked(self, reached: float) -> None:
+        self.reached.append(reached)
 
     def finished(self, chunk: Chunk) -> None:
         self.events.append("finished")

@@ -156,3 +156,23 @@ def test_a_failure_in_a_worker_is_raised_where_the_results_are_taken():
     with pytest.raises(MemoryError, match="no room"):
         run(AnsweringEngine(fail), sounds(*[SHORT_S] * MANY), plan(3))
     assert threading.active_count() == before
+
+
+def test_the_work_is_seen_to_get_on_before_the_first_batch_is_decoded():
+    reached: list[float] = []
+    engine = AnsweringEngine(fine)
+    recognizer = Recognizer(engine, DecodeSettings("en", beam_size=1))
+    heard = sounds(*[LONG_S] * 8)
+    list(Schedule(recognizer, plan(), reached.append).run(map(recognizer.attempt, heard)))
+    assert {asked.batch_size for asked in engine.asked} == {8}, "all of them are decoded at once"
+    assert reached[:8] == [LONG_S / 2 * encoded for encoded in range(1, 9)]
+    assert reached == sorted(reached)
+
+
+def test_work_on_a_chunk_counts_from_where_the_unfinished_ones_begin():
+    reached: list[float] = []
+    recognizer = Recognizer(AnsweringEngine(fine), DecodeSettings("en", beam_size=1))
+    done, *others = sounds(LONG_S, LONG_S, LONG_S)
+    attempts: list[Attempt | PlannedChunk] = [done.chunk, *map(recognizer.attempt, others)]
+    list(Schedule(recognizer, plan(), reached.append).run(attempts))
+    assert reached[0] == 20 + LONG_S / 2
