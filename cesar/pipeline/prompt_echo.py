@@ -16,7 +16,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _LEAST_LETTERS = 3
 """A shorter hotword says nothing: it is in every text."""
 _LEAST_RUN_LETTERS = 7
-"""Of words that follow each other in text and prompt: fewer are a coincidence ("of the")."""
+"""Of one word of the prompt, or of two that follow each other in it: fewer are a coincidence ("of the")."""
 _LARGE_SHARE = 0.4
 """So much of a text in words of the prompt makes it doubtful, whatever their order."""
 _LIKENESS = 0.5
@@ -41,7 +41,10 @@ class Prompt:
         """
         words = words_of(text)
         marked = self._marks(words)
-        if any(word in self.hotwords for word in words):
+        if any(
+            word in self.hotwords or (is_prompted and len(word) >= _LEAST_RUN_LETTERS)
+            for word, is_prompted in zip(words, marked, strict=True)
+        ):
             return True
         if sum(len(word) for word, is_prompted in zip(words, marked, strict=True) if is_prompted) > (
             _LARGE_SHARE * sum(map(len, words))

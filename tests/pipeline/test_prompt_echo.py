@@ -31,6 +31,14 @@ def test_a_text_with_the_prompts_words_may_come_from_it(text):
     assert prompt.is_in(text)
 
 
+@pytest.mark.parametrize("text", ["and then we saw the Kubernetes of it all in the room", "Operators, I heard."])
+def test_one_long_word_of_the_prompt_is_enough(text):
+    """Such words were written into far-field speech, one in a long sentence."""
+    prompt = prompt_of("A talk on Kubernetes operators.", None)
+    assert prompt is not None
+    assert prompt.is_in(text)
+
+
 @pytest.mark.parametrize(
     "text", ["And so, my fellow Americans, ask not what your country can do for you.", "I heard of it.", ""]
 )
