@@ -127,7 +127,7 @@ def spare(store: AudioStore, digests: Iterable[str]) -> None:
 
 def _may_claim(connection: sa.Connection, place: Place, store: AudioStore, note: Note | None, mine: int) -> bool:
     if store.is_empty():
-        return note is None or not _is_there(note.database)
+        return note is None or note.database == place.path or not _is_there(note.database)
     if note is not None and note.identity == mine:
         return not _is_database(note.database, mine)  # it was moved here; else this one is a copy
     if note is not None and note.database != place.path:

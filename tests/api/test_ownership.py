@@ -137,6 +137,21 @@ class TestAnotherDatabase(FolderCase):
         self.repository = await self.open(self.folder / "other.db")
         assert (await self.submit()).audio_digest in self.recordings()
 
+    async def test_an_empty_folder_is_taken_again_after_its_database_was_deleted(self) -> None:
+        await self.repository.close()
+        for file in self.file.parent.glob(f"{self.file.name}*"):
+            if file.is_file():
+                file.unlink()
+        self.repository = await self.open()
+        assert (await self.submit()).audio_digest in self.recordings()
+
+    async def test_an_empty_folder_is_taken_again_after_a_crash_before_its_number_was_committed(self) -> None:
+        await self.repository.close()
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute("PRAGMA user_version = 0")
+        self.repository = await self.open()
+        assert (await self.submit()).audio_digest in self.recordings()
+
     async def test_a_folder_in_memory_of_nothing_is_never_swept(self) -> None:
         job = await self.submit()
         memory = JobRepository(":memory:", audio=self.store)
