@@ -39,11 +39,16 @@ class _Mix:
     def __init__(self, tracks: Iterable[int]) -> None:
         self._waiting: dict[int, list[Samples]] = {index: [] for index in tracks}
         self._counts = dict.fromkeys(self._waiting, 0)
+        self._padded = dict.fromkeys(self._waiting, 0)
+        """Samples of silence that stand for sound of a track that was not waited for."""
         self._signs = Signs()
 
     def add(self, index: int, sound: Samples) -> None:
-        self._waiting[index].append(sound)
-        self._counts[index] += len(sound)
+        """Queue the sound of a track; silence that stands in the mix already is left out."""
+        repeated = min(self._padded[index], _leading_zeros(sound))
+        self._padded[index] -= repeated
+        self._waiting[index].append(sound[repeated:])
+        self._counts[index] += len(sound) - repeated
 
     def ready(self) -> Iterator[Samples]:
         """Yield windows that all tracks have reached, or that those behind are not waited for."""
@@ -70,4 +75,11 @@ class _Mix:
         joined = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
         self._waiting[index] = [joined[size:]] if len(joined) > size else []
         self._counts[index] = max(0, len(joined) - size)
-        return np.pad(joined[:size], (0, max(0, size - len(joined[:size]))))
+        missing = max(0, size - len(joined))
+        self._padded[index] += missing
+        return np.pad(joined[:size], (0, missing))
+
+
+def _leading_zeros(sound: Samples) -> int:
+    heard = np.flatnonzero(sound)
+    return int(heard[0]) if len(heard) else len(sound)

@@ -84,6 +84,17 @@ def test_all_tracks_are_mixed_side_by_side_in_time(tmp_path, talk):
     np.testing.assert_allclose(heard[12 * SAMPLE_RATE :], talk / 2, atol=1e-3)
 
 
+@pytest.mark.parametrize("hole", [range(40), range(2, 95), range(33)])
+def test_a_track_that_is_not_written_for_a_while_keeps_its_place_in_the_mix(tmp_path, talk, hole):
+    """A second speaker who joins late: until then his track has no packets, and the mix goes on without it."""
+    late = np.concatenate([media.silence(hole.stop), talk])
+    path = tmp_path / "a.mkv"
+    media.write_tracks(path, [np.zeros_like(late), late], codec="pcm_s16le", holes=[range(0), hole])
+    heard, _ = read(path, track="all")
+    assert len(heard) == len(late)
+    np.testing.assert_allclose(heard[hole.stop * SAMPLE_RATE :], talk / 2, atol=1e-3)
+
+
 def test_a_track_that_ends_early_does_not_end_the_mix(tmp_path, talk):
     long = np.concatenate([media.silence(60), talk])
     heard, _ = read(media.write_tracks(tmp_path / "a.mkv", [talk, long], codec="flac"), track="all")

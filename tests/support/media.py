@@ -130,9 +130,18 @@ def write_with_hole(
 
 
 def write_tracks(
-    path: Path, sounds: Sequence[Sound], *, rate: int = 16_000, codec: str | None = None, tags: Sequence[str] = ()
+    path: Path,
+    sounds: Sequence[Sound],
+    *,
+    rate: int = 16_000,
+    codec: str | None = None,
+    tags: Sequence[str] = (),
+    holes: Sequence[range] = (),
 ) -> Path:
-    """Several audio tracks side by side, as screen recorders and cameras write them. tags: their languages."""
+    """Several audio tracks side by side, as screen recorders and cameras write them. tags: their languages.
+
+    holes: by track, the seconds for which nothing is written.
+    """
     with av.open(str(path), "w") as container:
         streams = []
         for index, sound in enumerate(sounds):
@@ -143,7 +152,9 @@ def write_tracks(
                 stream.metadata["language"] = tags[index]
             streams.append(stream)
         for second in range(-(-max(map(len, sounds)) // rate)):
-            for stream, sound in zip(streams, sounds, strict=True):
+            for index, (stream, sound) in enumerate(zip(streams, sounds, strict=True)):
+                if holes and second in holes[index]:
+                    continue
                 begin = second * rate
                 for packet in _encoded(stream, sound[begin : begin + rate], begin, rate):
                     container.mux(packet)
