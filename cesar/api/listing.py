@@ -83,6 +83,15 @@ def waiting_before(connection: sa.Connection, job_id: str) -> int | None:
     return connection.execute(sa.select(sa.func.count()).select_from(jobs).where(waiting, goes_before)).scalar_one()
 
 
+def fetches_before(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+    is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
+    under_way = sa.select(sa.func.count()).select_from(jobs).where(is_status(JobStatus.PROCESSING), is_elsewhere)
+    waiting = sa.select(jobs.c.id).where(is_status(JobStatus.QUEUED), is_elsewhere, jobs.c.id.in_(job_ids))
+    ids = connection.execute(waiting).scalars().all()
+    return dict.fromkeys(ids, connection.execute(under_way).scalar_one()) if ids else {}
+
+
 def counts(connection: sa.Connection) -> dict[JobStatus, int]:
     """Count the jobs of every status."""
     found = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status))

@@ -65,6 +65,10 @@ class JobReader:
         """Count the jobs that go before a waiting one; None if it does not wait."""
         return await self.database.read(lambda connection: listing.waiting_before(connection, job_id))
 
+    async def fetches_before(self, job_ids: Collection[str]) -> dict[str, int]:
+        """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+        return await self.database.read(lambda connection: listing.fetches_before(connection, job_ids))
+
     async def line(self) -> Line:
         """Give the jobs that are being processed, and the models of all that are unfinished."""
         return await self.database.read(line.line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,19 @@ EVENT_COLUMNS = ("WHEN", "STATUS", "ATTEMPT", "WHY")
 _SHORT_ID = 8
 _SHORTEST_TEXT, _LONGEST_TEXT = 12, 48
 _BETWEEN_COLUMNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a waiting job waits for; None: it does not wait for that."""
+
+    jobs_before: int | None = None
+    fetches_before: int | None = None
+
+
+def waits_to_be_fetched(count: int) -> str:
+    """Say that a recording is not here yet, and why nobody fetches it."""
+    return f"waits to be fetched while {count} other{'s are' if count > 1 else ' is'}"
 
 
 def as_plain(job: Job) -> dict[str, Any]:
@@ -56,12 +69,12 @@ def _row(job: Job) -> tuple[str, ...]:
     return short_id(job.id), job.status.value, one_line(job.name), job.model_size, _done(job), age
 
 
-def details(job: Job, waiting_before: int | None) -> list[tuple[str, str]]:
+def details(job: Job, wait: Wait) -> list[tuple[str, str]]:
     """Give what is known of a job, with what it is called; what is unknown is left out."""
     known = [
         ("id", job.id),
         ("name", job.name),
-        ("status", _status(job, waiting_before)),
+        ("status", _status(job, wait)),
         ("recording", job.audio_path if job.audio_path != job.name else ""),
         ("model", job.model_size),
         ("options", _options(job.options)),
@@ -149,10 +162,12 @@ def _shortened(text: str, length: int) -> str:
     return flat if len(flat) <= length else f"{flat[: length - 1].rstrip()}…"
 
 
-def _status(job: Job, waiting_before: int | None) -> str:
+def _status(job: Job, wait: Wait) -> str:
     parts = [job.status.value]
-    if waiting_before is not None:
-        parts.append(f"{waiting_before} before it" if waiting_before else "next to go")
+    if wait.jobs_before is not None:
+        parts.append(f"{wait.jobs_before} before it" if wait.jobs_before else "next to go")
+    if wait.fetches_before:
+        parts.append(waits_to_be_fetched(wait.fetches_before))
     if job.status is not JobStatus.COMPLETED and job.duration and job.position:
         parts.append(f"{job.progress:.0%} done ({job.position:.0f} of {job.duration:.0f} s)")
     if job.status is JobStatus.PROCESSING and job.cancel_requested_at:

@@ -16,7 +16,9 @@ from cesar.cli.events import write_stderr
 from cesar.cli.exits import one_line
 from cesar.cli.params import complete_format, complete_model, server_option
 from cesar.cli.queues import in_queue, list_jobs, load_for_queue, place_of, read_text, tell_if_nobody_works, wish_for
+from cesar.cli.subtitle_options import read_subtitle_options, subtitle_options
 from cesar.errors import Interrupted, UsageError
+from cesar.formats import parse_formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,6 +153,7 @@ def list_(
 @click.option(
     "-f", "--format", "format_name", metavar="NAME", shell_complete=complete_format, help="Print it in this format."
 )
+@subtitle_options
 @database_option
 @server_option
 @_json_option
@@ -162,6 +165,7 @@ def show(
     as_json: bool,
     database: str | None,
     server: str | None,
+    **limits: Any,
 ) -> None:
     """Show all that is known of a job, or print its transcript.
 
@@ -169,25 +173,30 @@ def show(
     """
     if wants_text + (format_name is not None) + as_json > 1:
         raise UsageError("only one of --transcript, --format and --json can be given", hint="Choose one.")
+    formats = parse_formats(format_name or "txt")
+    subtitles = read_subtitle_options(formats, **limits)
     settings = load_for_queue(database=database, server=server)
     if wants_text or format_name is not None:
-        job, text = read_text(settings, beginning, format_name)
+        job, text = read_text(settings, beginning, formats if format_name else (), subtitles)
         if job.status.value != "completed":
             write_stderr(f"{job.name} is {job.status.value}: this is what was recognised of it so far.")
         write_stdout(text)
         return
-    from cesar.cli.job_tables import EVENT_COLUMNS, as_plain, details, event_as_plain, event_row
+    from cesar.cli.job_tables import EVENT_COLUMNS, Wait, as_plain, details, event_as_plain, event_row
 
-    async def read(queue: Queue) -> tuple[Job, int | None, Sequence[JobEvent]]:
+    async def read(queue: Queue) -> tuple[Job, Wait, Sequence[JobEvent]]:
         job = await queue.find(beginning)
-        return job, await queue.waiting_before(job.id), await queue.events(job.id)
+        fetches = await queue.fetches_before([job.id]) if job.source_url else {}
+        wait = Wait(await queue.waiting_before(job.id), fetches.get(job.id))
+        return job, wait, await queue.events(job.id)
 
-    job, waiting_before, events = in_queue(settings, read)
+    job, wait, events = in_queue(settings, read)
     if as_json:
         history = [event_as_plain(event) for event in events]
-        _print_json({**as_plain(job), "waiting_before": waiting_before, "events": history})
+        waits = {"waiting_before": wait.jobs_before, "fetches_before": wait.fetches_before}
+        _print_json({**as_plain(job), **waits, "events": history})
         return
-    show_table(("JOB", ""), details(job, waiting_before))
+    show_table(("JOB", ""), details(job, wait))
     click.echo()
     show_table(EVENT_COLUMNS, [event_row(event) for event in events])
 

@@ -30,6 +30,7 @@ from cesar.formats import render
 if TYPE_CHECKING:
     from cesar.api.models import Job, JobEvent
     from cesar.config import Settings
+    from cesar.formats.subtitles import SubtitleOptions
 
 T = TypeVar("T")
 _LAST_LETTER = "\U0010ffff"
@@ -65,11 +66,11 @@ class LocalQueue(JobRepository):
             raise JobNotFound(f"there is no job {beginning!r}")
         return found
 
-    async def text_of(self, job: Job, format_name: str | None) -> str:
+    async def text_of(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
         """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
         if format_name is None and job.result_text is not None:
             return f"{job.result_text}\n" if job.result_text else ""
-        return render(transcript_of(job, await self.chunks(job.id)), format_name or "txt")
+        return render(transcript_of(job, await self.chunks(job.id)), format_name or "txt", subtitles)
 
     async def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
         """Give a job whenever it may have changed, with what has happened to it, until it is over."""

@@ -5,18 +5,18 @@ Imports neither the database's libraries nor the web's: only the queue that is u
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cesar.cli.events import write_stderr
 from cesar.cli.ids import require_text
 from cesar.config import load
 from cesar.errors import UsageError
-from cesar.formats import parse_formats
 
 if TYPE_CHECKING:
     from cesar.api.models import Job, JobEvent, JobFilter, JobPage
     from cesar.config import Settings
+    from cesar.formats.subtitles import SubtitleOptions
 
 T = TypeVar("T")
 NO_SERVER = "none"
@@ -36,12 +36,15 @@ class Queue(Protocol):
     async def waiting_before(self, job_id: str) -> int | None:
         """Count the jobs that go before a waiting one; None if it does not wait."""
 
+    async def fetches_before(self, job_ids: Collection[str]) -> Mapping[str, int]:
+        """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+
     async def events(self, job_id: str) -> Sequence[JobEvent]: ...
 
     async def has_worker(self) -> bool:
         """Whether anybody does the jobs; true also where that can't be told."""
 
-    async def text_of(self, job: Job, format_name: str | None) -> str:
+    async def text_of(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
         """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
 
     def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
@@ -123,14 +126,15 @@ def wish_for(*, statuses: Sequence[str], model: str | None, name_contains: str |
     return JobFilter(status=status, model_size=model, name_contains=name_contains)
 
 
-def read_text(settings: Settings, beginning: str, format_names: str | None) -> tuple[Job, str]:
-    """Give a job, and its transcript in a format or as plain text; what there is of it, if it is not completed."""
-    names = parse_formats(format_names or "txt")
-    if len(names) > 1:
-        raise UsageError(f"{len(names)} formats can't share standard output", hint="Give one format.")
+def read_text(
+    settings: Settings, beginning: str, formats: Sequence[str], subtitles: SubtitleOptions
+) -> tuple[Job, str]:
+    """Return a job, and its transcript in a format, or as plain text without one; what there is of it so far."""
+    if len(formats) > 1:
+        raise UsageError(f"{len(formats)} formats can't share standard output", hint="Give one format.")
 
     async def read(queue: Queue) -> tuple[Job, str]:
         job = await queue.find(beginning)
-        return job, await queue.text_of(job, None if format_names is None else names[0])
+        return job, await queue.text_of(job, formats[0] if formats else None, subtitles)
 
     return in_queue(settings, read)

@@ -6,7 +6,7 @@ Ctrl-C ends it at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
@@ -19,6 +19,7 @@ from cesar.errors import CesarError, JobNotFound
 
 if TYPE_CHECKING:
     from cesar.config import Settings
+    from cesar.formats.subtitles import SubtitleOptions
 
 T = TypeVar("T")
 _PAGE = 100
@@ -86,15 +87,20 @@ class RemoteQueue:
         """Count the jobs that go before a waiting one; None if it does not wait."""
         return self._client.job(job_id).queue_position
 
+    async def fetches_before(self, job_ids: Collection[str]) -> Mapping[str, int]:
+        """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+        known = {job_id: self._client.job(job_id).fetches_before for job_id in job_ids}
+        return {job_id: count for job_id, count in known.items() if count is not None}
+
     async def events(self, job_id: str) -> Sequence[JobEvent]:
         """Give the changes of a job's status, the oldest first."""
         return [_event_of(view) for view in self._client.history(job_id)]
 
-    async def text_of(self, job: Job, format_name: str | None) -> str:
+    async def text_of(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
         """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
         if format_name is None and job.result_text is not None:
             return f"{job.result_text}\n" if job.result_text else ""
-        return self._client.transcript(job.id, format_name or "txt")
+        return self._client.transcript(job.id, format_name or "txt", subtitles=subtitles)
 
     async def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
         """Give a job whenever it has changed, with what has happened to it, until it is over."""

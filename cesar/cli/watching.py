@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.cli.delivery import write_stdout
 from cesar.cli.events import Lines, write_stderr
-from cesar.cli.job_tables import as_plain, short_id, summary, told, warnings_of
+from cesar.cli.job_tables import as_plain, short_id, summary, told, waits_to_be_fetched, warnings_of
 from cesar.cli.queues import tell_if_nobody_works
 from cesar.errors import BY_CODE, Interrupted, RecognitionError
 from cesar.transcript import Progress
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cesar.cli.queues import Queue
     from cesar.config import Settings
 
-_LOOK_FOR_WORKERS_EVERY_S = 5.0
+_LOOK_EVERY_S = 5.0
 Tell = Callable[[Job, Sequence[JobEvent]], None]
 """Hears how a job stands now, and what has happened to it since it was told of last."""
 
@@ -35,9 +35,21 @@ async def follow(queue: Queue, settings: Settings, beginning: str, tell: Tell) -
     async for now, events in queue.states(job.id):
         tell(now, events)
         job = now
-        if not is_told and time.monotonic() - looked_at > _LOOK_FOR_WORKERS_EVERY_S:
-            is_told, looked_at = await tell_if_nobody_works(queue, settings, [job]), time.monotonic()
+        if not is_told and time.monotonic() - looked_at > _LOOK_EVERY_S:
+            is_told, looked_at = await _tell_why_it_waits(queue, settings, job), time.monotonic()
     return job
+
+
+async def _tell_why_it_waits(queue: Queue, settings: Settings, job: Job) -> bool:
+    """Say so if nobody is there to do a job, or to fetch its recording yet; return whether it was said."""
+    if await tell_if_nobody_works(queue, settings, [job]):
+        return True
+    if job.status is not JobStatus.QUEUED or job.source_url is None:
+        return False
+    fetches = (await queue.fetches_before([job.id])).get(job.id)
+    if fetches:
+        write_stderr(f"{job.name}: {waits_to_be_fetched(fetches)}")
+    return bool(fetches)
 
 
 @contextmanager

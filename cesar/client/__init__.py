@@ -16,6 +16,7 @@ from cesar.client.connection import Connection, OnWait
 from cesar.client.event_stream import Event, follow
 from cesar.client.upload import OnSent, opened
 from cesar.errors import UsageError
+from cesar.formats.subtitles import SubtitleOptions
 from cesar.options import TranscribeOptions
 
 __all__ = ["Client", "Event", "EventView", "JobView", "JobsView"]
@@ -156,12 +157,27 @@ class Client:
         answer = self._connection.ask("GET", f"{_path(job_id)}/history")
         return self._connection.read_list(EventView, answer)
 
-    def transcript(self, job_id: str, format: str = "txt") -> str:  # noqa: A002 - what it is called everywhere
+    def transcript(
+        self,
+        job_id: str,
+        format: str = "txt",  # noqa: A002 - what it is called everywhere
+        *,
+        subtitles: SubtitleOptions | None = None,
+    ) -> str:
         """Give a job's transcript in a format; of a job that isn't completed, what is recognised so far.
+
+        subtitles: the limits of srt and vtt; without them, the service's.
 
         Read JSON back by `Transcript.from_dict(json.loads(text))`. Raises `UnknownFormat`.
         """
-        answer = self._connection.ask("GET", f"{_path(job_id)}/transcript", params={"format": format})
+        params: dict[str, str | int | float] = {"format": format}
+        if subtitles is not None:
+            params |= {
+                "max_line_length": subtitles.max_line_length,
+                "max_lines": subtitles.max_lines,
+                "max_cue_duration": subtitles.max_cue_duration_s,
+            }
+        answer = self._connection.ask("GET", f"{_path(job_id)}/transcript", params=params)
         return answer.content.decode()
 
     def cancel(self, job_id: str) -> JobView:

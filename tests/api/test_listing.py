@@ -154,6 +154,16 @@ class TestListingInMemory(QueueCase):
         assert await self.repository.waiting_before(usual.id) == 0
         assert await self.repository.waiting_before("nobody") is None
 
+    async def test_fetches_under_way_are_counted_for_jobs_that_wait_to_be_fetched(self) -> None:
+        elsewhere = {"source_url": "https://example.org/talk.mp3"}
+        at_work = [await self.queue(**elsewhere) for _ in range(3)]
+        for _ in at_work:
+            assert await self.repository.get_next_queued() is not None
+        waiting, here = await self.queue(**elsewhere), await self.queue()
+        fetched = await self.queue(**elsewhere, audio_digest="0" * 64, audio_bytes=1)
+        ids = [job.id for job in (*at_work, waiting, here, fetched)]
+        assert await self.repository.fetches_before(ids) == {waiting.id: 3}
+
     async def test_jobs_are_counted_by_status_and_none_is_left_out(self) -> None:
         assert await self.repository.counts() == dict.fromkeys(JobStatus, 0)
         for number, status in enumerate(JobStatus):

@@ -55,6 +55,19 @@ class Queue:
 
         return self.do(make)
 
+    def with_text(self, text: str) -> Job:
+        """Queue a job and complete it with one chunk, of that text."""
+
+        async def make(repository: JobRepository) -> Job:
+            await repository.create(Job(audio_path="/there/talk.mp3"))
+            job = await repository.get_next_queued()
+            assert job is not None
+            await repository.checkpoint(job, chunk(0.0, 10.0, text))
+            job.status, job.result_text, job.outcome = JobStatus.COMPLETED, text, {"duration": 10.0}
+            return await repository.update(job)
+
+        return self.do(make)
+
     def fill(self, names: Mapping[str, str]) -> list[Job]:
         """Queue a job for each id, of that name."""
 

@@ -262,6 +262,19 @@ def test_show_gives_programs_the_events_too(inside, queue):
     assert set(shown["events"][0]) == {"id", "at", "before", "after", "attempt", "reason"}
 
 
+ADDRESS = "https://example.org/talk.mp3"
+
+
+def test_show_says_that_a_recording_waits_while_others_are_fetched(inside, queue):
+    with queue.one_at_work(audio_path=ADDRESS, source_url=ADDRESS):
+        job = queue.add(audio_path=ADDRESS, source_url=ADDRESS)
+        beside = queue.add()
+        assert "queued, next to go, waits to be fetched while 1 other is" in inside("jobs", "show", job.id)[1]
+        assert json.loads(inside("jobs", "show", job.id, "--json")[1])["fetches_before"] == 1
+        assert "fetched" not in inside("jobs", "show", beside.id)[1]
+        assert json.loads(inside("jobs", "show", beside.id, "--json")[1])["fetches_before"] is None
+
+
 def test_the_transcript_is_printed_and_nothing_else(inside, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="Räder rollen.\nWeiter.")
     assert inside("jobs", "show", job.id, "--transcript") == (0, "Räder rollen.\nWeiter.\n", "")
@@ -282,6 +295,34 @@ def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(inside, queue
         written = json.loads(inside("jobs", "show", job.id, "-f", "json")[1])
     assert written["is_partial"] is True
     assert [segment["start"] for segment in written["segments"]] == [0.0, 12.0]
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_subtitles_of_a_job_keep_the_limits_that_are_given(name, inside, queue):
+    said = "Ask not what your country can do for you, ask what you can do for your country."
+    job = queue.with_text(said)
+    limits = ("--max-line-length", "20", "--max-lines", "1", "--max-cue-duration", "2.5")
+    code, out, err = inside("jobs", "show", job.id, "-f", name, *limits)
+    assert (code, err) == (0, "")
+    cues = [block.split("\n")[-1] for block in out.strip().split("\n\n") if "-->" in block]
+    assert " ".join(cues) == said
+    assert max(map(len, cues)) <= 20
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-f", "srt", "--max-line-length", "9"], "Use 10 to 250."),
+        (["-f", "vtt", "--max-cue-duration", "nan"], "Use 1 to 60."),
+        (["--transcript", "--max-lines", "1"], "--max-lines is for subtitles only"),
+        (["-f", "json", "--max-cue-duration", "5"], "--max-cue-duration is for subtitles only"),
+        (["--max-line-length", "30"], "--max-line-length is for subtitles only"),
+    ],
+)
+def test_limits_of_subtitles_that_cannot_be_kept_are_wrong_usage(options, words, inside, queue):
+    code, out, err = inside("jobs", "show", queue.with_text("So.").id, *options)
+    assert (code, out) == (2, "")
+    assert words in said(err)
 
 
 def test_a_text_that_has_no_times_is_not_shown_as_subtitles(inside, queue):

@@ -23,7 +23,7 @@ from tests.cli.services import Running, serving, settings_of
 from tests.runner.support import JFK, write_script
 
 UNTOLD = {
-    *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost"),
+    *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost", "begun", "losses"),
     *("heartbeat_at", "cancel_requested_at", "generation"),
 }
 """What a service keeps to itself."""
@@ -91,15 +91,21 @@ def test_programs_get_the_same_fields_but_what_the_service_keeps_to_itself(there
         if arguments == ["list"]:
             assert theirs["next_cursor"] == ours["next_cursor"]
         else:
-            assert (theirs.pop("events"), theirs.pop("waiting_before")) == (
-                ours.pop("events"),
-                ours.pop("waiting_before"),
-            )
+            for told in ("events", "waiting_before", "fetches_before"):
+                assert theirs.pop(told) == ours.pop(told)
         for one, other in zip(theirs.get("jobs", [theirs]), ours.get("jobs", [ours]), strict=True):
             assert list(one) == list(other)
             different = {key for key in one if one[key] != other[key]} - {"outcome", "duration"}
             assert different <= UNTOLD
             assert {key for key in different if one[key] is not None} == set()
+
+
+def test_show_says_that_a_recording_waits_while_others_are_fetched(there, inside, queue):
+    address = "https://example.org/talk.mp3"
+    with queue.one_at_work(audio_path=address, source_url=address):
+        job = queue.add(audio_path=address, source_url=address)
+        assert "waits to be fetched while 1 other is" in there("show", job.id)[1]
+        assert json.loads(there("show", job.id, "--json")[1])["fetches_before"] == 1
 
 
 def test_show_tells_what_it_tells_on_this_machine_but_the_recordings_place(there, inside, queue):
@@ -181,6 +187,15 @@ def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(there, inside
             assert code == 0
             assert "so far" in said(err)
             assert out.replace("base", "") == inside("jobs", "show", job.id, *arguments)[1].replace("base", "")
+
+
+def test_subtitles_of_a_job_keep_the_limits_that_are_given(there, inside, queue):
+    job = queue.with_text("Ask not what your country can do for you, ask what you can do for your country.")
+    arguments = (job.id, "-f", "srt", "--max-line-length", "20", "--max-lines", "1", "--max-cue-duration", "2.5")
+    code, out, _ = there("show", *arguments)
+    assert code == 0
+    assert out == inside("jobs", "show", *arguments)[1]
+    assert out != there("show", job.id, "-f", "srt")[1]
 
 
 # Changes

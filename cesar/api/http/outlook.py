@@ -45,12 +45,15 @@ class Outlook:
         busy = {job.id: left_s(job, paces.get(job.model_size), now) for job in line.at_work}
         waiting = [job.id for job in jobs if job.status is JobStatus.QUEUED]
         places = await self._repository.waiting(waiting, paces) if waiting else {}
+        to_fetch = [job.id for job in jobs if job.id in places and job.source_url is not None]
+        fetches = await self._repository.fetches_before(to_fetch) if to_fetch else {}
         shown = []
         for job in jobs:
             place = places.get(job.id)  # None as well if it has just moved on
             eta = busy.get(job.id) if place is None else eta_s(place, busy.values(), now)
             position = None if place is None else place.queue_position
-            shown.append(view_of(job, queue_position=position, eta_s=None if eta is None else round(eta, 1)))
+            view = view_of(job, queue_position=position, eta_s=None if eta is None else round(eta, 1))
+            shown.append(view.model_copy(update={"fetches_before": fetches.get(job.id)}))
         return shown
 
     async def prospect(self, model_size: str) -> Prospect | None:

@@ -58,6 +58,11 @@ class JobView(BaseModel):
     queue_position: int | None = Field(
         default=None, description="How many jobs go before it; null if it isn't waiting."
     )
+    fetches_before: int | None = Field(
+        default=None,
+        description="How many other recordings are being fetched while its own waits to be, and others may pass it; "
+        "null if it isn't waiting, or its recording is here.",
+    )
     eta_s: float | None = Field(default=None, description="Seconds until it is done, estimated; null if unknown.")
     model: str
     options: OptionsView
