@@ -70,7 +70,7 @@ def test_a_recording_can_come_through_a_pipe_and_its_texts_are_called_stdin(prog
 def test_one_recording_on_standard_output_is_its_text_and_one_line_beside_it(program):
     done = program.run("transcribe", SPEECH)
     assert (done.returncode, done.stdout) == (0, f"{TEXT}\n")
-    [line] = done.stderr.splitlines()
+    [line] = [line for line in done.stderr.splitlines() if "gave no text" not in line]  # the script says but little
     assert re.fullmatch(r".*jfk\.m4a: 11\.0 s in [\d.]+ s \([\d.]+x\), en", line)
 
 
@@ -145,7 +145,7 @@ def test_every_format_has_the_same_words(name, texts):
     header, *rows = form["tsv"].splitlines()
     assert header == "start\tend\ttext"
     assert content("".join(row.split("\t")[2] for row in rows)) == said
-    paragraphs = form["md"].split("\n\n")[1:]
+    paragraphs = form["md"].split("\n\n")[2:]  # after the title and the line of facts
     assert content("".join(re.sub(r"^\[[\d:]+\]", "", text) for text in paragraphs)) == said
 
 
