@@ -69,7 +69,7 @@ def dropped_warning(ledger: Sequence[Span], *, has_text: bool) -> Iterator[str]:
         return
     starts: dict[str, list[str]] = {}
     for span in dropped:
-        starts.setdefault(span.reason or "", []).append(_clock(span.start))
+        starts.setdefault(span.reason or "", []).append(short_clock(span.start))
     why = ", ".join(f"{reason} at {_listed(times)}" for reason, times in starts.items())
     count = "1 stretch" if len(dropped) == 1 else f"{len(dropped)} stretches"
     lead = "" if has_text else "there is no text, although speech was detected: "
@@ -81,7 +81,12 @@ def _listed(times: Sequence[str]) -> str:
     return f"{shown} and {len(times) - _MOST_TIMES} more times" if len(times) > _MOST_TIMES else shown
 
 
-def _clock(seconds: float) -> str:
+def short_clock(seconds: float) -> str:
+    """Return a time as people write it, in full seconds, rounded down.
+
+    >>> short_clock(83.9), short_clock(3725.5)
+    ('1:23', '1:02:05')
+    """
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

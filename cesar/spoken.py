@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cesar.engines.languages import language_name
+from cesar.ledger import short_clock
 from cesar.options import TranscribeOptions
 from cesar.transcript import Chunk
 
@@ -85,15 +86,9 @@ def _extend(spans: list[tuple[float, float]], start: float, end: float, goes_on:
 
 
 def _written(spans: Sequence[tuple[float, float]]) -> str:
-    shown = ", ".join(f"{_clock(start)}-{_clock(end)}" for start, end in spans[:_MOST_SPANS])
+    shown = ", ".join(f"{short_clock(start)}-{short_clock(end)}" for start, end in spans[:_MOST_SPANS])
     more = len(spans) - _MOST_SPANS
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _named(language: str) -> str:

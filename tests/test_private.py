@@ -75,6 +75,8 @@ def test_an_existing_database_and_the_files_beside_it_are_made_private(tmp_path:
     for name in names:
         (tmp_path / name).write_bytes(b"")
         (tmp_path / name).chmod(0o644)
+    for name in ("audio", "models", "tmp"):
+        (tmp_path / name).mkdir()
     tmp_path.chmod(0o755)
     Place(tmp_path / "cesar.db").prepare()
     assert {mode_of(tmp_path / name) for name in names} == {0o600}

@@ -21,7 +21,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 _NETWORK_TYPES = frozenset(
     {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb2", "smb3", "smbfs", "virtiofs"}
 )
-_BESIDE = ("audio", "models")
+_BESIDE = ("audio", "models", "tmp")
 """What else of Cesar's lies in a data folder."""
 _LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
 """The disk of containers without root, and disks such as NTFS's. Any other FUSE may be a network's."""

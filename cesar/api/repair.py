@@ -39,6 +39,7 @@ _FRESH: dict[str, Any] = {
     **dict.fromkeys(("result_text", "detected_language", "outcome", "error_code", "error_message", "error_hint")),
     "failures": 0,
     "lost": 0,
+    "losses": 0,
     "beat": 0,
 }
 """What is changed of a job that is queued again."""

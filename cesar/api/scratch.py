@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cesar.config import Settings
+from cesar.private import make_folder
 
 _KEPT_FOR_S = 3600.0
 
@@ -19,7 +20,7 @@ def folder_of(settings: Settings | None) -> Path | None:
     if settings is None:
         return None
     folder = settings.data_dir.absolute() / "tmp"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 

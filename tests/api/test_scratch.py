@@ -19,7 +19,7 @@ def test_the_folder_is_private_and_in_the_data_folder(tmp_path: Path) -> None:
     folder = scratch.folder_of(Settings(data_dir=tmp_path / "data"))
     assert folder == tmp_path / "data" / "tmp"
     if sys.platform != "win32":
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert [stat.S_IMODE(made.stat().st_mode) for made in (folder, folder.parent)] == [0o700, 0o700]
 
 
 def test_without_settings_the_systems_folder_is_used_and_never_swept() -> None:
