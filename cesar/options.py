@@ -50,7 +50,7 @@ class TranscribeOptions:
     """Whether the log-probability of each token is wanted."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the options as plain JSON values."""
+        """Return the options as plain JSON values."""
         return {**asdict(self), "languages": list(self.languages)}
 
     def __post_init__(self) -> None:

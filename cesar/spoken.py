@@ -29,7 +29,7 @@ class Spoken:
 
 
 def spoken_in(chunks: Sequence[Chunk], guess: Spoken) -> Spoken:
-    """Give the language of most of the text; without any text, the first guess."""
+    """Return the language of most of the text; without any text, the first guess."""
     seconds: defaultdict[str, float] = defaultdict(float)
     weighted: defaultdict[str, float] = defaultdict(float)
     for chunk in chunks:
@@ -43,7 +43,7 @@ def spoken_in(chunks: Sequence[Chunk], guess: Spoken) -> Spoken:
 
 
 def warnings(chunks: Sequence[Chunk], spoken: Spoken, options: TranscribeOptions) -> Iterator[str]:
-    """Say where the language is a guess, changes, or is clearly not that of the text."""
+    """Yield warnings where the language is a guess, changes, or is clearly not that of the text."""
     if options.language is None and spoken.language != UNKNOWN and spoken.probability < _UNSURE:
         yield (
             f"the language, {_named(spoken.language)}, is a guess: its probability is {spoken.probability:.2f}; "

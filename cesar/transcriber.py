@@ -308,7 +308,7 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
 
 
 def origin_of(recording: Path, recorded_at: str | None) -> Origin:
-    """Say that this program has transcribed a recording now.
+    """Return the origin of a transcript that this program has just made.
 
     recorded_at: when it was made, by its tags; if they don't tell, it is when the file was last changed.
     """

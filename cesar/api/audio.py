@@ -74,7 +74,7 @@ class AudioStore:
         return self._incoming / f"{job_id}{_PART_SUFFIX}"
 
     def keep(self, arrived: Path, digest: str) -> Path:
-        """Give a file that has arrived, and is on the disk, its place; if the bytes are there already, drop it.
+        """Move a file that has arrived, and is on the disk, to its place; if the bytes are there already, drop it.
 
         Where the disk allows it the file keeps its old name too, which its caller removes when the job is written: so
         a sweep can tell a recording whose job never was from one whose job this database has never seen.

@@ -61,7 +61,7 @@ class Throttle(logging.Filter):
         self._said: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether a record is to be logged."""
+        """Return whether a record is to be logged."""
         kind, now = (record.name, str(record.msg)[:_LONGEST_KIND]), self._clock()
         if now - self._said.get(kind, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
             return False

@@ -278,7 +278,7 @@ def identity_of(connection: sa.Connection) -> int:
 
 
 def set_identity(connection: sa.Connection, identity: int) -> None:
-    """Give the database a number, 31 bits; it is written even if it is the one that the database has."""
+    """Write the number of the database, 31 bits, even if it is the one that it has."""
     connection.exec_driver_sql(f"PRAGMA user_version = {identity:d}")
 
 

@@ -26,7 +26,7 @@ _MAX_LOSSES_BEFORE_BEGUN = 7
 
 
 def wait_after(losses: int, delay: timedelta) -> timedelta:
-    """Say how long a job waits after so many losses in a row: not at all after the first, then ever longer."""
+    """Return how long a job waits after so many losses in a row: not at all after the first, then ever longer."""
     return timedelta() if losses < 2 else min(delay / 16 * 2 ** min(losses - 1, 20), LONGEST_DELAY)
 
 

@@ -87,7 +87,7 @@ def claim(connection: sa.Connection, place: Place, store: AudioStore) -> None:
 
 
 def adopt(connection: sa.Connection, place: Place, store: AudioStore) -> None:
-    """Let the folder belong to this database; recordings that no job has stay there."""
+    """Make the folder this database's; recordings without a job stay there."""
     assert place.path is not None
     mine = identity_of(connection)
     note = note_in(store)

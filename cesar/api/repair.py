@@ -288,7 +288,7 @@ def _note_requeued(connection: sqlite3.Connection, ids: list[str]) -> None:
 
 
 def _go_on_counting(connection: sqlite3.Connection, last_job: int, last_event: int) -> None:
-    """Let no number be given a second time."""
+    """Set the counters so that no number is used a second time."""
     for table, last in (("jobs", last_job), ("job_events", last_event)):
         connection.execute(
             "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, 0 "

@@ -233,7 +233,7 @@ class JobRepository(JobReader):
         return await self._write("resume", keep)
 
     async def place_to_fetch(self, job: Job) -> Path:
-        """Say where what is fetched for a job is put until it is whole: in a folder that is this database's by then."""
+        """Return where a job's download is kept until it is whole, in a folder that is this database's by then."""
 
         def name(connection: sa.Connection) -> Path:
             self._claim_folder(connection)
@@ -354,7 +354,7 @@ class JobRepository(JobReader):
             _log.warning("%d recordings in %s that had been put aside have jobs again", swept.brought_back, folder)
 
     async def adopt_recordings(self) -> int:
-        """Let the folder's recordings be this database's, whosever they were; return how many no job has."""
+        """Make the folder's recordings this database's, whosever they were; return how many have no job."""
         await self._write("adopt", lambda c: ownership.adopt(c, self.database.place, self._store))
         return len(ownership.spared_in(self._store))
 

@@ -39,7 +39,7 @@ class Turns:
             raise Interrupted("the work was stopped")
 
     def leave(self, job: Job) -> None:
-        """Let the next have the recogniser, if the job has it; else wait for it no longer."""
+        """Pass the recogniser on, if the job has it; else wait for it no longer."""
         self._waiting.pop(job.id, None)
         if self._holder == job.id:
             self._holder = None

@@ -56,7 +56,7 @@ def command(shell: str) -> None:
 
 
 def script(shell: str, *, is_pasted: bool) -> str:
-    """Give the script. One that is pasted has no comments, which zsh takes for commands where it is typed into."""
+    """Return the script. One to be pasted has no comments: an interactive zsh takes them for commands."""
     kind = get_completion_class(shell)
     assert kind is not None
     text = kind(group, {}, "cesar", COMPLETION_VARIABLE).source()

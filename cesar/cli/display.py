@@ -70,11 +70,11 @@ class Bar:
         self._begun: float | None = None
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
-        """Say what of a folder is left out."""
+        """Print what of a folder is left out."""
         self._lines.left_out(folder, names)
 
     def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
-        """Say that a recording is left out."""
+        """Print that a recording is left out."""
         self._lines.skipped(name, files, number, total)
 
     def started(self, name: str, number: int, total: int) -> None:

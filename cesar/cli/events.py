@@ -82,7 +82,7 @@ class Lines:
         self._label = ""
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
-        """Say how many they are, with examples."""
+        """Print how many they are, with examples."""
         self._say(f"cesar: {remark(folder, names)}")
 
     def started(self, name: str, number: int, total: int) -> None:
@@ -97,7 +97,7 @@ class Lines:
         return self._label
 
     def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:  # noqa: ARG002 - as agreed
-        """Say so of the only one; of several, the closing line has the number."""
+        """Print it of the only one; of several, the closing line has the number."""
         label = self.label(name, number, total)
         if total == 1 or self._is_verbose:
             self._say(f"{label}: its texts are there already")
@@ -126,7 +126,7 @@ class Lines:
         tell(describe(error), error, as_json=False, with_traceback=self._is_verbose)
 
     def ended(self, tally: Tally) -> None:
-        """Say what came of them and what failed, when there was more than one recording."""
+        """Print what came of them and what failed, when there was more than one recording."""
         if tally.total == 1:
             return
         self._say(tally.line)

@@ -30,7 +30,7 @@ class Finding:
 
 
 def rows_of(findings: Iterable[Finding], width: int = WIDTH) -> list[str]:
-    """Give lines no longer than the width: what is missing, then what is to be noted, then what works.
+    """Return lines no longer than the width: what is missing, then what is to be noted, then what works.
 
     A finding goes on in indented lines, and its hint begins one.
     """

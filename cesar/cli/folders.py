@@ -74,7 +74,7 @@ def look_into(folder: Path) -> Contents:
 
 
 def remark(folder: Path, left_out: Sequence[str]) -> str:
-    """Say on one line what of a folder is left out.
+    """Return a line that names what of a folder is left out.
 
     >>> remark(Path("talks"), ("a.bin", "b.bin", "c.bin", "old/"))
     'talks: 3 files (a.bin, b.bin, c.bin) and 1 folder (old/) left out; name one itself to have it transcribed'

@@ -100,7 +100,7 @@ def _recordings_in(folder: Path) -> list[Recording]:
 
 
 def left_out(given: Sequence[str]) -> dict[Path, tuple[str, ...]]:
-    """Give what `expand` leaves out of each folder that the arguments name, and that should be told."""
+    """Return what `expand` leaves out of each folder among the arguments, as far as it is worth telling."""
     found: dict[Path, tuple[str, ...]] = {}
     for argument in given:
         with suppress(OSError):  # told as the folder's own problem

@@ -32,7 +32,7 @@ class Wait:
 
 
 def waits_to_be_fetched(count: int) -> str:
-    """Say that a recording is not here yet, and why nobody fetches it."""
+    """Return why a recording is not here yet, and nobody fetches it."""
     return f"waits to be fetched while {count} other{'s are' if count > 1 else ' is'}"
 
 

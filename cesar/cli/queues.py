@@ -61,7 +61,7 @@ class Queue(Protocol):
 
 
 async def tell_if_nobody_works(queue: Queue, settings: Settings, jobs: Iterable[Job]) -> bool:
-    """Say so if some of the jobs wait and no worker is there to take them; give whether it was said."""
+    """Print a warning if some of the jobs wait and no worker is there to take them; return whether it was printed."""
     if all(job.status.is_final for job in jobs) or await queue.has_worker():
         return False
     if settings.server is not None:

@@ -98,7 +98,7 @@ def _named(recording: Path) -> Iterator[None]:
 
 
 def _dated(transcript: Transcript, recording: Path) -> Transcript:
-    """Say when the recording was made where its tags don't: the service does not know the file's own time."""
+    """Add the file's own time, which the service does not know, where the recording's tags have none."""
     if transcript.origin.recorded_at or not (changed := changed_at(recording)):
         return transcript
     origin = replace(transcript.origin, recorded_at=changed, recorded_at_source="file")

@@ -32,7 +32,7 @@ def repair_database(settings: Settings) -> None:
 
 
 def adopt_recordings(settings: Settings) -> None:
-    """Let the recordings in the data folder belong to the queue's database, and say how many no job has."""
+    """Make the recordings in the data folder the queue's database's, and print how many have no job."""
     file = database_file(settings)
 
     async def adopt() -> int:

@@ -80,7 +80,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
 
 
 def raise_file_limit() -> int:
-    """Let this process open as many files as the system allows; return how many those are."""
+    """Raise this process's limit of open files as far as the system allows; return the limit."""
     if sys.platform == "win32":
         return _MOST_FILES
     import resource

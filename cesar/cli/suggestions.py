@@ -102,12 +102,12 @@ _ADVICE = {name: advice for names, advice in ADVICE.items() for name in names.sp
 
 
 def describe_option(error: click.NoSuchOption) -> tuple[str, str]:
-    """Give the message for an option that does not exist, and a hint: what to do instead, or nothing."""
+    """Return the message for an option that does not exist, and a hint: what to do instead, or nothing."""
     return f"there is no option {error.option_name}", suggestion(error.option_name, error.ctx)
 
 
 def suggestion(name: str, context: click.Context | None) -> str:
-    """Say what to use instead of an option, as a sentence; empty if nothing is like it."""
+    """Return what to use instead of an option, as a sentence; empty if nothing is like it."""
     mine = options_of(context.command, context) if context else set[str]()
     plain = _plain(name)
     if own := next((option for option in sorted(mine) if _plain(option) == plain and option.startswith("--")), None):
@@ -127,7 +127,7 @@ def _plain(option: str) -> str:
 
 
 def options_of(command: click.Command, context: click.Context) -> set[str]:
-    """Give the names of a command's options."""
+    """Return the names of a command's options."""
     return {name for param in command.get_params(context) if isinstance(param, click.Option) for name in param.opts}
 
 
@@ -144,7 +144,7 @@ def _having(name: str, context: click.Context) -> list[str]:
 
 
 def commands_below(command: click.Command, context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
-    """Give a command and all below it, each with how it is called."""
+    """Yield a command and all below it, each with how it is called."""
     yield path, command
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

@@ -85,7 +85,7 @@ class Overall:
         self._done.add(name)
 
     def so_far(self, name: str, position_s: float) -> tuple[float, float] | None:
-        """Give what is done and what there is, in seconds, while a recording is at this position.
+        """Return what is done and what there is, in seconds, while a recording is at this position.
 
         None while no length is known.
         """

@@ -41,7 +41,7 @@ async def follow(queue: Queue, settings: Settings, beginning: str, tell: Tell) -
 
 
 async def _tell_why_it_waits(queue: Queue, settings: Settings, job: Job) -> bool:
-    """Say so if nobody is there to do a job, or to fetch its recording yet; return whether it was said."""
+    """Print that nobody is there to do a job, or to fetch its recording yet; return whether it was printed."""
     if await tell_if_nobody_works(queue, settings, [job]):
         return True
     if job.status is not JobStatus.QUEUED or job.source_url is None:

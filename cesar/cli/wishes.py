@@ -31,7 +31,7 @@ def require_key(key: str, *, for_count: int) -> None:
 
 
 def tell_left_out(inputs: Sequence[str]) -> None:
-    """Say what of the folders among the inputs is not queued."""
+    """Print what of the folders among the inputs is not queued."""
     for folder, names in left_out(inputs).items():
         write_stderr(f"cesar: {remark(folder, names)}")
 

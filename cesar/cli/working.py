@@ -103,7 +103,7 @@ class _WorkersQueue(LocalQueue):
         return job
 
     def named(self, job_id: str | None) -> Job | None:
-        """Give the job of that id, if it is the latest one."""
+        """Return the job of that id, if it is the latest one."""
         return self._latest if self._latest is not None and self._latest.id == job_id else None
 
     def at_work(self, job_id: str | None) -> str | None:

@@ -63,7 +63,7 @@ class Connection:
             waited_s += self._wait_or_raise(answer, waited_s)
 
     def look(self, path: str) -> dict[str, Any]:
-        """Give what is told there, an error's answer too; nothing if that is no JSON object, or there is no answer."""
+        """Return the JSON object that is answered, also with an error; an empty one if there is none."""
         try:
             told = self._http.get(path).json()
         except (httpx.HTTPError, ValueError):

@@ -74,7 +74,7 @@ class Greedy:
         return texts
 
     def _spoken(self, logits: Floats) -> Iterator[Mapping[str, float]]:
-        """Give each row's probability of each language, among the languages; of that row alone, bit for bit."""
+        """Yield each row's probability of each language, among the languages; of that row alone, bit for bit."""
         tokens = [*self._languages.values()]
         for row in logits:
             probabilities = _softmax(row[np.newaxis, tokens])[0].tolist() if tokens else []

@@ -173,7 +173,7 @@ def language_code(text: str) -> str:
 
 
 def language_name(code: str) -> str:
-    """Give a language's English name as it is written in a sentence: `German` for `de`."""
+    """Return a language's English name as it is written in a sentence: `German` for `de`."""
     return LANGUAGES.get(code, code).title()
 
 

@@ -25,7 +25,7 @@ def render(transcript: Transcript) -> str:
 
 
 def _written(value: Any, newline: str) -> Iterator[str]:
-    """Give the pieces of a value that begins on a line with the indentation that `newline` ends with."""
+    """Yield the pieces of a value that begins on a line with the indentation that `newline` ends with."""
     if isinstance(value, dict) and value:
         items: Iterable[tuple[str, Any]] = ((f"{_plain(key)}: ", key) for key in value)
         yield from _wrapped("{}", ((lead, value[key], key in _ON_ONE_LINE) for lead, key in items), newline)

@@ -79,7 +79,7 @@ class Clock:
         return 0.0
 
     def warnings(self) -> list[str]:
-        """Say where the clock jumped and was not followed."""
+        """Return a warning for each jump of the clock that was not followed."""
         said = self._jumps[:_MOST_SAID]
         if more := len(self._jumps) - len(said):
             said.append(f"the time stamps jump {more} times more")

@@ -160,7 +160,7 @@ class Recording:
         return Timeline(self.path.name, clock, talkers if is_one else None)
 
     def _cut_off(self, line: Timeline, stated: float | None) -> str | None:
-        """Say that the sound ends before the header says, if it does."""
+        """Return a warning if the sound ends before the header says."""
         assert line.clock is not None
         end, promised = self._origin + line.seconds, None if stated is None else stated + line.clock.shift
         if promised is None or end >= promised - max(_CUT_OFF_S, 0.02 * promised):

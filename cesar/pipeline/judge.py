@@ -159,7 +159,7 @@ class Judge:
 
 
 def span_of(utterance: Utterance, attempt: Attempt) -> tuple[int, int]:
-    """Give start and end of an utterance within its attempt, in samples from the start of the recording."""
+    """Return start and end of an utterance within its attempt, in samples from the start of the recording."""
     start = attempt.start + int(utterance.start * SAMPLE_RATE)
     end = attempt.start + int(min(utterance.end, attempt.duration) * SAMPLE_RATE)
     return min(start, attempt.end), min(max(start, end), attempt.end)

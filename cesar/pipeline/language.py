@@ -85,7 +85,7 @@ class LanguageDetector:
         self._stopwatch = stopwatch or Stopwatch()
 
     def in_full_window(self, samples: Samples, start: int = 0) -> Probabilities:
-        """Give the probabilities for a sound of 30 s at most; `start` is its place in the recording."""
+        """Return the probabilities for a sound of 30 s at most; `start` is its place in the recording."""
         frames = round(self._settings.window_s * FRAMES_PER_SECOND)
         with self._stopwatch.measure("features"):
             spectrogram = log_mel(samples, frames=frames, n_mels=self._engine.n_mels)
@@ -99,7 +99,7 @@ class LanguageDetector:
         return probability >= self._settings.no_doubt and attempt.duration >= self._settings.no_doubt_s
 
     def in_own_window(self, attempt: Attempt) -> Probabilities:
-        """Give the probabilities for an attempt whose window is encoded."""
+        """Return the probabilities for an attempt whose window is encoded."""
         assert attempt.heard
         with self._stopwatch.measure("language"):
             return self._engine.language_of(attempt.heard)
@@ -107,7 +107,7 @@ class LanguageDetector:
     def of_recording(
         self, attempts: Iterator[Attempt], allowed: frozenset[str], hear: Callable[[Attempt], Attempt]
     ) -> tuple[str, float, list[Attempt]]:
-        """Give the language, its probability, and the attempts that were taken to find out, the first one encoded.
+        """Return the language, its probability, and the attempts that were taken to find out, the first one encoded.
 
         Windows count by the sound in them. Without any sound the language is "unknown", with probability 0.
         """
@@ -162,7 +162,7 @@ class LanguageCheck:
         self._settings = settings or LanguageSettings()
 
     def settle(self, decoded: Decoded) -> tuple[Decoded, Spoken | None, Attempt | None]:
-        """Give the text to go on with and what is known of its language, or an attempt in another one to compare."""
+        """Return the text to go on with and what is known of its language, or an attempt in another one to compare."""
         attempt = decoded.attempt
         if attempt.rival:
             return self._compared(decoded, attempt.rival)
@@ -189,7 +189,7 @@ class LanguageCheck:
         return second if is_close else None
 
     def next_likely(self, decoded: Decoded) -> Attempt | None:
-        """Give an attempt in the next likely language, after the text in this one was not believed."""
+        """Return an attempt in the next likely language, after the text in this one was not believed."""
         attempt = decoded.attempt
         if self._choice.is_fixed or attempt.heard is None or not 1 <= len(attempt.tried) < self._settings.most_tried:
             return None

@@ -73,7 +73,7 @@ class TwoTalkers:
             self.at_once_s += float((first & second).sum()) * FRAME_S
 
     def warnings(self) -> list[str]:
-        """Say it, if there are two."""
+        """Return a warning if there are two."""
         if not self.are_two:
             return []
         return [_WARNING]

@@ -63,7 +63,7 @@ class Timeline:
         yield from self._counted(self._downmix.flush())
 
     def warnings(self) -> list[str]:
-        """Say what was wrong with the clock, and with the channels."""
+        """Return what was wrong with the clock, and with the channels."""
         return [said for part in (self.clock, self._talkers) if part for said in part.warnings()]
 
     def _place(self, frame: av.AudioFrame) -> Iterator[Samples]:

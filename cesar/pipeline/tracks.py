@@ -111,7 +111,7 @@ class Watch:
 def choose(
     path: Path, container: av.container.InputContainer, piece: Piece, wanted: Track | None, on_step: OnStep
 ) -> Choice:
-    """Say which tracks to transcribe; `on_step` is called often. Raises `NoAudioTrack`, `BadAudio`, `TrackNotFound`."""
+    """Choose tracks to transcribe; `on_step` is called often. Raises `NoAudioTrack`, `BadAudio`, `TrackNotFound`."""
     streams = container.streams.audio
     usable = [index for index, stream in enumerate(streams) if _is_usable(stream)]
     if not streams:
@@ -141,7 +141,7 @@ def named(stream: av.AudioStream, index: int) -> str:
 
 
 def left_out(streams: Sequence[av.AudioStream], indices: Sequence[int]) -> str:
-    """Say that tracks which are not taken hold speech."""
+    """Return a warning that tracks which are not taken hold speech."""
     names = ", ".join(named(streams[index], index) for index in indices)
     verb = "holds" if len(indices) == 1 else "hold"
     return f"{names} also {verb} speech, which was not transcribed: choose with --track N, or --track all"

@@ -21,7 +21,7 @@ _WINDOW_BYTES = 32 * 2**20
 
 
 def be_first_to_go() -> None:
-    """Have the system end this process before others when memory runs out."""
+    """Make this process the first that the system ends when memory runs out."""
     if sys.platform == "linux":
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
@@ -43,7 +43,7 @@ def limit_memory(plan: Plan, model_bytes: int) -> None:
 
 
 def allowance(plan: Plan, model_bytes: int, loaded_bytes: int, machine_bytes: int) -> int:
-    """Say how many bytes of data a recogniser may have: ample for its work, and no more than the machine has.
+    """Return how many bytes of data a recogniser may have: ample for its work, and no more than the machine has.
 
     model_bytes: the size of the weights. loaded_bytes: what it has taken when the model is loaded.
     """
@@ -53,7 +53,7 @@ def allowance(plan: Plan, model_bytes: int, loaded_bytes: int, machine_bytes: in
 
 
 def _data_bytes() -> int:
-    """Give the data of this process as RLIMIT_DATA counts it."""
+    """Return the data of this process as RLIMIT_DATA counts it."""
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))

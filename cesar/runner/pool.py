@@ -92,7 +92,7 @@ class _Lost(Exception):
         """Whether the child had been given the recording."""
 
     def error(self, request: Request, reached: float) -> RecognitionError:
-        """Say what happened twice. What the recording can't have caused may pass."""
+        """Return the error for what happened twice. What the recording can't have caused may pass."""
         error = self._error(request, reached)
         is_kill = isinstance(self.cause, Died) and self.cause.was_killed
         error.may_pass = is_kill or not self.is_begun

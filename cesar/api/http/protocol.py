@@ -199,7 +199,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Give the caller some time to read."""
+        """Begin to wait for the caller to read."""
         super().pause_writing()
         if self._read_timer is None:
             self._await_reader()

@@ -103,7 +103,7 @@ def _temperature(form: Form) -> float:
 
 
 def _languages(form: Form) -> dict[str, object]:
-    """Give the language, or the candidates to choose from."""
+    """Return the language, or the candidates to choose from, as options."""
     language, candidates = form.text("language"), form.listed("languages")
     if language and candidates:
         raise refused("languages", "language and languages can't be used together", "Leave one of them out.")
