@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,8 @@ from cesar.runner.messages import EngineSpec
 
 _BLOCK = 1 << 22
 _LIBRARIES = ("av", "ctranslate2", "numpy", "onnxruntime", "tokenizers")
-_CODE = ("pipeline", "engines", "assets")
+_CODE = ("pipeline", "engines", "assets", "formats/typography.py", "ledger.py", "transcript.py")
+"""What makes chunks: folders, and files that these import for it."""
 
 
 def fingerprint(
@@ -52,10 +53,14 @@ def _code_version() -> str:
     """A digest of all that turns sound into text: our own files, so that none is forgotten, and the libraries."""
     code = hashlib.sha256(json.dumps([(name, version(name)) for name in _LIBRARIES]).encode())
     package = Path(cesar.__file__).parent
-    for path in sorted(path for part in _CODE for path in (package / part).rglob("*") if path.is_file()):
+    for path in sorted(path for part in _CODE for path in _files(package / part)):
         if "__pycache__" not in path.parts:
             code.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return code.hexdigest()
+
+
+def _files(part: Path) -> Iterator[Path]:
+    return (path for path in (part, *part.rglob("*")) if path.is_file())
 
 
 def _digest(script: str) -> str:

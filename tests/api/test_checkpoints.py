@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+import cesar
 from cesar.api import checkpoints
 from cesar.api.checkpoints import fingerprint
 from cesar.errors import Interrupted
@@ -112,6 +114,7 @@ def test_the_code_is_every_file_that_turns_sound_into_text(tmp_path: Path) -> No
     for part in ("pipeline", "engines", "assets", "cli"):
         (package / part / "__pycache__").mkdir(parents=True)
         (package / part / "file").write_text("as it was")
+    (package / "ledger.py").write_text("as it was")
     (package / "__init__.py").touch()
 
     def code() -> str:
@@ -127,9 +130,29 @@ def test_the_code_is_every_file_that_turns_sound_into_text(tmp_path: Path) -> No
         (package / part / "new").touch()
         assert code() != before
         (package / part / "new").unlink()
+    (package / "ledger.py").write_text("changed")
+    assert code() != before
+    (package / "ledger.py").write_text("as it was")
     (package / "cli" / "file").write_text("changed")
     (package / "pipeline" / "__pycache__" / "new").touch()
     assert code() == before
+
+
+def test_what_the_pipeline_imports_from_elsewhere_is_part_of_the_code() -> None:
+    """But for what changes no text: checks of what is asked for, and errors."""
+    package = Path(cesar.__file__).parent
+    inside = ("cesar.pipeline", "cesar.engines")
+    imported = {
+        node.module
+        for part in ("pipeline", "engines")
+        for path in (package / part).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cesar")
+    }
+    elsewhere = {name for name in imported if not name.startswith(inside)}
+    files = {f"{name.removeprefix('cesar.').replace('.', '/')}.py" for name in elsewhere}
+    assert files - set(checkpoints._CODE) == {"errors.py", "options.py", "recording.py"}
+    assert all((package / part).exists() for part in checkpoints._CODE)
 
 
 def test_the_version_of_every_library_that_computes_matters() -> None:
