@@ -76,21 +76,15 @@ class AudioTranscriber:
         """
         recording = path_of(path, "path")
         options = optional_instance(options, TranscribeOptions, "options") or TranscribeOptions()
-        callbacks = {"on_progress": on_progress, "on_chunk": on_chunk, "on_begin": on_begin, "should_stop": should_stop}
-        for what, callback in callbacks.items():
-            optional_callable(callback, what)
-        for chunk in done:
-            if not isinstance(chunk, Chunk):
-                raise UsageError("done holds something else than chunks", hint="Pass what on_chunk was given.")
+        _require_callables(on_progress=on_progress, on_chunk=on_chunk, on_begin=on_begin, should_stop=should_stop)
+        _require_chunks(done)
         require_readable(recording)
         begun = time.perf_counter()
         run = _Run(on_progress, on_chunk, on_begin, done)
         loaded, ended = pool.run(
             self._engine(),
             Request(recording.absolute(), options, tuple(run.earlier), self.settings.max_duration_s),
-            limits=pool.Limits(
-                self.settings.stall_timeout_s, self.settings.idle_timeout_s, self.settings.open_timeout_s
-            ),
+            limits=self._limits(),
             tell=run.hear,
             should_stop=should_stop or _never,
         )
@@ -219,6 +213,10 @@ class AudioTranscriber:
             "origin": asdict(transcript.origin),
         }
 
+    def _limits(self) -> pool.Limits:
+        settings = self.settings
+        return pool.Limits(settings.stall_timeout_s, settings.idle_timeout_s, settings.open_timeout_s)
+
     def _engine(self) -> EngineSpec:
         """Find the weights, once."""
         if self._spec is None:
@@ -335,6 +333,17 @@ def changed_at(recording: Path) -> str | None:
 
 def _iso(time: datetime) -> str:
     return time.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def _require_callables(**callbacks: object) -> None:
+    for what, callback in callbacks.items():
+        optional_callable(callback, what)
+
+
+def _require_chunks(done: Sequence[object]) -> None:
+    for chunk in done:
+        if not isinstance(chunk, Chunk):
+            raise UsageError("done holds something else than chunks", hint="Pass what on_chunk was given.")
 
 
 def _require_place(output: Path, recording: Path) -> None:

@@ -90,15 +90,7 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
         listener.opened(recording.header_duration)
         front_end = _FrontEnd(recording, work.options, stopwatch)
         sounds = front_end.sounds()
-        decode = DecodeSettings(
-            language=work.options.language or "",
-            task=work.options.task,
-            prompt=work.options.prompt,
-            hotwords=work.options.hotwords,
-            beam_size=work.options.beam_size,
-            temperature=work.options.temperature,
-            token_logprobs=work.options.token_logprobs,
-        )
+        decode = _decode_settings(work.options)
         allowed = _allowed(work.options, engine)
         detector = LanguageDetector(engine, stopwatch=stopwatch)
         language, probability, begun = next(iter(allowed)), 1.0, list[Attempt]()
@@ -129,6 +121,18 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             warnings=tuple(recording.warnings),
             recorded_at=recording.recorded_at,
         )
+
+
+def _decode_settings(options: TranscribeOptions) -> DecodeSettings:
+    return DecodeSettings(
+        language=options.language or "",
+        task=options.task,
+        prompt=options.prompt,
+        hotwords=options.hotwords,
+        beam_size=options.beam_size,
+        temperature=options.temperature,
+        token_logprobs=options.token_logprobs,
+    )
 
 
 def _opened(work: Work, listener: Listener) -> Recording:
