@@ -126,7 +126,7 @@ class Monitor:
         if found is None:
             self._sight = replace(self._sight, vitals=None, disk_free_bytes=free)
         else:
-            self._sight = self._note(found, free)
+            self._sight = replace(self._note(found, free), trouble=self._trouble)  # until the next probe has answered
             self._metrics.show(found, now)
             self._metrics.note_log_size(_log_size(database.place.path))
         self._sight = replace(self._sight, trouble=await self._find_trouble())

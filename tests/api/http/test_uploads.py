@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -154,13 +155,15 @@ class TestAnUploadThatGoesWrong(ServiceCase):
         assert (await self.client.delete(f"/jobs/{job['id']}")).status_code == 204
 
     async def test_for_want_of_a_folder_is_not_blamed_on_the_database(self) -> None:
-        self.settings.audio_dir.write_bytes(b"in the way")
+        in_the_way = self.settings.audio_dir / "incoming"
+        shutil.rmtree(in_the_way)
+        in_the_way.write_bytes(b"no folder")
         answer = await self.client.post("/transcribe", files={"file": ("a", b"sound")})
         require_problem(answer, 500, "output_failed")
+        in_the_way.unlink()
 
     async def test_for_want_of_a_place_for_the_whole_recording_leaves_nothing(self) -> None:
         in_the_way = self.settings.audio_dir / hashlib.sha256(b"sound").hexdigest()[:2]
-        self.settings.audio_dir.mkdir()
         in_the_way.touch()
         answer = await self.client.post("/transcribe", files={"file": ("a", b"sound")})
         require_problem(answer, 500, "output_failed")
