@@ -59,7 +59,6 @@
     │   ├── HeadTooLarge
     │   ├── BodyStalled
     │   ├── StorageLimitReached
-    │   ├── TooManyConnections
     │   ├── UnsupportedMedia
     │   ├── ServiceStopping
     │   ├── ServiceOverloaded
@@ -508,14 +507,6 @@ class StorageLimitReached(ServiceError):
     default_hint = "Delete jobs that are done with, or ask whoever runs the service to raise `max_stored_bytes`."
 
 
-class TooManyConnections(ServiceError):
-    """The service has as many requests under way as it can serve."""
-
-    code = "too_many_connections"
-    default_hint = "Send it again in a moment."
-    retry_after_s = 1.0
-
-
 class UnsupportedMedia(ServiceError):
     """The body of the request is not of a kind that is taken here."""
 
@@ -532,11 +523,11 @@ class ServiceStopping(ServiceError):
 
 
 class ServiceOverloaded(ServiceError):
-    """The machine has no room for one more request just now."""
+    """The service has as many requests under way as it, or its machine, can take."""
 
     code = "service_overloaded"
-    default_hint = "Send it again later; whoever runs the service finds more in its log."
-    retry_after_s = 10.0
+    default_hint = "Send it again in a moment."
+    retry_after_s = 5.0
 
 
 class TooManyRequests(ServiceError):

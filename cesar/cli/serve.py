@@ -38,6 +38,8 @@ def command(*, no_worker: bool, insecure: bool, offline: bool, **flags: Any) -> 
         settings = replace(settings, niceness=_NICENESS)
     import asyncio
 
+    from cesar.api.http.fair_loop import FairLoop
     from cesar.cli.serving import serve
 
-    asyncio.run(serve(settings, with_worker=not no_worker))
+    with asyncio.Runner(loop_factory=FairLoop) as runner:
+        runner.run(serve(settings, with_worker=not no_worker))

@@ -5,7 +5,9 @@ No latency is asserted here: `benchmarks/attacks.py` measures it.
 
 from __future__ import annotations
 
+import select
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ CHUNKED_UPLOAD = (
     + HOST
     + b"Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
+RECORDING_PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 CONNECTIONS = 100
 
 
@@ -180,7 +183,7 @@ def test_requests_beyond_the_limit_get_503_and_livez_still_answers(service: Serv
             stream.sendall(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\n")
             assert stream.recv(12) == b"HTTP/1.1 200"
         answer = service.client.get("/jobs")
-        assert (answer.status_code, answer.json()["code"]) == (503, "too_many_connections")
+        assert (answer.status_code, answer.json()["code"]) == (503, "service_overloaded")
         assert "Retry-After" in answer.headers
         assert service.client.get("/livez").status_code == 200
     wait_until(lambda: service.client.get("/jobs").status_code == 200, PATIENCE_S)
@@ -203,3 +206,53 @@ def test_a_trailer_is_no_header_of_this_request_nor_of_the_next(service: Service
         assert caller.recv(12) == b"HTTP/1.1 422"
         caller.sendall(b"GET /jobs HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
         assert b"HTTP/1.1 200" in received(caller)
+
+
+def test_a_new_caller_need_not_wait_until_every_busy_one_was_served(service: Service) -> None:
+    """Counted in what is read of uploads meanwhile, not in seconds: those depend on the machine."""
+    with ExitStack() as open_ones:
+        uploads = Uploads(service, open_ones, CONNECTIONS - 10)
+        with uploads.under_way():
+            wait_until(lambda: uploads.sent_bytes > len(uploads) * 2**20, PATIENCE_S)
+            for _ in range(5):
+                before = uploads.sent_bytes
+                assert service.client.get("/livez").status_code == 200
+                assert uploads.sent_bytes - before < len(uploads) * 64 * 1024
+
+
+class Uploads:
+    """Many uploads at once, each as fast as the service takes it."""
+
+    def __init__(self, service: Service, open_ones: ExitStack, count: int) -> None:
+        self.sent_bytes = 0
+        self._is_over = threading.Event()
+        self._callers = [open_ones.enter_context(closing(connect(service))) for _ in range(count)]
+        for caller in self._callers:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+            caller.sendall(CHUNKED_UPLOAD + b"%x\r\n%b\r\n" % (len(RECORDING_PART), RECORDING_PART))
+            caller.setblocking(False)
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        sending = threading.Thread(target=self._send)
+        sending.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            sending.join()
+
+    def _send(self) -> None:
+        content = memoryview(b"8\r\nabcdefgh\r\n" * 5000)
+        at = [0] * len(self)
+        while not self._is_over.is_set():
+            _, ready, _ = select.select([], self._callers, [], 0.1)
+            for caller in ready:
+                number = self._callers.index(caller)
+                with suppress(BlockingIOError):
+                    sent = caller.send(content[at[number] :])
+                    at[number] = (at[number] + sent) % len(content)
+                    self.sent_bytes += sent

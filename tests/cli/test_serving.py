@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from cesar.api.http.connections import ConnectionLimits, Connections
+from cesar.api.http.fair_queue import FairQueue
 from cesar.api.http.protocol import GuardedProtocol, Timeouts
 from cesar.cli.downloads import require_model
 from cesar.cli.serving import complain_once_a_minute, raise_file_limit
@@ -34,7 +35,9 @@ async def _app(_scope: Any, _receive: Any, send: Any) -> None:
 @asynccontextmanager
 async def connected(app: Any = _app) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        protocol = functools.partial(GuardedProtocol, connections=Connections(LIMITS), timeouts=HASTY)
+        protocol = functools.partial(
+            GuardedProtocol, connections=Connections(LIMITS), queue=FairQueue(), timeouts=HASTY
+        )
         config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -126,7 +129,7 @@ def test_the_last_bytes_of_an_answer_are_not_waited_for_without_end() -> None:
             await send({"type": "http.response.body", "body": bytes(2**25)})
 
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            protocol = functools.partial(GuardedProtocol, connections=connections, timeouts=HASTY)
+            protocol = functools.partial(GuardedProtocol, connections=connections, queue=FairQueue(), timeouts=HASTY)
             config = uvicorn.Config(large, http=protocol, lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
             server = uvicorn.Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listening]))

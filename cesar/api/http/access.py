@@ -28,7 +28,7 @@ _FOR_STRANGERS = frozenset({"/health"})
 """These answer callers without a key too, if with less."""
 _ANY_KEY_WILL_DO = "/v1/"
 """OpenAI's clients can't be without a key: where none is needed, they may show what they like."""
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger(__name__)
 _bearer = HTTPBearer(
     scheme_name="API key",
@@ -84,7 +84,7 @@ class Gate:
             request = Request(scope)
             caller = await self._identify(request)
             self._service.rate_limit.require(caller.key_id or _address(request))
-            if request.method not in _SAFE_METHODS:
+            if request.method not in SAFE_METHODS:
                 caller.require(Scope.SUBMIT)
             request.state.caller = caller
         await self._app(scope, receive, send)

@@ -10,6 +10,7 @@ import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 MOST_UNSENT_BYTES = 48 * 2**20
@@ -68,10 +69,10 @@ class Connections:
         own = self._idle_of[connection.address]
         own_count = len(own) + self._busy_of[connection.address]
         if own_count > self.limits.per_address and not _is_local(connection):
-            self._evict(own, connection, is_pressing=own_count > 2 * self.limits.per_address)
+            own_unproven = (each for each in own if each in self._unproven)
+            self._evict(chain(own_unproven, own), connection, is_pressing=own_count > 2 * self.limits.per_address)
         elif len(self) > self.limits.total:
-            candidates = self._unproven if len(self._unproven) > 1 else self._idle
-            self._evict(candidates, connection, is_pressing=len(self) > 2 * self.limits.total)
+            self._evict(chain(self._unproven, self._idle), connection, is_pressing=len(self) > 2 * self.limits.total)
 
     def began(self, connection: Connection) -> None:
         """Note that a request is under way."""
@@ -118,8 +119,7 @@ class Connections:
         self._idle_of[connection.address][connection] = None
 
     def _evict(self, candidates: Iterable[Connection], but: Connection, *, is_pressing: bool) -> None:
-        others = [each for each in candidates if each is not but]
-        victim = next((each for each in others if each in self._unproven), others[0] if others else None)
+        victim = next((each for each in candidates if each is not but), None)
         if victim is not None and (is_pressing or self._clock() - self._idle[victim] >= _SPARED_S):
             self.closed(victim)
             victim.drop()

@@ -10,26 +10,28 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from cesar.api.complaints import ThrottledLog
-from cesar.api.http.access import PUBLIC
+from cesar.api.http.access import PUBLIC, SAFE_METHODS
 from cesar.api.http.connections import Connections
+from cesar.api.http.fair_loop import FairLoop
+from cesar.api.http.fair_queue import FairQueue
 from cesar.api.http.headers import SAFE
 from cesar.api.http.limits import address_of
 from cesar.api.http.problems import told_of, written
-from cesar.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections
+from cesar.errors import BadRequest, HeadTooLarge, ServiceError, ServiceOverloaded
 
 MOST_HEAD_BYTES: Final = 32 * 1024
 """Of the request line with the headers, or of trailers, or between two parts of a chunked body."""
 MOST_HEADERS: Final = 128
 MOST_PIPELINED: Final = 8
 """How many requests may wait on one connection for the answer to the first."""
-_READ_BYTES = 64 * 1024
+_READ_BYTES = 32 * 1024
 """As much is read at once, so that callers take turns: asyncio's 256 KiB are a tenth of a second of small chunks."""
 _FRAMING_BYTES = 64 * 1024
 """A chunked body may have as much framing as content, and this besides: chunks of a byte cost as much as large ones."""
@@ -37,6 +39,8 @@ _PIECE_BYTES = 16 * 1024
 """The parser gets no more at once, so that what it gathers can be limited."""
 _LINGER_S = 2.0
 """How long a refused caller may go on sending, so that it hears why (RFC 9112, 9.6)."""
+_PROBES: Final = frozenset({"/livez", "/readyz"})
+"""Asked by whoever decides whether the service still lives: these never wait behind other requests."""
 _log = logging.getLogger(__name__)
 _rejections = ThrottledLog(_log)
 
@@ -59,6 +63,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self,
         *args: Any,
         connections: Connections,
+        queue: FairQueue,
         timeouts: Timeouts = Timeouts(),
         **kwargs: Any,
     ) -> None:
@@ -67,6 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.app = _unless_crowded(self.app, self)
         self.address = ""
         self._table = connections
+        self._queue = queue
         self._timeouts = timeouts
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
@@ -101,6 +107,8 @@ class GuardedProtocol(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)  # be told of whatever a caller has not read
         if hasattr(transport, "max_size"):  # asyncio's own transport over a socket
             transport.max_size = _READ_BYTES
+        if isinstance(self.loop, FairLoop):
+            self.loop.fairness.forget(transport.get_extra_info("socket").fileno())
         self.address = address_of(self.client[0]) if self.client else ""
         self._await_head()
         self._table.opened(self)
@@ -214,7 +222,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         self._table.began(self)
-        super()._start_asgi_task(cycle, app)
+        if cycle.scope["path"] in _PROBES:
+            super()._start_asgi_task(cycle, app)
+        else:
+            self._queue.run(self.address, partial(self._start, cycle, app))
+
+    def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Start a request, unless nobody waits for its answer any more and it changes nothing."""
+        if not (cycle.disconnected and cycle.scope["method"] in SAFE_METHODS):
+            super()._start_asgi_task(cycle, app)
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -301,7 +317,7 @@ def _unless_crowded(app: Any, connection: GuardedProtocol) -> Any:
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         if connection.is_crowded and scope["path"] not in PUBLIC:
-            answer = written(told_of(TooManyConnections("too many requests are under way")))
+            answer = written(told_of(ServiceOverloaded("too many requests are under way")))
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send)
         else:

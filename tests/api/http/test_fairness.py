@@ -1,0 +1,99 @@
+"""Callers take turns: in each round of the event loop a few sockets are served and a few requests begun."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import sys
+from contextlib import ExitStack
+from functools import partial
+from unittest import IsolatedAsyncioTestCase
+
+import pytest
+
+from cesar.api.http.fair_loop import FairSelector
+from cesar.api.http.fair_queue import FairQueue
+
+BUSY, NEW = "192.0.2.1", "192.0.2.2"
+
+
+class TestRequests(IsolatedAsyncioTestCase):
+    async def test_a_few_requests_begin_in_each_turn_of_the_loop(self) -> None:
+        queue, begun = FairQueue(per_turn=3), list[int]()
+        for number in range(8):
+            queue.run(BUSY, partial(begun.append, number))
+        counts = [len(begun)]
+        while len(begun) < 8:
+            await asyncio.sleep(0)
+            counts.append(len(begun))
+        assert counts == [3, 6, 8]
+        assert begun == list(range(8))
+
+    async def test_a_second_address_waits_for_one_request_of_the_first_and_not_for_all(self) -> None:
+        queue, begun = FairQueue(per_turn=1), list[str]()
+        for _ in range(100):
+            queue.run(BUSY, lambda: begun.append(BUSY))
+        queue.run(NEW, lambda: begun.append(NEW))
+        while len(begun) < 101:
+            await asyncio.sleep(0)
+        assert begun.index(NEW) <= 2
+
+    async def test_a_queue_that_was_empty_begins_at_once_again(self) -> None:
+        queue, begun = FairQueue(per_turn=1), list[int]()
+        for number in range(3):
+            queue.run(BUSY, partial(begun.append, number))
+            assert begun == list(range(number + 1))
+            await asyncio.sleep(0)
+
+    async def test_a_request_that_fails_to_begin_keeps_nobody_else_waiting(self) -> None:
+        queue, begun, failures = FairQueue(per_turn=1), [], []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
+
+        def fail() -> None:
+            raise RuntimeError
+
+        queue.run(BUSY, lambda: begun.append(1))
+        queue.run(BUSY, fail)
+        queue.run(BUSY, lambda: begun.append(2))
+        while len(begun) < 2:
+            await asyncio.sleep(0)
+        assert len(failures) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the loop has no selector there")
+class TestSockets:
+    def test_ready_sockets_are_given_a_few_at_a_time_and_each_in_its_turn(self) -> None:
+        with ExitStack() as open_ones, FairSelector(selectors.DefaultSelector(), per_round=3) as selector:
+            busy = {self.ready(selector, open_ones) for _ in range(10)}
+            rounds = [{key.fd for key, _ in selector.select(0)} for _ in range(4)]
+            assert [len(given) for given in rounds] == [3, 3, 3, 3]
+            assert set.union(*rounds) == busy
+
+    def test_a_new_socket_goes_before_all_that_were_served(self) -> None:
+        with ExitStack() as open_ones, FairSelector(selectors.DefaultSelector(), per_round=2) as selector:
+            for _ in range(10):
+                self.ready(selector, open_ones)
+            for _ in range(7):
+                selector.select(0)
+            new = self.ready(selector, open_ones)
+            selector.forget(new)
+            assert new in {key.fd for key, _ in selector.select(0)}
+
+    def test_what_listens_is_given_in_each_round(self) -> None:
+        with ExitStack() as open_ones, FairSelector(selectors.DefaultSelector(), per_round=1) as selector:
+            listening = self.ready(selector, open_ones)
+            selector.prefer_registered()
+            for _ in range(5):
+                self.ready(selector, open_ones)
+            rounds = [{key.fd for key, _ in selector.select(0)} for _ in range(5)]
+            assert all(listening in given and len(given) == 2 for given in rounds)
+
+    def ready(self, selector: FairSelector, open_ones: ExitStack) -> int:
+        """Register a socket that has something to read, and give its number."""
+        near, far = socket.socketpair()
+        open_ones.enter_context(near)
+        open_ones.enter_context(far)
+        far.send(b"x")
+        selector.register(near, selectors.EVENT_READ)
+        return near.fileno()
