@@ -126,10 +126,12 @@ def spare(store: AudioStore, digests: Iterable[str]) -> None:
 
 
 def _may_claim(connection: sa.Connection, place: Place, store: AudioStore, note: Note | None, mine: int) -> bool:
+    assert place.path is not None
     if store.is_empty():
         return note is None or note.database == place.path or not _is_there(note.database)
     if note is not None and note.identity == mine:
-        return not _is_database(note.database, mine)  # it was moved here; else this one is a copy
+        # It was moved here, or is reached by a link; else this one is a copy.
+        return _is_same_file(note.database, place.path) or not _is_database(note.database, mine)
     if note is not None and note.database != place.path:
         return False
     return any(listing.has_audio(connection, digest) for digest in store.digests())
@@ -153,6 +155,13 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError:
         return True
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _is_database(path: Path, identity: int) -> bool:

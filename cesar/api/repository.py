@@ -168,7 +168,7 @@ class JobRepository(JobReader):
             row = moves.claim_next(
                 connection, self._owner.name, self._clock(), may_fetch=may_fetch, no_fetch_for=no_fetch_for
             )
-            return None if row is None else _claimed(row)
+            return None if row is None else _claimed(self._located(connection, row))
 
         return await self._write("claim", claim)
 
@@ -366,25 +366,37 @@ class JobRepository(JobReader):
 
         def forget(connection: sa.Connection) -> None:
             for row in gone:
-                store = self._store_of(connection, row)
-                if store is None:
-                    continue
-                store.remove_part(row["id"])
-                if row["audio_digest"] is not None and not listing.has_audio(connection, row["audio_digest"]):
-                    store.remove(row["audio_digest"])
+                for store in self._stores_of(connection, row):
+                    store.remove_part(row["id"])
+                    if row["audio_digest"] is not None and not listing.has_audio(connection, row["audio_digest"]):
+                        store.remove(row["audio_digest"])
 
         if self.audio is not None and any(row["audio_digest"] or row["source_url"] for row in gone):
             await self._write("forget", forget)
         if gone:
             await self.database.empty_log()
 
-    def _store_of(self, connection: sa.Connection, row: moves.Row) -> AudioStore | None:
-        """Return the folder that has a job's recording, if that is this database's: a copy of it has no right to it."""
-        place, store = self.database.place, self._store
+    def _stores_of(self, connection: sa.Connection, row: moves.Row) -> list[AudioStore]:
+        """Return the folders with a job's recording that are this database's: a copy of it has no right to them."""
+        place, mine, written = self.database.place, self._store, self._store
         if row["audio_digest"] is not None and Path(row["audio_path"]).name == row["audio_digest"]:
-            store = AudioStore(Path(row["audio_path"]).parents[1])  # this process may have been told another
-        is_ours = place.is_memory or ownership.note_in(store) is None or ownership.is_owner(connection, place, store)
-        return store if is_ours else None
+            written = AudioStore(Path(row["audio_path"]).parents[1])  # this process may have been told another
+        is_ours = (
+            place.is_memory or ownership.note_in(written) is None or ownership.is_owner(connection, place, written)
+        )
+        stores = [written] if is_ours else []
+        if written.folder != mine.folder and ownership.is_owner(connection, place, mine):
+            stores.append(mine)  # the folder was moved since
+        return stores
+
+    def _located(self, connection: sa.Connection, row: moves.Row) -> moves.Row:
+        """Return a job's row with the recording's path as it is now: the data folder may have been moved."""
+        if self.audio is None or row["audio_digest"] is None:
+            return row
+        path = self.audio.path_of(row["audio_digest"])
+        if str(path) == row["audio_path"] or not path.is_file():
+            return row
+        return moves.write(connection, row, audio_path=str(path))
 
     # Waking a worker
 

@@ -39,12 +39,13 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms
     Raises `IdempotencyConflict` if the key was for another request, `TooManyJobs` if the submitter has as many as it
     may, `QueueError` if the id is taken.
     """
-    request = _request_hash(job)
+    request = _request_hash(job, job.audio_digest or job.audio_path)
     key = None if job.idempotency_key is None else stored_key(job.submitter, job.idempotency_key)
     if key is not None:
         earlier = one(connection, jobs.c.idempotency_key == key)
         if earlier is not None:
-            if earlier["idempotency_hash"] != request:
+            as_it_was_written = _request_hash(job, job.audio_path)  # by earlier versions
+            if earlier["idempotency_hash"] not in (request, as_it_was_written):
                 raise IdempotencyConflict(f"the key {job.idempotency_key!r} was used for another request")
             return earlier
     if one(connection, jobs.c.id == job.id) is not None:
@@ -72,8 +73,9 @@ def stored_key(submitter: str, key: str) -> str:
     return f"{submitter}:{key}" if submitter else key
 
 
-def _request_hash(job: Job) -> str:
-    request = [job.audio_path, job.model_size, job.name, job.priority, job.options.to_dict()]
+def _request_hash(job: Job, recording: str) -> str:
+    """Return what tells one request from another. recording: its digest, which no move of the data folder changes."""
+    request = [recording, job.model_size, job.name, job.priority, job.options.to_dict()]
     request += ["no_cache"] if job.no_cache else []
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 

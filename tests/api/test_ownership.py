@@ -16,7 +16,7 @@ from cesar.api import ownership
 from cesar.api.audio import AudioStore
 from cesar.api.models import Job
 from cesar.api.repository import JobRepository
-from cesar.errors import DatabaseMissing, ForeignRecordings, JobNotFound
+from cesar.errors import DatabaseMissing, ForeignRecordings, IdempotencyConflict, JobNotFound
 from tests.api.support import QueueCase
 
 SOUND = b"not really sound"
@@ -38,12 +38,12 @@ class FolderCase(QueueCase):
         await repository.connect(for_recordings=True, check=True)
         return repository
 
-    async def submit(self, content: bytes = SOUND, repository: JobRepository | None = None) -> Job:
+    async def submit(self, content: bytes = SOUND, repository: JobRepository | None = None, **fields: Any) -> Job:
         repository = repository or self.repository
         digest = hashlib.sha256(content).hexdigest()
         upload = await repository.new_upload()
         upload.write_bytes(content)
-        job = Job(audio_path=str(self.store.path_of(digest)), audio_digest=digest)
+        job = Job(audio_path=str(self.store.path_of(digest)), audio_digest=digest, **fields)
         job = await repository.create(job, upload=upload)
         upload.unlink(missing_ok=True)
         return job
@@ -207,6 +207,78 @@ class TestAMissingDatabase(FolderCase):
         note = ownership.note_in(self.store)
         assert note is not None
         assert note.database == moved
+
+
+class TestAFolderElsewhere(FolderCase):
+    """The whole data folder has another path than when its recordings came: moved, restored, mounted in a container."""
+
+    async def move(self) -> None:
+        await self.repository.close()
+        old = self.folder
+        self.folder = old.with_name(f"{old.name}-moved")
+        self.addCleanup(shutil.rmtree, self.folder)
+        shutil.move(old, self.folder)
+        old.mkdir()  # whoever made it removes it
+        self.file, self.store = self.folder / self.file.name, AudioStore(self.folder / "audio")
+
+    async def test_a_waiting_job_has_its_recording_where_the_folder_is_now(self) -> None:
+        await self.submit()
+        await self.move()
+        self.repository = await self.open()
+        job = await self.repository.get_next_queued()
+        assert job is not None
+        assert Path(job.audio_path).read_bytes() == SOUND
+        assert Path(job.audio_path).is_relative_to(self.folder)
+        written = await self.repository.get(job.id)
+        assert written is not None
+        assert written.audio_path == job.audio_path
+
+    async def test_a_folder_of_recordings_alone_may_be_moved_too(self) -> None:
+        await self.submit()
+        await self.repository.close()
+        elsewhere = self.folder / "disk"
+        shutil.move(self.store.folder, elsewhere)
+        self.store = AudioStore(elsewhere)
+        self.repository = await self.open()
+        job = await self.repository.get_next_queued()
+        assert job is not None
+        assert Path(job.audio_path).read_bytes() == SOUND
+
+    async def test_an_idempotency_key_still_gives_its_job(self) -> None:
+        job = await self.submit(idempotency_key="monday")
+        await self.move()
+        self.repository = await self.open()
+        assert (await self.submit(idempotency_key="monday")).id == job.id
+        with pytest.raises(IdempotencyConflict):
+            await self.submit(b"more sound", idempotency_key="monday")
+
+    async def test_a_deleted_job_takes_its_recording_along(self) -> None:
+        job, other = await self.submit(), await self.submit(b"more sound")
+        await self.move()
+        self.repository = await self.open()
+        await self.repository.delete(job.id)
+        assert self.recordings() == {other.audio_digest}
+
+    async def test_a_worker_that_was_told_another_folder_finds_the_recording_as_before(self) -> None:
+        job = await self.submit()
+        elsewhere = JobRepository(self.file, audio=AudioStore(self.folder / "another"))
+        self.addAsyncCleanup(elsewhere.close)
+        await elsewhere.connect()
+        claimed = await elsewhere.get_next_queued()
+        assert claimed is not None
+        assert claimed.audio_path == job.audio_path
+
+    async def test_a_link_to_the_database_is_no_other_database(self) -> None:
+        await self.submit()
+        await self.repository.close()
+        moved = self.folder / "disk" / "queue.db"
+        moved.parent.mkdir()
+        self.file.rename(moved)
+        self.file.symlink_to(moved)
+        self.repository = await self.open()
+        assert (await self.submit(b"more sound")).audio_digest in self.recordings()
+        await self.restart(moved)
+        assert len(self.recordings()) == 2
 
 
 class TestAnOlderCopy(FolderCase):
