@@ -16,7 +16,7 @@ import uvicorn
 from cesar.api.complaints import Complaints
 from cesar.api.http.app import create_app
 from cesar.api.http.connections import ConnectionLimits, Connections
-from cesar.api.http.fair_loop import FairLoop
+from cesar.api.http.fair_loop import fairness_of
 from cesar.api.http.fair_queue import FairQueue
 from cesar.api.http.protocol import GuardedProtocol
 from cesar.api.models import JobStatus
@@ -121,9 +121,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
-        loop = asyncio.get_running_loop()
-        if isinstance(loop, FairLoop):
-            loop.fairness.prefer_registered()  # the listening socket, and what threads wake the loop by
+        if fairness := fairness_of(asyncio.get_running_loop()):
+            fairness.prefer_registered()  # the listening socket, and what threads wake the loop by
         for listening in sockets or ():
             listening.listen(_BACKLOG)
 

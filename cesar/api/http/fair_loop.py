@@ -71,3 +71,9 @@ else:
         def __init__(self) -> None:
             self.fairness = FairSelector(selectors.DefaultSelector())
             super().__init__(self.fairness)  # type: ignore[arg-type]  # it does whatever a selector does
+
+
+def fairness_of(loop: asyncio.AbstractEventLoop) -> FairSelector | None:
+    """Return the selector by which a loop's sockets take turns; None for other loops, and on Windows."""
+    fairness = getattr(loop, "fairness", None)
+    return fairness if isinstance(fairness, FairSelector) else None

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from cesar.api.complaints import ThrottledLog
 from cesar.api.http.access import PUBLIC, SAFE_METHODS
 from cesar.api.http.connections import Connections
-from cesar.api.http.fair_loop import FairLoop
+from cesar.api.http.fair_loop import fairness_of
 from cesar.api.http.fair_queue import FairQueue
 from cesar.api.http.headers import SAFE
 from cesar.api.http.limits import address_of
@@ -107,8 +107,8 @@ class GuardedProtocol(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)  # be told of whatever a caller has not read
         if hasattr(transport, "max_size"):  # asyncio's own transport over a socket
             transport.max_size = _READ_BYTES
-        if isinstance(self.loop, FairLoop):
-            self.loop.fairness.forget(transport.get_extra_info("socket").fileno())
+        if fairness := fairness_of(self.loop):
+            fairness.forget(transport.get_extra_info("socket").fileno())
         self.address = address_of(self.client[0]) if self.client else ""
         self._await_head()
         self._table.opened(self)

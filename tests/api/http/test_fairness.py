@@ -6,13 +6,13 @@ import asyncio
 import selectors
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from unittest import IsolatedAsyncioTestCase
 
 import pytest
 
-from cesar.api.http.fair_loop import FairSelector
+from cesar.api.http.fair_loop import FairLoop, FairSelector, fairness_of
 from cesar.api.http.fair_queue import FairQueue
 
 BUSY, NEW = "192.0.2.1", "192.0.2.2"
@@ -97,3 +97,10 @@ class TestSockets:
         far.send(b"x")
         selector.register(near, selectors.EVENT_READ)
         return near.fileno()
+
+
+def test_only_a_loop_over_such_a_selector_has_turns() -> None:
+    """On Windows `FairLoop` is asyncio's own loop, and connections must not ask it for turns."""
+    with closing(asyncio.SelectorEventLoop()) as usual, closing(FairLoop()) as fair:
+        assert fairness_of(usual) is None
+        assert (fairness_of(fair) is not None) == (sys.platform != "win32")
