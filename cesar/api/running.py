@@ -145,7 +145,7 @@ class JobRun:
     def _on_progress(self, progress: Progress) -> None:
         self.job.phase = progress.phase
         self.job.position = max(self.job.position, progress.position)  # a resumed run passes what is done
-        self.job.duration = progress.duration
+        self.job.duration = progress.duration or self.job.duration  # an earlier attempt has opened it
 
     def _on_chunk(self, chunk: Chunk) -> None:
         self.require_same_recording()

@@ -14,7 +14,7 @@ Its tokens are the bytes of its text (UTF-8), each with the log-probability -0.1
 temperature it was asked for.
 
 A fault happens when the window that holds its second is decoded: `crash` (SIGSEGV), `abort`, `kill`, `kill parent`,
-`hang`, `exit`, `devour` (takes memory without end).
+`hang`, `exit`, `devour` (takes memory without end), `nothing` (but the file of `unless` is made).
 The file named by `unless` keeps it from happening, and is made when it does: so it happens once.
 """
 
@@ -137,6 +137,7 @@ _DEEDS: Mapping[str, Callable[[], object]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "kill parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
     "hang": lambda: time.sleep(3600),
+    "nothing": lambda: None,
     "exit": lambda: os._exit(7),
     "devour": _devour,
 }

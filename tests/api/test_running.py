@@ -113,6 +113,12 @@ class TestRun(QueueCase):
         on_progress(Progress("recognising", 1.0, 10.0))
         assert self.job.position == 8.0
 
+    async def test_a_length_that_an_earlier_attempt_has_found_is_kept_while_the_model_loads(self) -> None:
+        on_progress: Callable[[Progress], None] = await self.wish("on_progress")
+        self.job.duration = 10.0
+        on_progress(Progress("loading", 0.0, None))
+        assert self.job.duration == 10.0
+
     async def test_a_recording_that_cannot_be_read_has_nothing_done(self) -> None:
         assert await self.wish("done") == []
 

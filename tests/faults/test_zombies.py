@@ -147,7 +147,7 @@ def wake_zombies(folder: Path, places: Sequence[str]) -> float:
     assert committed_chunks(database).items() >= kept.items()
     for n, row in enumerate(results):
         assert (row["status"], row["attempt"]) == ("completed", lost[n]["attempt"] + 1)
-        assert row["result_text"] == "\n".join(f"Word-{n} {sentence}." for sentence in range(SENTENCES))
+        assert row["result_text"] == "\n\n".join(f"Word-{n} {sentence}." for sentence in range(SENTENCES))
     return seconds
 
 
