@@ -47,6 +47,8 @@ _STATING_LENGTH = _names(
     "wav,wv",
 )
 """Formats whose headers state the length. In others FFmpeg guesses from the bit rate or the last time stamp."""
+_ONE_LENGTH = _names("asf,asf_o,flv,kux,matroska,webm,rm")
+"""Of these, formats with one length for all tracks, which FFmpeg gives as that of each."""
 _PACKET_BYTES = 2**13
 """Read at once of a WAV file. By itself FFmpeg takes 40 ms, which makes reading twice as slow."""
 _PROBED_BYTES = 5_000_000
@@ -100,13 +102,15 @@ def stated_end(container: av.container.InputContainer, stream: av.AudioStream, p
             return None
     elif not _STATING_LENGTH.intersection(kind.split(",")):
         return None
-    if stream.duration and stream.time_base:
+    is_shared = bool(_ONE_LENGTH.intersection(kind.split(",")))
+    if stream.duration and stream.time_base and not is_shared:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
     if tagged := _tagged_end(stream):
         return tagged
     if len(container.streams) > 1:  # the picture may go on for longer
         return None
-    return float(container.duration) / av.time_base if container.duration else None
+    start = (container.start_time or 0) / av.time_base if is_shared else 0.0
+    return start + float(container.duration) / av.time_base if container.duration else None
 
 
 def _tagged_end(stream: av.AudioStream) -> float | None:

@@ -150,7 +150,7 @@ class Recording:
         self._heard_of += [said for line in lines.values() for said in line.warnings()]
         if talking := watch.with_speech():
             self._heard_of.append(tracks.left_out(self._container.streams.audio, talking))
-        self._damaged += frames.damaged
+        self._damaged += sum(frames.damaged_in[index] for index in self._choice.taken)
         self._is_broken_off |= frames.is_broken_off
         self._shortfall = self._cut_off(first, end)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import av
@@ -18,8 +19,8 @@ class Frames:
         self._container = container
         self._streams = [container.streams.audio[index] for index in tracks]
         self._track_of = {stream.index: index for stream, index in zip(self._streams, tracks, strict=True)}
-        self.damaged = 0
-        """Packets that could not be decoded."""
+        self.damaged_in: Counter[int] = Counter()
+        """Packets that could not be decoded, by track."""
         self.is_broken_off = False
         """Whether reading ended before the file did."""
 
@@ -37,7 +38,7 @@ class Frames:
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                self.damaged += 1
+                self.damaged_in[self._track_of[packet.stream.index]] += 1
                 continue
             for frame in frames:
                 if isinstance(frame, av.AudioFrame):

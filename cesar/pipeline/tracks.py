@@ -36,6 +36,8 @@ _SPEAKS_S = 0.5
 _PART = 0.25
 """The file's own first choice is taken if it has this part of the speech of the track that has most."""
 _SPEECH = 0.5
+_FEW_DAMAGED = 3
+"""Packets: so many may be broken where a file is cut off."""
 _BLOCK = 4 * SAMPLE_RATE
 
 _LOWEST_RATE = 1_000
@@ -126,11 +128,13 @@ def choose(
         _require_usable(best if isinstance(best, av.AudioStream) else streams[0], path)
     first = next((index for index in usable if streams[index] is best or streams[index] == best), usable[0])
     if wanted == "all":
-        return Choice(tuple(usable[:MOST_TRACKS]), warnings=tuple(_too_many(usable)))
+        said = [*_undecodable(streams, usable), *_too_many(usable)]
+        return Choice(tuple(usable[:MOST_TRACKS]), warnings=tuple(said))
     if len(usable) == 1:
-        return Choice((usable[0],))
+        return Choice((usable[0],), warnings=tuple(_undecodable(streams, usable)))
     tracks = usable[:MOST_TRACKS]
-    return _chosen(streams, first, _listen(path, piece, tracks, on_step), _too_many(usable))
+    said = [*_undecodable(streams, usable), *_too_many(usable)]
+    return _chosen(streams, first, _listen(path, piece, tracks, on_step), said)
 
 
 def named(stream: av.AudioStream, index: int) -> str:
@@ -147,10 +151,18 @@ def left_out(streams: Sequence[av.AudioStream], indices: Sequence[int]) -> str:
     return f"{names} also {verb} speech, which was not transcribed: choose with --track N, or --track all"
 
 
+def _undecodable(streams: Sequence[av.AudioStream], usable: Sequence[int]) -> list[str]:
+    """Say which tracks nobody could listen to."""
+    names = ", ".join(named(stream, index) for index, stream in enumerate(streams) if index not in usable)
+    return [f"{names} can't be decoded: whether there is speech is not known"] if names else []
+
+
 @dataclass(frozen=True, slots=True)
 class _Heard:
     speech_s: Mapping[int, float]
     """By track."""
+    damaged: Mapping[int, int]
+    """Packets that could not be decoded, by track."""
     is_through: bool
     """Whether all were heard to their end."""
 
@@ -165,6 +177,10 @@ def _chosen(streams: Sequence[av.AudioStream], first: int, heard: _Heard, warnin
     others = [index for index in tracks if index != taken]
     talking = [index for index in others if speech[index] >= _SPEAKS_S]
     warnings = [said, *([left_out(streams, talking)] if talking else []), *warnings]
+    damaged = [index for index in others if heard.damaged.get(index, 0) > _FEW_DAMAGED]
+    if damaged:
+        names = ", ".join(named(streams[index], index) for index in damaged)
+        warnings.append(f"{names}: damaged, so that speech there may not have been noticed")
     watched = () if heard.is_through else tuple(index for index in others if index not in talking)
     return Choice((taken,), watched, tuple(warnings))
 
@@ -173,17 +189,23 @@ def _listen(path: Path, piece: Piece, tracks: Sequence[int], on_step: OnStep) ->
     meters = {index: SpeechMeter() for index in tracks}
     with closing(open_media(path, piece)) as container:
         lines = {index: Timeline(path.name) for index in tracks}
-        for index, frame, _ in Frames(container, tracks):
+        frames = Frames(container, tracks)
+        for index, frame, _ in frames:
             on_step()
             for sound in lines[index].feed(frame):
                 meters[index].feed(sound)
             if lines[index].seconds > _LISTENED_S and _is_enough(meters):
-                return _Heard({track: meter.speech_s for track, meter in meters.items()}, is_through=False)
+                return _heard(meters, frames, is_through=False)
         for index, line in lines.items():
             for sound in line.flush():
                 meters[index].feed(sound)
             meters[index].flush()
-    return _Heard({track: meter.speech_s for track, meter in meters.items()}, is_through=True)
+    return _heard(meters, frames, is_through=True)
+
+
+def _heard(meters: Mapping[int, SpeechMeter], frames: Frames, *, is_through: bool) -> _Heard:
+    speech_s = {track: meter.speech_s for track, meter in meters.items()}
+    return _Heard(speech_s, dict(frames.damaged_in), is_through)
 
 
 def _is_enough(meters: Mapping[int, SpeechMeter]) -> bool:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from cesar.errors import TrackNotFound
 from cesar.options import Track
+from cesar.pipeline.clock import Clock
 from cesar.pipeline.decode import Recording
+from cesar.pipeline.frames import Decoded
+from cesar.pipeline.mixing import side_by_side
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.timeline import Timeline
 from tests.support import media
 
 
@@ -131,3 +137,43 @@ def test_a_track_whose_speech_begins_after_the_choice_was_made_is_warned_of(tmp_
     assert likeness(heard, talk) > 0.98
     assert warnings[0].startswith("track 1 (eng) of 2")
     assert ["track 2 (ger) also holds speech" in warning for warning in warnings[1:]] == [True]
+
+
+def frames_of(track: int, sound: media.Sound, start: float = 0.0) -> list[Decoded]:
+    """A tenth of a second each."""
+    given: list[Decoded] = []
+    for at in range(0, len(sound), 1600):
+        frame = av.AudioFrame.from_ndarray(sound[at : at + 1600].reshape(1, -1), format="flt", layout="mono")
+        frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+        frame.pts = round(start * SAMPLE_RATE) + at
+        given.append((track, frame, None))
+    return given
+
+
+@pytest.mark.parametrize("start", [20, 60, 130.5])
+def test_a_track_that_begins_long_after_the_others_is_at_its_time_in_the_mix(talk, start):
+    """The mix doesn't wait for it; what comes then is not put behind the silence that stands for it already."""
+    frames = [*frames_of(0, media.silence(start + 30)), *frames_of(1, talk, start)]
+    lines = {track: Timeline("a", Clock(0.0, "mov", None)) for track in (0, 1)}
+    heard = np.concatenate(list(side_by_side(sorted(frames, key=lambda one: one[1].time or 0.0), lines)))
+    assert len(heard) == pytest.approx((start + 30) * SAMPLE_RATE, abs=SAMPLE_RATE)
+    assert likeness(heard, talk, at=start) > 0.98
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_track_that_cannot_be_decoded_is_told(tmp_path, talk, broken):
+    path = media.write_tracks(tmp_path / "a.mkv", [talk, talk])
+    content = path.read_bytes()
+    parts = content.split(b"A_FLAC")
+    assert len(parts) == 3
+    parts[broken] += b"A_QQQQ" + parts.pop(broken + 1)
+    path.write_bytes(b"A_FLAC".join(parts))
+    _, warnings = read(path)
+    assert warnings == [f"track {broken + 1} can't be decoded: whether there is speech is not known"]
+
+
+def test_a_track_that_ends_before_the_others_is_not_cut_off(tmp_path, talk):
+    path = media.write_video(tmp_path / "a.mkv", seconds=40, sound=talk)
+    heard, warnings = read(path)
+    assert len(heard) == pytest.approx(len(talk), abs=SAMPLE_RATE)
+    assert warnings == []
