@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -37,7 +38,7 @@ def side_by_side(frames: Iterable[Decoded], lines: Mapping[int, Timeline]) -> It
 
 class _Mix:
     def __init__(self, tracks: Iterable[int]) -> None:
-        self._waiting: dict[int, list[Samples]] = {index: [] for index in tracks}
+        self._waiting: dict[int, deque[Samples]] = {index: deque() for index in tracks}
         self._counts = dict.fromkeys(self._waiting, 0)
         self._padded = dict.fromkeys(self._waiting, 0)
         """Samples of silence that stand for sound of a track that was not waited for."""
@@ -45,10 +46,12 @@ class _Mix:
 
     def add(self, index: int, sound: Samples) -> None:
         """Queue the sound of a track; silence that stands in the mix already is left out."""
-        repeated = min(self._padded[index], _leading_zeros(sound))
+        zeros = _leading_zeros(sound)
+        repeated = min(self._padded[index], zeros)
         self._padded[index] -= repeated
-        self._waiting[index].append(sound[repeated:])
-        self._counts[index] += len(sound) - repeated
+        kept = sound[repeated:] if zeros < len(sound) else _silence(zeros - repeated)
+        self._waiting[index].append(kept)
+        self._counts[index] += len(kept)
 
     def ready(self) -> Iterator[Samples]:
         """Yield windows that all tracks have reached, or that those behind are not waited for."""
@@ -71,15 +74,25 @@ class _Mix:
 
     def _taken(self, index: int, size: int) -> Samples:
         """Take so many samples of a track, silence where it has none."""
-        pieces = self._waiting[index]
-        joined = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        self._waiting[index] = [joined[size:]] if len(joined) > size else []
-        self._counts[index] = max(0, len(joined) - size)
-        missing = max(0, size - len(joined))
-        self._padded[index] += missing
-        return np.pad(joined[:size], (0, missing))
+        pieces, taken = self._waiting[index], np.zeros(size, np.float32)
+        at = 0
+        while pieces and at < size:
+            piece = pieces.popleft()
+            part = piece[: size - at]
+            taken[at : at + len(part)] = part
+            at += len(part)
+            if len(part) < len(piece):
+                pieces.appendleft(piece[len(part) :])
+        self._counts[index] -= at
+        self._padded[index] += size - at
+        return taken
 
 
 def _leading_zeros(sound: Samples) -> int:
     heard = np.flatnonzero(sound)
     return int(heard[0]) if len(heard) else len(sound)
+
+
+def _silence(samples: int) -> Samples:
+    """Silence that takes no memory: where all tracks pause, hours of it are queued at once."""
+    return np.broadcast_to(np.zeros(1, np.float32), samples)

@@ -101,6 +101,16 @@ def test_a_track_that_is_not_written_for_a_while_keeps_its_place_in_the_mix(tmp_
     np.testing.assert_allclose(heard[hole.stop * SAMPLE_RATE :], talk / 2, atol=1e-3)
 
 
+def test_a_long_pause_of_all_tracks_is_kept_in_the_mix(tmp_path, talk):
+    """A recorder that was muted: each track's clock puts the whole pause before its next sound."""
+    pause = range(12, 900)
+    sound = np.concatenate([talk, media.silence(pause.stop - len(talk) / SAMPLE_RATE), talk])
+    path = media.write_tracks(tmp_path / "a.mkv", [sound, sound], codec="pcm_s16le", holes=[pause, pause])
+    heard, _ = read(path, track="all")
+    assert len(heard) == len(sound)
+    np.testing.assert_allclose(heard, sound, atol=1e-3)
+
+
 def test_a_track_that_ends_early_does_not_end_the_mix(tmp_path, talk):
     long = np.concatenate([media.silence(60), talk])
     heard, _ = read(media.write_tracks(tmp_path / "a.mkv", [talk, long], codec="flac"), track="all")
