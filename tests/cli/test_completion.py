@@ -74,8 +74,8 @@ class Terminal:
 
 @needs("bash")
 def test_bash_completes(home):
-    typed = 'COMP_WORDS=(cesar transcribe --langu); COMP_CWORD=2; _cesar_completion cesar; echo "${COMPREPLY[@]}"'
-    assert output_of("bash", "--norc", "-c", f'eval "$(cesar completion bash)"; {typed}') == "--language\n"
+    typed = 'COMP_WORDS=(cesar transcribe --beam); COMP_CWORD=2; _cesar_completion cesar; echo "${COMPREPLY[@]}"'
+    assert output_of("bash", "--norc", "-c", f'eval "$(cesar completion bash)"; {typed}') == "--beam-size\n"
 
 
 @needs("fish")
