@@ -16,6 +16,8 @@ from cesar.errors import CesarError, IdempotencyConflict, QueueError, TooManyJob
 
 _KEPT_BY_US = {"seq", "version", "attempt", "owner", "claim", "options", "heartbeat_at", "cached_from", "generation"}
 _RESULT = ("result_text", "detected_language", "outcome", "position", "duration", "fingerprint")
+_LATER_OPTIONS = {"languages", "track"}
+"""Requests that don't use them have the hash that they had before these existed, so a key stays good over an update."""
 _INSERT = sa.insert(jobs).returning(*jobs.c)
 
 
@@ -75,7 +77,8 @@ def stored_key(submitter: str, key: str) -> str:
 
 def _request_hash(job: Job, recording: str) -> str:
     """Return what tells one request from another. recording: its digest, which no move of the data folder changes."""
-    request = [recording, job.model_size, job.name, job.priority, job.options.to_dict()]
+    options = {name: value for name, value in job.options.to_dict().items() if value or name not in _LATER_OPTIONS}
+    request = [recording, job.model_size, job.name, job.priority, options]
     request += ["no_cache"] if job.no_cache else []
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 

@@ -6,8 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from cesar.api.models import TRANSITIONS, Job, JobStatus
+from cesar.api.tables import jobs
 from cesar.errors import IdempotencyConflict
 from cesar.options import TranscribeOptions
 from tests.api.support import QueueCase
@@ -43,6 +45,20 @@ class TestSubmittingInMemory(QueueCase):
             with pytest.raises(IdempotencyConflict, match="'k'"):
                 await self.queue(**{**REQUEST, field: value}, idempotency_key="k")
         assert await self.repository.list_all() == [first]
+
+    async def test_a_request_has_the_hash_that_earlier_versions_gave_it(self) -> None:
+        """Else a repeated submission would be refused after an update."""
+        await self.queue(**REQUEST, idempotency_key="k")
+        found = await self.repository.database.read(
+            lambda c: c.execute(sa.select(jobs.c.idempotency_hash)).scalar_one()
+        )
+        assert found == "07955b97c0062361e38685b652dc6843f913f9381119d779f9828dfb936648ad"
+
+    async def test_options_that_came_later_make_another_request_too(self) -> None:
+        await self.queue(**REQUEST, idempotency_key="k")
+        for options in (TranscribeOptions(languages=("en", "de")), TranscribeOptions(language="en", track=2)):
+            with pytest.raises(IdempotencyConflict):
+                await self.queue(**{**REQUEST, "options": options}, idempotency_key="k")
 
     async def test_without_a_key_every_submission_is_a_job(self) -> None:
         assert (await self.queue(**REQUEST)).id != (await self.queue(**REQUEST)).id
