@@ -62,7 +62,7 @@ _XING_BYTES = 4096
 def open_media(path: Path, piece: Piece | None = None) -> av.container.InputContainer:
     """Open a recording, or one piece of it. Raises a subclass of `InputError` where that can't be."""
     require_readable(path)
-    require_honest_index(path)
+    require_honest_index(path, *(() if piece is None else (piece.start, piece.end)))
     options = {
         "protocol_whitelist": "file",  # keeps names and playlists from reaching the network and other protocols
         "format_whitelist": ",".join(_demuxers()),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from cesar.errors import BadAudio
 from cesar.pipeline.mp4_index import top_level_boxes
 from cesar.pipeline.stale_lengths import StaleLength, find_stale_length
 
@@ -22,6 +24,8 @@ _LEAST_REST_S = 0.5
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LIST", b"id3 ", b"bext", b"iXML", b"cue ", b"fact", b"JUNK", b"PAD ", b"axml")
 """What a file's end may begin with that is no sound, even if it was cut off."""
 _BIG_TAG_BYTES = 2**20
+_MOST_PIECES = 100_000
+"""A day in pieces of a second. Opening one takes a millisecond, however little sound is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ def find_pieces(path: Path) -> tuple[list[Piece], list[str]]:
         if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
             return _wav_pieces(file, size)
         if head[4:8] == b"ftyp":
-            starts = [start for kind, start, _ in top_level_boxes(file, size) if kind == b"ftyp"]
-            return _split(starts, size)
+            starts = (start for kind, start, _ in top_level_boxes(file, size) if kind == b"ftyp")
+            return _split(list(islice(starts, _MOST_PIECES + 1)), size)
         if stale := find_stale_length(file, size, head):
             return [Piece(patches=stale.patches)], [_said_of(stale)]
     if head[:3] == b"ID3":
@@ -69,6 +73,8 @@ def _said_of(stale: StaleLength) -> str:
 def _split(starts: list[int], size: int) -> tuple[list[Piece], list[str]]:
     if len(starts) < 2:
         return [Piece()], []
+    if len(starts) > _MOST_PIECES:
+        raise BadAudio(f"the file is more than {_MOST_PIECES} recordings joined")
     ends = [*starts[1:], size]
     pieces = [Piece(start, end) for start, end in zip(starts, ends, strict=True)]
     return pieces, [f"{len(pieces)} recordings are joined in this file: they were transcribed one after the other"]
@@ -84,7 +90,7 @@ def _wav_pieces(file: BinaryIO, size: int) -> tuple[list[Piece], list[str]]:
         if rest is None:
             return _split(starts, size)
         file.seek(rest)
-        if file.read(4) == b"RIFF":
+        if file.read(4) == b"RIFF" and len(starts) <= _MOST_PIECES:
             starts.append(rest)
             at = rest
             continue

@@ -15,9 +15,10 @@ import av
 import numpy as np
 import pytest
 
-from cesar.errors import InputError, NotMedia
+from cesar.errors import BadAudio, InputError, NotMedia
 from cesar.pipeline.containers import RECORDINGS
 from cesar.pipeline.decode import Recording
+from cesar.pipeline.mp4_index import require_honest_index
 from cesar.pipeline.samples import SAMPLE_RATE
 from tests.support import media
 
@@ -185,6 +186,7 @@ import resource, sys
 from pathlib import Path
 from cesar.errors import InputError
 from cesar.pipeline.decode import Recording
+from cesar.pipeline.mp4_index import require_honest_index
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     recording = Recording(Path(sys.argv[1]))
@@ -280,3 +282,27 @@ def test_a_million_notes_before_the_sound_are_passed_over(tmp_path):
     outcome, megabytes = measured(path)
     assert outcome.startswith("heard 3.")
     assert megabytes < 100
+
+
+@pytest.mark.slow
+def test_more_joined_recordings_than_a_day_of_seconds_are_refused(tmp_path):
+    """Each takes a millisecond to open, also if it holds a single sample: 8 GB of them would take days."""
+    one = b"RIFF\x26\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16) + b"data\2\0\0\0\1\0"
+    path = tmp_path / "joined.wav"
+    path.write_bytes(one * 100_001)
+    with pytest.raises(BadAudio, match="100000 recordings joined"):
+        Recording(path)
+    mp4 = tmp_path / "joined.m4a"
+    mp4.write_bytes(struct.pack(">I4s8s", 16, b"ftyp", b"M4A \0\0\0\0") * 100_001)
+    with pytest.raises(BadAudio, match="100000 recordings joined"):
+        Recording(mp4)
+
+
+def test_the_index_of_a_joined_recording_is_looked_at_by_itself(tmp_path):
+    """Else the time grows with the square of their number."""
+    honest, lying = lying_mp4(500, size=4), lying_mp4(50_000_000, size=4)
+    path = tmp_path / "joined.m4a"
+    path.write_bytes(honest + lying)
+    require_honest_index(path, 0, len(honest))
+    with pytest.raises(BadAudio, match="says it holds"):
+        require_honest_index(path, len(honest))
