@@ -43,13 +43,22 @@ class ThrottledLog:
 
     def info(self, kind: str, message: str) -> None:
         """Log a message, unless one of its kind was logged within the last minute. There must be few kinds."""
+        self._tell(logging.INFO, kind, message)
+
+    def error(self, kind: str, message: str) -> None:
+        """Log an error in the same way."""
+        self._tell(logging.ERROR, kind, message)
+
+    def _tell(self, level: int, kind: str, message: str) -> None:
         now = self._clock()
         if now - self._said.get(kind, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
             self._unsaid[kind] += 1
             return
         self._said[kind] = now
         unsaid = self._unsaid.pop(kind, 0)
-        self._log.info("%s%s", message, f" (and {unsaid} more of this kind since the last line)" if unsaid else "")
+        self._log.log(
+            level, "%s%s", message, f" (and {unsaid} more of this kind since the last line)" if unsaid else ""
+        )
 
 
 class Throttle(logging.Filter):

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cesar.api.complaints import ThrottledLog
 from cesar.api.http.service import service_of
 from cesar.errors import (
     AddressRefused,
@@ -117,6 +118,8 @@ _NO_THREAD = "can't start new thread"
 _BROKEN = "Something went wrong in the service"
 _FOR_OPERATORS = "Try again later; whoever runs the service finds more in its log."
 _log = logging.getLogger(__name__)
+_failures = ThrottledLog(_log)
+"""A caller may have them as often as they like: one who keeps as much as they may, for instance."""
 
 
 class Problem(BaseModel):
@@ -165,7 +168,7 @@ class Problems:
         try:
             await self._app(scope, receive, send_noted)
         except ClientDisconnect:
-            _log.info("a caller broke off")
+            _failures.info("broken off", "a caller broke off")
         except Exception as error:
             if has_begun:  # the server cuts the connection, so that half an answer is not taken for a whole one
                 _log.error("an answer broke off: %s", type(error.__cause__ or error).__name__)
@@ -238,7 +241,7 @@ def tell(request: Request, error: Exception) -> Told:
     match error:
         case CesarError():
             if status_of(error) >= 500:
-                _log.error("a request failed: %s: %s", error.code, error.message)
+                _failures.error(error.code, f"a request failed: {error.code}: {error.message}")
             return told_of(error, hidden)
         case RequestValidationError():
             return told_of(_invalid(error), hidden)

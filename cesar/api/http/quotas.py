@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cesar.api.repository import JobRepository
@@ -27,31 +30,63 @@ def require_priority(caller: Caller, priority: int, settings: Settings) -> None:
         raise NotPermitted(f"this API key may not ask for the priority {priority}", hint=hint)
 
 
+@dataclass(slots=True)
+class _Account:
+    """What is known of one caller's recordings."""
+
+    counted_at: float = -math.inf
+    stored: int = 0
+    coming: int = 0
+    """What was let in and is not stored yet."""
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class StoredBytes:
     """How much is kept for each caller; counted now and then, and what is handed in meanwhile is added."""
 
     def __init__(self, repository: JobRepository, clock: Callable[[], float] = time.monotonic) -> None:
         self._repository = repository
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
 
-    async def require_room(self, caller: Caller, settings: Settings, size_bytes: int = 0, digest: str = "") -> None:
-        """Raise `StorageLimitReached` if a caller's recordings would take more than they may with this one."""
+    @asynccontextmanager
+    async def room_for(
+        self, caller: Caller, settings: Settings, size_bytes: int = 0, digest: str = ""
+    ) -> AsyncIterator[None]:
+        """Keep room for a recording while its job is created, whatever else the caller hands in at the same time.
+
+        Raises `StorageLimitReached` if their recordings would take more than they may with this one.
+        """
         if caller.sees_all:
+            yield
             return
-        most = settings.max_stored_bytes - size_bytes
-        counted_at, stored = self._known.get(caller.key_id, (-math.inf, 0))
-        if self._clock() - counted_at >= _COUNTED_EVERY_S or stored > most:
-            counted_at = self._clock()
-            stored = await self._repository.stored_bytes(caller.key_id, besides=digest)
-        if stored > most:
-            raise StorageLimitReached(
-                f"the recordings of this API key take {stored} bytes, and may take {settings.max_stored_bytes}"
-            )
-        self._remember(caller.key_id, counted_at, stored + size_bytes)
+        account = self._account_of(caller.key_id)
+        async with account.counting:
+            await self._require_room(account, caller, settings, size_bytes, digest)
+            account.coming += size_bytes
+        try:
+            yield
+            account.stored += size_bytes
+        finally:
+            account.coming -= size_bytes
 
-    def _remember(self, key_id: str, counted_at: float, stored: int) -> None:
-        self._known[key_id] = counted_at, stored
-        self._known.move_to_end(key_id)
-        if len(self._known) > _MOST_CALLERS:
-            self._known.popitem(last=False)
+    async def _require_room(
+        self, account: _Account, caller: Caller, settings: Settings, size_bytes: int, digest: str
+    ) -> None:
+        most = settings.max_stored_bytes - size_bytes
+        is_old = self._clock() - account.counted_at >= _COUNTED_EVERY_S
+        if is_old or account.stored + account.coming > most:
+            counted_at = self._clock()
+            account.stored = await self._repository.stored_bytes(caller.key_id, besides=digest)
+            account.counted_at = counted_at
+        if account.stored + account.coming > most:
+            raise StorageLimitReached(
+                f"the recordings of this API key take {account.stored} bytes, and may take {settings.max_stored_bytes}"
+            )
+
+    def _account_of(self, key_id: str) -> _Account:
+        account = self._accounts.setdefault(key_id, _Account())
+        self._accounts.move_to_end(key_id)
+        if len(self._accounts) > _MOST_CALLERS:
+            self._accounts.popitem(last=False)
+        return account

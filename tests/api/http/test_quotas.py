@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import ClassVar
 
 import httpx
@@ -64,6 +66,29 @@ class TestRoom(ServiceCase):
             assert (await self.hand_in(admin, content)).status_code == 202
         await self.client.delete(f"/jobs/{ids[0]}", headers=mine)
         assert (await self.hand_in(mine, third)).status_code == 202
+
+    async def test_a_key_gets_no_more_room_by_handing_in_many_recordings_at_once(self) -> None:
+        mine = await self.key("mine")
+        answers = await asyncio.gather(*(self.hand_in(mine, bytes([n]) * 100) for n in range(20)))
+        assert sorted(answer.status_code for answer in answers) == [202] * 2 + [507] * 18
+
+    async def test_a_key_that_asks_again_and_again_for_more_than_it_may_keep_fills_no_log(self) -> None:
+        mine = await self.key("mine")
+        with self.assertLogs("cesar", "DEBUG") as logs:
+            logging.getLogger("cesar").debug("there is a line at least")
+            for n in range(10):
+                require_problem(await self.hand_in(mine, bytes([n]) * 300), 507, "storage_limit")
+        assert len([line for line in logs.output if "storage_limit" in line]) <= 1
+
+    async def test_what_fails_to_be_queued_takes_no_room(self) -> None:
+        mine = await self.key("mine")
+        for _ in range(5):
+            wrong = await self.client.post(
+                "/transcribe", files={"file": ("a", b"a" * 100)}, headers={**mine, "Idempotency-Key": "x" * 1000}
+            )
+            assert wrong.status_code == 422
+        for content in (b"b" * 100, b"c" * 100):
+            assert (await self.hand_in(mine, content)).status_code == 202
 
     async def test_the_same_recording_is_kept_and_counted_once(self) -> None:
         mine = await self.key("mine")

@@ -80,8 +80,8 @@ async def _answer(request: Request, caller: Caller, task: Task) -> Response:
     async with receive(request, service, known_fields=None) as upload:
         asked = asked_of(Form(upload.fields), task)
         model_size = await models.model_size_of(asked.model, service.settings)
-        await service.stored.require_room(caller, service.settings, upload.size_bytes, upload.digest)
-        job = await join(service, _job(asked, model_size, upload, service, caller), upload.path)
+        async with service.stored.room_for(caller, service.settings, upload.size_bytes, upload.digest):
+            job = await join(service, _job(asked, model_size, upload, service, caller), upload.path)
     headers = {JOB: job.id, "X-Accel-Buffering": "no"}  # what is to be seen at once is not to be collected
     if asked.is_stream:
         return LongAnswer(streaming.streamed(service, asked, job.id), streaming.MANNER, headers, service.keep_alive_s)

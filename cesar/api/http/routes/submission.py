@@ -82,10 +82,10 @@ async def transcribe(
     async with receive(request, service, FIELDS) as upload:
         wishes = wishes_of(dict(upload.fields))
         require_priority(caller, wishes.priority, service.settings)
-        await service.stored.require_room(caller, service.settings, upload.size_bytes, upload.digest)
-        job = _job(wishes, service, caller, **_kept(upload, service), idempotency_key=idempotency_key)
-        key = await asyncio.to_thread(result_key, job, service.settings)
-        job = await service.repository.create(job, upload=upload.path, terms=_terms(service, key))
+        async with service.stored.room_for(caller, service.settings, upload.size_bytes, upload.digest):
+            job = _job(wishes, service, caller, **_kept(upload, service), idempotency_key=idempotency_key)
+            key = await asyncio.to_thread(result_key, job, service.settings)
+            job = await service.repository.create(job, upload=upload.path, terms=_terms(service, key))
     return await _taken(service, response, job)
 
 
@@ -112,14 +112,14 @@ async def transcribe_url(
     wishes = await url_wishes_of(request)
     require_address(wishes.url, reach_of(service.settings))
     require_priority(caller, wishes.priority, service.settings)
-    await service.stored.require_room(caller, service.settings)
     place = {
         "audio_path": wishes.url,
         "source_url": wishes.url,
         "name": clean_name(wishes.name or _last_of(wishes.url)),
     }
     job = _job(wishes, service, caller, **place, idempotency_key=idempotency_key)
-    job = await service.repository.create(job, terms=_terms(service, None))
+    async with service.stored.room_for(caller, service.settings):
+        job = await service.repository.create(job, terms=_terms(service, None))
     return await _taken(service, response, job)
 
 
