@@ -118,8 +118,8 @@ class Engine(Protocol):
     def hear(self, window: Window) -> Heard:
         """Run the encoder on one window."""
 
-    def language_of(self, heard: Heard) -> Mapping[str, float]:
-        """Give the probability of each language."""
+    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        """Give the probability of each language; part: in that alone, in seconds from the window's start."""
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
         """Give the text of each window. All windows of a batch have the same number of frames."""

@@ -27,6 +27,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ class ScriptedEngine:
     def hear(self, window: Window) -> Heard:
         return Heard(window, None)
 
-    def language_of(self, heard: Heard) -> Mapping[str, float]:
-        lines = self._lines(heard.window)
+    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        start, end = part or (0.0, heard.window.duration)
+        lines = self._lines(replace(heard.window, start=heard.window.start + start, duration=end - start))
         language = next((line["language"] for line in lines if "language" in line), None)
         if language:
             return {**dict.fromkeys(self.languages, 0.0), language: 1.0}

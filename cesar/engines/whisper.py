@@ -25,6 +25,7 @@ from cesar.transcript import ModelIdentity
 
 _CONTEXT_TOKENS = 448
 _ALIGNED_TOKENS = _CONTEXT_TOKENS - 8
+_ENCODED_FRAMES_PER_SECOND = 50
 _PROMPT_TOKENS = _CONTEXT_TOKENS // 2 - 1
 
 
@@ -62,8 +63,13 @@ class WhisperEngine:
         encoding = self._model.encode(features, to_cpu=True)  # batches are put together there
         return Heard(replace(window, log_mel=window.log_mel[:, :0].copy()), encoding)  # many wait for their like
 
-    def language_of(self, heard: Heard) -> Mapping[str, float]:
-        found = self._model.detect_language(heard.encoding)[0]
+    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        encoding = heard.encoding
+        if part is not None:
+            start, end = (round(time * _ENCODED_FRAMES_PER_SECOND) for time in part)
+            frames = np.asarray(encoding)[:, start : max(end, start + 1)]
+            encoding = ctranslate2.StorageView.from_array(np.ascontiguousarray(frames))
+        found = self._model.detect_language(encoding)[0]
         return {token[2:-2]: float(probability) for token, probability in found}
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:

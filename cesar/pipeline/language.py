@@ -17,6 +17,7 @@ from cesar.engines.base import Engine, Window
 from cesar.pipeline.attempts import Attempt, Decoded, Rival, Spoken
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
 from cesar.pipeline.judge import Judge
+from cesar.pipeline.language_changes import find_change
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.timing import Stopwatch
 
@@ -50,6 +51,10 @@ class LanguageSettings:
     least_next_avg_logprob: float = -0.6
     """…and its text is taken if the model is so sure of it."""
     most_tried: int = 3
+    sure_avg_logprob: float = -0.45
+    """A sound whose text is less likely than this may hold two languages…"""
+    sure_language: float = 0.9
+    """…and so may one that is less likely in the language of its text."""
     clear: float = 0.9
     """Another language than that of the text is worth a warning."""
 
@@ -103,6 +108,12 @@ class LanguageDetector:
         assert attempt.heard
         with self._stopwatch.measure("language"):
             return self._engine.language_of(attempt.heard)
+
+    def in_part(self, attempt: Attempt, start: float, end: float) -> Probabilities:
+        """Give the probabilities for a part of an attempt whose window is encoded, in seconds from its start."""
+        assert attempt.heard
+        with self._stopwatch.measure("language"):
+            return self._engine.language_of(attempt.heard, (start, end))
 
     def of_recording(
         self, attempts: Iterator[Attempt], allowed: frozenset[str], hear: Callable[[Attempt], Attempt]
@@ -188,6 +199,13 @@ class LanguageCheck:
         is_close = likely[first] < settings.agreed and likely[second] >= settings.least_rival
         return second if is_close else None
 
+    def change_in(self, decoded: Decoded) -> int | None:
+        """Return where the language changes within an attempt, in samples; None where nothing points to a change."""
+        attempt, allowed = decoded.attempt, self._choice.allowed
+        if self._choice.is_fixed or attempt.rival or attempt.tried or self._is_sure_of(decoded):
+            return None
+        return find_change(attempt, lambda start, end: among(self._detector.in_part(attempt, start, end), allowed))
+
     def next_likely(self, decoded: Decoded) -> Attempt | None:
         """Return an attempt in the next likely language, after the text in this one was not believed."""
         attempt = decoded.attempt
@@ -214,6 +232,21 @@ class LanguageCheck:
         was_likelier = _likeliest(rival.heard) == rival.decoded.attempt.language
         margin = self._settings.rival_margin if was_likelier else 0.0
         return logprob > rival.decoded.hypothesis.avg_logprob + margin
+
+    def _is_sure_of(self, decoded: Decoded) -> bool:
+        """Whether both text and language leave no doubt that there is nothing else in the sound."""
+        language = decoded.hypothesis.languages.get(decoded.attempt.language, 1.0)
+        is_likely = decoded.hypothesis.avg_logprob >= self._settings.sure_avg_logprob
+        return is_likely and language >= self._settings.sure_language
+
+    def of_all_of(self, decoded: Decoded) -> Spoken | None:
+        """What is known of the language of a whole chunk that is going to be heard in parts."""
+        attempt = decoded.attempt
+        if not attempt.is_whole:
+            return None
+        heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
+        probability = among(heard, self._choice.allowed)[attempt.language]
+        return Spoken(attempt.language, round(probability, 4))
 
     def _settled(self, decoded: Decoded, heard: Probabilities) -> tuple[Decoded, Spoken | None, Attempt | None]:
         attempt = decoded.attempt

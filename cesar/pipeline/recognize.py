@@ -116,6 +116,11 @@ class Recognizer:
         """Take the text, or part of it, and say which attempts are still to be made at the stretch."""
         if self._languages is None:
             return self._weigh(decoded)
+        if change := self._languages.change_in(decoded):
+            attempt = decoded.attempt
+            parts = ((attempt.start, change), (change, attempt.end))
+            spoken = self._languages.of_all_of(decoded)
+            return Weighed(again=[self._part(attempt, *part) for part in parts], spoken=spoken)
         decoded, spoken, another = self._languages.settle(decoded)
         if another:
             return Weighed(again=[self._from_scratch(another)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
 from cesar.transcript import ModelIdentity
@@ -48,8 +48,12 @@ class AnsweringEngine:
         self.heard.append(window)
         return Heard(window, None)
 
-    def language_of(self, heard: Heard) -> Mapping[str, float]:
-        return self._language_of(heard.window)
+    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        start, end = part or (0.0, heard.window.duration)
+        window = heard.window
+        return self._language_of(
+            window if part is None else replace(window, start=window.start + start, duration=end - start)
+        )
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
         assert len({heard.window.log_mel.shape for heard in batch}) == 1, "windows of a batch are alike"

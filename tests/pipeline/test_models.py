@@ -128,6 +128,20 @@ def test_each_part_of_a_recording_is_written_in_its_own_language(load, plan, cha
     assert "Wasser kam" in " ".join(segment.text for segment in segments if segment.language == "de")
 
 
+def test_a_change_in_the_middle_of_a_chunk_is_found(load, plan, tmp_path):
+    """Twelve seconds without a long pause: they make one chunk."""
+    joint_s = 5.2
+    sound = np.concatenate(
+        [speech("jfk.m4a")[: round(joint_s * SAMPLE_RATE)], speech("german.ogg")[-9 * SAMPLE_RATE :]]
+    )
+    _, collected = run(media.write_wav(tmp_path / "a.wav", sound), load("base"), plan)
+    [chunk] = collected.chunks
+    assert [segment.language for segment in chunk.segments] == ["en", *["de"] * (len(chunk.segments) - 1)]
+    assert chunk.segments[1].start == pytest.approx(joint_s, abs=2)
+    assert "fellow America" in chunk.segments[0].text
+    assert "Dinosaurier" in chunk.segments[-1].text
+
+
 def test_a_named_language_stays_and_the_part_in_another_is_marked(load, plan, changing):
     _, collected = run(changing, load("base"), plan, TranscribeOptions(language="en"))
     assert {segment.language for chunk in collected.chunks for segment in chunk.segments} <= {"en"}

@@ -1,0 +1,134 @@
+"""Where the language changes within a chunk."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from cesar.engines.base import DecodeSettings, Hypothesis, Window
+from cesar.pipeline.attempts import Attempt, Recognized, Sound, Way
+from cesar.pipeline.chunk import PlannedChunk
+from cesar.pipeline.language import Choice, LanguageCheck, LanguageDetector
+from cesar.pipeline.language_changes import find_change
+from cesar.pipeline.recognize import Recognizer
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.vad import Region
+from tests.pipeline.engines import AnsweringEngine, Asked, saying
+
+
+def attempt(*speech: tuple[float, float], at: float = 0.0, samples: Samples | None = None) -> Attempt:
+    """At a chunk that begins there, with speech in these seconds of it."""
+    start, end = round(at * SAMPLE_RATE), round((at + speech[-1][1]) * SAMPLE_RATE)
+    regions = tuple(Region(start + round(a * SAMPLE_RATE), start + round(b * SAMPLE_RATE), 0.99) for a, b in speech)
+    sound = Sound(PlannedChunk(start, end, regions), np.zeros(end - start, np.float32) if samples is None else samples)
+    return Attempt(sound, start, end, Way.NARROW, language="en")
+
+
+class Spoken:
+    """What is spoken from when on, in seconds; a part sounds like each language by its share of it."""
+
+    def __init__(self, *languages: tuple[float, str]) -> None:
+        self._languages = languages
+        self.asked: list[tuple[float, float]] = []
+
+    def __call__(self, start: float, end: float) -> Mapping[str, float]:
+        self.asked.append((start, end))
+        ends = [*(begin for begin, _ in self._languages[1:]), 1e9]
+        shares = {"en": 0.0, "de": 0.0, "fr": 0.0}
+        for (begin, language), finish in zip(self._languages, ends, strict=True):
+            shares[language] += max(0.0, min(end, finish) - max(start, begin)) / (end - start)
+        return shares
+
+
+@pytest.mark.parametrize("change_s", [3.0, 5.5, 7.0, 9.0, 12.0])
+@pytest.mark.parametrize("at", [0.0, 71.3])
+def test_the_change_is_found_in_the_pause_where_it_is(at, change_s):
+    speech = [(start, start + 1.4) for start in np.arange(0, 15, 1.5)]
+    pauses = [end + 0.05 for _, end in speech]
+    nearest = min(pauses, key=lambda pause: abs(pause - change_s))
+    found = find_change(attempt(*speech, at=at), Spoken((0, "en"), (nearest, "de")))
+    assert found is not None
+    assert found / SAMPLE_RATE - at == pytest.approx(nearest, abs=0.01)
+
+
+def test_where_nobody_pauses_a_quiet_moment_near_the_change_is_taken():
+    samples = np.random.default_rng(1).normal(0, 0.1, 14 * SAMPLE_RATE).astype(np.float32)
+    samples[round(6.9 * SAMPLE_RATE) : round(7.1 * SAMPLE_RATE)] = 0
+    found = find_change(attempt((0, 14), samples=samples), Spoken((0, "en"), (7, "fr")))
+    assert found is not None
+    assert found / SAMPLE_RATE == pytest.approx(7, abs=0.15)
+
+
+def test_of_several_changes_the_first_is_given():
+    speech = [(start, start + 1.4) for start in np.arange(0, 15, 1.5)]
+    found = find_change(attempt(*speech), Spoken((0, "en"), (5.95, "de"), (10.45, "en")))
+    assert found is not None
+    assert found / SAMPLE_RATE == pytest.approx(5.95, abs=0.01)
+
+
+def test_a_sound_in_one_language_has_no_change():
+    assert find_change(attempt((0, 15)), Spoken((0, "de"))) is None
+
+
+def test_a_short_sound_is_not_looked_into():
+    spoken = Spoken((0, "en"), (2.5, "de"))
+    assert find_change(attempt((0, 5)), spoken) is None
+    assert spoken.asked == []
+
+
+def test_what_is_unsure_is_no_change():
+    assert find_change(attempt((0, 15)), lambda start, end: {"en": 0.5, "de": start / 20}) is None
+
+
+def test_silence_is_not_asked_about():
+    """Asked about silence the model says anything, and may be sure of it."""
+    spoken = Spoken((0, "en"), (6, "de"))
+    assert find_change(attempt((0, 5), (14, 14.5)), spoken) is None
+    assert all(start < 5 for start, _ in spoken.asked)
+
+
+# What becomes of the chunk.
+
+
+def recognized(logprob_of_mixed: float) -> tuple[Recognized, AnsweringEngine]:
+    """A chunk of 14 s in English and, from second 7 on, in German."""
+
+    def language_of(window: Window) -> Mapping[str, float]:
+        return Spoken((0, "en"), (7, "de"))(window.start, window.start + window.duration)
+
+    def answer(asked: Asked) -> Hypothesis:
+        spoken = language_of(Window(np.zeros((80, 0), np.float32), asked.start, asked.duration))
+        is_right = spoken[asked.settings.language] > 0.95
+        text = f"A sentence in {asked.settings.language}, as long as one of that many seconds is, or longer. " * 2
+        return saying((0, asked.duration, text), logprob=-0.2 if is_right else logprob_of_mixed)
+
+    engine = AnsweringEngine(answer, languages=frozenset({"en", "de"}), language_of=language_of)
+    check = LanguageCheck(LanguageDetector(engine), Choice("en", frozenset({"en", "de"})))
+    recognizer = Recognizer(engine, DecodeSettings("en", beam_size=1), languages=check)
+    chunk = attempt((0, 3), (3.2, 6.9), (7.1, 14))
+    result = Recognized(chunk.sound.chunk)
+    left = [recognizer.attempt(chunk.sound)]
+    while left:
+        [decoded] = recognizer.decode([recognizer.hear(left.pop())])
+        weighed = recognizer.weigh(decoded)
+        result.add(weighed)
+        left += weighed.again
+    return result, engine
+
+
+def test_a_chunk_in_two_languages_gets_each_part_in_its_own():
+    result, _ = recognized(-0.8)
+    assert [(said.language, round(said.start), round(said.end)) for said in result.said] == [
+        ("en", 0, 7),
+        ("de", 7, 14),
+    ]
+    assert result.spoken
+    assert result.spoken.probability == pytest.approx(0.5)
+    assert result.doubts == []
+    assert result.said[0].end == result.said[1].start, "nothing is lost between them"
+
+
+def test_a_text_that_the_model_is_sure_of_is_not_looked_into():
+    result, engine = recognized(-0.3)
+    assert len({said.language for said in result.said}) == 1
+    assert len(engine.heard) <= 2
