@@ -93,6 +93,17 @@ class Place:
             return None
         return status and (status.st_dev, status.st_ino)
 
+    def require_access(self) -> None:
+        """Raise `DatabaseNotWritable` if whoever runs this may not even see whether the file is there."""
+        try:
+            if self.path is not None:
+                self.path.stat()
+        except PermissionError as error:
+            hint = "Run Cesar as the user whose data folder it is, or name another file with --database."
+            raise DatabaseNotWritable(f"{self.path} can't be reached: permission denied", hint=hint) from error
+        except OSError:
+            pass  # whoever opens it finds out
+
     def prepare(self) -> None:
         """Make the folder and an empty file, for their owner alone.
 
@@ -100,6 +111,7 @@ class Place:
         """
         if self.path is None:
             return
+        self.require_access()
         try:
             make_folder(self.path.parent)
             tighten_data_folder(self.path.parent, (self.path.name, *_BESIDE))

@@ -89,6 +89,7 @@ def group() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the program with these arguments and give its exit code; errors end here, as one line each."""
+    os.umask(os.umask(0o077) & ~0o700)  # a mask that takes files from their own user would stop us in the middle
     try:
         return _dispatch(list(arguments))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -20,7 +20,7 @@ import click
 from cesar.cli.config import value_of
 from cesar.cli.delivery import check_folder, write_stdout
 from cesar.cli.downloads import show_size
-from cesar.cli.exits import EXIT_CODES, exit_code
+from cesar.cli.exits import EXIT_CODES, describe, exit_code
 from cesar.cli.findings import Finding, rows_of
 from cesar.config import DEFAULT, Settings, documentation, load
 from cesar.engines.hardware import usable_cores
@@ -66,7 +66,7 @@ def command(*, repair: bool, adopt: bool, database: str | None) -> int:
     settings, trouble = _load_settings(database)
     findings = [
         *trouble,
-        *_models_and_folder(settings),
+        *_if_reachable(settings),
         _database(settings),
         *_libraries(),
         *_machine(),
@@ -180,6 +180,15 @@ def _data_folder(settings: Settings, *, is_needed: bool) -> Iterator[Finding]:
         yield Finding("free space", "ok", show_size(free))
     else:
         yield Finding("free space", "note", show_size(free), "Free some space before you fetch a model.")
+
+
+def _if_reachable(settings: Settings) -> list[Finding]:
+    """Return what is to be said of the models and the data folder, also where that may not be looked into."""
+    try:
+        return list(_models_and_folder(settings))
+    except PermissionError as error:
+        end = describe(error)
+        return [Finding("data folder", "MISSING", end.message, end.hint, end.code)]
 
 
 def _models_and_folder(settings: Settings) -> Iterator[Finding]:

@@ -107,6 +107,11 @@ def describe(error: BaseException) -> Exit:
             where = f" for {error.filename}" if error.filename else ""
             hint = "Free some space and run the same command again."
             end = Exit(EXIT_CODES[OutputError], DiskFull.code, f"no room is left{where}", hint)
+        case PermissionError() if error.filename:
+            hint = "Run Cesar as the user that it belongs to, or check its permissions and those of its folders."
+            end = Exit(
+                EXIT_CODES[OutputError], OutputError.code, f"{error.filename} can't be used: permission denied", hint
+            )
         case _:
             message = f"internal error: {type(error).__name__}: {error}"
             hint = "Run it again with -v for details, and please report it."

@@ -135,12 +135,14 @@ def in_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, 
 def database_file(settings: Settings) -> Path:
     """Say where the queue's database is, or will be.
 
-    Raises `DatabaseError` for a place that can't be one, `UsageError` for memory, which ends with the command.
+    Raises `DatabaseError` for a place that can't be one, or can't be reached, `UsageError` for memory, which ends with
+    the command.
     """
-    path = Place.of(settings.database_place).path
-    if path is None:
+    place = Place.of(settings.database_place)
+    if place.path is None:
         raise UsageError("a queue in memory would end with the command", hint="Name a file with --database.")
-    return path
+    place.require_access()
+    return place.path
 
 
 def _is_there(settings: Settings) -> bool:

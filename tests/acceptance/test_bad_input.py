@@ -441,3 +441,50 @@ def only_line(done: subprocess.CompletedProcess[str], exit_code: int) -> str:
 def everything_in(folder: Path) -> set[str]:
     """The files in a folder and below; a folder that is empty says nothing."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("jobs list", 6),
+        ("jobs show aaaa", 6),
+        ("jobs submit speech.m4a", 6),
+        ("worker --until-empty", 6),
+        ("serve --port 0", 6),
+        ("keys list", 6),
+        ("doctor --repair", 6),
+        ("doctor --adopt-recordings", 6),
+        ("models list", 3),
+        ("models verify", 3),
+        ("transcribe speech.m4a -m base", 3),
+    ],
+)
+def test_a_data_folder_of_another_user_is_one_line(program, launcher, tmp_path, arguments, code):
+    shutil.copy(SPEECH, program.folder / "speech.m4a")
+    data = tmp_path / "theirs"
+    data.mkdir(mode=0)
+    environ = {"CESAR_DATA_DIR": str(data)}
+    try:
+        done = program.run(*arguments.split(), launcher=launcher, environ=environ)
+    finally:
+        data.chmod(0o700)
+    assert (done.returncode, done.stdout) == (code, "")
+    [line] = done.stderr.splitlines()
+    assert str(data) in line
+    assert "permission denied" in line
+    assert "Run Cesar as the user" in line
+    assert list(data.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_doctor_tells_of_a_data_folder_of_another_user(program, launcher, tmp_path):
+    data = tmp_path / "theirs"
+    data.mkdir(mode=0)
+    try:
+        done = program.run("doctor", launcher=launcher, environ={"CESAR_DATA_DIR": str(data)})
+    finally:
+        data.chmod(0o700)
+    assert done.returncode == 3
+    assert done.stdout.startswith("MISSING  data folder: ")
+    assert "python: " in done.stdout

@@ -96,7 +96,7 @@ def test_an_administrator_may_give_the_recordings_to_another_database(program):
         assert "other.db" in refused(service)
 
 
-@pytest.mark.parametrize("umask", ["000", "022", "077"])
+@pytest.mark.parametrize("umask", ["000", "022", "077", "177", "777"])
 def test_nobody_else_may_read_anything_whatever_the_umask(program, umask):
     open_to_all = ("sh", "-c", f'umask {umask}; exec "$0" "$@"')
     data = program.folder / "data"
