@@ -29,6 +29,9 @@ def side_by_side(frames: Iterable[Decoded], lines: Mapping[int, Timeline]) -> It
     for index, frame, position in frames:
         for sound in lines[index].feed(frame, position):
             mix.add(index, sound)
+        for late in mix.late():
+            for sound in lines[late].release():
+                mix.add(late, sound)
         yield from mix.ready()
     for index, line in lines.items():
         for sound in line.flush():
@@ -52,6 +55,12 @@ class _Mix:
         kept = sound[repeated:] if zeros < len(sound) else _silence(zeros - repeated)
         self._waiting[index].append(kept)
         self._counts[index] += len(kept)
+
+    def late(self) -> list[int]:
+        """Return the tracks that are not waited for any more."""
+        if max(self._counts.values()) < _LONGEST_LAG + _WINDOW:
+            return []
+        return [index for index, count in self._counts.items() if count < _WINDOW]
 
     def ready(self) -> Iterator[Samples]:
         """Yield windows that all tracks have reached, or that those behind are not waited for."""

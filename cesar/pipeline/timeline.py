@@ -55,11 +55,15 @@ class Timeline:
             if len(self._waiting) > _FRAMES_AHEAD:
                 yield from self._place(self._waiting.popleft())
 
-    def flush(self) -> Iterator[Samples]:
-        """Yield what is still held back, when the last frame has been fed."""
+    def release(self) -> Iterator[Samples]:
+        """Yield the frames that are still held back; more may follow, for example after a pause."""
         self._waiting.extend(self._phase.flush())
         while self._waiting:
             yield from self._place(self._waiting.popleft())
+
+    def flush(self) -> Iterator[Samples]:
+        """Yield what is still held back, when the last frame has been fed."""
+        yield from self.release()
         yield from self._counted(self._downmix.flush())
 
     def warnings(self) -> list[str]:

@@ -101,6 +101,18 @@ def test_a_track_that_is_not_written_for_a_while_keeps_its_place_in_the_mix(tmp_
     np.testing.assert_allclose(heard[hole.stop * SAMPLE_RATE :], talk / 2, atol=1e-3)
 
 
+@pytest.mark.parametrize("hole", [range(12, 50), range(12, 130)])
+def test_the_last_words_of_a_track_before_a_long_pause_keep_their_place_in_the_mix(tmp_path, talk, hole):
+    """Its last frames are held back until the next one comes, which is too late for the mix."""
+    early = np.concatenate([media.silence(12 - len(talk) / SAMPLE_RATE), talk])
+    sound = np.concatenate([early, media.silence(hole.stop - hole.start), talk])
+    path = tmp_path / "a.mkv"
+    media.write_tracks(path, [np.zeros_like(sound), sound], codec="pcm_s16le", holes=[range(0), hole])
+    heard, _ = read(path, track="all")
+    assert len(heard) == len(sound)
+    np.testing.assert_allclose(heard, sound / 2, atol=1e-3)
+
+
 def test_a_long_pause_of_all_tracks_is_kept_in_the_mix(tmp_path, talk):
     """A recorder that was muted: each track's clock puts the whole pause before its next sound."""
     pause = range(12, 900)
