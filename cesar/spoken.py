@@ -68,7 +68,7 @@ def _mismatches(chunks: Sequence[Chunk], options: TranscribeOptions) -> Iterator
     stretches: dict[str, list[tuple[float, float]]] = {}
     before = ""
     for chunk in chunks:
-        if chunk.other_language and chunk.segments:
+        if chunk.other_language and (chunk.segments or _has_dropped(chunk)):
             spans = stretches.setdefault(chunk.other_language, [])
             _extend(spans, chunk.start, chunk.end, chunk.other_language == before)
         before = chunk.other_language
@@ -76,6 +76,11 @@ def _mismatches(chunks: Sequence[Chunk], options: TranscribeOptions) -> Iterator
     remedy = "leave the language out to have it detected" if asked_for else "if that is right, name it (--language)"
     for language, spans in stretches.items():
         yield f"the speech at {_written(spans)} is clearly {_named(language)}, and its text is not: {remedy}"
+
+
+def _has_dropped(chunk: Chunk) -> bool:
+    """Whether speech gave a text that was not believed: looked for in the wrong language, it often isn't."""
+    return any(span.kind == "dropped" for span in chunk.ledger)
 
 
 def _extend(spans: list[tuple[float, float]], start: float, end: float, goes_on: bool) -> None:

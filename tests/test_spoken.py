@@ -4,7 +4,7 @@ import pytest
 
 from cesar.options import TranscribeOptions
 from cesar.spoken import Spoken, spoken_in, warnings
-from cesar.transcript import Chunk, Segment
+from cesar.transcript import Chunk, Segment, Span
 
 DETECTED = TranscribeOptions()
 
@@ -83,6 +83,13 @@ def test_speech_that_is_clearly_in_another_language_than_its_text_is_told(option
     assert "0:20-1:00" in warning
     assert "German (de)" in warning
     assert remedy in warning
+
+
+def test_where_the_text_in_the_wrong_language_was_dropped_the_right_one_is_told():
+    dropped = Span(1, 8, "dropped", "the text repeated itself", "Rétoulam a un grand")
+    [warning] = told(Chunk(0, 9, (), (dropped,), other_language="de"), options=TranscribeOptions(language="fr"))
+    assert "0:00-0:09" in warning
+    assert "German (de)" in warning
 
 
 def test_where_there_is_no_text_there_is_nothing_to_be_told():

@@ -240,7 +240,7 @@ class LanguageCheck:
         return is_likely and language >= self._settings.sure_language
 
     def of_all_of(self, decoded: Decoded) -> Spoken | None:
-        """What is known of the language of a whole chunk that is going to be heard in parts."""
+        """Return what is known of the language of a whole chunk that is going to be heard in parts."""
         attempt = decoded.attempt
         if not attempt.is_whole:
             return None
