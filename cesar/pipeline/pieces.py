@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cesar.errors import BadAudio
+from cesar.pipeline.joined import beginnings
 from cesar.pipeline.mp4_index import top_level_boxes
 from cesar.pipeline.stale_lengths import StaleLength, find_stale_length
 
@@ -52,8 +53,10 @@ def find_pieces(path: Path) -> tuple[list[Piece], list[str]]:
         if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
             return _wav_pieces(file, size)
         if head[4:8] == b"ftyp":
-            starts = (start for kind, start, _ in top_level_boxes(file, size) if kind == b"ftyp")
-            return _split(list(islice(starts, _MOST_PIECES + 1)), size)
+            boxes = (start for kind, start, _ in top_level_boxes(file, size) if kind == b"ftyp")
+            return _split(list(islice(boxes, _MOST_PIECES + 1)), size)
+        if len(starts := beginnings(file, size, _MOST_PIECES + 1)) > 1:
+            return _split(starts, size)
         if stale := find_stale_length(file, size, head):
             return [Piece(patches=stale.patches)], [_said_of(stale)]
     if head[:3] == b"ID3":

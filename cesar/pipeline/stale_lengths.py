@@ -1,4 +1,4 @@
-"""AIFF, CAF and Wave64 whose chunk of samples goes on after the length that is stated for it.
+"""AIFF, CAF, RF64 and Wave64 whose chunk of samples goes on after the length that is stated for it.
 
 Recorders write the length when they stop. One that crashed leaves what it wrote at the start, or at its last save.
 """
@@ -48,6 +48,7 @@ class _Form:
 
 _AIFF = _Form(12, struct.Struct(">4sI"), 0, 2)
 _CAF = _Form(8, struct.Struct(">4sq"), 0, 1)
+_RF64 = _Form(12, struct.Struct("<4sI"), 0, 2)
 _W64 = _Form(40, struct.Struct("<16sq"), 24, 8)
 
 
@@ -57,9 +58,26 @@ def find_stale_length(file: BinaryIO, size: int, head: bytes) -> StaleLength | N
         return _stale_aiff(file, size)
     if head[:4] == b"caff":
         return _stale(file, size, _CAF, b"data", lambda _: struct.pack(">q", -1))
+    if head[:4] == b"RF64":
+        return _stale_rf64(file, size)
     if head[:4] == b"riff":
         return _stale(file, size, _W64, b"data" + _W64_TAIL, lambda actual: struct.pack("<q", actual + 24))
     return None
+
+
+def _stale_rf64(file: BinaryIO, size: int) -> StaleLength | None:
+    """Its length stands in the first chunk: that of the samples' own chunk says that."""
+    file.seek(_RF64.first)
+    ds64 = file.read(_RF64.header.size + 16)
+    samples = next((chunk for chunk in _chunks(file, size, _RF64) if chunk.kind == b"data"), None)
+    if samples is None or not ds64.startswith(b"ds64") or len(ds64) < _RF64.header.size + 16:
+        return None
+    (stated,) = struct.unpack("<Q", ds64[-8:])
+    end, actual = samples.start + stated, size - samples.start
+    if actual - stated < _LEAST_REST_BYTES or (stated and _is_followed_by_chunks(file, size, _RF64, end)):
+        return None
+    at = _RF64.first + _RF64.header.size + 8
+    return StaleLength(stated, actual, ((at, struct.pack("<Q", actual)),))
 
 
 def _stale_aiff(file: BinaryIO, size: int) -> StaleLength | None:

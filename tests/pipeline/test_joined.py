@@ -1,0 +1,84 @@
+"""Recordings of one kind joined byte by byte, and RF64 whose length was never written."""
+
+import struct
+from contextlib import closing
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cesar.pipeline.decode import Recording
+from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from tests.support import media
+
+JOINED = {
+    "mka": ("matroska", "aac"),
+    "webm": ("webm", "libopus"),
+    "flv": ("flv", "aac"),
+    "aiff": ("aiff", "pcm_s16be"),
+    "caf": ("caf", "pcm_s16le"),
+    "w64": ("w64", "pcm_s16le"),
+    "rf64": ("wav", "pcm_s16le"),
+    "flac": ("flac", "flac"),
+    "tta": ("tta", "tta"),
+    "voc": ("voc", "pcm_u8"),
+    "asf": ("asf", "pcm_s16le"),
+}
+HERTZ = (440.0, 1000.0, 1700.0)
+
+
+def written(path: Path, kind: str, sound: media.Sound) -> Path:
+    form, codec = JOINED[kind]
+    options = {"rf64": "always"} if kind == "rf64" else {}
+    with av.open(str(path), "w", format=form, options=options) as container:
+        stream = container.add_stream(codec, rate=SAMPLE_RATE)
+        assert isinstance(stream, av.AudioStream)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=SAMPLE_RATE, frame_size=1024)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return path
+
+
+def read(path: Path) -> tuple[Samples, list[str]]:
+    with closing(Recording(path)) as recording:
+        return np.concatenate(list(recording.blocks())), recording.warnings
+
+
+def loudest_hertz(sound: Samples) -> float:
+    return float(np.argmax(np.abs(np.fft.rfft(sound))) * SAMPLE_RATE / len(sound))
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_joined_recordings_are_heard_one_after_the_other(tmp_path, kind):
+    joined = tmp_path / f"joined.{kind}"
+    parts = [written(tmp_path / f"{hertz}", kind, media.tone(3, hertz=hertz)) for hertz in HERTZ]
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    heard, warnings = read(joined)
+    assert len(heard) / SAMPLE_RATE == pytest.approx(9, abs=0.5)
+    for hertz, at in zip(HERTZ, (1, 4, 7), strict=True):
+        assert loudest_hertz(heard[at * SAMPLE_RATE : (at + 1) * SAMPLE_RATE]) == pytest.approx(hertz, rel=0.01)
+    assert warnings == ["3 recordings are joined in this file: they were transcribed one after the other"]
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_a_single_recording_is_no_joined_one(tmp_path, kind):
+    heard, warnings = read(written(tmp_path / f"a.{kind}", kind, media.tone(3)))
+    assert len(heard) / SAMPLE_RATE == pytest.approx(3, abs=0.2)
+    assert warnings == []
+
+
+@pytest.mark.parametrize("stated_part", [0.0, 0.3])
+def test_rf64_whose_length_is_from_an_earlier_save_is_heard_to_its_end(tmp_path, stated_part):
+    path = written(tmp_path / "a.rf64", "rf64", media.tone(5))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"ds64") + 16
+    content[at : at + 8] = struct.pack("<Q", int(5 * SAMPLE_RATE * 2 * stated_part) // 2 * 2)
+    path.write_bytes(content)
+    heard, [warning] = read(path)
+    assert len(heard) / SAMPLE_RATE == pytest.approx(5, abs=0.1)
+    assert "all of it was transcribed" in warning
