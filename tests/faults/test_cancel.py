@@ -59,9 +59,9 @@ def test_a_waiting_job_that_is_cancelled_is_never_begun(tmp_path):
 
 def test_a_job_that_waits_to_be_tried_again_is_cancelled_at_once(tmp_path):
     database = tmp_path / "queue.db"
-    [one] = submit(database, job(model(tmp_path, {"at": middle(0), "do": "crash"})))
-    with working(database, "--retry-delay-s", "60") as worker:
-        wait_until(lambda: reasons(database, one)[-1] == "to be retried")
+    [one] = submit(database, job(model(tmp_path, {"at": middle(0), "do": "kill"})))
+    with working(database, "--retry-delay-s", "3600") as worker:
+        wait_until(lambda: reasons(database, one)[-4:] == ["claimed", "recogniser killed"] * 2)
         assert cancel(database, one) == "cancelled"
         worker.drain()
     require_sound(database, [one])

@@ -119,7 +119,7 @@ class Chaos:
     def faults(self) -> list[str]:
         """Whatever must not be so, now that everything is over."""
         found = faults_found(self.database, self.jobs)
-        whole = "\n".join(f"Word {number}." for number in range(SENTENCES))
+        whole = "\n\n".join(f"Word {number}." for number in range(SENTENCES))
         for row in rows(self.database, "SELECT * FROM jobs"):
             wanted = whole if row["audio_path"] == self.spoken else ""
             if (row["status"], row["result_text"]) != ("completed", wanted):

@@ -172,7 +172,7 @@ class Lane:
         over = {job for job, status in now.items() if status == "completed"}
         found += [f"{job} was not completed but {now[job]}" for job in now.keys() - over - self.asked_to_cancel]
         texts = {row["id"]: row["result_text"] for row in rows(self.database, "SELECT id, result_text FROM jobs")}
-        whole = "\n".join(f"Word {number}." for number in range(SENTENCES))
+        whole = "\n\n".join(f"Word {number}." for number in range(SENTENCES))
         found += [f"{job} has the text {texts[job]!r}" for job in self.spoken if texts[job] != whole]
         kept = committed_chunks(self.database)
         found += [f"I7 chunk {chunk} was done again" for chunk, by in self.chunks.items() if kept.get(chunk) != by]
