@@ -70,7 +70,7 @@ def hand_over(folder: Path, grace_s: float) -> tuple[float, float]:
     require_sound(database, [job], child)
     assert reasons(database, job) == ["submitted", "claimed", "released", "claimed", "completed"], "no takeover"
     told = row_of(database, job)
-    assert (told["result_text"], told["failures"], told["lost"]) == ("Word 0.\nWord 1.\nWord 2.", 0, 0)
+    assert (told["result_text"], told["failures"], told["lost"]) == ("Word 0.\n\nWord 1.\n\nWord 2.", 0, 0)
     assert [attempt for _, _, attempt, _ in chunks_of(database, job)] == [1, 2, 2], "what was done is not done again"
     times = [at for _, at in history(database, job)]
     return took, times[3] - times[2]

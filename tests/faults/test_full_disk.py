@@ -104,7 +104,7 @@ def test_a_job_that_finds_no_room_is_refused_and_leaves_nothing(disk, rounds, no
 
 def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, tmp_path, rounds, note):
     recording = write_sentences(tmp_path / "talk.wav", 4)
-    text, slowest = "Word 0.\nWord 1.\nWord 2.\nWord 3.", 0.0
+    text, slowest = "Word 0.\n\nWord 1.\n\nWord 2.\n\nWord 3.", 0.0
     for number in range(rounds(2, 50)):
         database = disk.folder / f"{number}.db"
         job = Job(audio_path=recording, model_size=model(tmp_path))

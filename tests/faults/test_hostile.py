@@ -128,7 +128,7 @@ def test_a_recording_that_goes_while_it_waits_is_what_it_is_when_its_turn_comes(
     if what == "deleted":
         assert (told["status"], told["error_code"]) == ("error", "file_not_found")
     else:
-        assert (told["status"], told["result_text"]) == ("completed", "Word 0.\nWord 1.")
+        assert (told["status"], told["result_text"]) == ("completed", "Word 0.\n\nWord 1.")
 
 
 def test_a_recording_that_is_deleted_at_work_is_transcribed_to_its_end(tmp_path):

@@ -128,7 +128,7 @@ def test_a_job_that_gets_on_between_its_workers_deaths_is_not_parked(tmp_path):
         worker.drain()
     told = row_of(database, job)
     assert (told["status"], told["attempt"]) == ("completed", 8)
-    assert told["result_text"] == "Word 0.\nWord 1.\nWord 2.\nWord 3."
+    assert told["result_text"] == "Word 0.\n\nWord 1.\n\nWord 2.\n\nWord 3."
     assert [attempt for _, _, attempt, _ in chunks_of(database, job)] == [2, 4, 6, 8]
     require_sound(database, [job])
 
