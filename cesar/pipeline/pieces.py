@@ -20,6 +20,9 @@ from cesar.pipeline.stale_lengths import StaleLength, find_stale_length
 _NOT_KNOWN = b"\xff" * 4
 _UNKNOWN = (0, 0xFFFF_FFFF)
 """Lengths that say "not known yet": FFmpeg reads to the end by itself."""
+_PLACEHOLDER = 0x7FFF_0000
+"""From here on, a length is what programs write that don't know it yet, each another."""
+_CUT_OFF_S = 1.0
 _LEAST_REST_S = 0.5
 """Shorter remains are padding, or tags that no list of chunks announces."""
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LIST", b"id3 ", b"bext", b"iXML", b"cue ", b"fact", b"JUNK", b"PAD ", b"axml")
@@ -91,7 +94,8 @@ def _wav_pieces(file: BinaryIO, size: int) -> tuple[list[Piece], list[str]]:
             return _split(starts, size)
         rest = _after_chunks(file, data.start + data.stated, size)
         if rest is None:
-            return _split(starts, size)
+            pieces, said = _split(starts, size)
+            return pieces, [*said, *_cut_off(data, size)]
         file.seek(rest)
         if file.read(4) == b"RIFF" and len(starts) <= _MOST_PIECES:
             starts.append(rest)
@@ -107,6 +111,14 @@ def _wav_pieces(file: BinaryIO, size: int) -> tuple[list[Piece], list[str]]:
             f"the header says {stated_s:.1f} s of sound, but the file holds {whole_s:.1f} s: all of it was transcribed"
         )
         return pieces, said
+
+
+def _cut_off(data: _WavData, size: int) -> list[str]:
+    """Say that a file is too short for the length in its header; FFmpeg takes what there is for the whole."""
+    stated_s, actual_s = data.stated / data.bytes_a_second, (size - data.start) / data.bytes_a_second
+    if data.stated >= _PLACEHOLDER or stated_s - actual_s < max(_CUT_OFF_S, 0.02 * stated_s):
+        return []
+    return [f"the sound ends at {actual_s:.1f} s, but the header says {stated_s:.1f} s: the file may be cut off"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Recordings of one kind joined byte by byte, and RF64 whose length was never written."""
+"""Recordings of one kind joined byte by byte, RF64 whose length was never written, and WAV that was cut off."""
 
 import struct
 from contextlib import closing
@@ -82,3 +82,22 @@ def test_rf64_whose_length_is_from_an_earlier_save_is_heard_to_its_end(tmp_path,
     heard, [warning] = read(path)
     assert len(heard) / SAMPLE_RATE == pytest.approx(5, abs=0.1)
     assert "all of it was transcribed" in warning
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
+def test_a_wav_file_that_is_shorter_than_its_header_says_is_called_cut_off(tmp_path, keep):
+    whole = media.write_wav(tmp_path / "whole.wav", media.tone(20))
+    heard, [warning] = read(media.write_cut_off(tmp_path / "a.wav", whole, keep=keep))
+    assert len(heard) / SAMPLE_RATE == pytest.approx(20 * keep, abs=0.1)
+    assert f"ends at {20 * keep:.1f} s, but the header says 20.0 s" in warning
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
+def test_a_length_that_only_says_not_known_yet_makes_no_file_cut_off(tmp_path, length):
+    content = bytearray(media.write_wav(tmp_path / "a.wav", media.tone(3)).read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = struct.pack("<I", length)
+    (tmp_path / "a.wav").write_bytes(content)
+    heard, warnings = read(tmp_path / "a.wav")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(3, abs=0.1)
+    assert warnings == []
