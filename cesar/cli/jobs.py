@@ -141,7 +141,8 @@ def list_(
     if page.jobs:
         show_table(COLUMNS, rows(page.jobs, width=_width()))
     else:
-        write_stderr(f"There are no such jobs in {place_of(settings)}.")
+        which = "such jobs" if any(wanted.values()) or cursor else "jobs"
+        write_stderr(f"There are no {which} in {place_of(settings)}.")
     if page.next_cursor:
         write_stderr(f"There are more: --cursor {page.next_cursor}, or --all.")
     _tell_if_nobody_works(settings, page.jobs)

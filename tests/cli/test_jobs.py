@@ -297,6 +297,12 @@ def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(inside, queue
     assert [segment["start"] for segment in written["segments"]] == [0.0, 12.0]
 
 
+def test_an_empty_list_says_whether_there_are_no_jobs_or_none_that_fit(inside, queue):
+    assert said(inside("jobs", "list")[2]).startswith("There are no jobs in ")
+    queue.add()
+    assert said(inside("jobs", "list", "--status", "error")[2]).startswith("There are no such jobs in ")
+
+
 @pytest.mark.parametrize("name", ["srt", "vtt"])
 def test_subtitles_of_a_job_keep_the_limits_that_are_given(name, inside, queue):
     said = "Ask not what your country can do for you, ask what you can do for your country."
