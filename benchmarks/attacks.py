@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import socket
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ _SETTINGS = {"CESAR_REQUESTS_PER_MINUTE": "100000000", "CESAR_CONFIG": ""}
 HOST = b"Host: localhost\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
 UPLOAD = b"POST /transcribe HTTP/1.1\r\n" + HOST + FORM
+RECORDING = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 PART = b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\na\r\n'
 
 Attack = Callable[[int], None]
@@ -90,6 +92,26 @@ def again(sent: bytes, *, at_once: int = 1) -> Attack:
     return attack
 
 
+def uploads(count: int, unit: bytes) -> Attack:
+    """Send that many recordings at once, each as fast as it is taken."""
+
+    def attack(port: int) -> None:
+        until = time.monotonic() + ATTACK_S
+        content = memoryview(chunked(unit) * max(1, 200_000 // len(unit)))
+        with ExitStack() as open_ones:
+            callers = [open_ones.enter_context(closing(connect(port))) for _ in range(count)]
+            for caller in callers:
+                caller.sendall(UPLOAD + chunked(RECORDING))
+                caller.setblocking(False)
+            at = dict.fromkeys(callers, 0)
+            while time.monotonic() < until:
+                for caller in select.select([], callers, [], 0.1)[1]:
+                    with suppress(OSError):
+                        at[caller] = (at[caller] + caller.send(content[at[caller] :])) % len(content)
+
+    return attack
+
+
 def get(path: str, *headers: bytes) -> bytes:
     lines = b"".join(header + b"\r\n" for header in headers)
     return b"GET %b HTTP/1.1\r\n" % path.encode() + HOST + b"Connection: close\r\n" + lines + b"\r\n"
@@ -118,6 +140,8 @@ ATTACKS: dict[str, Attack] = {
         500, b"POST /transcribe/url HTTP/1.1\r\n" + HOST + b"Content-Length: 9999\r\n\r\n", drip=b" "
     ),
     "500 uploads, dripped": many(500, UPLOAD, drip=chunked(b"-")),
+    "200 uploads at full speed": uploads(200, b"a" * 60_000),
+    "200 uploads in chunks of 8 bytes": uploads(200, b"abcdefgh"),
     "ranges by the thousand": again(
         get("/jobs/none/audio", b"Range: bytes=" + b",".join(b"%d-" % n for n in range(5000))), at_once=10
     ),

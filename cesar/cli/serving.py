@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _FINISH_REQUESTS_S = 3
 _BACKLOG = 2048
-_ACCEPTED_AT_ONCE = 8
+_ACCEPTED_AT_ONCE = 4
 """A flood of connections takes turns with requests: asyncio accepts as many in a row as its backlog says."""
 _MOST_FILES = 65_536
 _FILES_KEPT_BACK = 256

@@ -11,8 +11,8 @@ import selectors
 import sys
 from typing import Any, Self
 
-PER_ROUND = 8
-"""Reading from one takes a millisecond at most: 32 KiB in the smallest of chunks."""
+PER_ROUND = 4
+"""Reading from one takes half a millisecond at most: 16 KiB in the smallest of chunks."""
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 

@@ -31,7 +31,7 @@ MOST_HEAD_BYTES: Final = 32 * 1024
 MOST_HEADERS: Final = 128
 MOST_PIPELINED: Final = 8
 """How many requests may wait on one connection for the answer to the first."""
-_READ_BYTES = 32 * 1024
+_READ_BYTES = 16 * 1024
 """As much is read at once, so that callers take turns: asyncio's 256 KiB are a tenth of a second of small chunks."""
 _FRAMING_BYTES = 64 * 1024
 """A chunked body may have as much framing as content, and this besides: chunks of a byte cost as much as large ones."""
