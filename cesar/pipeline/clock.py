@@ -19,6 +19,8 @@ _MOST_FILLED_S = 24 * 3600.0
 _LONGEST_SPLICE_S = 60.0
 """The longest hole in a broadcast stream that nothing else fills: there, a jump mostly means a joint of two."""
 _SPLICED = frozenset({"mpegts", "mpegtsraw", "mpeg"})
+_WITHOUT_HOLES = frozenset({"flac"})
+"""Formats that count their frames: who records leaves no hole, so that one is a loss."""
 _FILLED = 0.3
 """A hole of a broadcast stream is real if other sorts of packets fill it with this part of the usual bytes."""
 _HELD_BACK_S = 2.0
@@ -54,6 +56,8 @@ class Clock:
         self.shift = 0.0
         """What the file's clock is off by, after its jumps."""
         self._jumps: list[str] = []
+        self._has_no_holes = kind in _WITHOUT_HOLES
+        self._lost: list[str] = []
 
     def lead(self, stamp: Stamp, following: list[float], given: float) -> float:
         """Return by how many seconds the frame stands after the sound so far; negative: the sound is too long.
@@ -71,6 +75,8 @@ class Clock:
         if lead > 0:
             if self._is_hole(lead, stamp, following, given):
                 self._filled += lead
+                if self._has_no_holes and given:
+                    self._lost.append(f"{lead:.1f} s of sound are missing from the file at {given:.1f} s")
                 self._anchor = given + lead, given + lead
                 return lead
         elif step > -_GAP_S and self._runs(given, lead) >= _SLOWEST_CLOCK:
@@ -83,7 +89,10 @@ class Clock:
         said = self._jumps[:_MOST_SAID]
         if more := len(self._jumps) - len(said):
             said.append(f"the time stamps jump {more} times more")
-        return said
+        lost = self._lost[:_MOST_SAID]
+        if more := len(self._lost) - len(lost):
+            lost.append(f"sound is missing at {more} places more")
+        return [*said, *lost]
 
     def _is_hole(self, lead: float, stamp: Stamp, following: list[float], given: float) -> bool:
         if self._end is not None and lead > self._end - self._origin + self.shift - given:

@@ -92,6 +92,17 @@ def test_a_wav_file_that_is_shorter_than_its_header_says_is_called_cut_off(tmp_p
     assert f"ends at {20 * keep:.1f} s, but the header says 20.0 s" in warning
 
 
+def test_a_part_that_is_missing_from_flac_is_told_and_later_times_stay_true(tmp_path):
+    sound = np.concatenate([media.white_noise(12), media.tone(3)])
+    content = written(tmp_path / "whole", "flac", sound).read_bytes()
+    third = len(content) // 3
+    (tmp_path / "a.flac").write_bytes(content[:third] + content[third + third // 2 :])
+    heard, warnings = read(tmp_path / "a.flac")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(15, abs=0.1)
+    assert loudest_hertz(heard[13 * SAMPLE_RATE : 14 * SAMPLE_RATE]) == pytest.approx(440, abs=3)
+    assert any("of sound are missing from the file at" in warning for warning in warnings)
+
+
 @pytest.mark.parametrize("length", [0, 0x7FFF_F000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
 def test_a_length_that_only_says_not_known_yet_makes_no_file_cut_off(tmp_path, length):
     content = bytearray(media.write_wav(tmp_path / "a.wav", media.tone(3)).read_bytes())
