@@ -17,8 +17,9 @@ from cesar.api.moves import LONGEST_DELAY, Row, move
 from cesar.api.tables import events, jobs
 from cesar.errors import WorkerLost
 
-MAX_LOST = 3
-"""So many losses that count against a job end it."""
+MAX_LOST = 6
+"""So many losses that count against a job end it. With three, a service that was killed every few seconds, at random,
+ended 3 of 305 innocent jobs."""
 MAX_LOSSES_ALONE = 20
 """So many losses in a row end a job that is the only one to lose its workers, whatever the machine has proved."""
 _MAX_LOSSES_BEFORE_BEGUN = 7

@@ -148,7 +148,7 @@ class Job(BaseModel):
     failures: int = 0
     """Transient failures since the job was queued."""
     lost: int = 0
-    """How many lost workers count against this job: it ends in an error at three (see `cesar.api.losses`)."""
+    """How many lost workers count against this job: it ends in an error at six (see `cesar.api.losses`)."""
     begun: int = 0
     """The latest attempt whose recogniser was given the recording."""
     losses: int = 0

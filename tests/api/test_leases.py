@@ -239,7 +239,7 @@ class TestWhatCountsAgainstAJob(LossCase):
             await self.complete_another()
             assert (await self.lose_worker(begins=False)).lost == 1
 
-    async def test_a_job_is_parked_after_three_while_others_are_done(self) -> None:
+    async def test_a_job_is_parked_after_enough_of_them_while_others_are_done(self) -> None:
         poison = await self.queue()
         for number in range(MAX_LOST):
             assert (await self.lose_worker()).lost == number
@@ -348,7 +348,7 @@ class TestKilledRecogniser(LossCase):
             job = await self.put_back()
             assert (job.status, job.lost, job.losses, job.failures) == (JobStatus.QUEUED, 1, number + 1, 0)
             assert (job.error_code, job.error_message) == ("out_of_memory", "It was killed.")
-        for _ in range(2):
+        for _ in range(MAX_LOST - 1):
             await self.complete_another()
             job = await self.put_back()
         assert (job.status, job.lost, job.error_code) == (JobStatus.ERROR, MAX_LOST, "out_of_memory")

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from cesar.api.losses import MAX_LOST
 from cesar.api.models import Claim, Job, JobStatus
 from cesar.transcript import Chunk, Segment
 from tests.faults.model import Entry
@@ -40,7 +41,7 @@ EVENTS = (
     *(("end_worker", says_goodbye) for says_goodbye in (True, False, False, False)),
     *(("end_all", says_goodbye) for says_goodbye in (True, False)),
     *(("prune", days) for days in (0, 0, 30)),
-    *(("fail_often", 4), ("lose_workers", 3), ("lose_workers", 21), ("lose_beside_others", 3)),
+    *(("fail_often", 4), ("lose_workers", MAX_LOST), ("lose_workers", 21), ("lose_beside_others", MAX_LOST)),
 )
 
 

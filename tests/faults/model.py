@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import TypeVar
 
+from cesar.api.losses import MAX_LOST
 from cesar.api.models import Claim, JobStatus
 from cesar.errors import ClaimLost, IdempotencyConflict, IllegalMove, JobNotFound, QueueError, StaleJob
 
@@ -198,7 +199,7 @@ class Queue:
         job.lost += is_begun and (job.lost == 0 or is_proved)
         job.losses += is_begun or job.losses < 7
         do_others_lose = any(other.losses > 0 and not other.status.is_final for other in others)
-        if job.lost >= 3 or (is_begun and job.losses >= 20 and not do_others_lose):
+        if job.lost >= MAX_LOST or (is_begun and job.losses >= 20 and not do_others_lose):
             job.error_code, job.completed_at = error_code or "worker_lost", now
             job.move(ERROR)
             return

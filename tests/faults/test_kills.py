@@ -132,7 +132,7 @@ class Lane:
         self._measure_takeover(left, worker)
 
     def _spare_who_was_lost_twice(self) -> None:
-        """A third loss in a row would rightly end the job as an error."""
+        """Enough losses in a row would rightly end the job as an error."""
         if rows(self.database, "SELECT 1 FROM jobs WHERE status = 'processing' AND lost > 0"):
             self._finish()
 
