@@ -74,8 +74,8 @@ MUTANTS = (
     Mutant(
         "who was taken for dead is dead",
         "cesar/api/owners.py",
-        "        except (Timeout, OSError):\n            return False",
-        "        except (Timeout, OSError):\n            return True",
+        "            except (Timeout, OSError):\n                return False",
+        "            except (Timeout, OSError):\n                return True",
         "test_zombies.py::test_a_claim_that_is_kept_is_not_taken_however_long_the_work_lasts",
         "a claim that was kept was taken",
     ),

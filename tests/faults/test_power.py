@@ -95,7 +95,8 @@ def record(folder: Path, verbs: int, seed: str, *options: str) -> History:
     folder.mkdir()
     command = [sys.executable, "-m", "tests.faults.workload", str(folder / "queue.db"), str(folder / "history")]
     subprocess.run([*command, "--verbs", str(verbs), "--seed", seed, *options], cwd=ROOT, check=True)
-    return History(pickle.loads((folder / "history").read_bytes()))
+    made = Op("create", str(folder / "queue.db"))  # by Cesar itself, for its owner alone, before SQLite opens it
+    return History([made, *pickle.loads((folder / "history").read_bytes())])
 
 
 def disks(history: History, cuts: list[int]) -> Iterator[tuple[int, Disk]]:
