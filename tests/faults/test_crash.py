@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cesar.api.losses import MAX_LOST
 from cesar.api.models import Job
 from tests.faults.conftest import IS_LONG
 from tests.faults.jobs import (
@@ -77,7 +78,7 @@ def test_a_job_whose_child_the_system_always_kills_waits_longer_and_longer_while
     database = tmp_path / "queue.db"
     [bad] = submit(database, faulty(tmp_path, "kill"))
     with working(database, *OPTIONS) as worker:
-        for lost in (1, 2, 3):
+        for lost in range(1, MAX_LOST + 1):
             wait_until(partial(has_lost, database, bad, lost))
             told = row_of(database, bad)
             assert (told["error_code"], told["failures"]) == ("out_of_memory", 0)
