@@ -9,12 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cesar.engines.languages import language_name
+from cesar.engines.languages import UNKNOWN, language_name
 from cesar.ledger import short_clock
 from cesar.options import TranscribeOptions
 from cesar.transcript import Chunk
 
-UNKNOWN = "unknown"
 _UNSURE = 0.7
 """A guess that is less likely than this is called one. docs/benchmarks.md has the table behind it."""
 _MOST_SPANS = 5

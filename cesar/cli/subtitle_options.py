@@ -8,19 +8,22 @@ import click
 
 from cesar.errors import UsageError
 from cesar.formats import FORMATS
-from cesar.formats.subtitles import SubtitleOptions
+from cesar.formats.subtitles import CUE_DURATION, LINE_LENGTH, LINES, Limit, SubtitleOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 C = TypeVar("C", bound="Callable[..., object]")
 
+
+def _option(flag: str, metavar: str, kind: type, limit: Limit) -> Callable[[C], C]:
+    return click.option(flag, metavar=metavar, type=kind, help=f"srt, vtt: {limit.help}. [default: {limit.default:g}]")
+
+
 _OPTIONS = (
-    click.option("--max-line-length", metavar="N", type=int, help="srt, vtt: columns in a line. [default: 42]"),
-    click.option("--max-lines", metavar="N", type=int, help="srt, vtt: lines in a cue. [default: 2]"),
-    click.option(
-        "--max-cue-duration", metavar="S", type=float, help="srt, vtt: seconds a cue is on screen. [default: 7]"
-    ),
+    _option("--max-line-length", "N", int, LINE_LENGTH),
+    _option("--max-lines", "N", int, LINES),
+    _option("--max-cue-duration", "S", float, CUE_DURATION),
 )
 
 

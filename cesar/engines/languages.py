@@ -148,7 +148,9 @@ _CODES = {
 }
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{1,8})+(?:\.[a-z0-9-]+)?(?:@[a-z]+)?")
 _REMARK = re.compile(r"\s*[(\[].*[)\]]")
-_UNDETERMINED = frozenset(("und", "mul", "mis", "zxx", "qaa", "auto", "detect", "unknown"))
+UNKNOWN = "unknown"
+"""The language of a transcript in which nothing is said."""
+_UNDETERMINED = frozenset(("und", "mul", "mis", "zxx", "qaa", "auto", "detect", UNKNOWN))
 """What stands where a language is not known: codes of ISO 639-2, and words of other programs."""
 
 

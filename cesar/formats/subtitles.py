@@ -59,25 +59,42 @@ HASTE_COST_PER_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that subtitles keep: its default and its bounds, for the command line, the service and the library."""
+
+    default: float
+    least: int
+    most: int
+    what: str
+    help: str
+
+    def check(self, value: object, kinds: type | tuple[type, ...]) -> None:
+        """Raise `UsageError` unless the value is of one of these types and within the bounds."""
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        if not is_number or not self.least <= value <= self.most:  # type: ignore[operator]
+            raise UsageError(f"subtitles can't have {value!r} {self.what}", hint=f"Use {self.least} to {self.most}.")
+
+
+LINE_LENGTH = Limit(42, 10, 250, "characters in a line", "columns in a line; full-width characters take two")
+LINES = Limit(2, 1, 10, "lines in a cue", "lines in a cue")
+CUE_DURATION = Limit(7.0, 1, 60, "seconds for a cue", "seconds a cue is on screen")
+
+
+@dataclass(frozen=True, slots=True)
 class SubtitleOptions:
     """How subtitles are to be set. Raises `UsageError` for values that can't be used."""
 
-    max_line_length: int = 42
+    max_line_length: int = int(LINE_LENGTH.default)
     """Columns in a line, 10 to 250; full-width characters take two."""
-    max_lines: int = 2
+    max_lines: int = int(LINES.default)
     """Lines in a cue, 1 to 10."""
-    max_cue_duration_s: float = 7.0
+    max_cue_duration_s: float = CUE_DURATION.default
     """Seconds that a cue stays on screen, 1 to 60."""
 
     def __post_init__(self) -> None:
-        _require(self.max_line_length, "characters in a line", 10, 250, int)
-        _require(self.max_lines, "lines in a cue", 1, 10, int)
-        _require(self.max_cue_duration_s, "seconds for a cue", 1, 60, (int, float))
-
-
-def _require(value: object, what: str, least: int, most: int, kinds: type | tuple[type, ...]) -> None:
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:  # type: ignore[operator]
-        raise UsageError(f"subtitles can't have {value!r} {what}", hint=f"Use {least} to {most}.")
+        LINE_LENGTH.check(self.max_line_length, int)
+        LINES.check(self.max_lines, int)
+        CUE_DURATION.check(self.max_cue_duration_s, (int, float))
 
 
 @dataclass(frozen=True, slots=True)

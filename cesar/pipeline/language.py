@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cesar.engines.base import Engine, Window
+from cesar.engines.languages import UNKNOWN
 from cesar.pipeline.attempts import Attempt, Decoded, Rival, Spoken
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
 from cesar.pipeline.judge import Judge
@@ -21,7 +22,6 @@ from cesar.pipeline.language_changes import find_change
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.timing import Stopwatch
 
-UNKNOWN = "unknown"
 Probabilities = Mapping[str, float]
 """By language."""
 

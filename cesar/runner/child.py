@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cesar.engines.hardware import Plan, choose, probe, use_wide_vectors
 from cesar.errors import CesarError, ChildKilled, ModelError
 from cesar.runner import messages
-from cesar.runner.memory import be_first_to_go, limit_memory
+from cesar.runner.memory import OUT_OF_MEMORY, be_first_to_go, limit_memory
 from cesar.runner.messages import EngineSpec, Event, Request
 from cesar.transcript import Chunk, ModelIdentity
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _ALIVE_EVERY_S = 1.0
 _WORKED_EVERY_S = 0.3
 _PR_SET_PDEATHSIG = 1
-_WANT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "Failed to allocate", "can't start new thread")
-"""What libraries say."""
 
 
 def main() -> None:
@@ -155,7 +153,7 @@ def _is_want_of_memory(error: BaseException) -> bool:
     """Tell by the words of a library; ours may hold any words, such as the name of a recording."""
     if isinstance(error, CesarError) and not isinstance(error, ModelError):
         return False
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _WANT_OF_MEMORY)
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _import_pipeline() -> None:

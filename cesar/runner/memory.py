@@ -12,6 +12,15 @@ from pathlib import Path
 
 from cesar.engines.hardware import Plan, total_memory
 
+OUT_OF_MEMORY = (
+    "MemoryError",
+    "bad_alloc",
+    "llocate memory",  # "Cannot allocate memory", "Failed to allocate memory"
+    "Failed to allocate",
+    "out of memory",
+    "can't start new thread",
+)
+"""What libraries and the C++ runtime say when there is no memory left."""
 _FIRST_TO_GO = "1000"
 """The highest oom_score_adj there is: proc_pid_oom_score_adj(5)."""
 _ANY_RECORDING_BYTES = 2**30

@@ -14,10 +14,10 @@ from functools import cache
 from pathlib import Path
 
 from cesar.runner import messages
+from cesar.runner.memory import OUT_OF_MEMORY
 from cesar.runner.messages import EngineSpec, Event, Request
 
 _LAST_LINES = 20
-_WANT_OF_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory")
 _SIGKILL = 9  # the signal module has it only where there is one
 _ROOT = Path(__file__).resolve().parents[2]
 # The child runs the very package that its parent runs, whatever else is installed; yet what lies beside that package
@@ -53,7 +53,7 @@ class Died(Exception):
     def __init__(self, exit_code: int, last_words: str) -> None:
         super().__init__(_how(exit_code, last_words))
         self.was_killed = exit_code == -_SIGKILL
-        self.had_no_memory = any(words in last_words for words in _WANT_OF_MEMORY)
+        self.had_no_memory = any(words in last_words for words in OUT_OF_MEMORY)
         """It came to its limit in native code, which can't but abort."""
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
+from cesar.engines.languages import UNKNOWN
 from cesar.pipeline.attempts import Attempt, Recognized, Sound, Spoken
 from cesar.pipeline.chunk import PlannedChunk
-from cesar.pipeline.language import UNKNOWN, Choice, LanguageCheck, LanguageDetector, among
+from cesar.pipeline.language import Choice, LanguageCheck, LanguageDetector, among
 from cesar.pipeline.recognize import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.vad import Region

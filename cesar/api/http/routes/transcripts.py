@@ -25,7 +25,7 @@ from cesar.api.models import Job, JobStatus
 from cesar.api.transcripts import transcript_of
 from cesar.errors import NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
 from cesar.formats import FORMATS, render
-from cesar.formats.subtitles import SubtitleOptions
+from cesar.formats.subtitles import CUE_DURATION, LINE_LENGTH, LINES, Limit, SubtitleOptions
 from cesar.transcript import Chunk, Transcript
 
 router = APIRouter(tags=["transcripts"])
@@ -47,14 +47,14 @@ _AUDIO: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _limit(limit: Limit) -> Any:
+    return Query(ge=limit.least, le=limit.most, description=f"srt and vtt: {limit.help}.")
+
+
 def _subtitle_options(
-    max_line_length: Annotated[
-        int, Query(ge=10, le=250, description="srt and vtt: columns in a line; full-width characters take two.")
-    ] = 42,
-    max_lines: Annotated[int, Query(ge=1, le=10, description="srt and vtt: lines in a cue.")] = 2,
-    max_cue_duration: Annotated[
-        float, Query(ge=1, le=60, description="srt and vtt: seconds that a cue stays on screen.")
-    ] = 7.0,
+    max_line_length: Annotated[int, _limit(LINE_LENGTH)] = int(LINE_LENGTH.default),
+    max_lines: Annotated[int, _limit(LINES)] = int(LINES.default),
+    max_cue_duration: Annotated[float, _limit(CUE_DURATION)] = CUE_DURATION.default,
 ) -> SubtitleOptions:
     return SubtitleOptions(max_line_length, max_lines, max_cue_duration)
 
