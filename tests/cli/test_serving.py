@@ -1,12 +1,14 @@
-"""Connections to `cesar serve`: one on which no request comes is closed."""
+"""Connections to `cesar serve`: one on which no request comes is closed, and a closed one is freed at once."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -33,11 +35,11 @@ async def _app(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def connected(app: Any = _app) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    app: Any = _app, protocol: Callable[..., GuardedProtocol] = GuardedProtocol
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        protocol = functools.partial(
-            GuardedProtocol, connections=Connections(LIMITS), queue=FairQueue(), timeouts=HASTY
-        )
+        protocol = functools.partial(protocol, connections=Connections(LIMITS), queue=FairQueue(), timeouts=HASTY)
         config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -144,6 +146,54 @@ def test_the_last_bytes_of_an_answer_are_not_waited_for_without_end() -> None:
             await serving
 
     asyncio.run(unread())
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_reset"),
+    [
+        pytest.param(b"", False, id="nothing sent"),
+        pytest.param(b"nonsense\r\n\r\n", False, id="not HTTP"),
+        pytest.param(HEAD + b"X: " + b"a" * 40_000, False, id="endless headers"),
+        pytest.param(HEAD + b"Connection: close\r\n\r\n", False, id="a request"),
+        pytest.param(HEAD + b"\r\n", True, id="a request whose caller breaks off"),
+        pytest.param(HEAD + b"\r\n" + HEAD + b"\r\n" + HEAD, True, id="pipelined requests whose caller breaks off"),
+        pytest.param(HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n", False, id="an offer to upgrade"),
+    ],
+)
+def test_a_closed_connection_is_freed_without_the_garbage_collector(sent: bytes, is_reset: bool) -> None:
+    """Thousands of dead connections in cycles made passes of the collector that stopped all requests for 0.1 s."""
+    made: list[weakref.ref[object]] = []
+
+    class Watched(GuardedProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+            super().connection_made(transport)
+            made.extend((weakref.ref(self), weakref.ref(transport)))
+
+    async def connect_and_leave() -> None:
+        async with connected(protocol=Watched) as (reader, writer), asyncio.timeout(30):
+            writer.write(sent)
+            if is_reset:
+                while not made:
+                    await asyncio.sleep(0)
+                writer.transport.abort()
+            else:
+                await reader.read()
+                writer.close()
+            while any(each() is not None for each in made):
+                await asyncio.sleep(0.01)
+
+    with without_garbage_collection():
+        asyncio.run(connect_and_leave())
+    assert len(made) == 2
 
 
 def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
