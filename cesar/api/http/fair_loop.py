@@ -7,21 +7,24 @@ long, and a new caller had to wait for five of them. Here a round serves a few: 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import selectors
 import sys
 from typing import Any, Self
 
+from cesar.api.http.pace import Pace
+
 PER_ROUND = 4
-"""Reading from one takes half a millisecond at most: 16 KiB in the smallest of chunks."""
+"""Reading from one takes a millisecond at most: 16 KiB in the smallest of chunks."""
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class FairSelector:
     """Waits as another selector does, but gives a few sockets at a time; the others stay ready for the next round."""
 
-    def __init__(self, selector: selectors.BaseSelector, per_round: int = PER_ROUND) -> None:
+    def __init__(self, selector: selectors.BaseSelector, pace: Pace | None = None) -> None:
         self._selector = selector
-        self._per_round = per_round
+        self._pace = pace or Pace(PER_ROUND)
         self._round = 0
         self._served: dict[int, int] = {}
         """The round in which each socket was last given."""
@@ -46,9 +49,11 @@ class FairSelector:
 
     def select(self, timeout: float | None = None) -> _Ready:
         """Wait for sockets that are ready, and give those whose turn it is."""
+        self._pace.end()
         ready = self._selector.select(timeout)
+        self._pace.begin()
         self._round += 1
-        if len(ready) > self._per_round:
+        if len(ready) > self._pace.allowed:
             ready = self._whose_turn_it_is(ready)
         for key, _ in ready:
             self._served[key.fd] = self._round
@@ -56,9 +61,8 @@ class FairSelector:
 
     def _whose_turn_it_is(self, ready: _Ready) -> _Ready:
         first = [item for item in ready if item[0].fd in self._first]
-        others = [item for item in ready if item[0].fd not in self._first]
-        others.sort(key=lambda item: self._served.get(item[0].fd, 0))
-        return first + others[: self._per_round]
+        others = (item for item in ready if item[0].fd not in self._first)
+        return first + heapq.nsmallest(self._pace.allowed, others, key=lambda item: self._served.get(item[0].fd, 0))
 
 
 if sys.platform == "win32":

@@ -10,16 +10,18 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from cesar.api.http.pace import Pace
+
 PER_TURN = 4
-"""A request takes about a millisecond until it first waits for something."""
+"""Most requests take less than a millisecond until they first wait for something."""
 
 
 class FairQueue:
     """Steps of work that wait for a turn. All calls come from the event loop's thread."""
 
-    def __init__(self, per_turn: int = PER_TURN) -> None:
-        self._per_turn = per_turn
-        self._left = per_turn
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace(PER_TURN)
+        self._left = self._pace.allowed
         """How many steps may still be taken in this turn."""
         self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()
         """The steps of each address in their order; the address whose turn it is comes first."""
@@ -37,11 +39,13 @@ class FairQueue:
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
+            self._pace.begin()
             asyncio.get_running_loop().call_soon(self._begin_turn)
 
     def _begin_turn(self) -> None:
         self._is_scheduled = False
-        self._left = self._per_turn
+        self._pace.end()
+        self._left = self._pace.allowed
         if self._waiting:
             self._schedule()
         while self._waiting and self._left > 0:
