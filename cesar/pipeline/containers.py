@@ -18,6 +18,7 @@ import av.error
 from cesar.errors import NotMedia
 from cesar.pipeline.mp4_index import require_honest_index
 from cesar.pipeline.pieces import Piece
+from cesar.pipeline.signatures import tags_end
 from cesar.recording import require_readable
 
 
@@ -62,7 +63,8 @@ _XING_BYTES = 4096
 def open_media(path: Path, piece: Piece | None = None) -> av.container.InputContainer:
     """Open a recording, or one piece of it. Raises a subclass of `InputError` where that can't be."""
     require_readable(path)
-    require_honest_index(path, *(() if piece is None else (piece.start, piece.end)))
+    if piece is None or not piece.prefix:
+        require_honest_index(path, *(() if piece is None else (piece.start, piece.end)))
     options = {
         "protocol_whitelist": "file",  # keeps names and playlists from reaching the network and other protocols
         "format_whitelist": ",".join(_demuxers()),
@@ -125,7 +127,7 @@ def _tagged_end(stream: av.AudioStream) -> float | None:
 def _has_frame_count(path: Path) -> bool:
     """Tell whether an MP3 begins with a frame that says how many there are (Xing, Info or VBRI)."""
     with path.open("rb") as file:
-        file.seek(id3_end(path))
+        file.seek(tags_end(path))
         beginning = file.read(_XING_BYTES)
     for name in (b"Xing", b"Info"):
         at = beginning.find(name)
@@ -134,26 +136,14 @@ def _has_frame_count(path: Path) -> bool:
     return b"VBRI" in beginning
 
 
-def id3_end(path: Path) -> int:
-    """Return where the ID3v2 tags at the beginning of a file end; 0 if there is none."""
-    end = 0
-    with path.open("rb") as file:
-        while True:
-            file.seek(end)
-            head = file.read(10)
-            if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 0x7F:
-                return end
-            size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-            end += 10 + size + (10 if head[5] & 0x10 else 0)
-
-
 class _Slice(io.RawIOBase):
     """A part of a file, as a file that FFmpeg can read through PyAV."""
 
     def __init__(self, path: Path, piece: Piece) -> None:
         self._file = path.open("rb")
-        self._start = piece.start
-        self._size = (piece.end or os.fstat(self._file.fileno()).st_size) - piece.start
+        self._prefix = piece.prefix
+        self._start = piece.start - len(piece.prefix)
+        self._size = (piece.end or os.fstat(self._file.fileno()).st_size) - self._start
         self._at = 0
         self._patches = piece.patches
 
@@ -164,6 +154,10 @@ class _Slice(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
+        if self._at < len(self._prefix):
+            found = self._prefix[self._at :] if size < 0 else self._prefix[self._at : self._at + size]
+            self._at += len(found)
+            return found
         left = max(0, self._size - self._at)
         self._file.seek(self._start + self._at)
         found = self._file.read(left if size < 0 else min(size, left))

@@ -20,7 +20,7 @@ from cesar.pipeline.clock import Clock
 from cesar.pipeline.containers import expected_length, open_media, stated_end
 from cesar.pipeline.frames import Frames
 from cesar.pipeline.mixing import side_by_side
-from cesar.pipeline.pieces import find_pieces
+from cesar.pipeline.pieces import Piece, find_pieces
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.tags import recorded_at
 from cesar.pipeline.talkers import TwoTalkers
@@ -54,7 +54,7 @@ class Recording:
         self.samples_given = 0
         self._max_duration_s = max_duration_s
         require_readable(path)
-        self._pieces, self.warnings = find_pieces(path)
+        self._pieces, self.warnings = find_pieces(path, on_step)
         self._container = open_media(path, self._pieces[0])
         try:
             self._choice = tracks.choose(path, self._container, self._pieces[0], track, on_step)
@@ -130,15 +130,21 @@ class Recording:
             if number:
                 self._container.close()
                 try:
-                    self._container = open_media(self.path, piece)
-                    self._container.streams.audio[max(self._choice.taken)]
-                except (InputError, IndexError):
+                    self._open(piece)
+                except InputError:
                     self.warnings.append(f"the part of the file from byte {piece.start} on can't be read")
-                    return
+                    continue
             for sound in self._piece_sound():
                 self.samples_given += len(sound)
                 self._require_short(self.samples_given / SAMPLE_RATE)
                 yield sound
+
+    def _open(self, piece: Piece) -> None:
+        """Open one of several pieces; one that lacks the tracks taken before may have others."""
+        self._container = open_media(self.path, piece)
+        if max(self._choice.taken) >= len(self._container.streams.audio):
+            self._choice = tracks.choose(self.path, self._container, piece, None, lambda: None)
+            self._heard_of += self._choice.warnings
 
     def _piece_sound(self) -> Iterator[Samples]:
         end, talkers = self._stated_end, TwoTalkers()

@@ -64,17 +64,6 @@ def require_honest_index(path: Path, start: int = 0, end: int | None = None) -> 
         raise BadAudio(f"{path.name} says it holds {samples} samples or more, which {size} bytes can't")
 
 
-def top_level_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of each box of a file, headers included."""
-    at = 0
-    while at + 8 <= size:
-        box = _box_at(file, at, size)
-        if box is None:
-            return
-        yield box.kind, at, box.end
-        at = box.end
-
-
 def _all_boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
     """Yield boxes and those in them, outer ones first."""
     ends = [end]

@@ -9,9 +9,24 @@ import numpy as np
 import pytest
 
 from cesar.pipeline.decode import Recording
+from cesar.pipeline.joined import beginnings
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from tests.support import media
 
+OTHERS = {
+    "mp3": ("mp3", "libmp3lame"),
+    "mp3 without tags": ("mp3", "libmp3lame"),
+    "aac": ("adts", "aac"),
+    "ac3": ("ac3", "ac3"),
+    "m4a": ("ipod", "aac"),
+    "opus": ("ogg", "libopus"),
+    "ts": ("mpegts", "mp2"),
+    "mpg": ("mpeg", "mp2"),
+    "wav": ("wav", "pcm_s16le"),
+    "avi": ("avi", "pcm_s16le"),
+    "wv": ("wv", "wavpack"),
+}
+"""Formats besides those of `JOINED`: FFmpeg reads on by itself, or a test of its own joins two."""
 JOINED = {
     "mka": ("matroska", "aac"),
     "webm": ("webm", "libopus"),
@@ -29,15 +44,16 @@ HERTZ = (440.0, 1000.0, 1700.0)
 
 
 def written(path: Path, kind: str, sound: media.Sound) -> Path:
-    form, codec = JOINED[kind]
-    options = {"rf64": "always"} if kind == "rf64" else {}
-    with av.open(str(path), "w", format=form, options=options) as container:
-        stream = container.add_stream(codec, rate=SAMPLE_RATE)
+    form, codec = {**JOINED, **OTHERS}[kind]
+    rate = 48_000 if codec in ("mp2", "ac3", "libopus") else SAMPLE_RATE
+    options = {"rf64": {"rf64": "always"}, "mp3 without tags": {"write_xing": "0", "id3v2_version": "0"}}
+    with av.open(str(path), "w", format=form, options=options.get(kind, {})) as container:
+        stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.AudioStream)
         stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout="mono")
         frame.sample_rate = SAMPLE_RATE
-        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=SAMPLE_RATE, frame_size=1024)
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=1024)
         for part in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
@@ -65,7 +81,80 @@ def test_joined_recordings_are_heard_one_after_the_other(tmp_path, kind):
     assert warnings == ["3 recordings are joined in this file: they were transcribed one after the other"]
 
 
-@pytest.mark.parametrize("kind", JOINED)
+ALL = [*JOINED, *OTHERS]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(kind, ALL[(index + step) % len(ALL)]) for index, kind in enumerate(ALL) for step in (3, 7, 12)],
+)
+def test_recordings_of_two_formats_in_one_file_are_both_heard(tmp_path, first, second):
+    joined = tmp_path / "joined.bin"
+    parts = [
+        written(tmp_path / f"{hertz}", kind, media.tone(3, hertz=hertz))
+        for kind, hertz in ((first, 440.0), (second, 1000.0))
+    ]
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    heard, warnings = read(joined)
+    assert len(heard) / SAMPLE_RATE == pytest.approx(6, abs=0.4)
+    for hertz, at in ((440.0, 1), (1000.0, 4)):
+        assert loudest_hertz(heard[at * SAMPLE_RATE : (at + 1) * SAMPLE_RATE]) == pytest.approx(hertz, rel=0.01)
+    assert warnings == ["2 recordings are joined in this file: they were transcribed one after the other"]
+
+
+ENDINGS = {
+    "ID3v1": b"TAG" + bytes(125),
+    "APE": b"APETAGEX" + bytes(24) + b"\xff\xd8\xff\xe0 a cover" * 5000 + b"APETAGEX" + bytes(24),
+    "ID3v2": b"ID3\x04\0\0\0\0\x07\x76" + b"TIT2" + bytes(1010),
+    "zeros": bytes(10_000),
+    "lyrics": b"LYRICSBEGIN" + b"ID3 MP3 RIFF OggS fLaC ftyp" * 40 + b"LYRICS200",
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in ("wav", "aiff", "w64", "rf64", "caf", "voc")])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_tags_and_padding_at_the_end_are_no_recording(tmp_path, kind, ending):
+    path = written(tmp_path / "a.bin", kind, media.tone(3))
+    path.write_bytes(path.read_bytes() + ENDINGS[ending])
+    heard, warnings = read(path)
+    assert len(heard) / SAMPLE_RATE == pytest.approx(3, abs=0.2)
+    assert not any("joined" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("kind", ["flac", "aiff", "mka", "m4a", "mp3"])
+def test_a_joint_is_found_behind_half_a_gigabyte(tmp_path, kind):
+    """Sparse: the first recording goes on with zeros, as one that was never finished."""
+    path = written(tmp_path / "a.bin", kind, media.tone(3))
+    second = written(tmp_path / "b.bin", "flac", media.tone(3, hertz=1000.0)).read_bytes()
+    with path.open("r+b") as file:
+        file.seek(600_000_000)
+        file.write(second)
+        assert [at for at, _ in beginnings(file, file.tell(), 10, lambda: None)] == [0, 600_000_000]
+
+
+@pytest.mark.parametrize("kind", ["wav", "rf64", "w64", "aiff", "caf"])
+@pytest.mark.parametrize("between", ["nothing", "notes"])
+def test_samples_in_two_chunks_are_both_heard(tmp_path, kind, between):
+    header = {"wav": "<4sI", "rf64": "<4sI", "w64": "<16sq", "aiff": ">4sI", "caf": ">4sq"}[kind]
+    name, skipped = {"aiff": (b"SSND", bytes(8)), "caf": (b"data", bytes(4))}.get(kind, (b"data", b""))
+    tail = bytes.fromhex("f3acd3118cd100c04f8edb8a") if kind == "w64" else b""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        size = len(content) + (24 if kind == "w64" else 0)
+        return struct.pack(header, name + tail, size) + content
+
+    path = written(tmp_path / "a.bin", kind, media.tone(3))
+    samples = np.round(media.tone(3, hertz=1000.0) * 32767).astype(">i2" if kind == "aiff" else "<i2").tobytes()
+    notes = chunk(b"free" if kind == "caf" else b"LIST", b"INFO" + bytes(60)) if between == "notes" else b""
+    path.write_bytes(path.read_bytes() + notes + chunk(name, skipped + samples))
+    heard, warnings = read(path)
+    assert len(heard) / SAMPLE_RATE == pytest.approx(6, abs=0.05)
+    for hertz, at in ((440.0, 1), (1000.0, 4)):
+        assert loudest_hertz(heard[at * SAMPLE_RATE : (at + 1) * SAMPLE_RATE]) == pytest.approx(hertz, rel=0.01)
+    assert warnings == ["the sound lies in 2 parts of the file: they were transcribed in their order"]
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_a_single_recording_is_no_joined_one(tmp_path, kind):
     heard, warnings = read(written(tmp_path / f"a.{kind}", kind, media.tone(3)))
     assert len(heard) / SAMPLE_RATE == pytest.approx(3, abs=0.2)

@@ -1,0 +1,217 @@
+"""How far a recording goes by the structure of its format: where its last box, page, chunk or element ends.
+
+Only headers are read, so that this takes no time worth speaking of. What lies between is not looked at.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from cesar.pipeline.chunked import FORMS, read_chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where the parts of a format that follow each other without a gap end."""
+
+    end: int
+    is_whole: bool = True
+    """False: what is there goes on, or may go on, in a way that the headers don't tell."""
+
+
+_Walk = Callable[[BinaryIO, int, int], Extent]
+_BOXES = frozenset(
+    b"ftyp moov mdat free skip wide pnot styp moof mfra sidx ssix uuid meta prft emsg udta pdin junk".split()
+)
+
+
+def extent_of(file: BinaryIO, kind: str, start: int, size: int) -> Extent:
+    """Return how far the recording of this kind goes that begins there; size: of the file."""
+    if kind in FORMS:
+        return _chunked(file, kind, start, size)
+    walk = _WALKS.get(kind)
+    return walk(file, start, size) if walk else Extent(start + 1, is_whole=False)
+
+
+def _chunked(file: BinaryIO, kind: str, start: int, size: int) -> Extent:
+    found = read_chunks(file, kind, start, size)
+    if found.is_clear:
+        return Extent(found.end)
+    return Extent(found.sounds[-1].start if found.sounds else start + 12, is_whole=False)
+
+
+def _mp4(file: BinaryIO, start: int, size: int) -> Extent:
+    at = start
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16).ljust(16, b"\0")
+        length, kind, long = struct.unpack(">I4sQ", head)
+        length = long if length == 1 else length
+        if kind not in _BOXES or (kind == b"ftyp" and at > start):
+            break
+        if length < 8 or at + length > size:  # 0: to the end of the file, by somebody who was not to go back
+            return Extent(at + 8, is_whole=False)
+        at += length
+    return Extent(at)
+
+
+_EBML, _SEGMENT, _CLUSTER = b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x1fC\xb6u"
+_IN_SEGMENT = frozenset(
+    (_CLUSTER, b"\x11M\x9bt", b"\x15I\xa9f", b"\x16T\xaek", b"\x1cS\xbbk", b"\x12T\xc3g", b"\x10C\xa7p", b"\x19A\xa4i")
+)
+_IN_CLUSTER = frozenset((b"\xe7", b"\xa3", b"\xa0", b"\xab", b"\xa7", b"\xa2", b"\x58\x54"))
+_ANYWHERE = frozenset((b"\xec", b"\xbf"))
+
+
+def _matroska(file: BinaryIO, start: int, size: int) -> Extent:
+    """Elements whose length is not known (live streams) are gone through part by part."""
+    at = start
+    while at < size:
+        identity, length, header = _element(file, at)
+        is_known = identity in _IN_SEGMENT or identity in _IN_CLUSTER or identity in _ANYWHERE
+        if not (is_known or identity == _SEGMENT or (identity == _EBML and at == start)):
+            break
+        if length is not None and at + header + length <= size:
+            at += header + length
+        elif identity in (_SEGMENT, _CLUSTER):  # gone through part by part: not finished, or cut off
+            at += header
+        else:
+            return Extent(size if length is not None else at, is_whole=length is not None)
+    return Extent(at)
+
+
+def _element(file: BinaryIO, at: int) -> tuple[bytes, int | None, int]:
+    """Identity, length of the content (None: not known) and of the header of an EBML element."""
+    file.seek(at)
+    head = file.read(12)
+    if len(head) < 2 or not head[0]:
+        return b"", None, 0
+    width = 9 - head[0].bit_length()
+    identity, rest = head[:width], head[width:]
+    if width > 4 or not rest or not rest[0]:
+        return b"", None, 0
+    count = 9 - rest[0].bit_length()
+    value = int.from_bytes(rest[:count].ljust(count, b"\0")) & ((1 << 7 * count) - 1)
+    return identity, None if value == (1 << 7 * count) - 1 else value, width + count
+
+
+def _ogg(file: BinaryIO, start: int, size: int) -> Extent:
+    """Pages of the links of a chain: a link begins with first pages that follow others."""
+    at, is_beginning = start, True
+    while at + 27 <= size:
+        head, length = ogg_page(file, at)
+        if not length:
+            break
+        is_first = bool(head[5] & 2)
+        if is_first and not is_beginning:
+            break
+        is_beginning &= is_first
+        if at + length > size:
+            return Extent(size)
+        at += length
+    return Extent(at)
+
+
+def ogg_page(file: BinaryIO, at: int) -> tuple[bytes, int]:
+    """Return the header of the page there, and its whole length; 0: there is none."""
+    file.seek(at)
+    head = file.read(27 + 255)
+    if head[:5] != b"OggS\0" or len(head) < 27:
+        return b"", 0
+    lengths = head[27 : 27 + head[26]]
+    return head[:27], 27 + len(lengths) + sum(lengths)
+
+
+_ASF_OBJECTS = tuple(
+    bytes.fromhex(identity)
+    for identity in ("3026b2758e66cf11", "3626b2758e66cf11", "90080033b1e5cf11", "d329e2d6da35d111")
+)
+"""Header, data, index, simple index."""
+
+
+def _asf(file: BinaryIO, start: int, size: int) -> Extent:
+    at = start
+    while at + 24 <= size:
+        file.seek(at)
+        head = file.read(24)
+        (length,) = struct.unpack("<Q", head[16:])
+        if head[:8] not in _ASF_OBJECTS or (at > start and head[:8] == _ASF_OBJECTS[0]):
+            break
+        if length < 24 or at + length > size:  # a live stream, whose length was not known
+            return Extent(at + 24, is_whole=False)
+        at += length
+    return Extent(at)
+
+
+def _flv(file: BinaryIO, start: int, size: int) -> Extent:
+    at = start + 13
+    while at + 11 <= size:
+        file.seek(at)
+        head = file.read(11)
+        length = int.from_bytes(head[1:4])
+        if head[0] & 0x1F not in (8, 9, 18) or head[0] & 0xC0 or head[8:11] != b"\0\0\0":
+            break
+        if at + 11 + length > size:
+            return Extent(size)
+        at += 15 + length
+    return Extent(min(at, size))
+
+
+def _avi(file: BinaryIO, start: int, size: int) -> Extent:
+    """RIFF lists, the first of them AVI, further ones AVIX."""
+    at = start
+    while at + 12 <= size:
+        file.seek(at)
+        name, length, kind = struct.unpack("<4sI4s", file.read(12))
+        if name != b"RIFF" or kind not in (b"AVI ", b"AVIX") or (at > start and kind == b"AVI "):
+            break
+        if length < 12 or at + 8 + length > size:
+            return Extent(at + 12, is_whole=False)
+        at += 8 + length + length % 2
+    return Extent(min(at, size))
+
+
+def _transport(file: BinaryIO, start: int, size: int) -> Extent:
+    block, at = 188 * 5000, start
+    while at < size:
+        file.seek(at)
+        synced = file.read(block)[::188]
+        good = len(synced) - len(synced.lstrip(b"\x47"))
+        if good < len(synced):
+            return Extent(at + 188 * good)
+        at += block
+    return Extent(size)
+
+
+def _flac(file: BinaryIO, start: int, size: int) -> Extent:
+    """To the end of its notes and pictures: frames are not to be told from other bytes without decoding them."""
+    at, is_last = start + 4, False
+    while not is_last and at + 4 <= size:
+        file.seek(at)
+        head = file.read(4)
+        is_last = bool(head[0] & 0x80)
+        at += 4 + int.from_bytes(head[1:])
+    return Extent(min(at, size), is_whole=False)
+
+
+def _au(file: BinaryIO, start: int, size: int) -> Extent:
+    file.seek(start + 4)
+    offset, length = struct.unpack(">II", file.read(8))
+    end = start + offset + length
+    return Extent(end) if length != 0xFFFF_FFFF and end <= size else Extent(start + offset, is_whole=False)
+
+
+_WALKS: dict[str, _Walk] = {
+    "mp4": _mp4,
+    "matroska": _matroska,
+    "ogg": _ogg,
+    "asf": _asf,
+    "flv": _flv,
+    "avi": _avi,
+    "ts": _transport,
+    "flac": _flac,
+    "au": _au,
+}
