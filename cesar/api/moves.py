@@ -7,6 +7,7 @@ the change together with its event. A worker's changes are fenced: they hold onl
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -53,16 +54,38 @@ def _usable(options: dict[str, Any]) -> dict[str, Any]:
     return options | {name: time for name, time in most.items() if (options.get(name) or 0) > time}
 
 
-def claim_next(
-    connection: sa.Connection, owner: str, now: datetime, *, may_fetch: bool = True, no_fetch_for: Collection[str] = ()
-) -> Row | None:
-    """Give the waiting job that is first to go to this owner: the highest priority, then the oldest.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of the waiting jobs a worker takes."""
 
-    may_fetch: whether it may be one whose recording is still to be fetched. no_fetch_for: whose must not.
-    """
-    is_here = sa.or_(jobs.c.source_url.is_(None), jobs.c.audio_digest.is_not(None))
-    has_room = sa.or_(is_here, sa.and_(sa.literal(may_fetch), jobs.c.submitter.not_in(no_fetch_for)))
-    wanted = [] if may_fetch and not no_fetch_for else [has_room]
+    may_fetch: bool = True
+    """Whether it may be one whose recording is still to be fetched."""
+    must_fetch: bool = False
+    """Whether it must be such a one."""
+    no_fetch_for: Collection[str] = ()
+    """The submitters whose recordings must not be fetched."""
+    before: tuple[int, int] | None = None
+    """Only a job that goes before this place in the order: a priority and a number in the queue."""
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Return what holds of such jobs; nothing for all jobs, so that SQLite keeps to the index of the order."""
+        is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
+        found: list[sa.ColumnElement[bool]] = []
+        if self.must_fetch:
+            found.append(is_elsewhere)
+        if not self.may_fetch:
+            found.append(sa.not_(is_elsewhere))
+        elif self.no_fetch_for:
+            found.append(sa.or_(sa.not_(is_elsewhere), jobs.c.submitter.not_in(self.no_fetch_for)))
+        if self.before is not None:
+            priority, seq = self.before
+            is_as_urgent = sa.and_(jobs.c.priority == priority, jobs.c.seq < seq)
+            found.append(sa.or_(jobs.c.priority > priority, is_as_urgent))
+        return found
+
+
+def claim_next(connection: sa.Connection, owner: str, now: datetime, wanted: Wanted = Wanted()) -> Row | None:
+    """Give the waiting job that is first to go to this owner: the highest priority, then the oldest."""
     is_due = sa.or_(
         jobs.c.run_after.is_(None),
         jobs.c.run_after <= now,
@@ -71,7 +94,7 @@ def claim_next(
     row = (
         connection.execute(
             sa.select(jobs)
-            .where(is_status(JobStatus.QUEUED), is_due, *wanted)
+            .where(is_status(JobStatus.QUEUED), is_due, *wanted.conditions())
             .order_by(jobs.c.priority.desc(), jobs.c.seq)
             .limit(1)
             .with_for_update(skip_locked=True)

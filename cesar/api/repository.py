@@ -152,22 +152,28 @@ class JobRepository(JobReader):
 
     # A worker's verbs
 
-    async def get_next_queued(self, *, may_fetch: bool = True, no_fetch_for: Collection[str] = ()) -> Job | None:
+    async def get_next_queued(
+        self, *, may_fetch: bool = True, no_fetch_for: Collection[str] = (), before: tuple[int, int] | None = None
+    ) -> Job | None:
         """Claim the job that is first to go: the highest priority, then the oldest. None if none is waiting.
 
         may_fetch: whether it may be one whose recording is still to be fetched; no_fetch_for: the submitters whose
-        recordings must not be.
+        recordings must not be; before: only a job that goes before this priority and `Job.seq`.
 
         The job is PROCESSING when it is returned, and nobody else gets it while the claim holds. Jobs whose worker
         was lost go back into the queue first.
         """
+        return await self._claim(moves.Wanted(may_fetch=may_fetch, no_fetch_for=no_fetch_for, before=before))
 
+    async def get_next_to_fetch(self, *, no_fetch_for: Collection[str] = ()) -> Job | None:
+        """Claim the first job whose recording is still to be fetched, as `get_next_queued` does."""
+        return await self._claim(moves.Wanted(must_fetch=True, no_fetch_for=no_fetch_for))
+
+    async def _claim(self, wanted: moves.Wanted) -> Job | None:
         def claim(connection: sa.Connection) -> Job | None:
             self._owner.show_working()
             self._take_back_abandoned(connection)
-            row = moves.claim_next(
-                connection, self._owner.name, self._clock(), may_fetch=may_fetch, no_fetch_for=no_fetch_for
-            )
+            row = moves.claim_next(connection, self._owner.name, self._clock(), wanted)
             return None if row is None else _claimed(self._located(connection, row))
 
         return await self._write("claim", claim)

@@ -12,20 +12,39 @@ from cesar.errors import Interrupted
 
 
 class Turns:
-    """One job has the recogniser at a time; of those that wait, the first in the queue's order is next."""
+    """One job has the recogniser at a time; of those that wait, the first in the queue's order is next.
+
+    While a worker leads (`is_led`), a job that waits has its turn by `pass_on` only: the queue may have an earlier one.
+    """
 
     def __init__(self) -> None:
-        self.free = asyncio.Event()
-        """Set while nobody has the recogniser, or waits for it."""
-        self.free.set()
+        self.free, self.taken = asyncio.Event(), asyncio.Event()
+        """Whether nobody has the recogniser, or somebody has."""
+        self.awaited = asyncio.Event()
+        """Set while nobody has it and somebody waits for it."""
+        self.is_led = False
         self._holder: str | None = None
-        self._waiting: dict[str, tuple[tuple[int, int], asyncio.Event]] = {}
+        self._waiting: dict[str, tuple[Job, asyncio.Event]] = {}
+        self._show()
 
-    async def take(self, job: Job, stopped: asyncio.Event) -> None:
-        """Wait for the recogniser, and have it until `leave`. Raises `Interrupted` when stopped meanwhile."""
+    @property
+    def first(self) -> tuple[int, int] | None:
+        """The place in the queue's order (priority, number) of the first job that waits; None if none does."""
+        job = self._first_waiting()
+        return None if job is None else (job.priority, job.seq)
+
+    async def take(self, job: Job, stopped: asyncio.Event, *, is_next: bool = False) -> None:
+        """Wait for the recogniser, and have it until `leave`. Raises `Interrupted` when stopped meanwhile.
+
+        is_next: the worker that leads has chosen this job, and nobody has the recogniser.
+        """
         turn = asyncio.Event()
-        self._waiting[job.id] = (-job.priority, job.seq), turn
-        self._pass_on()
+        self._waiting[job.id] = job, turn
+        if is_next and self._holder is None:
+            self._give(job)
+        elif not self.is_led:
+            self.pass_on()
+        self._show()
         waits = [asyncio.create_task(turn.wait()), asyncio.create_task(stopped.wait())] if not turn.is_set() else []
         try:
             if waits:
@@ -39,24 +58,48 @@ class Turns:
             raise Interrupted("the work was stopped")
 
     def leave(self, job: Job) -> None:
-        """Pass the recogniser on, if the job has it; else wait for it no longer."""
+        """Give the recogniser up, if the job has it; else wait for it no longer."""
         self._waiting.pop(job.id, None)
         if self._holder == job.id:
             self._holder = None
-        self._pass_on()
+        if not self.is_led:
+            self.pass_on()
+        self._show()
 
-    def _pass_on(self) -> None:
-        if self._holder is None and self._waiting:
-            self._holder = min(self._waiting, key=lambda job_id: self._waiting[job_id][0])
-            self._waiting.pop(self._holder)[1].set()
-        if self._holder is None:
-            self.free.set()
-        else:
-            self.free.clear()
+    def pass_on(self) -> None:
+        """Give the recogniser to the first job that waits, unless somebody has it."""
+        job = self._first_waiting()
+        if self._holder is None and job is not None:
+            self._give(job)
+            self._show()
+
+    def end_lead(self) -> None:
+        """From now on, those that wait have their turn by themselves."""
+        self.is_led = False
+        self.pass_on()
+
+    def _first_waiting(self) -> Job | None:
+        return min((job for job, _ in self._waiting.values()), key=lambda job: (-job.priority, job.seq), default=None)
+
+    def _give(self, job: Job) -> None:
+        self._holder = job.id
+        self._waiting.pop(job.id)[1].set()
+
+    def _show(self) -> None:
+        is_free = self._holder is None
+        for event, is_so in (
+            (self.free, is_free),
+            (self.taken, not is_free),
+            (self.awaited, is_free and self._waiting),
+        ):
+            event.set() if is_so else event.clear()
 
 
 class Fetches:
-    """The jobs whose recordings are being fetched, while others are recognised."""
+    """The jobs whose recordings are fetched while others are recognised, until they have the recogniser themselves.
+
+    Those that wait for it count too: a worker does not gather recordings that other workers might recognise meanwhile.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -80,7 +123,7 @@ class Fetches:
         return {"no_fetch_for": full} if full else {}
 
     def begin(self, job: Job, work: asyncio.Task[None]) -> asyncio.Event:
-        """Note that a job is being fetched; give what is set when that is over."""
+        """Note that a job is being fetched; give what is set when it has the recogniser, or is over."""
         over = asyncio.Event()
         self._under_way[job.id] = job, over
         self.tasks.add(work)
@@ -89,6 +132,6 @@ class Fetches:
         return over
 
     def end(self, job: Job) -> None:
-        """Note that a job's recording is here, or won't come."""
+        """Note that a job has the recogniser, or needs it no more."""
         if (found := self._under_way.pop(job.id, None)) is not None:
             found[1].set()

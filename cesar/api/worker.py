@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from cesar.api import scratch
 from cesar.api.audio import AudioStore
@@ -72,6 +73,8 @@ class BackgroundWorker:
         self._current_job_id: str | None = None
         self._turns = Turns()
         self._fetches = Fetches(_MOST_FETCHES if settings is None else settings.fetches_at_once)
+        self._claiming = asyncio.Lock()
+        """Held from looking whether there is room for a fetch until it counts."""
         self._complaints = Complaints(_log, "the worker goes on after an error")
 
     @property
@@ -116,45 +119,86 @@ class BackgroundWorker:
             await asyncio.wait({working}, timeout=0.1)
 
     async def _work(self) -> None:
+        beside = [asyncio.create_task(self._again_and_again(self._fetch_beside))] if self._keeps_recordings else []
+        self._turns.is_led = True
+        try:
+            await self._again_and_again(self._do_next)
+            self._turns.end_lead()
+            await self.repository.unsubscribe(self._wake)
+            await asyncio.gather(*beside)
+            if self._fetches.tasks:
+                await asyncio.wait(set(self._fetches.tasks))
+        finally:
+            self._turns.end_lead()
+            for task in (*beside, *self._fetches.tasks):
+                task.cancel()
+
+    async def _again_and_again(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step until the worker is to stop, whatever goes wrong in one."""
         delays = backoff(longest_s=_LONGEST_PAUSE_S)
         while not self._shutdown_event.is_set():
             try:
                 await self._listen()
-                self._wake.clear()
-                await self._wait_for(self._shutdown_event, self._turns.free)
-                if self._shutdown_event.is_set():
-                    break
-                job = await self.repository.get_next_queued(**self._fetches.room)
-                if job is not None and self._must_fetch(job):
-                    await self._process_beside(job)
-                elif job is not None:
-                    await self._process_job(job)
-                else:
-                    await self._wait_for(self._shutdown_event, self._wake, timeout_s=self.poll_interval)
+                await step()
                 delays = backoff(longest_s=_LONGEST_PAUSE_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next job must have its turn
                 self._complaints.tell(error)
                 await self._wait_for(self._shutdown_event, self._wake, timeout_s=next(delays))
-        await self.repository.unsubscribe(self._wake)
-        try:
-            if self._fetches.tasks:
-                await asyncio.wait(set(self._fetches.tasks))
-        finally:
-            for task in self._fetches.tasks:
-                task.cancel()
+
+    async def _do_next(self) -> None:
+        """When the recogniser is free: do the first job in the queue's order, be it still there or fetched already."""
+        self._wake.clear()
+        await self._wait_for(self._shutdown_event, self._turns.free)
+        if self._shutdown_event.is_set():
+            return
+        first, over = self._turns.first, None
+        earlier: dict[str, Any] = {} if first is None else {"before": first}
+        async with self._claiming:
+            job = await self.repository.get_next_queued(**self._fetches.room, **earlier)
+            if job is not None and self._must_fetch(job):
+                over = self._begin_beside(job)
+        if over is not None:  # it gets a moment's start, so that jobs from near addresses keep their place
+            signs = (over, self._turns.awaited, self._shutdown_event)
+            await self._wait_for(*signs, timeout_s=_HEAD_START_S)
+        elif job is not None:
+            await self._process_job(job)
+        elif first is not None:
+            self._turns.pass_on()
+        else:
+            signs = (self._wake, self._turns.awaited, self._shutdown_event)
+            await self._wait_for(*signs, timeout_s=self.poll_interval)
+
+    async def _fetch_beside(self) -> None:
+        """While a recording is recognised: begin to fetch another. Otherwise `_do_next` does, in the queue's order."""
+        await self._wait_for(self._shutdown_event, self._turns.taken)
+        if self._shutdown_event.is_set():
+            return
+        self._wake.clear()
+        job = None
+        async with self._claiming:
+            room = self._fetches.room
+            if room.get("may_fetch", True):
+                job = await self.repository.get_next_to_fetch(**room)
+            if job is not None:
+                self._begin_beside(job)
+        if job is None:
+            signs = (self._wake, self._turns.free, self._shutdown_event)
+            await self._wait_for(*signs, timeout_s=self.poll_interval)
+
+    @property
+    def _keeps_recordings(self) -> bool:
+        """Whether the queue has a place for recordings; without one nothing is fetched."""
+        return isinstance(getattr(self.repository, "audio", None), AudioStore)
 
     def _must_fetch(self, job: Job) -> bool:
-        """Whether the job's recording is elsewhere; without a place for recordings nothing is fetched."""
+        """Whether the job's recording is to be fetched."""
         store = getattr(self.repository, "audio", None)
         if job.source_url is None or not isinstance(store, AudioStore):
             return False
         return job.audio_digest is None or not store.path_of(job.audio_digest).exists()
 
-    async def _process_beside(self, job: Job) -> None:
-        """Fetch a job's recording while others are recognised, and then have its turn.
-
-        It gets a moment's start, so that jobs from near addresses keep their place.
-        """
+    def _begin_beside(self, job: Job) -> asyncio.Event:
+        """Begin to fetch a job's recording, after which it waits for its turn; give what tells that it has that."""
 
         async def process() -> None:
             try:
@@ -164,8 +208,7 @@ class BackgroundWorker:
             finally:
                 self._wake.set()  # there is room for another
 
-        over = self._fetches.begin(job, asyncio.create_task(process()))
-        await self._wait_for(over, self._shutdown_event, timeout_s=_HEAD_START_S)
+        return self._fetches.begin(job, asyncio.create_task(process()))
 
     async def _listen(self) -> None:
         """Have new jobs wake us; that is but a hint, as the queue is polled anyway."""
@@ -210,7 +253,7 @@ class BackgroundWorker:
     async def _fetch_and_transcribe(self, run: JobRun) -> dict[str, str]:
         """Get the recording if it is elsewhere; then run the transcription in a thread, when it is the job's turn."""
         job = run.job
-        if self._must_fetch(job):
+        if must_fetch := self._must_fetch(job):
             store = self.repository.audio
             assert job.source_url is not None
             assert store is not None
@@ -220,8 +263,9 @@ class BackgroundWorker:
             if run.stopped.is_set():
                 raise Interrupted("the work was stopped")
             job.phase = None
-            self._fetches.end(job)
-        await self._turns.take(job, run.stopped)
+        await self._turns.take(job, run.stopped, is_next=not must_fetch)
+        self._fetches.end(job)
+        self._wake.set()  # there may be room for another fetch
         self._current_job_id = job.id
         return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)  # by the transcriber
 

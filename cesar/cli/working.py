@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cesar.api.models import Job, JobFilter, JobStatus
 from cesar.api.worker import BackgroundWorker
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cesar.config import Settings
 
 _SHOW_EVERY_S = 0.25
+_MOST_TAKEN = 200
+"""How many of the jobs taken last are known by their names."""
 _WAITING = JobFilter(status=frozenset({JobStatus.QUEUED}))
 
 
@@ -92,25 +95,38 @@ class _WorkersQueue(LocalQueue):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.when_empty: Callable[[], Awaitable[None]] | None = None
-        self._latest: Job | None = None
+        self._taken: OrderedDict[str, Job] = OrderedDict()
 
-    async def get_next_queued(self, *, may_fetch: bool = True, no_fetch_for: Collection[str] = ()) -> Job | None:
-        job = await super().get_next_queued(may_fetch=may_fetch, no_fetch_for=no_fetch_for)
+    async def get_next_queued(self, **wanted: Any) -> Job | None:
+        job = await super().get_next_queued(**wanted)
         if job is not None:
-            self._latest = job
+            self._note(job)
         elif self.when_empty is not None and not (await self.list_page(_WAITING, limit=1)).jobs:
             await self.when_empty()
         return job
 
+    async def get_next_to_fetch(self, **wanted: Any) -> Job | None:
+        job = await super().get_next_to_fetch(**wanted)
+        if job is not None:
+            self._note(job)
+        return job
+
     def named(self, job_id: str | None) -> Job | None:
-        """Return the job of that id, if it is the latest one."""
-        return self._latest if self._latest is not None and self._latest.id == job_id else None
+        """Return the job of that id, if it was taken a short while ago."""
+        return self._taken.get(job_id or "")
 
     def at_work(self, job_id: str | None) -> str | None:
-        """Give what the job of that id is called, if it is the latest one."""
+        """Give what the job of that id is called, if it was taken a short while ago."""
         job = self.named(job_id)
         return None if job is None else job.name
 
     def reword(self, message: str) -> str:
-        """Call the job in a message of the log by its name."""
-        return message if self._latest is None else message.replace(f"job {self._latest.id}", label(self._latest))
+        """Call the jobs in a message of the log by their names."""
+        for job in self._taken.values():
+            message = message.replace(f"job {job.id}", label(job))
+        return message
+
+    def _note(self, job: Job) -> None:
+        self._taken[job.id] = job
+        if len(self._taken) > _MOST_TAKEN:
+            self._taken.popitem(last=False)

@@ -272,6 +272,126 @@ class TestBesideRecognition(FetchingWorkerCase):
         assert (await self.read(job)).status is JobStatus.CANCELLED
 
 
+class TestDuringRecognition(FetchingWorkerCase):
+    """While a recording is recognised, however long that takes, others are fetched; the order stays the queue's."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gate = Gate()
+
+    async def recognise_one(self, **options: Any) -> Job:
+        """Have a worker busy with a recording until the gate is opened."""
+        busy = await self.queue("/busy.wav")
+        self.start_worker(**options)
+        await eventually(lambda: self.gate.begun == ["/busy.wav"])
+        return busy
+
+    async def are_fetched(self, *jobs: Job) -> None:
+        async def are_here() -> bool:
+            return all([(await self.read(job)).audio_digest for job in jobs])
+
+        await eventually(are_here)
+
+    @property
+    def fetched_path(self) -> str:
+        return str(self.store.path_of(self.server.digest))
+
+    async def test_a_fetch_begins_during_the_recognition_of_another_recording(self) -> None:
+        busy = await self.recognise_one()
+        fetched = await self.queue_fetch()
+        await self.are_fetched(fetched)
+        assert (await self.read(fetched)).status is JobStatus.PROCESSING
+        assert self.gate.begun == ["/busy.wav"]
+        self.gate.open()
+        await self.is_over(busy, fetched)
+        assert (self.gate.begun, self.gate.most_at_once) == (["/busy.wav", self.fetched_path], 1)
+        assert (await self.read(fetched)).attempt == 1
+
+    async def test_a_fetched_recording_waits_for_an_earlier_job_that_is_still_in_the_queue(self) -> None:
+        busy = await self.recognise_one()
+        earlier, fetched = await self.queue("/earlier.wav"), await self.queue_fetch()
+        await self.are_fetched(fetched)
+        later = await self.queue("/later.wav")
+        self.gate.open()
+        await self.is_over(busy, earlier, fetched, later)
+        assert self.gate.begun == ["/busy.wav", "/earlier.wav", self.fetched_path, "/later.wav"]
+
+    async def test_a_more_urgent_job_goes_before_a_fetched_recording(self) -> None:
+        busy = await self.recognise_one()
+        fetched = await self.queue_fetch()
+        await self.are_fetched(fetched)
+        urgent = await self.queue("/urgent.wav", priority=1)
+        self.gate.open()
+        await self.is_over(busy, fetched, urgent)
+        assert self.gate.begun == ["/busy.wav", "/urgent.wav", self.fetched_path]
+
+    async def test_recordings_that_wait_for_the_recogniser_count_as_fetches(self) -> None:
+        """Or a worker would gather all recordings of the queue on its disk, and other workers could not have them."""
+        busy = await self.recognise_one(settings=self.settings_with(fetches_at_once=2))
+        jobs = [await self.queue_fetch(submitter=str(number)) for number in range(4)]
+        await self.are_fetched(*jobs[:2])
+        assert [(await self.read(job)).status for job in jobs[2:]] == [JobStatus.QUEUED] * 2
+        self.gate.open()
+        await self.is_over(busy, *jobs)
+        assert [(await self.read(job)).status for job in jobs] == [JobStatus.COMPLETED] * 4
+
+    async def test_a_failed_fetch_leaves_room_for_the_next_one(self) -> None:
+        self.server.statuses = {"/talk.wav": 404}
+        busy = await self.recognise_one(settings=self.settings_with(fetches_at_once=1))
+        jobs = [await self.queue_fetch() for _ in range(3)]
+        await self.is_over(*jobs, is_beside_others=True)
+        assert [(await self.read(job)).error_code for job in jobs] == ["fetch_refused"] * 3
+        self.gate.open()
+        await self.is_over(busy)
+
+    async def test_a_shutdown_gives_back_what_was_fetched_and_waits(self) -> None:
+        busy = await self.queue("/busy.wav")
+        worker = self.start_worker(grace_s=0.01)
+        await eventually(lambda: self.gate.begun)
+        fetched = await self.queue_fetch()
+        await self.are_fetched(fetched)
+        await worker.shutdown()
+        await asyncio.wait_for(self.running[worker], PATIENCE_S)
+        for job in (busy, fetched):
+            stored = await self.read(job)
+            assert (stored.status, stored.failures, (await self.reasons(job))[-1]) == (JobStatus.QUEUED, 0, "released")
+        self.gate.open()
+
+    async def test_a_recording_is_never_fetched_for_two_workers_at_once(self) -> None:
+        busy = await self.recognise_one()
+        other = await self.open(audio=self.store)
+        jobs = [await self.queue_fetch(submitter=str(number)) for number in range(3)]
+        await self.are_fetched(*jobs)
+        assert await other.get_next_queued() is None
+        assert await other.get_next_to_fetch() is None
+        self.gate.open()
+        await self.is_over(busy, *jobs)
+        assert {(await self.read(job)).attempt for job in jobs} == {1}
+
+
+class TestClaims(FetchingWorkerCase):
+    """Which job a worker takes from the queue."""
+
+    async def test_only_a_job_whose_recording_is_elsewhere_is_taken_to_be_fetched(self) -> None:
+        await self.queue("/here.wav", priority=2)
+        kept, elsewhere, last = await self.queue_fetch(submitter="kept"), await self.queue_fetch(), await self.queue()
+        assert (await self.repository.get_next_to_fetch(no_fetch_for={"kept"})).id == elsewhere.id  # type: ignore[union-attr]
+        assert (await self.repository.get_next_to_fetch()).id == kept.id  # type: ignore[union-attr]
+        assert await self.repository.get_next_to_fetch() is None
+        assert (await self.read(last)).status is JobStatus.QUEUED
+
+    async def test_only_a_job_that_goes_before_a_place_in_the_order_is_taken(self) -> None:
+        first, second = await self.queue("/first.wav"), await self.queue("/second.wav")
+        assert await self.repository.get_next_queued(before=(0, first.seq)) is None
+        assert await self.repository.get_next_queued(before=(1, second.seq)) is None
+        urgent = await self.queue("/urgent.wav", priority=1)
+        for expected in (urgent, first):
+            claimed = await self.repository.get_next_queued(before=(0, second.seq))
+            assert claimed is not None
+            assert claimed.id == expected.id
+        assert await self.repository.get_next_queued(before=(0, second.seq)) is None
+
+
 class TestStopping(FetchingWorkerCase):
     def setUp(self) -> None:
         super().setUp()
