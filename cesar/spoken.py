@@ -72,8 +72,11 @@ def _mismatches(chunks: Sequence[Chunk], options: TranscribeOptions) -> Iterator
             _extend(spans, chunk.start, chunk.end, chunk.other_language == before)
         before = chunk.other_language
     asked_for = options.language or options.languages
-    remedy = "leave the language out to have it detected" if asked_for else "if that is right, name it (--language)"
+    remedy = "leave the language out to have it detected" if asked_for else "if you know it, name it (--language)"
     for language, spans in stretches.items():
+        if language == UNKNOWN:
+            yield f"the language of the speech at {_written(spans)} is not clear, and its text may be false: {remedy}"
+            continue
         yield f"the speech at {_written(spans)} is clearly {_named(language)}, and its text is not: {remedy}"
 
 

@@ -87,7 +87,8 @@ class Chunk:
     language_probability: float = 0.0
     """That it is spoken in the language of its text; 0 where nobody looked."""
     other_language: str = ""
-    """What is clearly spoken here, if the text is in another language; else empty."""
+    """What is clearly spoken here, if the text is in another language; "unknown" if it is hardly that of the text; else
+    empty."""
 
     def __repr__(self) -> str:
         text = " ".join(segment.text for segment in self.segments[:_SHOWN])

@@ -85,6 +85,14 @@ def test_speech_that_is_clearly_in_another_language_than_its_text_is_told(option
     assert remedy in warning
 
 
+def test_a_text_whose_language_is_hardly_spoken_may_be_false():
+    [warning] = told(chunk(0, 20, "en"), chunk(20, 35, "en", 0.02, other="unknown"))
+    assert warning == (
+        "the language of the speech at 0:20-0:35 is not clear, and its text may be false: "
+        "if you know it, name it (--language)"
+    )
+
+
 def test_where_the_text_in_the_wrong_language_was_dropped_the_right_one_is_told():
     dropped = Span(1, 8, "dropped", "the text repeated itself", "Rétoulam a un grand")
     [warning] = told(Chunk(0, 9, (), (dropped,), other_language="de"), options=TranscribeOptions(language="fr"))

@@ -6,7 +6,7 @@ Plain values, but for `Recognized`, in which a chunk's text gathers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from cesar.engines.base import Heard, Hypothesis, TimedWord
@@ -63,7 +63,11 @@ class Spoken:
     """That of its text."""
     probability: float
     other: str = ""
-    """Another one that is clearly spoken, in spite of that."""
+    """Another one that is clearly spoken, in spite of that; "unknown" if it is hardly that of the text, but unclear."""
+    start: int = 0
+    """Where the stretch begins, in samples from the start of the recording."""
+    is_whole: bool = True
+    """Whether the stretch is a whole chunk."""
 
 
 @dataclass
@@ -73,15 +77,23 @@ class Recognized:
     chunk: PlannedChunk
     said: list[Said] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
-    spoken: Spoken | None = None
-    """What is known of the language of the whole chunk."""
+    heard: list[Spoken] = field(default_factory=list)
+    """What is known of the languages of the chunk and of parts of it."""
+
+    @property
+    def spoken(self) -> Spoken | None:
+        """What is known of the language of the chunk, and of another one in any part of it."""
+        whole = [one for one in self.heard if one.is_whole][-1:]
+        parts = sorted((one for one in self.heard if not one.is_whole), key=lambda one: one.start)
+        other = next((one.other for one in (*whole, *parts) if one.other), "")
+        return replace(whole[0], other=other) if whole else None
 
     def add(self, weighed: Weighed) -> None:
         """Put in its place what one attempt gave."""
         self.said = sorted([*self.said, *weighed.said], key=lambda one: (one.start, one.end))
         self.doubts = sorted([*self.doubts, *weighed.doubts], key=lambda one: (one.start, one.end))
         if weighed.spoken:
-            self.spoken = weighed.spoken
+            self.heard.append(weighed.spoken)
 
 
 class Way(IntEnum):

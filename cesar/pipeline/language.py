@@ -7,6 +7,7 @@ A chunk that seems to be in another one is written in both, and the text that th
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from cesar.engines.languages import UNKNOWN
 from cesar.pipeline.attempts import Attempt, Decoded, Rival, Spoken
 from cesar.pipeline.features import FRAMES_PER_SECOND, log_mel
 from cesar.pipeline.judge import Judge
-from cesar.pipeline.language_changes import find_change
+from cesar.pipeline.language_changes import Change, likely_changes
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.timing import Stopwatch
 
@@ -55,8 +56,14 @@ class LanguageSettings:
     """A sound whose text is less likely than this may hold two languages…"""
     sure_language: float = 0.9
     """…and so may one that is less likely in the language of its text."""
+    least_change: float = 0.3
+    """A sound is parted where a change is at least so likely by what its two sides say."""
     clear: float = 0.9
-    """Another language than that of the text is worth a warning."""
+    """Another language than that of the text is worth a warning…"""
+    least_own: float = 0.1
+    """…and so is a text whose own language is less likely than this…"""
+    least_told_s: float = 3.0
+    """…but not of a part of a chunk that is shorter than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,24 @@ class LanguageCheck:
         attempt, allowed = decoded.attempt, self._choice.allowed
         if self._choice.is_fixed or attempt.rival or attempt.tried or self._is_sure_of(decoded):
             return None
-        return find_change(attempt, lambda start, end: among(self._detector.in_part(attempt, start, end), allowed))
+        changes = likely_changes(attempt, lambda *part: among(self._detector.in_part(attempt, *part), allowed))
+        clear = [(self._clear(change, attempt), change) for change in changes]
+        taken = [(change.gain + math.log(own), change.at) for own, change in clear if own > 0]
+        return max(taken)[1] if taken else None
+
+    def _clear(self, change: Change, attempt: Attempt) -> float:
+        """How clearly the two sides of a change, each by itself in a full window, are in different languages; or 0."""
+        sides = ((attempt.start, change.at), (change.at, attempt.end))
+        inside, outside = reversed(sides) if change.begins else sides
+        other, probability = next(iter(self._of_stretch(attempt, *outside).items()))
+        if other == change.language or probability < self._settings.least_change:
+            return 0.0
+        clear = probability * self._of_stretch(attempt, *inside)[change.language]
+        return clear if clear >= self._settings.least_change else 0.0
+
+    def _of_stretch(self, attempt: Attempt, start: int, end: int) -> dict[str, float]:
+        samples = attempt.samples[start - attempt.start : end - attempt.start]
+        return among(self._detector.in_full_window(samples, start), self._choice.allowed)
 
     def next_likely(self, decoded: Decoded) -> Attempt | None:
         """Return an attempt in the next likely language, after the text in this one was not believed."""
@@ -239,23 +263,29 @@ class LanguageCheck:
         is_likely = decoded.hypothesis.avg_logprob >= self._settings.sure_avg_logprob
         return is_likely and language >= self._settings.sure_language
 
-    def of_all_of(self, decoded: Decoded) -> Spoken | None:
-        """Return what is known of the language of a whole chunk that is going to be heard in parts."""
+    def of_all_of(self, decoded: Decoded) -> Spoken:
+        """Return what is known of the language of a stretch that is going to be heard in parts."""
         attempt = decoded.attempt
-        if not attempt.is_whole:
-            return None
         heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
         probability = among(heard, self._choice.allowed)[attempt.language]
-        return Spoken(attempt.language, round(probability, 4))
+        return Spoken(attempt.language, round(probability, 4), start=attempt.start, is_whole=attempt.is_whole)
 
     def _settled(self, decoded: Decoded, heard: Probabilities) -> tuple[Decoded, Spoken | None, Attempt | None]:
         attempt = decoded.attempt
-        other = _likeliest(heard)
-        is_clear = other != attempt.language and heard[other] >= self._settings.clear
         probability = among(heard, self._choice.allowed | {attempt.language})[attempt.language]
-        spoken = Spoken(attempt.language, round(probability, 4), other if is_clear else "")
+        tells = attempt.is_whole or attempt.duration >= self._settings.least_told_s
+        other = self._other(attempt.language, heard) if tells else ""
+        spoken = Spoken(attempt.language, round(probability, 4), other, attempt.start, attempt.is_whole)
         settled = replace(attempt, tried=attempt.tried or (attempt.language,))
-        return replace(decoded, attempt=settled), spoken if attempt.is_whole else None, None
+        return replace(decoded, attempt=settled), spoken, None
+
+    def _other(self, language: str, heard: Probabilities) -> str:
+        """What is spoken instead of the language of the text, if it is clearly not that; else nothing."""
+        other = _likeliest(heard)
+        if other != language and heard[other] >= self._settings.clear:
+            return other
+        is_unlikely = heard.get(language, 0.0) < self._settings.least_own
+        return UNKNOWN if is_unlikely and not self._choice.is_fixed else ""
 
 
 def _in(language: str, decoded: Decoded, heard: Probabilities) -> Attempt:

@@ -1,14 +1,17 @@
-"""Where the language changes within a chunk: a few seconds at a time are asked about, and the chunk is cut there.
+"""Where the language changes within a sound.
 
-One text for a chunk in two languages is wrong in at least one of them, and the model is unsure of it. So only chunks
-with such a text are looked into. The encoding is there already, so that asking about a part of it costs one step of
-the decoder. Pure but for asking the model, and about nothing but the chunk's own sound.
+A text in one language for a sound in two is unlikely, false, or lacks the second half. So only sounds with such a text
+are looked into. Their encoding is there already, and asking about a part of it costs one step of the decoder. What a
+part of an encoding says of its language is vague, though: surely spoken English may look like a bit of everything
+beside a sentence of German. So a change is where one language begins or ends, whatever the other is. It is a proposal:
+who asks for it has to hear both sides by themselves. Pure but for asking the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,81 +28,121 @@ LanguageOfPart = Callable[[float, float], Mapping[str, float]]
 class ChangeSettings:
     """How a change is looked for."""
 
-    least_s: float = 6.0
+    least_s: float = 5.0
     """Shorter sounds are not looked into."""
-    window_s: float = 5.0
-    step_s: float = 2.5
-    least_speech_s: float = 1.5
+    window_s: float = 2.5
+    step_s: float = 1.25
+    least_speech_s: float = 1.2
     """With less speech in it a window tells nothing."""
-    sure: float = 0.8
-    """A window less sure than this tells nothing."""
-    beside_s: float = 2.5
-    """On both sides of a cut, so much is compared."""
+    floor: float = 0.02
+    """No window counts for more than this probability does: a single one may be sure and wrong."""
+    reach_s: float = 5.0
+    """On both sides of a cut, so much is compared: beyond, there may be another change."""
+    least_gain: float = 1.5
+    """How much likelier than one language the change has to be, as a logarithm."""
     least_part_s: float = 1.0
     quietest_s: float = 0.1
-    most_cuts: int = 8
+    most_cuts: int = 10
     """Places that are compared: pauses, and where there are none, the quietest moments."""
+    most_given: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A place where a language probably begins or ends."""
+
+    at: int
+    """In samples from the start of the recording."""
+    language: str
+    begins: bool
+    """Whether the language is spoken from there on; else, until there."""
+    gain: float
+    """What speaks for it, as a logarithm."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    start: float
-    end: float
-    language: str
+    middle: float
+    probabilities: Mapping[str, float]
 
 
-def find_change(attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings | None = None) -> int | None:
-    """Return where the first change of language is, in samples from the recording's start; None: there is none."""
+def likely_changes(
+    attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings | None = None
+) -> list[Change]:
+    """Return the places at which the language probably changes, the likeliest first."""
     settings = settings or ChangeSettings()
     if attempt.duration < settings.least_s:
-        return None
-    told = list(_told(attempt, language_of, settings))
-    for before, after in pairwise(told):
-        if before.language != after.language:
-            return _cut_between(attempt, before, after, language_of, settings)
-    return None
+        return []
+    told = [
+        _Told((start + end) / 2, language_of(start, end))
+        for start, end in _windows(attempt.duration, settings)
+        if _speech_s(attempt, start, end) >= settings.least_speech_s
+    ]
+    languages = sorted({max(one.probabilities, key=lambda code: one.probabilities[code]) for one in told})
+    found = [
+        change
+        for cut in _places(attempt, settings)
+        for language in languages
+        if (change := _change(attempt, cut, language, told, settings)).gain >= settings.least_gain
+    ]
+    best = _best_by_place(found)[: settings.most_given]
+    return _best_by_place([_looked_at_closely(change, attempt, language_of, settings) for change in best])
 
 
-def _told(attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings) -> Iterator[_Told]:
-    """The windows that leave little doubt."""
-    for start, end in _windows(attempt.duration, settings):
-        first, past = (attempt.start + int(time * SAMPLE_RATE) for time in (start, end))
-        if speech_between(attempt.sound.chunk.regions, first, past) < settings.least_speech_s:
-            continue
-        language, probability = max(language_of(start, end).items(), key=lambda item: item[1])
-        if probability >= settings.sure:
-            yield _Told(start, end, language)
+def _best_by_place(changes: Sequence[Change]) -> list[Change]:
+    """The likeliest first, and only one at a place."""
+    ordered = sorted(changes, key=lambda change: (-change.gain, change.at, change.language))
+    return [change for at, change in enumerate(ordered) if all(change.at != other.at for other in ordered[:at])]
+
+
+def _looked_at_closely(
+    change: Change, attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings
+) -> Change:
+    """Add what the two windows say that end and begin just there."""
+    cut = (change.at - attempt.start) / SAMPLE_RATE
+    before = _Told(cut, language_of(max(0.0, cut - settings.window_s), cut))
+    after = _Told(cut, language_of(cut, min(cut + settings.window_s, attempt.duration)))
+    inside, outside = (after, before) if change.begins else (before, after)
+    is_it, is_not = (_evidence([one], change.language, settings) for one in (inside, outside))
+    return replace(change, gain=change.gain + is_it[0] + is_not[1])
 
 
 def _windows(duration: float, settings: ChangeSettings) -> list[tuple[float, float]]:
-    """In order; with a shorter one at both ends, where a few words in another language are one side of a change."""
-    whole = settings.window_s
-    starts = [*np.arange(0, duration - whole, settings.step_s).tolist(), max(0.0, duration - whole)]
-    inner = [(start, min(start + whole, duration)) for start in starts]
-    return [(0.0, settings.beside_s), *inner, (duration - settings.beside_s, duration)]
+    last = max(0.0, duration - settings.window_s)
+    starts = [*np.arange(0, last - settings.step_s / 2, settings.step_s).tolist(), last]
+    return [(start, min(start + settings.window_s, duration)) for start in starts]
 
 
-def _cut_between(
-    attempt: Attempt, before: _Told, after: _Told, language_of: LanguageOfPart, settings: ChangeSettings
-) -> int | None:
-    """The place at which what comes before is most clearly in one language, and what follows in the other."""
-
-    def clearness(cut: float) -> float:
-        earlier = language_of(max(0.0, cut - settings.beside_s), cut).get(before.language, 0.0)
-        later = language_of(cut, min(cut + settings.beside_s, attempt.duration)).get(after.language, 0.0)
-        return earlier * later
-
-    first = max(before.start + settings.least_part_s, settings.least_part_s)
-    last = min(after.end - settings.least_part_s, attempt.duration - settings.least_part_s)
-    cuts = _places(attempt, first, last, settings)
-    if not cuts:
-        return None
-    return attempt.start + round(max(cuts, key=clearness) * SAMPLE_RATE)
+def _speech_s(attempt: Attempt, start: float, end: float) -> float:
+    first, past = (attempt.start + int(time * SAMPLE_RATE) for time in (start, end))
+    return speech_between(attempt.sound.chunk.regions, first, past)
 
 
-def _places(attempt: Attempt, first: float, last: float, settings: ChangeSettings) -> list[float]:
-    """The longest pauses of the speech in that stretch; where there are few, its quietest moments too."""
-    regions = attempt.sound.chunk.regions
+def _change(attempt: Attempt, cut: float, language: str, told: Sequence[_Told], settings: ChangeSettings) -> Change:
+    """Compare that the language begins or ends there with that it is spoken on both sides, or on neither."""
+    near = [one for one in told if abs(one.middle - cut) <= settings.reach_s]
+    before = _evidence([one for one in near if one.middle < cut], language, settings)
+    after = _evidence([one for one in near if one.middle >= cut], language, settings)
+    ends, begins = before[0] + after[1], before[1] + after[0]
+    stays, is_absent = before[0] + after[0], before[1] + after[1]
+    overlap = settings.step_s / settings.window_s  # each moment is told of more than once
+    gain = (max(ends, begins) - max(stays, is_absent)) * overlap
+    return Change(attempt.start + round(cut * SAMPLE_RATE), language, begins > ends, gain)
+
+
+def _evidence(told: Sequence[_Told], language: str, settings: ChangeSettings) -> tuple[float, float]:
+    """The logarithms of the probabilities that all of them are in that language, and that none is."""
+    likely = [one.probabilities.get(language, 0.0) for one in told]
+    return (
+        sum(math.log(max(probability, settings.floor)) for probability in likely),
+        sum(math.log(max(1 - probability, settings.floor)) for probability in likely),
+    )
+
+
+def _places(attempt: Attempt, settings: ChangeSettings) -> list[float]:
+    """The longest pauses of the speech, in seconds from its start; where there are few, its quietest moments too."""
+    first, last = settings.least_part_s, attempt.duration - settings.least_part_s
+    regions = [r for r in attempt.sound.chunk.regions if r.start < attempt.end and r.end > attempt.start]
     pauses = [
         ((left.end + right.start) / 2 - attempt.start, right.start - left.end) for left, right in pairwise(regions)
     ]
@@ -109,16 +152,16 @@ def _places(attempt: Attempt, first: float, last: float, settings: ChangeSetting
     for at in _quiet_moments(attempt, first, last, settings):
         if len(places) >= settings.most_cuts:
             break
-        if all(abs(at - other) >= settings.least_part_s / 2 for other in places):
+        if all(abs(at - other) >= settings.least_part_s for other in places):
             places.append(at)
     return sorted(places)
 
 
-def _quiet_moments(attempt: Attempt, first: float, last: float, settings: ChangeSettings) -> list[float]:
+def _quiet_moments(attempt: Attempt, first: float, last: float, settings: ChangeSettings) -> Iterator[float]:
     """The middles of short windows, the quietest first."""
     size = round(settings.quietest_s * SAMPLE_RATE)
     begin = int(first * SAMPLE_RATE)
     samples = attempt.samples[begin : int(last * SAMPLE_RATE)]
     count = len(samples) // size
     energies = np.square(samples[: count * size].reshape(count, size)).mean(axis=1)
-    return [(begin + (int(index) + 0.5) * size) / SAMPLE_RATE for index in np.argsort(energies, kind="stable")]
+    return ((begin + (int(index) + 0.5) * size) / SAMPLE_RATE for index in np.argsort(energies, kind="stable"))

@@ -119,8 +119,8 @@ class Recognizer:
         if change := self._languages.change_in(decoded):
             attempt = decoded.attempt
             parts = ((attempt.start, change), (change, attempt.end))
-            spoken = self._languages.of_all_of(decoded)
-            return Weighed(again=[self._part(attempt, *part) for part in parts], spoken=spoken)
+            of_all = self._languages.of_all_of(decoded)
+            return Weighed(again=[self._part(attempt, *part) for part in parts], spoken=of_all)
         decoded, spoken, another = self._languages.settle(decoded)
         if another:
             return Weighed(again=[self._from_scratch(another)])

@@ -5,7 +5,7 @@ import pytest
 
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
 from cesar.engines.languages import UNKNOWN
-from cesar.pipeline.attempts import Attempt, Recognized, Sound, Spoken
+from cesar.pipeline.attempts import Attempt, Decoded, Recognized, Sound, Spoken, Way, Weighed
 from cesar.pipeline.chunk import PlannedChunk
 from cesar.pipeline.language import Choice, LanguageCheck, LanguageDetector, among
 from cesar.pipeline.recognize import Recognizer
@@ -195,6 +195,36 @@ def test_a_language_that_is_not_allowed_is_never_written_but_told_if_it_is_clear
     result, spoken, _ = recognized(speaking(en=-0.3, de=-0.9), lambda window: {"cy": 0.95, "en": 0.03, "de": 0.02})
     assert languages(result) == ["en"]
     assert spoken.other == "cy"
+
+
+def test_a_text_in_a_language_that_is_hardly_spoken_is_told_though_the_right_one_is_unclear():
+    result, spoken, _ = recognized(speaking(en=-0.3, de=-0.9), lambda window: {"cy": 0.6, "de": 0.35, "en": 0.05})
+    assert languages(result) == ["en"]
+    assert spoken.other == UNKNOWN
+
+
+@pytest.mark.parametrize(("duration_s", "other"), [(4, "cy"), (2, "")])
+def test_a_part_of_a_chunk_tells_what_is_spoken_in_it_unless_it_is_a_moment(duration_s, other):
+    engine = AnsweringEngine(
+        speaking(en=-0.3), languages=EN_DE | {"cy"}, language_of=lambda window: {"cy": 0.99, "de": 0.0, "en": 0.01}
+    )
+    check = LanguageCheck(LanguageDetector(engine), Choice("en", EN_DE))
+    [sound] = sounds(10)
+    part = Attempt(sound, 0, duration_s * SAMPLE_RATE, Way.NARROW, language="en")
+    part = Recognizer(engine, DecodeSettings("en")).hear(part)
+    _, spoken, _ = check.settle(Decoded(part, saying((0, duration_s, "Words."))))
+    assert spoken
+    assert (spoken.is_whole, spoken.other) == (False, other)
+
+
+def test_what_parts_of_a_chunk_tell_counts_in_whatever_order_they_were_heard():
+    [sound] = sounds(10)
+    whole, early, late = Spoken("en", 0.5), Spoken("en", 0.0, "de", 9, False), Spoken("en", 0.0, "fr", 50, False)
+    for order in ((whole, early, late), (whole, late, early)):
+        result = Recognized(sound.chunk)
+        for one in order:
+            result.add(Weighed(spoken=one))
+        assert result.spoken == Spoken("en", 0.5, "de")
 
 
 def test_where_no_text_is_believed_the_next_likely_language_is_tried():

@@ -137,7 +137,7 @@ def test_a_change_in_the_middle_of_a_chunk_is_found(load, plan, tmp_path):
     _, collected = run(media.write_wav(tmp_path / "a.wav", sound), load("base"), plan)
     [chunk] = collected.chunks
     assert [segment.language for segment in chunk.segments] == ["en", *["de"] * (len(chunk.segments) - 1)]
-    assert chunk.segments[1].start == pytest.approx(joint_s, abs=2)
+    assert chunk.segments[1].start == pytest.approx(joint_s, abs=1.5)
     assert "fellow America" in chunk.segments[0].text
     assert "Dinosaurier" in chunk.segments[-1].text
 
