@@ -15,6 +15,8 @@ from cesar.api.fetching.addresses import Address
 from cesar.errors import FetchFailed, FetchRefused
 
 _MOST_ADDRESSES = 4
+_BROKEN_OFF = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
+"""How httpx begins what it says of answers that end early. Any other breach of the protocol won't pass by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ async def answer_of(
     """Ask for what is at `url`, at the first of these addresses that can be connected to. Nothing is redirected.
 
     The server keeps its name, in `Host` and for TLS: its certificate must be for that. No proxy and no cookies are
-    used. Raises `FetchFailed` or `FetchRefused`, also for what breaks while the answer is read.
+    used. Raises `FetchFailed` for what breaks while the answer is read, `FetchRefused` for what is not HTTP.
     """
     trusted = await asyncio.to_thread(_trusted_authorities)
     timeout = httpx.Timeout(patience.read_s, connect=patience.connect_s)
@@ -86,6 +88,8 @@ def _in_our_words(host: str) -> Iterator[None]:
     except (httpx.HTTPError, httpx.StreamError, OSError) as error:
         if isinstance(error, httpx.RemoteProtocolError) and "location header" in str(error):
             raise _leads_nowhere(host) from None
+        if isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith(_BROKEN_OFF):
+            raise FetchRefused(f"{host}: its answer is not valid HTTP: {error}") from None  # or its headers have no end
         raise FetchFailed(f"{host}: the connection broke: {error or type(error).__name__}") from None
 
 

@@ -101,6 +101,63 @@ class TestWhole(FetchCase):
             await self.require_whole()
 
 
+ANSWER = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = ANSWER + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class TestAnswers(FetchCase):
+    """Raw answers: what is no HTTP, or has no end, is refused for good; a connection that breaks may be tried again."""
+
+    async def answered(self, beginning: bytes, unit: bytes = b"") -> CesarError:
+        """Fetch from a server that sends this, the unit again and again, and closes; give the error."""
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            try:
+                writer.write(beginning)
+                for _ in range(2**24 // len(unit) if unit else 0):
+                    writer.write(unit)
+                    await writer.drain()
+            except ConnectionError:
+                pass
+            finally:
+                writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/talk.wav"
+            return await self.require(CesarError, url=url)
+
+    async def test_what_has_no_end_or_is_not_http_is_refused_for_good(self) -> None:
+        for name, beginning, unit in (
+            ("headers", ANSWER, b"X-A: " + b"a" * 8000 + b"\r\n"),
+            ("many small headers", ANSWER, b"a:\r\n" * 2000),
+            ("one header", ANSWER + b"X-A: ", b"a" * 65536),
+            ("a status line", b"HTTP/1.1 200 ", b"a" * 65536),
+            ("trailers", CHUNKED + b"3\r\nabc\r\n0\r\n", b"X-A: " + b"a" * 8000 + b"\r\n"),
+            ("a chunk extension", CHUNKED + b"3;", b"a" * 65536),
+            ("a chunk size", CHUNKED, b"0" * 65536),
+            ("a chunk size that is no number", CHUNKED + b"zz\r\n", b""),
+            ("two lengths", ANSWER + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", b""),
+            ("another protocol", b"220 mail.example ESMTP\r\n\r\n", b""),
+        ):
+            with self.subTest(name):
+                error = await self.answered(beginning, unit)
+                assert type(error) is FetchRefused
+                assert "its answer is not valid HTTP" in str(error)
+                assert self.left() == []
+
+    async def test_an_answer_that_ends_early_may_be_tried_again(self) -> None:
+        for name, beginning in (
+            ("nothing", b""),
+            ("half a head", ANSWER + b"X-A"),
+            ("half a recording", ANSWER + b"Content-Length: 30\r\n\r\nabc"),
+            ("half a chunk", CHUNKED + b"3\r\na"),
+            ("no last chunk", CHUNKED + b"3\r\nabc\r\n"),
+        ):
+            with self.subTest(name):
+                assert type(await self.answered(beginning)) is FetchFailed
+
+
 class TestPinning(FetchCase):
     async def test_a_name_is_looked_up_once_and_the_server_keeps_its_name(self) -> None:
         answer, asked = standing_for("127.0.0.1")
