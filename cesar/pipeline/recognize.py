@@ -50,6 +50,7 @@ class RecognizeSettings:
 
 _LEAST_PROGRESS = SAMPLE_RATE // 2
 """A stretch is heard again only if it is shorter by this than the one it is a part of, so that there is an end."""
+_SHORTEST_DOUBT = SAMPLE_RATE // 50
 
 
 class Likeness(NamedTuple):
@@ -156,8 +157,7 @@ class Recognizer:
             parts = ((attempt.start, at), (at, attempt.end))
             return Weighed(again=[self._part(attempt, *part) for part in parts])
         beyond = "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip()
-        last_moment = max(attempt.start, attempt.end - SAMPLE_RATE // 50)
-        doubts = [_doubt(last_moment, attempt.end, AFTER_THE_END, beyond)] if beyond else []
+        doubts = [_doubt(*_not_empty(attempt, attempt.end, attempt.end), AFTER_THE_END, beyond)] if beyond else []
         believed, disbelieved = self._sifted(attempt, hypothesis)
         stuck, again = self._rest(attempt, believed)
         left = [doubt for doubt in disbelieved if not any(_covers(part, doubt) for part in again)]
@@ -168,10 +168,9 @@ class Recognizer:
         reasons = [self._judge.disbelief_of(utterance, attempt) for utterance in hypothesis.utterances]
         pairs = list(zip(hypothesis.utterances, reasons, strict=True))
         disbelieved = [
-            _doubt(start, max(end, start + SAMPLE_RATE // 50), reason, utterance.text.strip())
+            _doubt(*_not_empty(attempt, *span_of(utterance, attempt)), reason, utterance.text.strip())
             for utterance, reason in pairs
             if reason and utterance.start < attempt.duration
-            for start, end in [span_of(utterance, attempt)]
         ]
         believed = tuple(utterance for utterance, reason in pairs if reason is None)
         return replace(hypothesis, utterances=believed), disbelieved
@@ -293,6 +292,12 @@ class Recognizer:
 
 def _covers(attempt: Attempt, doubt: Doubt) -> bool:
     return attempt.start / SAMPLE_RATE <= doubt.start and doubt.end <= attempt.end / SAMPLE_RATE
+
+
+def _not_empty(attempt: Attempt, start: int, end: int) -> tuple[int, int]:
+    """Return a span that is at least 20 ms long, and within the attempt unless that is shorter."""
+    end = min(max(end, start + _SHORTEST_DOUBT), attempt.end)
+    return max(attempt.start, min(start, end - _SHORTEST_DOUBT)), end
 
 
 def _doubt(start: int, end: int, reason: str, text: str) -> Doubt:

@@ -478,6 +478,15 @@ def test_words_are_not_looked_for_unless_asked_for():
     assert result.said[0].words == ()
 
 
+def test_a_doubt_about_the_last_moment_of_a_chunk_ends_with_the_chunk():
+    """The model often places what it invents there, with equal timestamps."""
+    for start in (2.984375, 2.999, 3.0, 3.5):
+        engine = AnsweringEngine(by_attempt(saying((start, start, "Thank you."), logprob=-0.1)))
+        (result,) = recognize(Recognizer(engine, PROMPTED, settings=SMALL), [sound(40, 43, (40.3, 41), (41.2, 42.8))])
+        assert result.doubts
+        assert all(40 <= doubt.start < doubt.end <= 43 for doubt in result.doubts)
+
+
 # Whatever the model says.
 
 SMALL = RecognizeSettings(windows_s=(2, 3, 4), silence_after_s=0.5)
