@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,8 @@ class Patience:
     stall_s: float = 60.0
     """In that time an answer must begin, and then `least_bytes` arrive each time."""
     least_bytes: int = 60 * 16 * 1024
+    clock: Callable[[], float] = time.monotonic
+    """What `stall_s` is measured by, while an answer comes."""
 
 
 @asynccontextmanager

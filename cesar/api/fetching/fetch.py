@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -204,16 +203,18 @@ class _Download:
 
     async def _take_bytes(self, url: httpx.URL, answer: httpx.Response, total: int | None) -> None:
         self._on_progress(self._part.size, total)
-        since, arrived_bytes = time.monotonic(), 0
+        patience = self._limits.patience
+        since, arrived_bytes = patience.clock(), 0
         async for block in answer.aiter_raw():
             self._require_size(url, self._part.size + len(block))
             await self._on_disk(self._part.write, block)
             self._on_progress(self._part.size, total)
             arrived_bytes += len(block)
-            if time.monotonic() - since > self._limits.patience.stall_s:
-                self._require_speed(url, arrived_bytes, time.monotonic() - since)
+            passed_s = patience.clock() - since
+            if passed_s > patience.stall_s:
+                self._require_speed(url, arrived_bytes, passed_s)
                 await self._require_room(0)
-                since, arrived_bytes = time.monotonic(), 0
+                since, arrived_bytes = patience.clock(), 0
         if total is not None and self._part.size != total:
             raise FetchFailed(f"{url.host}: {self._part.size} bytes have come of {total}")
 
