@@ -31,7 +31,7 @@ from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from cesar.config import Settings
-from tests.api.support import WAYS, eventually
+from tests.api.support import WAYS, eventually, without_debugging
 from tests.runner.support import AUDIO, write_script
 
 JFK = AUDIO / "jfk.m4a"
@@ -52,6 +52,7 @@ class ServiceCase(IsolatedAsyncioTestCase):
         self.data_dir = self.folder / "data"
 
     async def asyncSetUp(self) -> None:
+        without_debugging()
         self.settings = Settings(**{"model": self.model, "data_dir": self.data_dir, **self.overrides})
         self.app = await self.start(self.settings)
         self.client = await self.connect(self.app)
