@@ -18,7 +18,7 @@ from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from cesar.errors import ChildCrashed, ChildKilled, DatabaseUnavailable, NotMedia, RecognitionError, UnknownModel
-from tests.api.support import Gate, WorkerCase, eventually
+from tests.api.support import PATIENCE_S, Gate, WorkerCase, eventually
 
 
 def failing(error: BaseException) -> Callable[[str, str], dict[str, str]]:
@@ -249,7 +249,7 @@ class TestFailingLoop(WorkerCase):
         job = Job(audio_path="/talk.wav")
         self.mock.subscribe.side_effect = DatabaseUnavailable("away")
         self.employ_with(job)
-        await eventually(lambda: job.status is JobStatus.COMPLETED, 10)
+        await eventually(lambda: job.status is JobStatus.COMPLETED)
 
 
 def test_a_worker_takes_any_repository_that_is_closed_under_it(tmp_path: Path) -> None:
@@ -261,6 +261,6 @@ def test_a_worker_takes_any_repository_that_is_closed_under_it(tmp_path: Path) -
         await repository.close()
         await eventually(lambda: worker._complaints.said)
         await worker.shutdown()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, PATIENCE_S)
 
     asyncio.run(close_it())

@@ -153,4 +153,4 @@ def child_of(worker: WorkerProcess) -> int:
 def require_sound(database: Path, acknowledged: Iterable[str], *children: int) -> None:
     """Ask the oracle, and see that no recogniser is left."""
     assert faults_found(database, acknowledged) == []
-    wait_until(lambda: not any(map(is_alive, children)), timeout_s=5)
+    wait_until(lambda: not any(map(is_alive, children)))
