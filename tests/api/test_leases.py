@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
 
-from cesar.api.losses import MAX_LOSSES_ALONE, MAX_LOST, wait_after
+from cesar.api.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, chance_of, wait_after
 from cesar.api.models import Job, JobStatus
 from cesar.api.owners import LEASE_TTL_S
 from cesar.api.repository import JobRepository
@@ -215,6 +216,16 @@ class LossCase(QueueCase):
         """Have the loss written down."""
         await self.repository.request_cancel((await self.queue()).id)
 
+    async def lose_another(self) -> None:
+        """Show that others lose their workers too; this one is then out of the way."""
+        other = await self.queue("/other.wav", priority=2)
+        assert (await self.lose_worker()).id == other.id
+        await self.repository.request_cancel(other.id)
+
+    async def complete_others(self, count: int) -> None:
+        for _ in range(count):
+            await self.complete_another()
+
     async def complete_another(self) -> None:
         """Show that the machine is well."""
         other = await self.queue("/other.wav", priority=1)
@@ -227,7 +238,7 @@ class LossCase(QueueCase):
 class TestWhatCountsAgainstAJob(LossCase):
     async def test_a_worker_that_dies_before_the_recording_is_begun_is_not_the_jobs_doing(self) -> None:
         await self.queue()
-        for _ in range(3 * MAX_LOSSES_ALONE):
+        for _ in range(3 * MAX_LOST_ALONE):
             assert (await self.lose_worker(begins=False)).lost == 0
             await self.complete_another()
         assert (await self.lose_worker()).status is JobStatus.PROCESSING
@@ -239,55 +250,95 @@ class TestWhatCountsAgainstAJob(LossCase):
             await self.complete_another()
             assert (await self.lose_worker(begins=False)).lost == 1
 
-    async def test_a_job_is_parked_after_enough_of_them_while_others_are_done(self) -> None:
+    async def test_a_job_is_parked_at_its_sixth_loss_where_ten_others_were_completed_and_none_lost(self) -> None:
         poison = await self.queue()
-        for number in range(MAX_LOST):
+        for number in range(MIN_LOST):
             assert (await self.lose_worker()).lost == number
-            await self.complete_another()
+            await self.complete_others(2)
         job = await self.read(poison)
-        assert (job.status, job.error_code, job.lost, job.owner) == (JobStatus.ERROR, "worker_lost", MAX_LOST, None)
+        assert (job.status, job.error_code, job.lost, job.owner) == (JobStatus.ERROR, "worker_lost", MIN_LOST, None)
         assert job.error_message is not None
-        assert f"the worker was lost {MAX_LOST} times in a row" in job.error_message
+        assert f"the worker was lost {MIN_LOST} times in a row" in job.error_message
         assert job.error_hint
         assert job.completed_at == self.clocks.now
+
+    async def test_fewer_completed_jobs_prove_less(self) -> None:
+        poison = await self.queue()
+        while (await self.read(poison)).status is not JobStatus.ERROR:
+            await self.lose_worker()
+            await self.complete_others(1)
+        assert (await self.read(poison)).lost == 8
+
+    async def test_others_that_were_completed_before_its_losses_prove_nothing(self) -> None:
+        await self.complete_others(30)
+        poison = await self.queue()
+        for _ in range(MAX_LOST_ALONE - 1):
+            await self.lose_worker()
+        await self.notice()
+        assert (await self.read(poison)).status is JobStatus.QUEUED
+
+    async def test_a_job_that_lost_its_workers_as_others_did_is_not_parked_though_many_are_completed(self) -> None:
+        """As where a service is killed every few seconds by something else."""
+        unlucky = await self.queue()
+        for _ in range(MIN_LOST + 2):
+            await self.lose_worker()
+            await self.complete_others(2)
+            await self.lose_another()
+        assert ((await self.read(unlucky)).status, (await self.read(unlucky)).lost) == (JobStatus.QUEUED, MIN_LOST + 2)
+
+    async def test_losses_before_it_was_begun_speak_for_a_job(self) -> None:
+        unlucky = await self.queue()
+        for _ in range(MIN_LOST):
+            await self.lose_worker(begins=False)
+            await self.lose_worker()
+            await self.complete_others(2)
+        assert ((await self.read(unlucky)).status, (await self.read(unlucky)).lost) == (JobStatus.QUEUED, MIN_LOST)
+
+    async def test_a_second_poisonous_job_does_not_speak_for_the_first(self) -> None:
+        jobs = [await self.queue(), await self.queue()]
+        while any(not job.status.is_final for job in jobs):
+            await self.lose_worker()
+            await self.complete_others(4)
+            jobs = [await self.read(job) for job in jobs]
+        assert [(job.status, job.error_code) for job in jobs] == 2 * [(JobStatus.ERROR, "worker_lost")]
+        assert max(job.lost for job in jobs) <= MIN_LOST + 2
 
     async def test_worker_after_worker_killed_ends_no_job_however_often(self) -> None:
         """As by the system, for want of memory that something else has taken."""
         jobs = [await self.queue() for _ in range(3)]
-        for _ in range(6 * MAX_LOSSES_ALONE):
+        for _ in range(6 * MAX_LOST_ALONE):
             await self.lose_worker()
         await self.notice()
         stored = [await self.read(job) for job in jobs]
         assert {job.status for job in stored} == {JobStatus.QUEUED}
-        assert {job.lost for job in stored} == {1}
-        assert min(job.losses for job in stored) > MAX_LOSSES_ALONE
+        assert min(job.lost for job in stored) > MAX_LOST_ALONE
 
     async def test_a_job_that_is_alone_in_losing_workers_is_parked_in_the_end(self) -> None:
         poison = await self.queue()
-        for _ in range(MAX_LOSSES_ALONE):
+        for _ in range(MAX_LOST_ALONE):
             await self.lose_worker()
         await self.notice()
         job = await self.read(poison)
-        assert (job.status, job.error_code, job.losses) == (JobStatus.ERROR, "worker_lost", MAX_LOSSES_ALONE)
+        assert (job.status, job.error_code, job.lost) == (JobStatus.ERROR, "worker_lost", MAX_LOST_ALONE)
 
     async def test_a_heartbeat_does_not_start_the_count_anew_but_a_checkpoint_does(self) -> None:
         await self.queue()
-        for number in range(3 * MAX_LOST):
+        for number in range(3 * MIN_LOST):
             job = await self.lose_worker(checkpoint=number)
             await self.complete_another()
-        assert (job.attempt, job.lost, job.losses) == (3 * MAX_LOST, 1, 1)
+        assert (job.attempt, job.lost, job.losses) == (3 * MIN_LOST, 1, 1)
 
     async def test_a_retry_by_hand_starts_the_count_anew(self) -> None:
         poison = await self.queue()
-        for _ in range(MAX_LOST):
+        for _ in range(MIN_LOST):
             await self.lose_worker()
-            await self.complete_another()
+            await self.complete_others(2)
         again = await self.repository.retry(poison.id)
         assert (again.lost, again.losses, again.run_after) == (0, 0, None)
 
     async def test_workers_that_stop_as_they_should_are_not_counted(self) -> None:
         await self.queue()
-        for _ in range(2 * MAX_LOST):
+        for _ in range(2 * MIN_LOST):
             worker: JobRepository = await self.open()
             job = await self.claim(worker)
             await worker.begin(job)
@@ -303,6 +354,20 @@ class TestWhatCountsAgainstAJob(LossCase):
         with pytest.raises(ClaimLost):
             await self.repository.begin(job)
         assert (await self.read(job)).begun == 0
+
+
+@pytest.mark.parametrize("lost", range(1, 25))
+@pytest.mark.parametrize("among", [(0, 0), (0, 6), (3, 10), (17, 20)])
+def test_the_chance_is_that_of_drawing_all_losses_by_lot(lost: int, among: tuple[int, int]) -> None:
+    """Of all orders of the losses and completions, those in which the job's come after all the others' losses."""
+    among_lost, among_done = among
+    ways = math.comb(among_lost + among_done + 1 + lost, lost)
+    expected = math.comb(among_lost + lost, lost) / ways
+    assert chance_of(lost, among_lost=among_lost, among_done=among_done) == pytest.approx(expected)
+
+
+def test_six_losses_beside_ten_completed_jobs_are_the_first_that_are_beyond_chance() -> None:
+    assert chance_of(6, among_lost=0, among_done=10) <= BLAME < chance_of(6, among_lost=0, among_done=9)
 
 
 class TestWaiting(LossCase):
@@ -344,14 +409,13 @@ class TestKilledRecogniser(LossCase):
 
     async def test_the_job_waits_says_why_and_is_ended_only_while_others_are_done(self) -> None:
         await self.queue()
-        for number in range(2 * MAX_LOST):
+        for number in range(1, 2 * MIN_LOST):
             job = await self.put_back()
-            assert (job.status, job.lost, job.losses, job.failures) == (JobStatus.QUEUED, 1, number + 1, 0)
+            assert (job.status, job.lost, job.losses, job.failures) == (JobStatus.QUEUED, number, number, 0)
             assert (job.error_code, job.error_message) == ("out_of_memory", "It was killed.")
-        for _ in range(MAX_LOST - 1):
-            await self.complete_another()
-            job = await self.put_back()
-        assert (job.status, job.lost, job.error_code) == (JobStatus.ERROR, MAX_LOST, "out_of_memory")
+        await self.complete_others(10)
+        job = await self.put_back()
+        assert (job.status, job.lost, job.error_code) == (JobStatus.ERROR, 2 * MIN_LOST, "out_of_memory")
         assert (await self.reasons(job))[-1] == "out_of_memory"
 
     async def test_it_is_cancelled_if_it_was_to_be(self) -> None:

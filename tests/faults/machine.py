@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from cesar.api.losses import MAX_LOST
+from cesar.api.losses import MAX_LOST_ALONE, MIN_LOST
 from cesar.api.models import Claim, Job, JobStatus
 from cesar.transcript import Chunk, Segment
 from tests.faults.model import Entry
@@ -41,7 +41,12 @@ EVENTS = (
     *(("end_worker", says_goodbye) for says_goodbye in (True, False, False, False)),
     *(("end_all", says_goodbye) for says_goodbye in (True, False)),
     *(("prune", days) for days in (0, 0, 30)),
-    *(("fail_often", 4), ("lose_workers", MAX_LOST), ("lose_workers", 21), ("lose_beside_others", MAX_LOST)),
+    *(
+        ("fail_often", 4),
+        ("lose_workers", MIN_LOST),
+        ("lose_workers", MAX_LOST_ALONE + 1),
+        ("lose_beside_others", MIN_LOST),
+    ),
 )
 
 
@@ -239,9 +244,11 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
         for _ in range(times):
             self.submit(0, 4)
             self.lose_workers(worker, 1)
-            self.claim(worker, 0)
-            if self.claimed:
-                self.end(worker, self.claimed[-1], list(JobStatus).index(JobStatus.COMPLETED))
+            for _ in range(2):
+                self.submit(2, 4)  # it goes first
+                self.claim(worker, 0)
+                if self.claimed:
+                    self.end(worker, self.claimed[-1], list(JobStatus).index(JobStatus.COMPLETED))
 
     def end_worker(self, worker, says_goodbye):
         self.close(worker, says_goodbye)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import TypeVar
 
-from cesar.api.losses import MAX_LOST
+from cesar.api.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, chance_of
 from cesar.api.models import Claim, JobStatus
 from cesar.errors import ClaimLost, IdempotencyConflict, IllegalMove, JobNotFound, QueueError, StaleJob
 
@@ -62,6 +62,8 @@ class Entry:
     """Before, after, attempt, owner."""
     event_numbers: list[int] = field(default_factory=list)
     """When each of them happened, among those of all jobs."""
+    losses_at: set[int] = field(default_factory=set)
+    """The numbers of the events by which it lost its worker."""
 
     request: tuple[str, int] = ("", 0)
     """What was asked for at first; the priority may have been changed since."""
@@ -87,6 +89,13 @@ class Entry:
         self.beat += 1
         self.run_after = None
         self.move(PROCESSING, owner)
+
+    def first_told(self, since: int) -> bool | None:
+        """Tell whether what first came of it since then was a loss, or its completion; None if neither did."""
+        for number, event in zip(self.event_numbers, self.events, strict=True):
+            if number > since and (number in self.losses_at or event[:2] == (PROCESSING, COMPLETED)):
+                return number in self.losses_at
+        return None
 
     def forget(self) -> None:
         """Let it start over: what went wrong before does not count."""
@@ -182,31 +191,37 @@ class Queue:
         return watch
 
     def _lose(self, job: Entry, now: datetime) -> None:
-        if job.cancel_requested_at is not None:
-            job.end_or(CANCELLED, now)
-            return
         self._count_loss(job, now, is_begun=job.begun == job.attempt, error_code=None)
 
     def _count_loss(self, job: Entry, now: datetime, *, is_begun: bool, error_code: str | None) -> None:
+        if job.cancel_requested_at is not None:
+            job.end_or(CANCELLED, now)
+        else:
+            job.lost += is_begun
+            job.losses += is_begun or job.losses < 7
+            if is_begun and self._is_to_blame(job):
+                job.error_code, job.completed_at = error_code or "worker_lost", now
+                job.move(ERROR)
+                if error_code:
+                    return
+            else:
+                job.error_code = error_code or job.error_code
+                if job.losses > 1:
+                    job.run_after = now + min(RETRY_DELAY / 16 * 2 ** (job.losses - 1), LONGEST_DELAY)
+                job.move(QUEUED)
+        job.losses_at.add(job.event_numbers[-1])
+
+    def _is_to_blame(self, job: Entry) -> bool:
+        if job.lost < MIN_LOST:
+            return False
         others = [other for other in self.jobs.values() if other is not job]
-        losses_before = [n for n, event in zip(job.event_numbers, job.events, strict=True) if event[0] is PROCESSING]
-        is_proved = any(
-            event[:2] == (PROCESSING, COMPLETED) and number > losses_before[-1]
-            for other in others
-            for number, event in zip(other.event_numbers, other.events, strict=True)
-            if losses_before
-        )
-        job.lost += is_begun and (job.lost == 0 or is_proved)
-        job.losses += is_begun or job.losses < 7
-        do_others_lose = any(other.losses > 0 and not other.status.is_final for other in others)
-        if job.lost >= MAX_LOST or (is_begun and job.losses >= 20 and not do_others_lose):
-            job.error_code, job.completed_at = error_code or "worker_lost", now
-            job.move(ERROR)
-            return
-        job.error_code = error_code or job.error_code
-        if job.losses > 1:
-            job.run_after = now + min(RETRY_DELAY / 16 * 2 ** (job.losses - 1), LONGEST_DELAY)
-        job.move(QUEUED)
+        if job.lost >= MAX_LOST_ALONE and not any(o.losses > 0 and not o.status.is_final for o in others):
+            return True
+        its = zip(job.event_numbers, job.events, strict=True)
+        since = min(number for number, event in its if event[1] is PROCESSING and event[2] > job.attempt - job.lost)
+        firsts = [first for other in others if (first := other.first_told(since)) is not None]
+        among_lost = firsts.count(True) + job.losses - job.lost
+        return chance_of(job.lost, among_lost=among_lost, among_done=firsts.count(False)) <= BLAME
 
     def begin(self, job_id: str, claim: Claim, position: float) -> None:
         self.beat(job_id, claim, position)
@@ -214,10 +229,7 @@ class Queue:
 
     def put_back(self, job_id: str, claim: Claim, error_code: str, now: datetime) -> JobStatus:
         job = self.fenced(job_id, claim)
-        if job.cancel_requested_at is not None:
-            job.end_or(CANCELLED, now)
-        else:
-            self._count_loss(job, now, is_begun=True, error_code=error_code)
+        self._count_loss(job, now, is_begun=True, error_code=error_code)
         return job.status
 
     def beat(self, job_id: str, claim: Claim, position: float) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cesar.api.losses import MAX_LOST
+from cesar.api.losses import MIN_LOST
 from cesar.api.models import Job
 from tests.faults.conftest import IS_LONG
 from tests.faults.jobs import (
@@ -78,13 +78,13 @@ def test_a_job_whose_child_the_system_always_kills_waits_longer_and_longer_while
     database = tmp_path / "queue.db"
     [bad] = submit(database, faulty(tmp_path, "kill"))
     with working(database, *OPTIONS) as worker:
-        for lost in range(1, MAX_LOST + 1):
+        for lost in range(1, MIN_LOST + 1):
             wait_until(partial(has_lost, database, bad, lost))
             told = row_of(database, bad)
             assert (told["error_code"], told["failures"]) == ("out_of_memory", 0)
             assert "twice" in told["error_message"]
-            [good] = submit(database, job(model(tmp_path)))
-            wait_until(partial(is_over, database, good))
+            good = submit(database, job(model(tmp_path)), job(model(tmp_path)))
+            wait_until(partial(is_over, database, *good))
         wait_until(lambda: all_over(database))
         worker.drain()
     assert row_of(database, bad)["status"] == "error"
