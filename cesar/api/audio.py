@@ -154,7 +154,7 @@ class AudioStore:
         uncommitted = {_inode(file) for file in never_whole}
         unwanted = [digest for digest in self.digests() if not is_wanted(digest)]
         left = {digest for digest in unwanted if _inode(self.path_of(digest)) not in uncommitted}
-        left = {digest for digest in left if digest in known or _is_newer(self.path_of(digest), known_until)}
+        left = {digest for digest in left if digest in known or is_newer(self.path_of(digest), known_until)}
         doomed = [self.path_of(digest) for digest in unwanted if digest not in left]
         doomed += [part for part in self._parts() if _is_free(part) and not has_job(part.stem)]
         aside = sum(self._put_aside(file, today) for file in doomed)
@@ -219,7 +219,8 @@ def _inode(file: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _is_newer(file: Path, moment: datetime | None) -> bool:
+def is_newer(file: Path, moment: datetime | None) -> bool:
+    """Whether a file was written after that moment; None is before all."""
     return moment is None or file.stat().st_mtime > moment.timestamp()
 
 

@@ -16,7 +16,7 @@ from cesar.api.place import Place
 from cesar.errors import DatabaseTooNew, NotADatabase
 from cesar.private import FILE_MODE
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration: what this Cesar works with."""
 APPLICATION_ID = 0x43657361
 """What marks a SQLite file as ours: "Cesa" (the pragma application_id, written by the first migration)."""

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
 
-from cesar.api import attempts, listing, moves, ownership, submitting
+from cesar.api import attempts, listing, moves, ownership, removals, submitting
 from cesar.api.audio import ASIDE_DAYS, AudioStore, Swept
 from cesar.api.database import Database
 from cesar.api.models import (
@@ -312,19 +313,29 @@ class JobRepository(JobReader):
 
         def delete(connection: sa.Connection) -> moves.Row:
             self._take_back_abandoned(connection)
-            return moves.delete(connection, job_id)
+            row = moves.delete(connection, job_id)
+            removals.note(connection, [row], self._clock())
+            return row
 
         await self._forget([await self._write("delete", delete)])
 
     async def prune(self, older_than: timedelta, *, limit: int = 500) -> int:
         """Remove up to `limit` jobs that have been over for so long; say how many it were."""
         before = self._clock() - older_than
-        gone = await self._write("prune", lambda connection: moves.prune(connection, before, limit))
+
+        def prune(connection: sa.Connection) -> Sequence[moves.Row]:
+            gone = moves.prune(connection, before, limit)
+            removals.note(connection, gone, self._clock())
+            return gone
+
+        gone = await self._write("prune", prune)
         await self._forget(gone)
         return len(gone)
 
     async def sweep(self) -> Swept:
         """Put aside recordings that no job has, as a crash may leave them behind, and bring back those that one has.
+
+        What a deletion has left that was interrupted by a crash is deleted.
 
         Recordings that are newer than anything the database knows stay: it may be a copy from before them.
         """
@@ -334,15 +345,17 @@ class JobRepository(JobReader):
                 return Swept()
             self._owner.show_alive()
             self._claim_folder(connection)
+            spared = ownership.spared_in(self._store)
+            finished = removals.finish(connection, self._store, spared)
             swept = self._store.sweep(
                 is_wanted=lambda digest: listing.has_audio(connection, digest),
                 is_dead=self._owner.is_dead,
                 has_job=lambda job_id: listing.is_unfinished(connection, job_id),
                 known_until=listing.last_written(connection),
-                spared=ownership.spared_in(self._store),
+                spared=spared,
             )
             ownership.spare(self._store, swept.spared)
-            return swept
+            return replace(swept, removed=swept.removed + finished)
 
         swept = await self._write("sweep", sweep)
         self._tell_of(swept)
@@ -374,8 +387,10 @@ class JobRepository(JobReader):
             for row in gone:
                 for store in self._stores_of(connection, row):
                     store.remove_part(row["id"])
-                    if row["audio_digest"] is not None and not listing.has_audio(connection, row["audio_digest"]):
-                        store.remove(row["audio_digest"])
+                    if row["audio_digest"] is not None:
+                        if not listing.has_audio(connection, row["audio_digest"]):
+                            store.remove(row["audio_digest"])
+                        removals.forget(connection, row["audio_digest"])
 
         if self.audio is not None and any(row["audio_digest"] or row["source_url"] for row in gone):
             await self._write("forget", forget)

@@ -132,3 +132,11 @@ api_keys = sa.Table(
     sa.Column("revoked_at", UtcDateTime),
 )
 """Who may use the service over the network; of their secrets only digests."""
+
+removals = sa.Table(
+    "removals",
+    metadata,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+"""Recordings whose jobs were deleted, until their files are gone too."""

@@ -212,6 +212,27 @@ def test_a_repaired_database_goes_on_counting_and_keeps_its_number(file: Path) -
         assert connection.execute("PRAGMA user_version").fetchone() == (4711,)
 
 
+@pytest.mark.parametrize("change", ["result_text = NULL", "result_text = ''", "result_text = 'Job 1 says 0.'"])
+def test_a_completed_job_without_its_whole_text_is_queued_again(file: Path, change: str) -> None:
+    """Job 1 lost its text or a part of it; job 41 has no chunks either, job 2 is whole."""
+    ids = {job.audio_path: job.id for job in read(file)[0]}
+    one, bare, whole = (ids[f"/talks/{number}.wav"] for number in (1, 41, 2))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(f"UPDATE jobs SET {change} WHERE id = ?", [one])
+        connection.execute("UPDATE jobs SET result_text = NULL WHERE id = ?", [bare])
+        connection.execute("DELETE FROM job_chunks WHERE job_seq = (SELECT seq FROM jobs WHERE id = ?)", [bare])
+        connection.execute("PRAGMA application_id = 0")
+    content = bytearray(file.read_bytes())
+    zero_header(content)
+    file.write_bytes(content)
+    saved = mend(file)
+    assert saved is not None
+    found = {job.id: job for job in read(file)[0]}
+    assert {one, bare} <= set(saved.requeued)
+    assert [found[job].status for job in (one, bare)] == [JobStatus.QUEUED, JobStatus.QUEUED]
+    assert (found[whole].status, whole in saved.requeued) == (JobStatus.COMPLETED, False)
+
+
 def test_a_sound_database_is_left_alone(file: Path) -> None:
     before = file.read_bytes()
     assert mend(file) is None

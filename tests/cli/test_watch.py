@@ -160,6 +160,35 @@ def test_a_watched_job_is_told_of_at_every_change_until_it_is_over(queue):
     ]
 
 
+@pytest.mark.parametrize(("fetching", "expected"), [(1, "1 other is"), (2, "2 others are")])
+def test_watching_says_that_a_recording_waits_while_others_are_fetched(queue, capfd, fetching, expected):
+    """The fetches are those of another process, whose claims hold for the length of the test."""
+    address = "https://example.org/talk.mp3"
+
+    async def watch() -> None:
+        seen = asyncio.Event()
+        async with opened(JobRepository(queue.file)) as worker, opened(watchers(queue)) as watcher:
+            for _ in range(fetching):
+                await worker.create(Job(audio_path=address, source_url=address))
+                assert await worker.get_next_queued() is not None
+            waiting = await worker.create(Job(audio_path=address, source_url=address))
+            watching = asyncio.create_task(follow(watcher, Settings(), waiting.id, lambda _job, _events: seen.set()))
+            await asyncio.wait_for(seen.wait(), 60)
+            await eventually(is_told)
+            await worker.request_cancel(waiting.id)
+            await asyncio.wait_for(watching, 60)
+
+    told: list[str] = []
+
+    def is_told() -> bool:
+        told.extend(capfd.readouterr().err.splitlines())
+        return bool(told)
+
+    queue.file.parent.mkdir(parents=True)
+    asyncio.run(watch())
+    assert told == [f"talk.mp3: waits to be fetched while {expected}"]
+
+
 def test_a_job_that_is_deleted_is_watched_no_longer(queue):
     async def watch() -> None:
         seen = asyncio.Event()

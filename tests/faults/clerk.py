@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from cesar.api.audio import AudioStore
 from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
 from cesar.errors import CesarError
@@ -84,6 +87,28 @@ class Clerk:
     async def submit(self, **fields: Any) -> str:
         return (await self._repository.create(Job(**fields))).id
 
+    async def upload(self, content: str) -> str:
+        """Queue a job with a recording of its own, as a request over HTTP does."""
+        store = self._repository.audio
+        assert store is not None
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        arrived = await self._repository.new_upload()
+        arrived.write_text(content)
+        job = Job(audio_path=str(store.path_of(digest)), audio_digest=digest)
+        await self._repository.create(job, upload=arrived)
+        arrived.unlink(missing_ok=True)
+        return job.id
+
+    async def delete(self, job: str) -> None:
+        await self._repository.delete(job)
+
+    async def prune(self) -> int:
+        return await self._repository.prune(timedelta())
+
+    async def sweep(self) -> list[int]:
+        swept = await self._repository.sweep()
+        return [swept.removed, swept.put_aside, len(swept.spared)]
+
     async def cancel(self, job: str) -> str:
         return (await self._repository.request_cancel(job)).status
 
@@ -128,8 +153,9 @@ class Clerk:
 
 
 async def serve(arguments: argparse.Namespace) -> None:
-    repository = JobRepository(arguments.database, lease_ttl_s=arguments.lease_ttl_s, retry_delay_s=0.1)
-    await repository.connect()
+    audio = None if arguments.audio is None else AudioStore(arguments.audio)
+    repository = JobRepository(arguments.database, lease_ttl_s=arguments.lease_ttl_s, retry_delay_s=0.1, audio=audio)
+    await repository.connect(for_recordings=audio is not None)
     clerk = Clerk(repository)
     while line := await asyncio.to_thread(sys.stdin.readline):
         command = json.loads(line)
@@ -144,5 +170,6 @@ async def serve(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("database", type=Path)
+    parser.add_argument("--audio", type=Path)
     parser.add_argument("--lease-ttl-s", type=float, default=60.0)
     asyncio.run(serve(parser.parse_args()))
