@@ -70,7 +70,7 @@ def test_a_recording_at_which_every_child_dies_is_tried_twice_and_holds_up_no_ot
 
 
 def has_lost(database: Path, job: str, count: int) -> bool:
-    return bool(row_of(database, job)["lost"] == count)
+    return bool(row_of(database, job)["lost"] >= count)
 
 
 def test_a_job_whose_child_the_system_always_kills_waits_longer_and_longer_while_others_are_done(tmp_path):

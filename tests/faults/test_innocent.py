@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from cesar.api.models import Job
+import pytest
+
+from cesar.api.losses import MIN_LOST
+from cesar.api.models import Job, JobStatus
+from cesar.api.repository import JobRepository
 from tests.faults.jobs import SENTENCE, killed, middle, model, start, submit
+from tests.faults.side_by_side import SHM
 from tests.faults.support import WorkerProcess, all_over, faults_found, rows, statuses
 
 RETRY = ("--retry-delay-s", "1")
@@ -88,7 +97,7 @@ def test_a_service_that_is_killed_at_random_ends_only_the_job_that_is_to_blame(
 ) -> None:
     lanes = [Lane(tmp_path / name, random.Random(rng.random()), name == "early") for name in ("random", "early")]
     with ThreadPoolExecutor(len(lanes)) as pool:
-        list(pool.map(lambda lane: lane.run(rounds(10, 550), rounds(6, 300)), lanes))
+        list(pool.map(lambda lane: lane.run(rounds(6, 500), rounds(4, 250)), lanes))
     for lane in lanes:
         [bad] = rows(lane.database, "SELECT * FROM jobs WHERE id = ?", lane.bad)
         note(
@@ -106,3 +115,88 @@ def test_a_service_that_is_killed_at_random_ends_only_the_job_that_is_to_blame(
         [bad] = rows(lane.database, "SELECT * FROM jobs WHERE id = ?", lane.bad)
         assert (bad["status"], bad["error_code"]) == ("error", "worker_lost")
         assert faults_found(lane.database, [*lane.good, lane.bad]) == []
+
+
+class Life:
+    """A worker on the real repository, with a clock that the test moves, until it is killed."""
+
+    def __init__(self, database: Path, clock: Clock, rng: random.Random) -> None:
+        self.repository = clock.repository(database)
+        self._clock = clock
+        self._rng = rng
+
+    async def live(self, poison: str, until_s: float) -> None:
+        """Do one job after the other until the end, or until the poison has its turn."""
+        await self.repository.connect()
+        while self._clock.seconds < until_s and await open_jobs(self.repository):
+            job = await self.repository.get_next_queued()
+            self._clock.seconds += 0.1
+            if job is not None and self._clock.seconds < until_s:
+                await self.repository.begin(job)
+                work_s = self._rng.uniform(0.5, 1.5)
+                if job.id == poison or self._clock.seconds + work_s >= until_s:
+                    break
+                self._clock.seconds += work_s
+                job.status = JobStatus.COMPLETED
+                await self.repository.update(job)
+            elif job is None:
+                self._clock.seconds += 1
+        await self._die()
+
+    async def _die(self) -> None:
+        """Let go of the lock without a farewell, as the kernel does when a process dies."""
+        if self.repository._owner._lock is not None:
+            self.repository._owner._lock.release()
+            self.repository._owner._lock = None
+        await self.repository.close()
+
+
+@dataclass
+class Clock:
+    """Of a machine on which time passes as the test says."""
+
+    seconds: float = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def repository(self, database: Path) -> JobRepository:
+        return JobRepository(database, clock=self.now, steady=lambda: self.seconds)
+
+
+async def open_jobs(repository: JobRepository) -> int:
+    counts = await repository.counts()
+    return counts.get(JobStatus.QUEUED, 0) + counts.get(JobStatus.PROCESSING, 0)
+
+
+async def live_and_die(database: Path, rng: random.Random, kills: int, *, is_early: bool) -> tuple[str, list[str]]:
+    """Kill worker after worker, with jobs always waiting, then let all be done; give the bad job and the good ones."""
+    clock = Clock()
+    front = clock.repository(database)
+    await front.connect()
+    bad, good = (await front.create(Job(audio_path="/poison.wav"))).id, []
+    while await open_jobs(front):
+        missing = WAITING - await open_jobs(front) if kills > 0 else 0
+        good += [(await front.create(Job(audio_path="/talk.wav"))).id for _ in range(missing)]
+        most_s = rng.uniform(0, 2) if is_early and rng.random() < 0.8 else rng.expovariate(1 / 3)
+        await Life(database, clock, rng).live(bad, clock.seconds + most_s if kills > 0 else math.inf)
+        kills -= 1
+    await front.close()
+    return bad, good
+
+
+@pytest.mark.parametrize("is_early", [False, True], ids=["at any time", "mostly early"])
+def test_in_a_thousand_kills_no_innocent_job_ends(is_early, rounds, rng, note):
+    """The real repository on a real file; what the recogniser does is left out, and time is told."""
+    kills = rounds(60, 3000)
+    with TemporaryDirectory(dir=SHM if SHM.is_dir() else None) as folder:
+        database = Path(folder) / "queue.db"
+        bad, good = asyncio.run(live_and_die(database, rng, kills, is_early=is_early))
+        ended = {job["id"]: job for job in rows(database, "SELECT * FROM jobs")}
+        assert faults_found(database, [bad, *good]) == []
+    most = max(ended[job]["attempt"] for job in good) - 1
+    lost = [job for job in good if ended[job]["status"] != "completed"]
+    note("kills with a clock of the test's", kills, early=is_early, jobs=len(good), lost=len(lost), most_losses=most)
+    assert lost == []
+    assert (ended[bad]["status"], ended[bad]["error_code"]) == ("error", "worker_lost")
+    assert ended[bad]["lost"] >= MIN_LOST
