@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Protocol
 
@@ -20,13 +20,12 @@ from cesar.api.history import Cursor
 from cesar.api.http.events import Hub
 from cesar.api.http.schemas import event_view
 from cesar.api.http.telling import PING, RETRY, DeletedView, News, ProgressView, news_of, progress_of, written
+from cesar.api.http.welcome import Welcome, while_welcome
 from cesar.api.models import Extent, JobEvent, JobFilter, JobStatus
 from cesar.api.repository import JobRepository
-from cesar.errors import DatabaseError
+from cesar.errors import DatabaseError, Unauthorised
 
 PING_EVERY_S = 15.0
-WELCOME_EVERY_S = 0.8
-"""So often it is asked whether a caller's key still holds; the answer may be `keys.FRESH_S` old."""
 PROGRESS_EVERY_S = 0.5
 _CHUNKS_AT_ONCE = 10
 _EVENTS_AT_ONCE = 100
@@ -151,26 +150,18 @@ async def read_news(repository: JobRepository, job_id: str, after: Cursor) -> Ne
     return None if tail is None else news_of(tail, after, _CHUNKS_AT_ONCE)
 
 
-async def told(
-    follower: Follower, hub: Hub, stopping: asyncio.Event, is_welcome: Callable[[], Awaitable[bool]] | None
-) -> AsyncGenerator[bytes, None]:
+async def told(follower: Follower, hub: Hub, stopping: asyncio.Event) -> AsyncGenerator[bytes, None]:
     """Tell a follower of everything, as it happens, until it is over or the service stops.
 
-    is_welcome: whether they may still be told, asked now and then; None: always.
     While the database is away, nothing is told.
     """
     yield follower.greeting
     delays = backoff()
     ping_at, progress_at = time.monotonic() + PING_EVERY_S, 0.0
-    welcome_at = math.inf if is_welcome is None else 0.0
     with hub.watching(follower.job_id) as wake:
         while not stopping.is_set():
             wake.clear()
             try:
-                if is_welcome is not None and time.monotonic() >= welcome_at:
-                    if not await is_welcome():
-                        return
-                    welcome_at = time.monotonic() + WELCOME_EVERY_S
                 async with aclosing(follower.news()) as news:
                     async for events in news:
                         yield events
@@ -186,7 +177,7 @@ async def told(
                 await _set(wake, next(delays))
                 continue
             delays = backoff()
-            next_at = min(ping_at, welcome_at, math.inf if has_waited else progress_at)
+            next_at = min(ping_at, math.inf if has_waited else progress_at)
             await _set(wake, next_at - time.monotonic())
 
 
@@ -201,7 +192,8 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], welcome: Welcome | None) -> None:
+        events = _ended_quietly(while_welcome(events, welcome))
         # The header keeps nginx from collecting what is to be seen at once.
         super().__init__(events, headers={"X-Accel-Buffering": "no"})
         self._events = events
@@ -210,3 +202,11 @@ class EventStream(StreamingResponse):
         """Send the events as they come."""
         async with aclosing(self._events):
             await super().stream_response(send)
+
+
+async def _ended_quietly(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Give the events, and nothing else when the caller's key is revoked: whoever asks again is told why."""
+    with suppress(Unauthorised):
+        async with aclosing(events):
+            async for written in events:
+                yield written

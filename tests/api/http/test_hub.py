@@ -119,12 +119,9 @@ class TestTheHub(HubCase):
         job = await self.claim()
         stopping = asyncio.Event()
 
-        async def is_welcome() -> bool:
-            return True
-
         async def follow() -> bytes:
             follower = JobFollower(self.hub, self.repository, job.id, Cursor())
-            async with aclosing(told(follower, self.hub, stopping, is_welcome)) as events:
+            async with aclosing(told(follower, self.hub, stopping)) as events:
                 return b"".join([written async for written in events if b"segment" in written])
 
         following = [asyncio.create_task(follow()) for _ in range(200)]
@@ -180,11 +177,8 @@ class TestTheHub(HubCase):
         await self.queue()
         job = await self.claim()
 
-        async def is_welcome() -> bool:
-            return True
-
         follower = JobFollower(self.hub, self.repository, job.id, Cursor())
-        async with aclosing(told(follower, self.hub, asyncio.Event(), is_welcome)) as events:
+        async with aclosing(told(follower, self.hub, asyncio.Event())) as events:
             while b"progress" not in await anext(events):
                 pass
             await self.refuse(is_refused=True)

@@ -24,6 +24,7 @@ from cesar.api.http.schemas import view_of
 from cesar.api.http.service import Service, service_of
 from cesar.api.http.stored import read_stored
 from cesar.api.http.uploads import Upload, receive
+from cesar.api.http.welcome import welcome_of, while_welcome
 from cesar.api.models import Job
 from cesar.api.transcripts import transcript_of
 from cesar.options import Task
@@ -84,10 +85,13 @@ async def _answer(request: Request, caller: Caller, task: Task) -> Response:
             job = await join(service, _job(asked, model_size, upload, service, caller), upload.path)
     headers = {JOB: job.id, "X-Accel-Buffering": "no"}  # what is to be seen at once is not to be collected
     if asked.is_stream:
-        return LongAnswer(streaming.streamed(service, asked, job.id), streaming.MANNER, headers, service.keep_alive_s)
-    media_type = media_type_of(asked.response_format)
-    manner = Manner(media_type, filler=b" " if media_type == JSON else None)
-    return LongAnswer(_whole(service, asked, job.id, headers), manner, headers, service.keep_alive_s)
+        parts, manner = streaming.streamed(service, asked, job.id), streaming.MANNER
+    else:
+        media_type = media_type_of(asked.response_format)
+        parts = _whole(service, asked, job.id, headers)
+        manner = Manner(media_type, filler=b" " if media_type == JSON else None)
+    parts = while_welcome(parts, welcome_of(request, service, caller))
+    return LongAnswer(parts, manner, headers, service.keep_alive_s)
 
 
 def _job(asked: Asked, model_size: str, upload: Upload, service: Service, caller: Caller) -> Job:

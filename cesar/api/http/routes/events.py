@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -12,9 +11,10 @@ from cesar.api.history import Cursor
 from cesar.api.http.access import Caller, Reader, find_job
 from cesar.api.http.description import inlined
 from cesar.api.http.schemas import EventView
-from cesar.api.http.service import Service, service_of
+from cesar.api.http.service import service_of
 from cesar.api.http.streams import EventStream, EverythingFollower, JobFollower, read_news, told
 from cesar.api.http.telling import ProgressView, SegmentView
+from cesar.api.http.welcome import welcome_of
 from cesar.errors import BadRequest
 
 router = APIRouter(tags=["events"])
@@ -75,7 +75,7 @@ async def follow_job(
         if news is not None and news.is_over and not news.written:
             return Response(status_code=204)
     follower = JobFollower(service.hub, service.repository, job_id, after)
-    return EventStream(told(follower, service.hub, service.stopping, _is_welcome(request, service, caller)))
+    return EventStream(told(follower, service.hub, service.stopping), welcome_of(request, service, caller))
 
 
 @router.get("/events", summary="Follow all jobs", response_class=Response, responses=_stream(EventView, ProgressView))
@@ -97,7 +97,7 @@ async def follow_all(
     after = _event_id(last_id) if last_id else await service.repository.last_event()
     submitter = None if caller.sees_all else caller.key_id
     follower = EverythingFollower(service.hub, service.repository, after, submitter)
-    return EventStream(told(follower, service.hub, service.stopping, _is_welcome(request, service, caller)))
+    return EventStream(told(follower, service.hub, service.stopping), welcome_of(request, service, caller))
 
 
 def _cursor(last_id: str) -> Cursor:
@@ -111,15 +111,3 @@ def _event_id(last_id: str) -> int:
     if not (last_id.isascii() and last_id.isdigit() and len(last_id) <= _LONGEST_EVENT_ID):
         raise BadRequest(f"{last_id[:64]!r} is no id of an event", hint=_HINT)
     return int(last_id)
-
-
-def _is_welcome(request: Request, service: Service, caller: Caller) -> Callable[[], Awaitable[bool]] | None:
-    """Return what says whether the caller's key still holds, as a stream may outlive it; None for callers without."""
-    if not caller.key_id:
-        return None
-    token = request.headers.get("Authorization", "").partition(" ")[2].strip()
-
-    async def is_welcome() -> bool:
-        return await service.keys.find(token) is not None
-
-    return is_welcome

@@ -6,11 +6,12 @@ import asyncio
 import json
 from datetime import timedelta
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import httpx
 import pytest
 
-from cesar.api.models import JobStatus, utc_now
+from cesar.api.models import Job, JobStatus, utc_now
 from tests.api.http.openai.support import TRANSCRIPTIONS, OpenAICase, require_envelope
 from tests.api.support import PATIENCE_S, eventually
 
@@ -91,6 +92,51 @@ class TestACallerWhoGoes(LongCase):
         await eventually(lambda: job.id in self.service.hub._wakes)
         request.cancel()
         await eventually(lambda: job.id not in self.service.hub._wakes)
+
+
+class TestAKeyThatIsRevoked(OpenAICase):
+    overrides: ClassVar = {"require_key": True}
+
+    async def revoke(self) -> None:
+        await self.service.keys.revoke("mine")
+
+    async def is_waited_for(self, job: Job) -> None:
+        await eventually(lambda: job.id in self.service.hub._wakes)
+
+    async def test_gets_no_text_and_the_job_goes_on(self):
+        for wanted in ("json", "srt"):
+            with self.subTest(wanted):
+                key = await self.key(wanted)
+                request, job = await self.asked(("response_format", wanted), headers=key, content=wanted.encode())
+                await self.is_waited_for(job)
+                await self.service.keys.revoke(wanted)
+                answer = await request
+                assert "revoked" in require_envelope(answer, 401, "invalid_api_key")["message"]
+                assert (await self.read(job.id)).status is JobStatus.QUEUED
+
+    async def test_gets_no_text_that_is_done_at_that_very_moment(self):
+        request, job = await self.asked(headers=await self.key("mine"))
+        await self.is_waited_for(job)
+        await self.revoke()
+        claimed = await self.claim()
+        await self.recognise(claimed, "Hello there.")
+        with patch("cesar.api.http.welcome.ASK_EVERY_S", 0.0):
+            await self.end(claimed)
+            require_envelope(await request, 401, "invalid_api_key")
+
+    async def test_gets_no_more_of_a_stream(self):
+        files, fields = {"file": ("talk.wav", b"not really sound")}, {"model": "gpt-4o-transcribe", "stream": "true"}
+        key = await self.key("mine")
+        async with self.client.stream("POST", TRANSCRIPTIONS, files=files, data=fields, headers=key) as answer:
+            reading = asyncio.create_task(answer.aread())
+            await eventually(self.repository.list_all)
+            claimed = await self.claim()
+            await self.recognise(claimed, "One.")
+            await self.is_waited_for(claimed)
+            await self.revoke()
+            content = await reading
+        assert b"revoked" in content
+        assert b"[DONE]" not in content
 
 
 class TestAServiceThatEnds(OpenAICase):
