@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cesar.api.models import Job
@@ -32,7 +33,7 @@ from tests.faults.jobs import (
     write_sentences,
 )
 from tests.faults.support import wait_until
-from tests.support.media import AUDIO
+from tests.support.media import AUDIO, speech, write_wav
 
 WITH_WORDS = [False, True] if IS_LONG else [True]
 DIE_AFTER_A_CHUNK = {"CESAR_FAILPOINT": "checkpoint:committed=kill"}
@@ -143,6 +144,51 @@ def test_a_real_model_gives_the_same_bytes_however_often_its_worker_is_killed(tm
     assert len(result["chunks"]) == kills
     require_sound(database, [job])
     note(f"resumes of tiny.en, words={with_words}", kills, unequal=0)
+
+
+def test_a_job_killed_at_every_chunk_and_at_the_change_of_language_gives_the_same_bytes(tmp_path):
+    """What an attempt knows of the recording's language doesn't depend on which chunks it still has to do."""
+    database = tmp_path / "queue.db"
+    recording = write_sentences(tmp_path / "recording.wav", 5)
+    spoken = ["en", "en", "de", "de", "en"]
+    segments = [
+        {"start": middle(n) - 0.3, "end": middle(n) + 0.3, "text": f"Sentence {n} in {language}.", "language": language}
+        for n, language in enumerate(spoken)
+    ]
+    fault = {"at": middle(2), "do": "kill parent", "unless": str(tmp_path / "killed")}
+    script = tmp_path / "changing.json"
+    script.write_text(
+        json.dumps({"language": "en", "languages": ["en", "de"], "segments": segments, "faults": [fault]})
+    )
+    wanted = Job(audio_path=recording, model_size=f"scripted:{script}")
+    [job] = submit(database, wanted)
+    with start(database) as worker:
+        wait_until(lambda: not worker.is_running)
+    while not is_over(database, job):
+        with start(database, environ=DIE_AFTER_A_CHUNK) as worker:
+            if not killed(worker, lambda: is_over(database, job)):
+                worker.drain()
+    result = result_of(database, job)
+    assert result == uninterrupted(database, wanted)
+    texts = [json.loads(payload)["segments"][0] for _, _, payload in result["chunks"]]
+    assert [segment["language"] for segment in texts] == spoken
+    assert "German (de)" in str(result["outcome"])
+    require_sound(database, [job])
+
+
+@pytest.mark.model
+def test_a_real_model_writes_a_change_within_a_chunk_the_same_however_often_its_worker_is_killed(tmp_path):
+    database = tmp_path / "queue.db"
+    sounds = [speech(name) for name in ("jfk.m4a", "german.ogg", "jfk.m4a")]
+    recording = write_wav(tmp_path / "changing.wav", np.concatenate(sounds))
+    wanted = Job(audio_path=str(recording), model_size="base")
+    [job] = submit(database, wanted)
+    assert kill_after_every_chunk(database, job) > 1
+    result = result_of(database, job)
+    assert result == uninterrupted(database, wanted)
+    segments = [segment for _, _, payload in result["chunks"] for segment in json.loads(payload)["segments"]]
+    assert {segment["language"] for segment in segments} == {"en", "de"}
+    require_sound(database, [job])
 
 
 @pytest.mark.parametrize("what", ["the recording", "the options", "the model"])
