@@ -57,7 +57,11 @@ class LanguageSettings:
     sure_language: float = 0.9
     """…and so may one that is less likely in the language of its text."""
     least_change: float = 0.3
-    """A sound is parted where a change is at least so likely by what its two sides say."""
+    """A sound is parted where a change is at least so likely by what its two sides say…"""
+    clear_change: float = 0.7
+    """…and where it is so likely, no other place is looked at…"""
+    most_changes: int = 2
+    """…of these at most."""
     clear: float = 0.9
     """Another language than that of the text is worth a warning…"""
     least_own: float = 0.1
@@ -212,8 +216,12 @@ class LanguageCheck:
         if self._choice.is_fixed or attempt.rival or attempt.tried or self._is_sure_of(decoded):
             return None
         changes = likely_changes(attempt, lambda *part: among(self._detector.in_part(attempt, *part), allowed))
-        clear = [(self._clear(change, attempt), change) for change in changes]
-        taken = [(change.gain + math.log(own), change.at) for own, change in clear if own > 0]
+        taken: list[tuple[float, int]] = []
+        for change in changes[: self._settings.most_changes]:
+            if clear := self._clear(change, attempt):
+                taken.append((change.gain + math.log(clear), change.at))
+            if clear >= self._settings.clear_change:
+                break
         return max(taken)[1] if taken else None
 
     def _clear(self, change: Change, attempt: Attempt) -> float:
