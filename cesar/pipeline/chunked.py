@@ -37,7 +37,21 @@ FORMS = {
 }
 _UNKNOWN = (0, 0xFFFF_FFFF)
 """Lengths of a WAV's samples that say "not known yet": FFmpeg reads to the end by itself."""
-_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LIST", b"id3 ", b"bext", b"iXML", b"cue ", b"fact", b"JUNK", b"PAD ", b"axml")
+TAGS = (
+    b"TAG",
+    b"ID3",
+    b"APETAGEX",
+    b"LIST",
+    b"id3 ",
+    b"bext",
+    b"iXML",
+    b"cue ",
+    b"fact",
+    b"JUNK",
+    b"PAD ",
+    b"axml",
+    b"LYRICS",
+)
 """What a file's end may begin with that is no sound, even if it was cut off."""
 _HEADERS = (b"fmt ", b"COMM", b"desc")
 
@@ -85,7 +99,8 @@ def read_chunks(file: BinaryIO, kind: str, start: int, limit: int) -> Chunks:
             header = header or found
         if found.length is None or (found.kind == form.sound and found.start + found.length > limit + 1):
             return Chunks(tuple(sounds), header, limit, is_clear=False)
-    is_clear = end >= limit or not sounds or _begins_something(file, start, end, form)
+    aligned = start + -(-(end - start) // form.aligned) * form.aligned
+    is_clear = aligned >= limit or not sounds or _begins_something(file, {end, aligned})
     return Chunks(tuple(sounds), header, end, is_clear)
 
 
@@ -111,10 +126,9 @@ def _walk(file: BinaryIO, kind: str, start: int, limit: int) -> Iterator[Chunk]:
         at = start + -(-size // form.aligned) * form.aligned
 
 
-def _begins_something(file: BinaryIO, start: int, end: int, form: Form) -> bool:
-    """Tell whether a recording or a tag begins where the chunks end, be it at the next aligned byte."""
-    aligned = start + -(-(end - start) // form.aligned) * form.aligned
-    return any(kind_at(file, at) is not None or _is_tag(file, at) for at in {end, aligned})
+def _begins_something(file: BinaryIO, places: set[int]) -> bool:
+    """Tell whether a recording or a tag begins at one of the places."""
+    return any(kind_at(file, at) is not None or _is_tag(file, at) for at in places)
 
 
 def _chunk(file: BinaryIO, at: int, form: Form, *, may_be_earlier: bool) -> Chunk | None:
@@ -137,7 +151,7 @@ _MOST_TAG_BYTES = 16
 
 def _is_tag(file: BinaryIO, at: int) -> bool:
     file.seek(at)
-    return file.read(_MOST_TAG_BYTES).startswith(_TAGS)
+    return file.read(_MOST_TAG_BYTES).startswith(TAGS)
 
 
 def _ds64_length(file: BinaryIO, chunk: Chunk) -> int | None:

@@ -21,6 +21,8 @@ _LONGEST_SPLICE_S = 60.0
 _SPLICED = frozenset({"mpegts", "mpegtsraw", "mpeg"})
 _WITHOUT_HOLES = frozenset({"flac"})
 """Formats that count their frames: who records leaves no hole, so that one is a loss."""
+_NOTED_HOLE_S = 0.6
+"""Shorter holes are not worth a warning. Codecs that send no silence leave up to 0.4 s between packets."""
 _FILLED = 0.3
 """A hole of a broadcast stream is real if other sorts of packets fill it with this part of the usual bytes."""
 _HELD_BACK_S = 2.0
@@ -75,8 +77,8 @@ class Clock:
         if lead > 0:
             if self._is_hole(lead, stamp, following, given):
                 self._filled += lead
-                if self._has_no_holes and given:
-                    self._lost.append(f"{lead:.1f} s of sound are missing from the file at {given:.1f} s")
+                if given:
+                    self._note_hole(lead, given)
                 self._anchor = given + lead, given + lead
                 return lead
         elif step > -_GAP_S and self._runs(given, lead) >= _SLOWEST_CLOCK:
@@ -91,8 +93,22 @@ class Clock:
             said.append(f"the time stamps jump {more} times more")
         lost = self._lost[:_MOST_SAID]
         if more := len(self._lost) - len(lost):
-            lost.append(f"sound is missing at {more} places more")
+            lost.append(f"there is no sound at {more} places more, {self._filled:.1f} s in all")
         return [*said, *lost]
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether `warnings` tells of a hole."""
+        return bool(self._lost)
+
+    def _note_hole(self, lead: float, given: float) -> None:
+        if self._has_no_holes:
+            self._lost.append(f"{lead:.1f} s of sound are missing from the file at {given:.1f} s")
+        elif lead >= _NOTED_HOLE_S:
+            self._lost.append(
+                f"the file holds no sound from {given:.1f} s to {given + lead:.1f} s: "
+                "the recording was interrupted, or that part of it is lost"
+            )
 
     def _is_hole(self, lead: float, stamp: Stamp, following: list[float], given: float) -> bool:
         if self._end is not None and lead > self._end - self._origin + self.shift - given:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -58,6 +60,7 @@ _PROBED_US = 5_000_000
 _LEAST_BYTES_A_SECOND = 1.0
 """Silence in the leanest of codecs takes more. A header that states a longer recording is broken."""
 _XING_BYTES = 4096
+_PADDING_AT_ONCE = 2**16
 
 
 def open_media(path: Path, piece: Piece | None = None) -> av.container.InputContainer:
@@ -137,13 +140,14 @@ def _has_frame_count(path: Path) -> bool:
 
 
 class _Slice(io.RawIOBase):
-    """A part of a file, as a file that FFmpeg can read through PyAV."""
+    """Parts of a file, as a file that FFmpeg can read through PyAV."""
 
     def __init__(self, path: Path, piece: Piece) -> None:
         self._file = path.open("rb")
         self._prefix = piece.prefix
-        self._start = piece.start - len(piece.prefix)
-        self._size = (piece.end or os.fstat(self._file.fileno()).st_size) - self._start
+        end = piece.end or os.fstat(self._file.fileno()).st_size
+        self._spans = list(_spans(piece, end))
+        self._size = len(piece.prefix) + sum(length for _, length in self._spans)
         self._at = 0
         self._patches = piece.patches
 
@@ -154,18 +158,25 @@ class _Slice(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        if self._at < len(self._prefix):
-            found = self._prefix[self._at :] if size < 0 else self._prefix[self._at : self._at + size]
-            self._at += len(found)
-            return found
-        left = max(0, self._size - self._at)
-        self._file.seek(self._start + self._at)
-        found = self._file.read(left if size < 0 else min(size, left))
+        found = self._read_at(self._at, self._size if size < 0 else size)
         self._at += len(found)
-        begin = self._start + self._at - len(found)
-        for at, patch in self._patches:
-            found = _patched(found, at - begin, patch)
         return found
+
+    def _read_at(self, at: int, size: int) -> bytes:
+        if at < len(self._prefix):
+            return self._prefix[at : at + size]
+        at -= len(self._prefix)
+        for begin, length in self._spans:
+            if at < length and isinstance(begin, bytes):
+                return begin[at : at + size] or bytes(min(size, length - at, _PADDING_AT_ONCE))
+            if at < length and isinstance(begin, int):
+                self._file.seek(begin + at)
+                found = self._file.read(min(size, length - at))
+                for place, patch in self._patches:
+                    found = _patched(found, place - begin - at, patch)
+                return found
+            at -= length
+        return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
@@ -178,6 +189,17 @@ class _Slice(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _spans(piece: Piece, end: int) -> Iterator[tuple[int | bytes, int]]:
+    """Yield places in the file, or the first bytes of padding that stands in for what is cut out; and lengths."""
+    at = piece.start
+    for cut in piece.cuts:
+        yield at, cut.start - at
+        if cut.padding:
+            yield struct.pack(">I4sQ", 1, b"free", max(16, cut.padding)), max(16, cut.padding)
+        at = cut.end
+    yield at, end - at
 
 
 def _patched(found: bytes, at: int, patch: bytes) -> bytes:

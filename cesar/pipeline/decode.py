@@ -54,7 +54,10 @@ class Recording:
         self.samples_given = 0
         self._max_duration_s = max_duration_s
         require_readable(path)
-        self._pieces, self.warnings = find_pieces(path, on_step)
+        content = find_pieces(path, on_step)
+        self._pieces, self.warnings = content.pieces, list(content.warnings)
+        self._suspicions = content.suspicions
+        self._size = path.stat().st_size
         self._container = open_media(path, self._pieces[0])
         try:
             self._choice = tracks.choose(path, self._container, self._pieces[0], track, on_step)
@@ -69,6 +72,7 @@ class Recording:
         self._heard_of: list[str] = []
         """Warnings about clock, channels and tracks."""
         self._shortfall: str | None = None
+        self._has_losses = False
 
     @property
     def recorded_at(self) -> str | None:
@@ -154,6 +158,7 @@ class Recording:
         yield from side_by_side(watch.pass_on(frames), lines)
         first = lines[self._choice.taken[0]]
         self._heard_of += [said for line in lines.values() for said in line.warnings()]
+        self._has_losses |= any(line.clock is not None and line.clock.has_losses for line in lines.values())
         if talking := watch.with_speech():
             self._heard_of.append(tracks.left_out(self._container.streams.audio, talking))
         self._damaged += sum(frames.damaged_in[index] for index in self._choice.taken)
@@ -203,3 +208,7 @@ class Recording:
             self.warnings.append(self._shortfall)
         elif self._is_broken_off:
             self.warnings.append("the file is damaged or cut off: what could be read of it was transcribed")
+        elif not self._has_losses:
+            self.warnings += self._suspicions
+        if self.path.exists() and self.path.stat().st_size != self._size:
+            self.warnings.append("the file changed while it was read: what was written meanwhile may be missing")

@@ -20,31 +20,40 @@ class Extent:
     end: int
     is_whole: bool = True
     """False: what is there goes on, or may go on, in a way that the headers don't tell."""
+    last: int | None = None
+    """Where the last part begins, if something may go on within it, because bytes of it are missing."""
+    is_cut_off: bool = False
+    """Whether the last part is longer than the file, or an end mark is missing."""
 
 
-_Walk = Callable[[BinaryIO, int, int], Extent]
+_Walk = Callable[[BinaryIO, int, int, int], Extent]
+"""Takes the file, where the recording begins, where in it to go on, and the file's size."""
 _BOXES = frozenset(
     b"ftyp moov mdat free skip wide pnot styp moof mfra sidx ssix uuid meta prft emsg udta pdin junk".split()
 )
 
 
-def extent_of(file: BinaryIO, kind: str, start: int, size: int) -> Extent:
-    """Return how far the recording of this kind goes that begins there; size: of the file."""
+def extent_of(file: BinaryIO, kind: str, start: int, size: int, at: int | None = None) -> Extent:
+    """Return how far the recording of this kind goes that begins there.
+
+    size: of the file. at: where to go on, after damage.
+    """
     if kind in FORMS:
         return _chunked(file, kind, start, size)
     walk = _WALKS.get(kind)
-    return walk(file, start, size) if walk else Extent(start + 1, is_whole=False)
+    return walk(file, start, start if at is None else at, size) if walk else Extent(start + 1, is_whole=False)
 
 
 def _chunked(file: BinaryIO, kind: str, start: int, size: int) -> Extent:
     found = read_chunks(file, kind, start, size)
     if found.is_clear:
         return Extent(found.end)
-    return Extent(found.sounds[-1].start if found.sounds else start + 12, is_whole=False)
+    end = found.sounds[-1].start if found.sounds else start + 12
+    return Extent(end, is_whole=False, is_cut_off=kind != "wav" and found.is_cut_off(size))
 
 
-def _mp4(file: BinaryIO, start: int, size: int) -> Extent:
-    at = start
+def _mp4(file: BinaryIO, start: int, at: int, size: int) -> Extent:
+    last = None
     while at + 8 <= size:
         file.seek(at)
         head = file.read(16).ljust(16, b"\0")
@@ -53,9 +62,10 @@ def _mp4(file: BinaryIO, start: int, size: int) -> Extent:
         if kind not in _BOXES or (kind == b"ftyp" and at > start):
             break
         if length < 8 or at + length > size:  # 0: to the end of the file, by somebody who was not to go back
-            return Extent(at + 8, is_whole=False)
+            return Extent(at + 8, is_whole=False, last=last, is_cut_off=length >= 8)
+        last = at if kind == b"moof" else last
         at += length
-    return Extent(at)
+    return Extent(at, last=last)
 
 
 _EBML, _SEGMENT, _CLUSTER = b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x1fC\xb6u"
@@ -66,9 +76,8 @@ _IN_CLUSTER = frozenset((b"\xe7", b"\xa3", b"\xa0", b"\xab", b"\xa7", b"\xa2", b
 _ANYWHERE = frozenset((b"\xec", b"\xbf"))
 
 
-def _matroska(file: BinaryIO, start: int, size: int) -> Extent:
+def _matroska(file: BinaryIO, start: int, at: int, size: int) -> Extent:
     """Elements whose length is not known (live streams) are gone through part by part."""
-    at = start
     while at < size:
         identity, length, header = _element(file, at)
         is_known = identity in _IN_SEGMENT or identity in _IN_CLUSTER or identity in _ANYWHERE
@@ -79,7 +88,7 @@ def _matroska(file: BinaryIO, start: int, size: int) -> Extent:
         elif identity in (_SEGMENT, _CLUSTER):  # gone through part by part: not finished, or cut off
             at += header
         else:
-            return Extent(size if length is not None else at, is_whole=length is not None)
+            return Extent(size if length is not None else at, length is not None, is_cut_off=length is not None)
     return Extent(at)
 
 
@@ -98,9 +107,9 @@ def _element(file: BinaryIO, at: int) -> tuple[bytes, int | None, int]:
     return identity, None if value == (1 << 7 * count) - 1 else value, width + count
 
 
-def _ogg(file: BinaryIO, start: int, size: int) -> Extent:
+def _ogg(file: BinaryIO, start: int, at: int, size: int) -> Extent:
     """Pages of the links of a chain: a link begins with first pages that follow others."""
-    at, is_beginning = start, True
+    is_beginning, last = at == start, at
     while at + 27 <= size:
         head, length = ogg_page(file, at)
         if not length:
@@ -110,9 +119,10 @@ def _ogg(file: BinaryIO, start: int, size: int) -> Extent:
             break
         is_beginning &= is_first
         if at + length > size:
-            return Extent(size)
+            return Extent(size, last=at, is_cut_off=True)
+        last = at
         at += length
-    return Extent(at)
+    return Extent(at, last=last)
 
 
 def ogg_page(file: BinaryIO, at: int) -> tuple[bytes, int]:
@@ -132,8 +142,7 @@ _ASF_OBJECTS = tuple(
 """Header, data, index, simple index."""
 
 
-def _asf(file: BinaryIO, start: int, size: int) -> Extent:
-    at = start
+def _asf(file: BinaryIO, start: int, at: int, size: int) -> Extent:
     while at + 24 <= size:
         file.seek(at)
         head = file.read(24)
@@ -146,8 +155,8 @@ def _asf(file: BinaryIO, start: int, size: int) -> Extent:
     return Extent(at)
 
 
-def _flv(file: BinaryIO, start: int, size: int) -> Extent:
-    at = start + 13
+def _flv(file: BinaryIO, start: int, at: int, size: int) -> Extent:
+    at, last = max(at, start + 13), at
     while at + 11 <= size:
         file.seek(at)
         head = file.read(11)
@@ -155,38 +164,54 @@ def _flv(file: BinaryIO, start: int, size: int) -> Extent:
         if head[0] & 0x1F not in (8, 9, 18) or head[0] & 0xC0 or head[8:11] != b"\0\0\0":
             break
         if at + 11 + length > size:
-            return Extent(size)
+            return Extent(size, last=at, is_cut_off=True)
+        last = at
         at += 15 + length
-    return Extent(min(at, size))
+    return Extent(min(at, size), last=last)
 
 
-def _avi(file: BinaryIO, start: int, size: int) -> Extent:
+def _avi(file: BinaryIO, start: int, at: int, size: int) -> Extent:
     """RIFF lists, the first of them AVI, further ones AVIX."""
-    at = start
     while at + 12 <= size:
         file.seek(at)
         name, length, kind = struct.unpack("<4sI4s", file.read(12))
         if name != b"RIFF" or kind not in (b"AVI ", b"AVIX") or (at > start and kind == b"AVI "):
             break
         if length < 12 or at + 8 + length > size:
-            return Extent(at + 12, is_whole=False)
+            return Extent(at + 12, is_whole=False, is_cut_off=length >= 12)
         at += 8 + length + length % 2
     return Extent(min(at, size))
 
 
-def _transport(file: BinaryIO, start: int, size: int) -> Extent:
-    block, at = 188 * 5000, start
+def _transport(file: BinaryIO, start: int, at: int, size: int) -> Extent:
+    block = 188 * 5000
     while at < size:
         file.seek(at)
         synced = file.read(block)[::188]
         good = len(synced) - len(synced.lstrip(b"\x47"))
         if good < len(synced):
-            return Extent(at + 188 * good)
+            return Extent(at + 188 * good, last=at + 188 * good)
         at += block
-    return Extent(size)
+    return Extent(size, is_cut_off=(size - start) % 188 > 0)
 
 
-def _flac(file: BinaryIO, start: int, size: int) -> Extent:
+def _wavpack(file: BinaryIO, start: int, at: int, size: int) -> Extent:
+    last = at
+    while at + 32 <= size:
+        file.seek(at)
+        head = file.read(32)
+        length = 8 + int.from_bytes(head[4:8], "little")
+        is_first = head[16:20] == b"\0\0\0\0" and bool(head[25] & 8) and bool(int.from_bytes(head[20:24], "little"))
+        if head[:4] != b"wvpk" or length < 32 or (is_first and at > start):
+            break
+        if at + length > size:
+            return Extent(size, last=at, is_cut_off=True)
+        last = at
+        at += length
+    return Extent(at, last=last)
+
+
+def _flac(file: BinaryIO, start: int, _: int, size: int) -> Extent:
     """To the end of its notes and pictures: frames are not to be told from other bytes without decoding them."""
     at, is_last = start + 4, False
     while not is_last and at + 4 <= size:
@@ -197,7 +222,7 @@ def _flac(file: BinaryIO, start: int, size: int) -> Extent:
     return Extent(min(at, size), is_whole=False)
 
 
-def _au(file: BinaryIO, start: int, size: int) -> Extent:
+def _au(file: BinaryIO, start: int, _: int, size: int) -> Extent:
     file.seek(start + 4)
     offset, length = struct.unpack(">II", file.read(8))
     end = start + offset + length
@@ -214,4 +239,5 @@ _WALKS: dict[str, _Walk] = {
     "ts": _transport,
     "flac": _flac,
     "au": _au,
+    "wv": _wavpack,
 }

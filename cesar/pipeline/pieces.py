@@ -6,7 +6,7 @@ FFmpeg stops where the first header says that the sound ends, and says nothing o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from cesar.errors import BadAudio
 from cesar.pipeline.chunked import FORMS, Chunks, read_chunks
-from cesar.pipeline.joined import Beginning, beginnings
+from cesar.pipeline.damage import Damage
+from cesar.pipeline.joined import Found, recordings
 from cesar.pipeline.signatures import tags_end
 from cesar.pipeline.stale_lengths import length_patches
 
@@ -25,6 +26,7 @@ _LEAST_REST_S = 0.5
 _LEAST_REST_BYTES = 4096
 """Shorter remains are padding, or tags that no list of chunks announces."""
 _BIG_TAG_BYTES = 2**20
+_MOST_SAID = 3
 _MOST_PIECES = 100_000
 """A day in pieces of a second. Opening one takes a millisecond, however little sound is in it."""
 
@@ -38,6 +40,8 @@ class Piece:
     """None: the end of the file."""
     patches: tuple[tuple[int, bytes], ...] = ()
     """Positions in the file, and what should be there: lengths that are wrong, since the sound goes on after them."""
+    cuts: tuple[Damage, ...] = ()
+    """Parts of the file that are left out."""
     prefix: bytes = b""
     """What belongs before the part: the header of samples that have none of their own."""
 
@@ -47,32 +51,64 @@ class Piece:
         return self == Piece()
 
 
-def find_pieces(path: Path, on_step: Callable[[], None] = lambda: None) -> tuple[list[Piece], list[str]]:
-    """Return the recordings that follow each other in a file, in order, and what is to be said about them.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The recordings that follow each other in a file, in order."""
 
-    on_step: called often, where the file has to be searched.
-    """
+    pieces: tuple[Piece, ...]
+    warnings: tuple[str, ...] = ()
+    suspicions: tuple[str, ...] = ()
+    """What is worth saying if nothing else tells that sound is missing."""
+
+
+def find_pieces(path: Path, on_step: Callable[[], None] = lambda: None) -> Content:
+    """Return what recordings are in a file. on_step: called often, where it has to be searched."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        found = beginnings(file, size, _MOST_PIECES, on_step)
+        found = recordings(file, size, _MOST_PIECES, on_step)
         if len(found) > _MOST_PIECES:
             raise BadAudio(f"the file is more than {_MOST_PIECES} recordings joined")
         pieces, said = _split(file, found, size)
     if pieces == [Piece()] and _BIG_TAG_BYTES < (end := tags_end(path)) < size:
         pieces = [Piece(start=end)]  # full of pictures, or of a million notes: nothing in it is sound
-    return pieces, said
+    said += _damages_said([damage for recording in found for damage in recording.damages])
+    return Content(tuple(pieces), tuple(said), tuple(_suspicions(found, size)))
 
 
-def _split(file: BinaryIO, found: list[Beginning], size: int) -> tuple[list[Piece], list[str]]:
-    if len(found) < 2:
-        return _parts(file, found[0][1], 0, size, None) if found else ([Piece()], [])
+def _split(file: BinaryIO, found: list[Found], size: int) -> tuple[list[Piece], list[str]]:
     pieces: list[Piece] = []
     said = [f"{len(found)} recordings are joined in this file: they were transcribed one after the other"]
-    for (start, kind), (end, _) in pairwise([*found, (size, "")]):
-        parts, more = _parts(file, kind, start, end, end)
-        pieces += parts
+    for recording, following in pairwise([*found, None]):
+        assert recording is not None
+        end = following.start if following else size
+        parts, more = _parts(file, recording.kind, recording.start, end, end if len(found) > 1 else None)
+        cuts = tuple(damage for damage in recording.damages if damage.end <= end)
+        pieces += [replace(part, cuts=cuts) for part in parts] if cuts else parts
         said += more
-    return pieces, said
+    return pieces or [Piece()], said if len(found) > 1 else said[1:]
+
+
+def _damages_said(damages: list[Damage]) -> list[str]:
+    said = [
+        f"the file is damaged from byte {damage.start} to {damage.end}: what sound was there is lost"
+        for damage in damages[:_MOST_SAID]
+    ]
+    if len(damages) > _MOST_SAID:
+        said.append(f"{len(damages) - _MOST_SAID} places more are damaged")
+    return said
+
+
+def _suspicions(found: list[Found], size: int) -> Iterator[str]:
+    for recording, following in pairwise([*found, None]):
+        assert recording is not None
+        end = following.start if following else size
+        if recording.rest_bytes:
+            yield f"the last {recording.rest_bytes} bytes of the file are in no known format: sound may be there"
+        elif recording.is_cut_off:
+            part = (
+                "its last part is incomplete" if end == size else f"the recording that ends at byte {end} is incomplete"
+            )
+            yield f"the file may be cut off: {part}"
 
 
 def _parts(file: BinaryIO, kind: str, start: int, limit: int, end: int | None) -> tuple[list[Piece], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,6 +56,9 @@ SELF_JOINING = FRAMED | {"ps", "nut"}
 """Formats of which FFmpeg reads on by itself, where two recordings are joined."""
 
 
+_OF_ONE_CODEC = frozenset({"flac", "tta", "wv", "ape", "mpc", "amr", "dsf"})
+
+
 def kind_at(file: BinaryIO, at: int) -> str | None:
     """Return the kind of recording that begins there; None: none does."""
     file.seek(at)
@@ -72,24 +76,38 @@ def kind_at(file: BinaryIO, at: int) -> str | None:
     return next((kind for kind, magic in _AT_KNOWN_PLACES if magic.match(head)), None)
 
 
-def first_beginning(
-    file: BinaryIO, start: int, end: int, unlike: str, least: int | None, on_step: Callable[[], None]
-) -> tuple[int, str] | None:
-    """Find where the first recording begins between two positions, and of what kind it is.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What counts as the beginning of another recording."""
 
-    unlike: a kind that is passed over, if FFmpeg reads on at it by itself. least: so many frames in a row are a
-    recording; None: none are. on_step: called often.
-    """
+    unlike: str
+    """A kind that is passed over, if FFmpeg reads on at it by itself."""
+    least: int | None
+    """So many frames in a row are a recording; None: none are."""
+    is_any: bool = True
+    """Whether formats of one codec count, whose beginning may be content of another format."""
+
+    def has(self, kind: str) -> bool:
+        """Whether this kind counts."""
+        if kind == self.unlike and kind in SELF_JOINING:
+            return False
+        return self.is_any or kind not in _OF_ONE_CODEC
+
+
+def first_beginning(
+    file: BinaryIO, start: int, end: int, wanted: Wanted, on_step: Callable[[], None]
+) -> tuple[int, str] | None:
+    """Find where the first recording begins between two positions, and of what kind it is. on_step: called often."""
     for begin in range(start, end, _BLOCK):
         on_step()
         file.seek(begin)
         block = file.read(_BLOCK + _LONGEST_HEAD)
         places, groups = _promising(block, min(_BLOCK, end - begin))
-        found = _chained(block, places, groups, unlike, least) if least else []
+        found = _chained(block, places, groups, wanted.unlike, wanted.least) if wanted.least else []
         for at in places[groups & 1 > 0].tolist():
             if found and at > min(found)[0]:
                 break
-            if (kind := _magic_kind(file, begin, block, at)) and (kind != unlike or kind not in SELF_JOINING):
+            if (kind := _magic_kind(file, begin, block, at)) and wanted.has(kind):
                 found.append((at, kind))
                 break
         if found:

@@ -61,7 +61,8 @@ def test_a_recorder_that_was_muted_keeps_later_times_true_though_no_header_says_
     media.write_with_hole(path, sound, at=6, missing=missing, rate=rate, options={"live": "1"})
     heard = read(path)
     assert heard.loud_from(2) == pytest.approx(9 + missing, abs=0.05)
-    assert heard.warnings == []
+    [warning] = heard.warnings
+    assert "the file holds no sound from " in warning
 
 
 @pytest.mark.parametrize("years", [0.01, 1, 10])

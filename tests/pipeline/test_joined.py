@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cesar.pipeline.decode import Recording
-from cesar.pipeline.joined import beginnings
+from cesar.pipeline.joined import recordings
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from tests.support import media
 
@@ -129,7 +129,7 @@ def test_a_joint_is_found_behind_half_a_gigabyte(tmp_path, kind):
     with path.open("r+b") as file:
         file.seek(600_000_000)
         file.write(second)
-        assert [at for at, _ in beginnings(file, file.tell(), 10, lambda: None)] == [0, 600_000_000]
+        assert [found.start for found in recordings(file, file.tell(), 10, lambda: None)] == [0, 600_000_000]
 
 
 @pytest.mark.parametrize("kind", ["wav", "rf64", "w64", "aiff", "caf"])
@@ -201,3 +201,81 @@ def test_a_length_that_only_says_not_known_yet_makes_no_file_cut_off(tmp_path, l
     heard, warnings = read(tmp_path / "a.wav")
     assert len(heard) / SAMPLE_RATE == pytest.approx(3, abs=0.1)
     assert warnings == []
+
+
+# What is missing from the middle, or from the end.
+
+DAMAGED = {
+    "opus": ("ogg", "libopus", {}),
+    "opus of small pages": ("ogg", "libopus", {"page_duration": "20000"}),
+    "webm": ("webm", "libopus", {}),
+    "live webm": ("webm", "libopus", {"live": "1"}),
+    "mka": ("matroska", "aac", {}),
+    "fragments": ("mp4", "aac", {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}),
+    "ts": ("mpegts", "aac", {}),
+    "flv": ("flv", "aac", {}),
+    "wv": ("wv", "wavpack", {}),
+}
+
+
+def changing(path: Path, kind: str, seconds: int = 20) -> Path:
+    """A tone for each second, each 100 Hz higher, with some noise."""
+    form, codec, options = DAMAGED[kind]
+    rate = 48_000
+    with av.open(str(path), "w", format=form, options=options) as container:
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
+        stream.layout = "mono"
+        tones = [media.tone(1, hertz=300.0 + 100 * second, rate=rate) for second in range(seconds)]
+        sound = np.concatenate(tones) + media.white_noise(seconds, rate=rate, amplitude=0.02)
+        frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout="mono")
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=1024)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize("damage", ["missing", "zeros", "noise"])
+@pytest.mark.parametrize("begin", [0.3, 0.4])
+def test_damage_in_the_middle_is_told_and_what_follows_is_heard_in_its_place(tmp_path, kind, damage, begin):
+    content = changing(tmp_path / "whole", kind).read_bytes()
+    first, last = int(begin * len(content)), int(0.7 * len(content))
+    lost = last - first
+    middle = {"missing": b"", "zeros": bytes(lost), "noise": np.random.default_rng(1).bytes(lost)}[damage]
+    (tmp_path / "a").write_bytes(content[:first] + middle + content[last:])
+    heard, warnings = read(tmp_path / "a")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(20, abs=0.2)
+    assert loudest_hertz(heard[round(18.2 * SAMPLE_RATE) : round(18.8 * SAMPLE_RATE)]) == pytest.approx(2100, abs=5)
+    assert any("the file holds no sound from " in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_what_is_whole_is_called_neither_damaged_nor_cut_off(tmp_path, kind):
+    heard, warnings = read(changing(tmp_path / "a", kind))
+    assert len(heard) / SAMPLE_RATE == pytest.approx(20, abs=0.1)
+    assert warnings == []
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in DAMAGED if kind != "ts"), "caf", "w64", "avi"])
+@pytest.mark.parametrize("keep", [0.501, 0.777])
+def test_what_ends_within_its_last_part_is_called_cut_off(tmp_path, kind, keep):
+    path = tmp_path / "whole"
+    whole = changing(path, kind) if kind in DAMAGED else written(path, kind, media.white_noise(20))
+    heard, warnings = read(media.write_cut_off(tmp_path / "a", whole, keep=keep))
+    assert 0 < len(heard) / SAMPLE_RATE < 19
+    assert any("cut off" in warning for warning in warnings)
+
+
+def test_a_file_that_grows_while_it_is_read_is_told(tmp_path):
+    path = media.write_wav(tmp_path / "a.wav", media.tone(20))
+    with closing(Recording(path)) as recording:
+        blocks = recording.blocks()
+        next(blocks)
+        with path.open("ab") as file:
+            file.write(bytes(32_000))
+        for _ in blocks:
+            pass
+    assert any("changed while it was read" in warning for warning in recording.warnings)
