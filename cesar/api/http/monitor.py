@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from cesar.api import vitals
+from cesar.api.http.heap import Heap
 from cesar.api.http.metrics import Metrics
 from cesar.api.models import utc_now
 from cesar.api.repository import JobRepository
@@ -27,6 +28,7 @@ _FRESH_S = 0.25
 _LOOK_EVERY_S = 5.0
 _TICK_S = 0.5
 _PROBE_EVERY_S = 2.0
+_GIVE_BACK_EVERY_S = 5.0
 _CHECK_EVERY_S = 60.0
 _CHECKED_BYTES = 256 * 2**20
 """A database of up to this size is read for damage now and then."""
@@ -75,7 +77,8 @@ class Monitor:
         self._ignored_since: float | None = None
         self._watching: asyncio.Task[None] | None = None
         self._trouble: Trouble | None = None
-        self._probed_at = self._checked_at = -math.inf
+        self._probed_at = self._checked_at = self._gave_back_at = -math.inf
+        self._heap = Heap()
         repository.database.on_write = metrics.note_write
 
     @property
@@ -182,6 +185,13 @@ class Monitor:
                 except Exception:  # noqa: BLE001 - whatever it is, the next look may go well
                     _log.exception("the service could not look how it is")
             await self._look_for_damage()
+            await self._give_memory_back()
+
+    async def _give_memory_back(self) -> None:
+        if self._clock() - self._gave_back_at >= _GIVE_BACK_EVERY_S:
+            self._gave_back_at = self._clock()
+            with suppress(RuntimeError):  # no thread is to be had: the next look tells of it
+                await asyncio.to_thread(self._heap.give_back)
 
     async def _look_for_damage(self) -> None:
         if self._clock() - self._checked_at >= _CHECK_EVERY_S:
