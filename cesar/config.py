@@ -173,7 +173,10 @@ class Settings:
     )
     fetches_at_once: int = field(
         default=4,
-        metadata=_about("How many recordings a worker fetches at the same time.", checks.whole_number(1, 64)),
+        metadata=_about(
+            "How many recordings a worker fetches at the same time, with those that wait for the recogniser.",
+            checks.whole_number(1, 64),
+        ),
     )
     fetch_timeout_s: float = field(
         default=4 * 3600.0,
