@@ -101,6 +101,8 @@ def read_chunks(file: BinaryIO, kind: str, start: int, limit: int) -> Chunks:
             return Chunks(tuple(sounds), header, limit, is_clear=False)
     aligned = start + -(-(end - start) // form.aligned) * form.aligned
     is_clear = aligned >= limit or not sounds or _begins_something(file, {end, aligned})
+    if aligned < limit and kind_at(file, aligned):
+        end = aligned
     return Chunks(tuple(sounds), header, end, is_clear)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from cesar.pipeline.chunked import FORMS, read_chunks
+from cesar.pipeline.transport import PACKET_BYTES, walk_packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,9 @@ class Extent:
     last: int | None = None
     """Where the last part begins, if something may go on within it, because bytes of it are missing."""
     is_cut_off: bool = False
-    """Whether the last part is longer than the file, or an end mark is missing."""
+    """Whether the last part is longer than the file."""
+    is_joint: bool = False
+    """Whether a recording of the same format begins at the end, though it looks like any other part."""
 
 
 _Walk = Callable[[BinaryIO, int, int, int], Extent]
@@ -183,16 +186,13 @@ def _avi(file: BinaryIO, start: int, at: int, size: int) -> Extent:
     return Extent(min(at, size))
 
 
-def _transport(file: BinaryIO, start: int, at: int, size: int) -> Extent:
-    block = 188 * 5000
-    while at < size:
-        file.seek(at)
-        synced = file.read(block)[::188]
-        good = len(synced) - len(synced.lstrip(b"\x47"))
-        if good < len(synced):
-            return Extent(at + 188 * good, last=at + 188 * good)
-        at += block
-    return Extent(size, is_cut_off=(size - start) % 188 > 0)
+def _transport(file: BinaryIO, _: int, at: int, size: int) -> Extent:
+    end, is_joint = walk_packets(file, at, size)
+    if is_joint:
+        return Extent(end, is_joint=True)
+    if end < size:
+        return Extent(end, last=end)
+    return Extent(size, is_cut_off=(size - at) % PACKET_BYTES > 0)
 
 
 def _wavpack(file: BinaryIO, start: int, at: int, size: int) -> Extent:

@@ -71,6 +71,8 @@ def _recording(file: BinaryIO, size: int, start: int, kind: str, on_step: Callab
         found = Found(start, kind, tuple(damages), extent.is_cut_off)
         if extent.end >= size:
             return found, None
+        if extent.is_joint:
+            return found, (extent.end, kind)
         if extent.is_whole and (other := kind_at(file, extent.end)) and (other != kind or kind not in SELF_JOINING):
             return found, (extent.end, other)
         resumed = None

@@ -102,6 +102,33 @@ def test_recordings_of_two_formats_in_one_file_are_both_heard(tmp_path, first, s
     assert warnings == ["2 recordings are joined in this file: they were transcribed one after the other"]
 
 
+@pytest.mark.parametrize("change", ["codec", "number", "both"])
+def test_a_transport_stream_whose_streams_change_is_heard_to_its_end(tmp_path, change):
+    parts = []
+    for index, hertz in enumerate((440.0, 1000.0)):
+        codec = "mp2" if index and change != "number" else "aac"
+        options = {"mpegts_start_pid": "0x200"} if index and change != "codec" else {}
+        path = tmp_path / f"{index}.ts"
+        with av.open(str(path), "w", format="mpegts", options=options) as container:
+            stream = container.add_stream(codec, rate=48_000)
+            assert isinstance(stream, av.AudioStream)
+            stream.layout = "mono"
+            sound = media.tone(5, hertz=hertz, rate=48_000).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(sound, format="flt", layout="mono")
+            frame.sample_rate = 48_000
+            resampler = av.AudioResampler(format=stream.format, layout="mono", rate=48_000, frame_size=1024)
+            for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(stream.encode(piece))
+            container.mux(stream.encode(None))
+        parts.append(path.read_bytes())
+    (tmp_path / "joined.ts").write_bytes(b"".join(parts))
+    heard, warnings = read(tmp_path / "joined.ts")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(10, abs=0.3)
+    assert loudest_hertz(heard[2 * SAMPLE_RATE : 4 * SAMPLE_RATE]) == pytest.approx(440, abs=3)
+    assert loudest_hertz(heard[7 * SAMPLE_RATE : 9 * SAMPLE_RATE]) == pytest.approx(1000, abs=3)
+    assert warnings == ["2 recordings are joined in this file: they were transcribed one after the other"]
+
+
 ENDINGS = {
     "ID3v1": b"TAG" + bytes(125),
     "APE": b"APETAGEX" + bytes(24) + b"\xff\xd8\xff\xe0 a cover" * 5000 + b"APETAGEX" + bytes(24),
