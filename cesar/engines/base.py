@@ -87,6 +87,8 @@ class Hypothesis:
     """The model ran out of room for tokens before it had said everything."""
     temperature: float = 0.0
     """What its tokens were drawn at; 0: without dice."""
+    weakest_avg_logprob: float | None = None
+    """Mean log-probability of the least likely utterance; None where decoding doesn't tell."""
     languages: Mapping[str, float] = field(default_factory=dict)
     """The probability of each language, as `Engine.language_of` gives it; empty where decoding doesn't tell."""
 

@@ -20,6 +20,8 @@ class Text:
     logprob: float = 0.0
     """The sum over its tokens, and over the end, if it came to that."""
     tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    """Of each token, and of the end; empty where the search doesn't tell."""
     languages: Mapping[str, float] = field(default_factory=dict)
     """The probability of each language after the start of the text; empty where nobody asked for it."""
 
@@ -61,6 +63,7 @@ class Greedy:
             for text, token, logprob in zip(open_texts, tokens.tolist(), logprobs.tolist(), strict=True):
                 text.tokens.append(token)
                 text.logprob += logprob
+                text.logprobs.append(logprob)
             for row in reversed(range(len(open_texts))):
                 if tokens[row] == end or len(open_texts[row].tokens) == room:
                     batch.drop(row)

@@ -26,6 +26,8 @@ from cesar.transcript import ModelIdentity
 _CONTEXT_TOKENS = 448
 _ALIGNED_TOKENS = _CONTEXT_TOKENS - 8
 _ENCODED_FRAMES_PER_SECOND = 50
+_FEW_TOKENS = 5
+"""What an utterance of fewer says of itself counts for little."""
 _PROMPT_TOKENS = _CONTEXT_TOKENS // 2 - 1
 
 
@@ -195,8 +197,18 @@ class WhisperEngine:
             no_speech_prob=text.no_speech_prob,
             token_count=count,
             is_cut_off=count >= self._room(settings),
+            weakest_avg_logprob=self._weakest(heard, text),
             languages={} if settings.prompt or settings.hotwords else text.languages,  # those push it to their own
         )
+
+    def _weakest(self, heard: Heard, text: Text) -> float | None:
+        """The mean log-probability of the least likely utterance that has a few tokens."""
+        if not text.logprobs:
+            return None
+        told = self._tokens.utterances(text.tokens, heard.window.duration, text.logprobs[: len(text.tokens)])
+        by_utterance = [utterance.token_logprobs for utterance in told]
+        means = [sum(own) / len(own) for own in by_utterance if len(own) >= _FEW_TOKENS]
+        return min(means, default=None)
 
     def _drawn(self, heard: Heard, settings: DecodeSettings) -> Hypothesis:
         """Draw the text with dice that are a function of the window, so that it is the same whenever it is drawn."""

@@ -54,6 +54,8 @@ class LanguageSettings:
     most_tried: int = 3
     sure_avg_logprob: float = -0.45
     """A sound whose text is less likely than this may hold two languages…"""
+    sure_utterance_avg_logprob: float = -0.6
+    """…and so may one with an utterance less likely than this…"""
     sure_language: float = 0.9
     """…and so may one that is less likely in the language of its text."""
     least_change: float = 0.3
@@ -268,7 +270,11 @@ class LanguageCheck:
     def _is_sure_of(self, decoded: Decoded) -> bool:
         """Whether both text and language leave no doubt that there is nothing else in the sound."""
         language = decoded.hypothesis.languages.get(decoded.attempt.language, 1.0)
-        is_likely = decoded.hypothesis.avg_logprob >= self._settings.sure_avg_logprob
+        hypothesis, settings = decoded.hypothesis, self._settings
+        weakest = hypothesis.avg_logprob if hypothesis.weakest_avg_logprob is None else hypothesis.weakest_avg_logprob
+        is_likely = (
+            hypothesis.avg_logprob >= settings.sure_avg_logprob and weakest >= settings.sure_utterance_avg_logprob
+        )
         return is_likely and language >= self._settings.sure_language
 
     def of_all_of(self, decoded: Decoded) -> Spoken:

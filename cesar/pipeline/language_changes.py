@@ -30,6 +30,10 @@ class ChangeSettings:
 
     least_s: float = 5.0
     """Shorter sounds are not looked into."""
+    glance_s: float = 5.0
+    """First a few windows of this length are asked about, one after the other…"""
+    sure: float = 0.9
+    """…and if all of them are so surely in the language of the text, there is no change."""
     window_s: float = 2.5
     step_s: float = 1.25
     least_speech_s: float = 1.2
@@ -71,7 +75,7 @@ def likely_changes(
 ) -> list[Change]:
     """Return the places at which the language probably changes, the likeliest first."""
     settings = settings or ChangeSettings()
-    if attempt.duration < settings.least_s:
+    if attempt.duration < settings.least_s or _is_all_in_its_language(attempt, language_of, settings):
         return []
     told = [
         _Told((start + end) / 2, language_of(start, end))
@@ -105,6 +109,14 @@ def _looked_at_closely(
     inside, outside = (after, before) if change.begins else (before, after)
     is_it, is_not = (_evidence([one], change.language, settings) for one in (inside, outside))
     return replace(change, gain=change.gain + is_it[0] + is_not[1])
+
+
+def _is_all_in_its_language(attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings) -> bool:
+    length = settings.glance_s
+    starts = [*np.arange(0, attempt.duration - length, length).tolist(), max(0.0, attempt.duration - length)]
+    parts = [(start, min(start + length, attempt.duration)) for start in starts]
+    spoken = [part for part in parts if _speech_s(attempt, *part) >= settings.least_speech_s]
+    return all(language_of(*part).get(attempt.language, 0.0) >= settings.sure for part in spoken)
 
 
 def _windows(duration: float, settings: ChangeSettings) -> list[tuple[float, float]]:

@@ -1,6 +1,7 @@
 """Where the language changes within a chunk."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,7 +116,10 @@ def test_silence_is_not_asked_about():
 
 
 def recognized(
-    logprob_of_mixed: float, *, in_full_windows: Mapping[str, float] | None = None
+    logprob_of_mixed: float,
+    *,
+    in_full_windows: Mapping[str, float] | None = None,
+    weakest_of_mixed: float | None = None,
 ) -> tuple[Recognized, AnsweringEngine]:
     """A chunk of 14 s in English and, from second 7 on, in German; or what full windows say it is."""
 
@@ -128,7 +132,8 @@ def recognized(
         spoken = language_of(Window(np.zeros((80, 0), np.float32), asked.start, asked.duration))
         is_right = spoken[asked.settings.language] > 0.95
         text = f"A sentence in {asked.settings.language}, as long as one of that many seconds is, or longer. " * 2
-        return saying((0, asked.duration, text), logprob=-0.2 if is_right else logprob_of_mixed)
+        said = saying((0, asked.duration, text), logprob=-0.2 if is_right else logprob_of_mixed)
+        return said if is_right else replace(said, weakest_avg_logprob=weakest_of_mixed)
 
     engine = AnsweringEngine(answer, languages=frozenset({"en", "de"}), language_of=language_of)
     check = LanguageCheck(LanguageDetector(engine), Choice("en", frozenset({"en", "de"})))
@@ -160,6 +165,18 @@ def test_a_text_that_the_model_is_sure_of_is_not_looked_into():
     result, engine = recognized(-0.3)
     assert len({said.language for said in result.said}) == 1
     assert len(engine.heard) <= 2
+
+
+def test_a_text_with_one_unlikely_utterance_is_looked_into():
+    """A translated sentence beside a right one: on the whole, the model is sure."""
+    result, _ = recognized(-0.3, weakest_of_mixed=-0.8)
+    assert [said.language for said in result.said] == ["en", "de"]
+
+
+def test_where_all_parts_are_surely_in_the_language_of_the_text_three_windows_are_asked_about():
+    spoken = Spoken((0, "en"))
+    assert likely_changes(attempt((0, 15)), spoken) == []
+    assert spoken.asked == [(0, 5), (5, 10), (10, 15)]
 
 
 def test_a_sound_is_not_parted_unless_its_sides_by_themselves_are_in_different_languages():
