@@ -1,4 +1,4 @@
-"""First stage: any media file becomes mono samples at 16 kHz, block by block, whatever its length.
+"""First stage: any media file becomes samples at 16 kHz, mix and channels, block by block, whatever its length.
 
 FFmpeg's libraries do the decoding (through PyAV). containers.py opens, tracks.py chooses, timeline.py puts the sound of
 a track in its place; here they are put together, and what was wrong with the file is said.
@@ -21,9 +21,8 @@ from cesar.pipeline.containers import expected_length, open_media, stated_end
 from cesar.pipeline.frames import Frames
 from cesar.pipeline.mixing import side_by_side
 from cesar.pipeline.pieces import Piece, find_pieces
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples, joined
 from cesar.pipeline.tags import recorded_at
-from cesar.pipeline.talkers import TwoTalkers
 from cesar.pipeline.timeline import Timeline
 from cesar.recording import require_readable
 
@@ -35,7 +34,7 @@ _CUT_OFF_S = 1.0
 
 
 class Recording:
-    """One opened media file: `blocks` gives its sound, `warnings` what was wrong with it.
+    """One opened media file: `channels` gives its sound, `warnings` what was wrong with it.
 
     Raises a subclass of `InputError` when the file can't be opened or has no sound. `RecordingTooLong` comes at once if
     the header states more than `max_duration_s`, else while reading, once there is more of sound and silence.
@@ -70,7 +69,7 @@ class Recording:
         self._is_broken_off = False
         self._not_finite = 0
         self._heard_of: list[str] = []
-        """Warnings about clock, channels and tracks."""
+        """Warnings about clock and tracks."""
         self._shortfall: str | None = None
         self._has_losses = False
 
@@ -78,6 +77,14 @@ class Recording:
     def recorded_at(self) -> str | None:
         """When the recording was made, by the file's tags; see `cesar.pipeline.tags`."""
         return recorded_at([self._container.metadata, self._stream.metadata], now=datetime.now(UTC))
+
+    @property
+    def names(self) -> list[str]:
+        """What the channels are called that `channels` gives: those of several tracks are the tracks."""
+        taken = self._choice.taken
+        if len(taken) > 1:
+            return [f"track {index + 1}" for index in taken]
+        return [f"channel {number}" for number in range(1, self._stream.channels + 1)]
 
     @property
     def header_duration(self) -> float | None:
@@ -108,27 +115,32 @@ class Recording:
         return stated_end(self._container, self._stream, self.path)
 
     def blocks(self) -> Iterator[Samples]:
-        """Give the sound from first sample to last, `BLOCK_SAMPLES` at a time; the last block has what is left."""
-        pending: list[Samples] = []
+        """Yield the mix of the channels from first sample to last, in blocks as `channels` has them."""
+        for block in self.channels():
+            yield block[0]
+
+    def channels(self) -> Iterator[Channels]:
+        """Yield the mix and each channel, `BLOCK_SAMPLES` at a time; the last block has what is left."""
+        pending: list[Channels] = []
         count = 0
         for sound in self._sound():
             pending.append(sound)
-            count += len(sound)
+            count += sound.shape[1]
             if count >= BLOCK_SAMPLES:
-                joined = np.concatenate(pending)
-                whole = len(joined) // BLOCK_SAMPLES * BLOCK_SAMPLES
+                all_of_it = joined(pending)
+                whole = count // BLOCK_SAMPLES * BLOCK_SAMPLES
                 for at in range(0, whole, BLOCK_SAMPLES):
-                    yield self._finite(joined[at : at + BLOCK_SAMPLES])
-                pending, count = [joined[whole:]], len(joined) - whole
+                    yield self._finite(all_of_it[:, at : at + BLOCK_SAMPLES])
+                pending, count = [all_of_it[:, whole:]], count - whole
         if count:
-            yield self._finite(np.concatenate(pending))
+            yield self._finite(joined(pending))
         self._conclude()
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
 
-    def _sound(self) -> Iterator[Samples]:
+    def _sound(self) -> Iterator[Channels]:
         """The sound of all pieces, one after the other, in FFmpeg's own portions."""
         for number, piece in enumerate(self._pieces):
             if number:
@@ -139,7 +151,7 @@ class Recording:
                     self.warnings.append(f"the part of the file from byte {piece.start} on can't be read")
                     continue
             for sound in self._piece_sound():
-                self.samples_given += len(sound)
+                self.samples_given += sound.shape[1]
                 self._require_short(self.samples_given / SAMPLE_RATE)
                 yield sound
 
@@ -150,9 +162,9 @@ class Recording:
             self._choice = tracks.choose(self.path, self._container, piece, None, lambda: None)
             self._heard_of += self._choice.warnings
 
-    def _piece_sound(self) -> Iterator[Samples]:
-        end, talkers = self._stated_end, TwoTalkers()
-        lines = {index: self._timeline(end, talkers) for index in self._choice.taken}
+    def _piece_sound(self) -> Iterator[Channels]:
+        end = self._stated_end
+        lines = {index: self._timeline(end) for index in self._choice.taken}
         watch = tracks.Watch(self.path.name, self._choice.watched)
         frames = Frames(self._container, [*self._choice.taken, *self._choice.watched])
         yield from side_by_side(watch.pass_on(frames), lines)
@@ -165,10 +177,8 @@ class Recording:
         self._is_broken_off |= frames.is_broken_off
         self._shortfall = self._cut_off(first, end)
 
-    def _timeline(self, end: float | None, talkers: TwoTalkers) -> Timeline:
-        is_one = len(self._choice.taken) == 1
-        clock = Clock(self._origin, self._container.format.name, end)
-        return Timeline(self.path.name, clock, talkers if is_one else None)
+    def _timeline(self, end: float | None) -> Timeline:
+        return Timeline(self.path.name, Clock(self._origin, self._container.format.name, end))
 
     def _cut_off(self, line: Timeline, stated: float | None) -> str | None:
         """Return a warning if the sound ends before the header says."""
@@ -183,12 +193,12 @@ class Recording:
         if longest is not None and seconds > longest:
             raise RecordingTooLong(f"{self.path.name} is longer than {longest:g} s")
 
-    def _finite(self, block: Samples) -> Samples:
+    def _finite(self, block: Channels) -> Channels:
         """Put silence where a float file holds NaN, infinity or values that can't be sound."""
         finite = np.abs(block) <= _LOUDEST
         if finite.all():
             return block
-        self._not_finite += int(len(block) - np.count_nonzero(finite))
+        self._not_finite += int(finite.shape[1] - np.count_nonzero(finite[0]))
         return np.where(finite, block, np.float32(0))
 
     def _conclude(self) -> None:

@@ -1,4 +1,4 @@
-"""The second half of decoding: frames of any format, layout and rate become mono samples at 16 kHz.
+"""The second half of decoding: frames of any format and rate become a mix and each channel by itself, at 16 kHz.
 
 FFmpeg's filters do the arithmetic (through PyAV); which mix is right for which channels is decided here.
 """
@@ -11,46 +11,67 @@ from fractions import Fraction
 import av
 import av.error
 import av.filter
+import numpy as np
 
 from cesar.errors import BadAudio
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, joined
 
 
 class Downmix:
-    """Frames of any format, layout and rate in, mono samples at 16 kHz out."""
+    """Frames of any format, layout and rate in; their mix and each channel at 16 kHz out."""
 
     def __init__(self) -> None:
-        self._graph: av.filter.Graph | None = None
+        self._mix: av.filter.Graph | None = None
+        self._apart: av.filter.Graph | None = None
+        """Leaves the channels as they are; None where there is one."""
         self._shape: tuple[str, str, int] | None = None
+        self._left: tuple[Channels, Channels] | None = None
+        """What one graph has given and the other not yet."""
 
-    def feed(self, frame: av.AudioFrame) -> Iterator[Samples]:
-        """Give what the frame adds."""
+    def feed(self, frame: av.AudioFrame) -> Iterator[Channels]:
+        """Yield what the frame adds."""
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:  # the first frame, or a stream that changes its mind on the way
             yield from self.flush()
-            self._graph, self._shape = _graph_for(frame), shape
-        assert self._graph is not None
+            self._mix, self._shape = _graph_for(frame), shape
+            self._apart = _linked(frame, [("aresample", None)]) if frame.layout.nb_channels > 1 else None
         frame.pts = None  # the resampler would fill holes by itself
-        self._graph.push(frame)
-        yield from self._pulled(self._graph)
+        yield from self._pushed(frame)
 
-    def flush(self) -> Iterator[Samples]:
-        """Give what the resampler still holds back."""
-        if self._graph is not None:
-            self._graph.push(None)
-            yield from self._pulled(self._graph)
-        self._graph = None
-        self._shape = None
+    def flush(self) -> Iterator[Channels]:
+        """Yield what the resampler still holds back."""
+        if self._mix is not None:
+            yield from self._pushed(None)
+        self._mix = self._apart = self._shape = self._left = None
 
-    @staticmethod
-    def _pulled(graph: av.filter.Graph) -> Iterator[Samples]:
-        while True:
-            try:
-                frame = graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            assert isinstance(frame, av.AudioFrame)
-            yield frame.to_ndarray()[0]
+    def _pushed(self, frame: av.AudioFrame | None) -> Iterator[Channels]:
+        assert self._mix is not None
+        self._mix.push(frame)
+        if self._apart is None:
+            yield from _pulled(self._mix)
+            return
+        self._apart.push(frame)
+        parts = [list(_pulled(graph)) for graph in (self._mix, self._apart)]
+        if self._left is not None:
+            parts = [[before, *part] for before, part in zip(self._left, parts, strict=True)]
+        if not all(parts):
+            return
+        mix, apart = (joined(part) for part in parts)
+        count = min(mix.shape[1], apart.shape[1])
+        self._left = mix[:, count:], apart[:, count:]
+        if count:
+            yield np.concatenate([mix[:, :count], apart[:, :count]])
+
+
+def _pulled(graph: av.filter.Graph) -> Iterator[Channels]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(frame, av.AudioFrame)
+        channels = frame.layout.nb_channels
+        yield frame.to_ndarray().astype(np.float32, copy=False).reshape(-1, channels).T
 
 
 def _is_unnamed(layout: av.AudioLayout) -> bool:
@@ -65,18 +86,20 @@ def _graph_for(frame: av.AudioFrame) -> av.filter.Graph:
     """FFmpeg's own downmix for loudspeakers that it knows, the channels' mean for others."""
     if not _is_unnamed(frame.layout):
         try:
-            return _linked(frame, [("aresample", "rematrix_maxval=1")])  # else loud channels add up to more than 1
+            return _linked(
+                frame, [("aresample", "rematrix_maxval=1")], is_mono=True
+            )  # else loud channels add up to more than 1
         except av.error.FFmpegError:  # no downmix for these
             pass
     channels = frame.layout.nb_channels
     mean = "+".join(f"{1 / channels}*c{channel}" for channel in range(channels))
     try:
-        return _linked(frame, [("pan", f"mono|c0={mean}"), ("aresample", None)])
+        return _linked(frame, [("pan", f"mono|c0={mean}"), ("aresample", None)], is_mono=True)
     except av.error.FFmpegError as error:
         raise BadAudio(f"{channels} channels at {frame.sample_rate} Hz can't be mixed down") from error
 
 
-def _linked(frame: av.AudioFrame, filters: list[tuple[str, str | None]]) -> av.filter.Graph:
+def _linked(frame: av.AudioFrame, filters: list[tuple[str, str | None]], *, is_mono: bool = False) -> av.filter.Graph:
     graph = av.filter.Graph()
     source = graph.add_abuffer(
         format=frame.format,
@@ -84,7 +107,9 @@ def _linked(frame: av.AudioFrame, filters: list[tuple[str, str | None]]) -> av.f
         layout=frame.layout,
         time_base=Fraction(1, frame.sample_rate),
     )
-    wanted = f"sample_rates={SAMPLE_RATE}:sample_fmts=fltp:channel_layouts=mono"
+    wanted = f"sample_rates={SAMPLE_RATE}:sample_fmts=flt"  # planar, more than 8 channels crash PyAV
+    if is_mono:
+        wanted += ":channel_layouts=mono"
     nodes = [graph.add(name, options) for name, options in [*filters, ("aformat", wanted), ("abuffersink", None)]]
     graph.link_nodes(source, *nodes).configure()
     return graph

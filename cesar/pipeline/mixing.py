@@ -9,7 +9,7 @@ import numpy as np
 
 from cesar.pipeline.frames import Decoded
 from cesar.pipeline.phase import Signs
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from cesar.pipeline.timeline import Timeline
 
 _WINDOW = SAMPLE_RATE // 2
@@ -17,8 +17,8 @@ _LONGEST_LAG = 30 * SAMPLE_RATE
 """A track that is this much behind the others has nothing to say for now; its sound is not waited for."""
 
 
-def side_by_side(frames: Iterable[Decoded], lines: Mapping[int, Timeline]) -> Iterator[Samples]:
-    """Yield the sound of one track, or the mean of several, each at its time."""
+def side_by_side(frames: Iterable[Decoded], lines: Mapping[int, Timeline]) -> Iterator[Channels]:
+    """Yield mix and channels of one track, or the mean of several and each of them, all at their time."""
     if len(lines) == 1:
         for index, frame, position in frames:
             yield from lines[index].feed(frame, position)
@@ -28,14 +28,14 @@ def side_by_side(frames: Iterable[Decoded], lines: Mapping[int, Timeline]) -> It
     mix = _Mix(lines)
     for index, frame, position in frames:
         for sound in lines[index].feed(frame, position):
-            mix.add(index, sound)
+            mix.add(index, sound[0])
         for late in mix.late():
             for sound in lines[late].release():
-                mix.add(late, sound)
+                mix.add(late, sound[0])
         yield from mix.ready()
     for index, line in lines.items():
         for sound in line.flush():
-            mix.add(index, sound)
+            mix.add(index, sound[0])
     yield from mix.rest()
 
 
@@ -62,24 +62,23 @@ class _Mix:
             return []
         return [index for index, count in self._counts.items() if count < _WINDOW]
 
-    def ready(self) -> Iterator[Samples]:
+    def ready(self) -> Iterator[Channels]:
         """Yield windows that all tracks have reached, or that those behind are not waited for."""
         furthest = max(self._counts.values())
         while min(self._counts.values()) >= _WINDOW or furthest >= _LONGEST_LAG + _WINDOW:
             yield self._window(_WINDOW)
             furthest -= _WINDOW
 
-    def rest(self) -> Iterator[Samples]:
+    def rest(self) -> Iterator[Channels]:
         """Yield what is left, when nothing more will come."""
         while (left := max(self._counts.values())) > 0:
             yield self._window(min(_WINDOW, left))
 
-    def _window(self, size: int) -> Samples:
+    def _window(self, size: int) -> Channels:
         sound = np.stack([self._taken(index, size) for index in self._waiting])
         for index in self._signs.opposite(sound, SAMPLE_RATE):
             sound[index] *= -1
-        mean: Samples = sound.mean(axis=0, dtype=np.float32)
-        return mean
+        return np.concatenate([sound.mean(axis=0, dtype=np.float32, keepdims=True), sound])
 
     def _taken(self, index: int, size: int) -> Samples:
         """Take so many samples of a track, silence where it has none."""

@@ -13,8 +13,6 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from cesar.pipeline.talkers import TwoTalkers
-
 _WINDOW_S = 0.5
 _MEASURED_RATE = 4000
 _OPPOSITE = -0.5
@@ -62,12 +60,11 @@ class Signs:
 class PhaseGuard:
     """Frames in, the same frames out half a second later, with channels negated where they would cancel others."""
 
-    def __init__(self, talkers: TwoTalkers | None = None) -> None:
+    def __init__(self) -> None:
         self._frames: list[av.AudioFrame] = []
         self._held = 0
         self._shape: tuple[str, str, int] | None = None
         self._signs = Signs()
-        self._talkers = talkers
 
     def feed(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
         """Yield the frames of a window that is full."""
@@ -90,8 +87,6 @@ class PhaseGuard:
             return
         mixed = _mixed(frames[0].layout)
         sound = np.concatenate([_as_float(frame)[mixed] for frame in frames], axis=1)
-        if self._talkers is not None and len(mixed) == frames[0].layout.nb_channels == 2:
-            self._talkers.hear(sound, frames[0].sample_rate)
         others = [index for index in range(frames[0].layout.nb_channels) if index not in mixed]
         turned = [mixed[index] for index in self._signs.opposite(sound, frames[0].sample_rate)]
         if turned and others and _energy(frames, others) > _SILENT_OTHERS * _energy(frames, mixed):

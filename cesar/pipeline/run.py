@@ -21,16 +21,17 @@ from cesar.engines.hardware import Plan
 from cesar.errors import RangeOutsideRecording, UnknownLanguage, UsageError
 from cesar.options import TranscribeOptions
 from cesar.pipeline.attempts import Attempt, Sound
+from cesar.pipeline.channels import ChannelPicker
 from cesar.pipeline.chunk import ChunkSettings, PlannedChunk, pack
 from cesar.pipeline.decode import Recording
 from cesar.pipeline.language import Choice, LanguageCheck, LanguageDetector
 from cesar.pipeline.recognize import Recognizer
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from cesar.pipeline.schedule import Schedule
 from cesar.pipeline.segments import finish
 from cesar.pipeline.tape import Tape
 from cesar.pipeline.timing import Stopwatch
-from cesar.pipeline.vad import SpeechDetector, VadSettings, listen
+from cesar.pipeline.vad import Probabilities, VadSettings, listen
 from cesar.transcript import Chunk
 
 
@@ -118,7 +119,7 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
             language_probability=probability,
             duration=front_end.duration,
             timings=stopwatch.seconds(),
-            warnings=tuple(recording.warnings),
+            warnings=tuple(front_end.warnings),
             recorded_at=recording.recorded_at,
         )
 
@@ -150,15 +151,26 @@ class _FrontEnd:
         self._last = None if options.end is None else round(options.end * SAMPLE_RATE)
         self._has_stopped = False
         self._tape = Tape(self._first)
+        self._picker = ChannelPicker(recording.names, self._first)
+        self._has_speech = False
 
     def sounds(self) -> Iterator[Sound]:
         """Give the plan's chunks with their samples."""
-        detector = SpeechDetector()
-        probabilities = detector.probabilities(self._tape.record(self._blocks()))
-        probabilities = self._stopwatch.each("speech detection", probabilities)
-        for chunk in pack(listen(probabilities, VadSettings()), ChunkSettings()):
+        heard = self._stopwatch.each("speech detection", self._picker.hear(self._blocks()))
+        for chunk in pack(listen(self._recorded(heard), VadSettings()), ChunkSettings()):
+            self._has_speech = True
             placed = _moved(chunk, self._first, self._tape.end)
             yield Sound(placed, self._tape.cut(placed.start, placed.end))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was wrong with the recording, and which of its channels were taken."""
+        return [*self._recording.warnings, *self._picker.warnings(has_speech=self._has_speech)]
+
+    def _recorded(self, heard: Iterable[tuple[Samples, Probabilities]]) -> Iterator[Probabilities]:
+        for sound, probabilities in heard:
+            self._tape.record(sound)
+            yield probabilities
 
     @property
     def duration(self) -> float:
@@ -167,13 +179,13 @@ class _FrontEnd:
         header = self._recording.stated_duration if self._has_stopped else None
         return round(max(reached, header or 0.0), 3)
 
-    def _blocks(self) -> Iterator[Samples]:
+    def _blocks(self) -> Iterator[Channels]:
         """The part of the recording that was asked for."""
         position = 0
-        for block in self._stopwatch.each("decode", self._recording.blocks()):
-            begin, position = position, position + len(block)
+        for block in self._stopwatch.each("decode", self._recording.channels()):
+            begin, position = position, position + block.shape[1]
             if position > self._first:
-                yield block[max(0, self._first - begin) : None if self._last is None else self._last - begin]
+                yield block[:, max(0, self._first - begin) : None if self._last is None else self._last - begin]
             if self._last is not None and position >= self._last:
                 self._has_stopped = True
                 return

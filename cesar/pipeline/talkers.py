@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
-from cesar.pipeline.vad import FRAME_S, SpeechDetector
+from cesar.pipeline.samples import SAMPLE_RATE
+from cesar.pipeline.sources import Window
+from cesar.pipeline.vad import FRAME_S
 
 _AT_ONCE_S = 1.0
 """Seconds in which both talk at once before it is said…"""
@@ -32,8 +33,8 @@ _AUDIBLE = 1e-6
 _SPEECH = 0.5
 
 _WARNING = (
-    "a different person speaks in each of the two channels: what they say at the same time is mixed up, so transcribe "
-    "the channels one by one"
+    "a different person speaks in each of the two channels: where they speak at the same time or in quick turns their "
+    "words are mixed up, so transcribe the channels one by one"
 )
 
 Channels = npt.NDArray[np.float32]
@@ -46,41 +47,32 @@ class TwoTalkers:
         self.at_once_s = 0.0
         self.alike_s = 0.0
         self.alone_s = [0.0, 0.0]
-        self._detector: SpeechDetector | None = None
 
     @property
     def are_two(self) -> bool:
         """Whether each channel has a talker of its own."""
         return self.at_once_s >= max(_AT_ONCE_S, _PART * self.alike_s) or min(self.alone_s) >= _IN_TURN_S
 
-    def hear(self, sound: Channels, rate: int) -> None:
-        """Take in a window: float32[2, n]."""
-        if self.are_two or sound.shape[1] < rate // 10:
+    def hear(self, window: Window) -> None:
+        """Take in a window of mix and channels."""
+        sound = window.sound[1:]
+        if self.are_two or len(sound) != 2 or sound.shape[1] < SAMPLE_RATE // 10:
             return
-        energies = np.mean(np.square(sound), axis=1)
-        louder = int(np.argmax(energies))
-        if energies[louder] < _AUDIBLE:
+        spoken = [window.spoken(1), window.spoken(2)]
+        if not any(spoken):
             return
-        if energies[1 - louder] < _ACTIVE * energies[louder]:
-            if self.alone_s[louder] < _IN_TURN_S:
-                self.alone_s[louder] += float(self._speech(sound[louder], rate).sum()) * FRAME_S
-        elif min(energies) < _AUDIBLE:
-            return
-        elif not _are_unlike(sound, rate):
-            self.alike_s += sound.shape[1] / rate
+        if min(spoken) == 0:
+            self.alone_s[int(np.argmax(spoken))] += max(spoken) * FRAME_S
+        elif not _are_unlike(sound, SAMPLE_RATE):
+            self.alike_s += sound.shape[1] / SAMPLE_RATE
         else:
-            first, second = (self._speech(channel, rate) for channel in sound)
-            self.at_once_s += float((first & second).sum()) * FRAME_S
+            self.at_once_s += min(spoken) * FRAME_S
 
     def warnings(self) -> list[str]:
         """Return a warning if there are two."""
         if not self.are_two:
             return []
         return [_WARNING]
-
-    def _speech(self, channel: Samples, rate: int) -> npt.NDArray[np.bool_]:
-        self._detector = self._detector or SpeechDetector()
-        return np.concatenate(list(self._detector.probabilities([_resampled(channel, rate)]))) > _SPEECH
 
 
 def _are_unlike(sound: Channels, rate: int) -> bool:
@@ -106,12 +98,3 @@ def _likeness(lean: Channels, delay: int) -> float:
     scale = float(np.sqrt(np.prod(np.sum(np.square(lean.astype(np.float64)), axis=1))))
     near = max(float(correlation[: delay + 1].max()), float(correlation[-delay:].max()))
     return near / scale if scale else 1.0
-
-
-def _resampled(channel: Samples, rate: int) -> Samples:
-    """Roughly at 16 kHz: good enough to tell whether it is speech."""
-    step = max(1, rate // SAMPLE_RATE)
-    lean = channel[: len(channel) // step * step].reshape(-1, step).mean(axis=1)
-    at = np.arange(int(len(lean) * SAMPLE_RATE * step / rate)) * (rate / step / SAMPLE_RATE)
-    resampled: Samples = np.interp(at, np.arange(len(lean)), lean).astype(np.float32)
-    return resampled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,14 +21,12 @@ class Tape:
         self.end = start
         """Position after the newest sample, in samples from the start of the recording."""
 
-    def record(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Pass the blocks on and keep them."""
-        for block in blocks:
-            self._blocks.append(block)
-            self.end += len(block)
-            while self._blocks and self.end - self._start - len(self._blocks[0]) > CAPACITY_S * SAMPLE_RATE:
-                self._start += len(self._blocks.popleft())
-            yield block
+    def record(self, block: Samples) -> None:
+        """Keep a block."""
+        self._blocks.append(block)
+        self.end += len(block)
+        while self._blocks and self.end - self._start - len(self._blocks[0]) > CAPACITY_S * SAMPLE_RATE:
+            self._start += len(self._blocks.popleft())
 
     def cut(self, start: int, end: int) -> Samples:
         """Give a copy of the samples from start to end."""

@@ -1,4 +1,4 @@
-"""One audio track on its way to mono samples: channels in phase, frames at their time, 16 kHz."""
+"""One audio track on its way to samples: channels in phase, frames at their time, 16 kHz."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from cesar.errors import BadAudio
 from cesar.pipeline.clock import Clock, Stamp
 from cesar.pipeline.downmix import Downmix
 from cesar.pipeline.phase import PhaseGuard
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
-from cesar.pipeline.talkers import TwoTalkers
+from cesar.pipeline.samples import SAMPLE_RATE, Channels
 
 _FRAMES_AHEAD = 8
 """So many frames are looked at before a jump of the clock is believed: one wrong time stamp is no jump."""
@@ -24,15 +23,14 @@ _SILENCE_AT_ONCE = 4 * SAMPLE_RATE
 
 
 class Timeline:
-    """Frames of one track in; samples out, each at its time. `given` counts them."""
+    """Frames of one track in; mix and channels out, each sample at its time. `given` counts them."""
 
-    def __init__(self, name: str, clock: Clock | None = None, talkers: TwoTalkers | None = None) -> None:
-        """name: of the file. clock: None leaves time stamps alone. talkers: listens for two of them."""
+    def __init__(self, name: str, clock: Clock | None = None) -> None:
+        """name: of the file. clock: None leaves time stamps alone."""
         self.clock = clock
         self.given = 0
         self._name = name
-        self._talkers = talkers
-        self._phase = PhaseGuard(talkers)
+        self._phase = PhaseGuard()
         self._downmix = Downmix()
         self._waiting: deque[av.AudioFrame] = deque()
         self._positions: dict[int, int] = {}
@@ -44,7 +42,7 @@ class Timeline:
         """Length so far."""
         return self.given / SAMPLE_RATE
 
-    def feed(self, frame: av.AudioFrame, position: int | None = None) -> Iterator[Samples]:
+    def feed(self, frame: av.AudioFrame, position: int | None = None) -> Iterator[Channels]:
         """Yield what the frame adds; position: of its packet in the file."""
         if (channels := frame.layout.nb_channels) > _MOST_CHANNELS:
             raise BadAudio(f"{self._name} has {channels} channels, more than can be mixed")
@@ -55,22 +53,22 @@ class Timeline:
             if len(self._waiting) > _FRAMES_AHEAD:
                 yield from self._place(self._waiting.popleft())
 
-    def release(self) -> Iterator[Samples]:
+    def release(self) -> Iterator[Channels]:
         """Yield the frames that are still held back; more may follow, for example after a pause."""
         self._waiting.extend(self._phase.flush())
         while self._waiting:
             yield from self._place(self._waiting.popleft())
 
-    def flush(self) -> Iterator[Samples]:
+    def flush(self) -> Iterator[Channels]:
         """Yield what is still held back, when the last frame has been fed."""
         yield from self.release()
         yield from self._counted(self._downmix.flush())
 
     def warnings(self) -> list[str]:
-        """Return what was wrong with the clock, and with the channels."""
-        return [said for part in (self.clock, self._talkers) if part for said in part.warnings()]
+        """Return what was wrong with the clock."""
+        return self.clock.warnings() if self.clock else []
 
-    def _place(self, frame: av.AudioFrame) -> Iterator[Samples]:
+    def _place(self, frame: av.AudioFrame) -> Iterator[Channels]:
         lead = self._lead(frame)
         if lead > 0:
             self._surplus = 0
@@ -91,23 +89,24 @@ class Timeline:
             return None
         return Stamp(frame.time, frame.samples / frame.sample_rate, self._positions.pop(frame.pts, None))
 
-    def _counted(self, pieces: Iterator[Samples]) -> Iterator[Samples]:
+    def _counted(self, pieces: Iterator[Channels]) -> Iterator[Channels]:
         for piece in pieces:
             out = self._squeezed(piece) if self._surplus else piece
-            self.given += len(out)
+            self.given += out.shape[1]
             yield out
 
-    def _squeezed(self, piece: Samples) -> Samples:
+    def _squeezed(self, piece: Channels) -> Channels:
         """Make the piece a little shorter, so that the sound doesn't run ahead of its clock."""
-        surplus = min(self._surplus, int(len(piece) * _MOST_SQUEEZED))
+        surplus = min(self._surplus, int(piece.shape[1] * _MOST_SQUEEZED))
         self._surplus -= surplus
         if not surplus:
             return piece
-        at = np.linspace(0, len(piece) - 1, len(piece) - surplus)
-        return np.interp(at, np.arange(len(piece)), piece).astype(np.float32)
+        count = piece.shape[1]
+        at = np.linspace(0, count - 1, count - surplus)
+        return np.stack([np.interp(at, np.arange(count), row) for row in piece]).astype(np.float32)
 
 
-def _silence(samples: int) -> Iterator[Samples]:
+def _silence(samples: int) -> Iterator[Channels]:
     while samples > 0:
-        yield np.zeros(min(samples, _SILENCE_AT_ONCE), dtype=np.float32)
+        yield np.zeros((1, min(samples, _SILENCE_AT_ONCE)), dtype=np.float32)
         samples -= _SILENCE_AT_ONCE

@@ -16,12 +16,13 @@ import numpy as np
 
 from cesar.errors import BadAudio, NoAudioTrack, TrackNotFound
 from cesar.options import Track
+from cesar.pipeline.channels import ChannelPicker
 from cesar.pipeline.containers import open_media
 from cesar.pipeline.frames import Decoded, Frames
 from cesar.pipeline.pieces import Piece
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, joined
 from cesar.pipeline.timeline import Timeline
-from cesar.pipeline.vad import FRAME_S, SpeechDetector
+from cesar.pipeline.vad import FRAME_S
 
 OnStep = Callable[[], None]
 
@@ -56,26 +57,26 @@ class Choice:
 
 
 class SpeechMeter:
-    """Counts the seconds of speech in a track."""
+    """Counts the seconds of speech in a track, in whichever of its channels."""
 
     def __init__(self) -> None:
         self.speech_s = 0.0
-        self._detector = SpeechDetector()
-        self._pending: list[Samples] = []
+        self._picker = ChannelPicker()
+        self._pending: list[Channels] = []
         self._count = 0
 
-    def feed(self, piece: Samples) -> None:
+    def feed(self, piece: Channels) -> None:
         """Listen to a piece, once there are enough of them."""
         self._pending.append(piece)
-        self._count += len(piece)
+        self._count += piece.shape[1]
         if self._count >= _BLOCK:
             self.flush()
 
     def flush(self) -> None:
         """Listen to what is left."""
         if self._count:
-            sound = np.nan_to_num(np.clip(np.concatenate(self._pending), -1e3, 1e3))
-            for found in self._detector.probabilities([sound.astype(np.float32)]):
+            sound = np.nan_to_num(np.clip(joined(self._pending), -1e3, 1e3)).astype(np.float32)
+            for _, found in self._picker.hear([sound]):
                 self.speech_s += float((found > _SPEECH).sum()) * FRAME_S
         self._pending, self._count = [], 0
 

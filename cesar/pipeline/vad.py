@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from onnxruntime import InferenceSession
 
-from cesar.pipeline.samples import SAMPLE_RATE, Samples
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples, joined
 from cesar.pipeline.vad_network import HOP_SAMPLES, HOPS, REMEMBERED, vad_network
 
 FRAME_SAMPLES = 512
@@ -57,38 +58,49 @@ def speech_between(regions: Iterable[Region], start: int, end: int) -> float:
 
 
 class SpeechDetector:
-    """Silero's network with its state: blocks in, probabilities out, in order."""
+    """Silero's network with its state: sound in, probabilities out, in order."""
 
-    def __init__(self) -> None:
-        self._session = vad_network().session()
+    def __init__(self, network: InferenceSession | None = None) -> None:
+        """network: of another detector, to be shared."""
+        self.network = network or vad_network().session()
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what comes next does not follow what came before."""
+        self._remembered = [np.zeros((1, 1, REMEMBERED), np.float32)] * 2
+        self._tail = np.zeros(_CONTEXT_SAMPLES, np.float32)
+
+    def feed(self, sound: Samples) -> Probabilities:
+        """Return the speech probability of each frame; the last, incomplete frame is filled up with silence."""
+        frames = np.pad(sound, (0, -len(sound) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
+        before = np.vstack([self._tail, frames[:-1, -_CONTEXT_SAMPLES:]])
+        after = frames[:, -2 : -2 - _CONTEXT_SAMPLES : -1]  # its own end once more, backwards
+        hops = np.concatenate([before, frames, after], axis=1).reshape(-1, HOPS, HOP_SAMPLES)
+        result: Probabilities
+        result, *self._remembered = self.network.run(
+            ["probabilities", "new_hidden", "new_cell"],
+            {"hops": hops, "hidden": self._remembered[0], "cell": self._remembered[1]},
+        )
+        self._tail = frames[-1, -_CONTEXT_SAMPLES:]
+        return result
 
     def probabilities(self, blocks: Iterable[Samples]) -> Iterator[Probabilities]:
-        """Give the speech probability of each frame; the last, incomplete frame is filled up with silence."""
-        remembered = [np.zeros((1, 1, REMEMBERED), np.float32)] * 2
-        tail = np.zeros(_CONTEXT_SAMPLES, np.float32)
-        for frames in _whole_frames(blocks):
-            before = np.vstack([tail, frames[:-1, -_CONTEXT_SAMPLES:]])
-            after = frames[:, -2 : -2 - _CONTEXT_SAMPLES : -1]  # its own end once more, backwards
-            hops = np.concatenate([before, frames, after], axis=1).reshape(-1, HOPS, HOP_SAMPLES)
-            result, *remembered = self._session.run(
-                ["probabilities", "new_hidden", "new_cell"],
-                {"hops": hops, "hidden": remembered[0], "cell": remembered[1]},
-            )
-            tail = frames[-1, -_CONTEXT_SAMPLES:]
-            yield result
+        """Yield the speech probabilities of a recording from its start, block by block of any size."""
+        self.forget()
+        for block in whole_frames(block[np.newaxis] for block in blocks):
+            yield self.feed(block[0])
 
 
-def _whole_frames(blocks: Iterable[Samples]) -> Iterator[npt.NDArray[np.float32]]:
-    """Blocks of any size become float32[n, FRAME_SAMPLES]."""
-    left = np.zeros(0, np.float32)
+def whole_frames(blocks: Iterable[Channels]) -> Iterator[Channels]:
+    """Yield blocks of any size in such as are whole frames, but for the last."""
+    left: list[Channels] = []
     for block in blocks:
-        joined = np.concatenate([left, block])
-        whole = len(joined) // FRAME_SAMPLES * FRAME_SAMPLES
-        left = joined[whole:]
+        all_of_it = joined([*left, block])
+        whole = all_of_it.shape[1] // FRAME_SAMPLES * FRAME_SAMPLES
+        left = [all_of_it[:, whole:]] if whole < all_of_it.shape[1] else []
         if whole:
-            yield joined[:whole].reshape(-1, FRAME_SAMPLES)
-    if len(left):
-        yield np.pad(left, (0, FRAME_SAMPLES - len(left))).reshape(1, FRAME_SAMPLES)
+            yield all_of_it[:, :whole]
+    yield from left
 
 
 @dataclass(frozen=True, slots=True)

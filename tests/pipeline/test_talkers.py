@@ -1,0 +1,67 @@
+"""Two people in two channels are warned of; one person in both is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cesar.pipeline.samples import SAMPLE_RATE
+from tests.support import media
+from tests.support.picked import picked
+
+
+def warnings_of(path: Path) -> list[str]:
+    return picked(path).warnings
+
+
+@pytest.fixture(scope="module")
+def talk() -> media.Sound:
+    return media.speech()
+
+
+def channels(*sounds: media.Sound) -> media.Sound:
+    return np.stack(sounds, axis=1)
+
+
+def said_two(warnings: list[str]) -> bool:
+    return any("a different person speaks in each of the two channels" in warning for warning in warnings)
+
+
+def test_two_people_at_once_in_two_channels_are_warned_of():
+    assert said_two(warnings_of(media.AUDIO / "stereo-two-talkers.wav"))
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+def test_two_people_at_once_are_noticed_at_any_rate(tmp_path, talk, rate):
+    other = media.speech("sonnet-1.mp3")[: len(talk)]
+    at = np.arange(int(len(talk) * rate / SAMPLE_RATE)) * SAMPLE_RATE / rate
+    sound = channels(*(np.interp(at, np.arange(len(talk)), side).astype(np.float32) for side in (talk, other)))
+    assert said_two(warnings_of(media.write_wav(tmp_path / "a.wav", np.clip(sound, -1, 1), rate=rate)))
+
+
+def test_two_people_in_turn_with_a_channel_each_are_warned_of(tmp_path, talk):
+    """A telephone's two sides."""
+    hush = media.white_noise(len(talk) / SAMPLE_RATE, amplitude=0.0003)[: len(talk)]
+    sound = np.concatenate([channels(talk, hush), channels(hush, talk)])
+    assert said_two(warnings_of(media.write_wav(tmp_path / "a.wav", sound)))
+
+
+@pytest.mark.parametrize("other", ["same", "silent", "late", "echo", "music", "noise"])
+def test_one_person_in_two_channels_is_no_reason_for_a_warning(tmp_path, talk, other):
+    seconds = len(talk) / SAMPLE_RATE
+    others = {
+        "same": talk,
+        "silent": np.zeros_like(talk),
+        "late": np.roll(talk, 300) * np.float32(0.7),
+        "echo": np.roll(talk, 80) + np.float32(0.5) * np.roll(talk, 900) + np.float32(0.4) * np.roll(talk, 2100),
+        "music": media.chords(seconds)[: len(talk)],
+        "noise": media.white_noise(seconds, amplitude=0.1)[: len(talk)],
+    }
+    assert not said_two(warnings_of(media.write_wav(tmp_path / "a.wav", np.clip(channels(talk, others[other]), -1, 1))))
+
+
+def test_music_in_stereo_is_no_reason_for_a_warning(tmp_path):
+    left, right = media.chords(20), np.roll(media.chords(20), 7 * SAMPLE_RATE // 5)
+    assert not said_two(warnings_of(media.write_wav(tmp_path / "a.wav", channels(left, right))))

@@ -1,0 +1,34 @@
+"""What a recording sounds like after its channels were listened to."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cesar.options import Track
+from cesar.pipeline.channels import ChannelPicker
+from cesar.pipeline.decode import Recording
+from cesar.pipeline.samples import Samples
+from cesar.pipeline.vad import Probabilities
+
+
+class Picked(NamedTuple):
+    """What would be transcribed."""
+
+    sound: Samples
+    probabilities: Probabilities
+    warnings: list[str]
+
+
+def picked(path: Path, track: Track | None = None) -> Picked:
+    """Read a file as a run does, as far as speech detection."""
+    with closing(Recording(path, track=track)) as recording:
+        picker = ChannelPicker(recording.names)
+        sounds, found = zip(*picker.hear(recording.channels()), strict=True)
+        probabilities = np.concatenate(found)
+        has_speech = bool((probabilities > 0.3).any())
+        warnings = [*recording.warnings, *picker.warnings(has_speech=has_speech)]
+    return Picked(np.concatenate(sounds), probabilities, warnings)
