@@ -35,6 +35,18 @@ def chains(kind: str, block: Bytes, places: Places, least: int) -> Places:
     return places[is_frame]
 
 
+def unlike(kind: str, block: Bytes, places: Places, key: int) -> Places:
+    """Return the places whose frames are of another rate or number of channels than those with that key."""
+    places = places[places + HEAD_BYTES <= len(block)]
+    differing: Places = places[_SIZED[kind](block, places)[1] != key]
+    return differing
+
+
+def key_of(kind: str, head: bytes) -> int:
+    """Return what is the same in all frames of the recording that begins with these bytes."""
+    return int(_SIZED[kind](np.frombuffer(head.ljust(HEAD_BYTES, b"\0"), np.uint8), np.zeros(1, np.int64))[1][0])
+
+
 _BITRATES = {
     (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

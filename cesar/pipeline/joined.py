@@ -14,7 +14,8 @@ from typing import BinaryIO
 from cesar.pipeline.chunked import TAGS
 from cesar.pipeline.damage import Damage, goes_on_at, padding_for
 from cesar.pipeline.extents import extent_of
-from cesar.pipeline.signatures import FRAMED, SELF_JOINING, Wanted, first_beginning, kind_at
+from cesar.pipeline.frame_chains import key_of
+from cesar.pipeline.signatures import FRAMED, SELF_JOINING, Wanted, first_beginning, id3_end, kind_at
 
 _SAMPLES_ONLY = frozenset({"flac", "tta", "wv", "voc", "au", "amr", "ape", "dsf"}) | FRAMED
 """Formats in which frames of another one are no part of the recording."""
@@ -81,7 +82,7 @@ def _recording(file: BinaryIO, size: int, start: int, kind: str, on_step: Callab
             if resumed == extent.end:
                 return replace(found, is_cut_off=True), None
         is_any = extent.is_whole or kind not in _OF_MANY_CODECS
-        wanted = Wanted(kind, _least_chain(file, kind, start), is_any)
+        wanted = Wanted(kind, _least_chain(file, kind, start), _key(file, kind, start), is_any)
         following = first_beginning(file, max(extent.end, start + 1), resumed or size, wanted, on_step)
         if following or resumed is None:
             rest = 0 if following or not extent.is_whole else _rest_bytes(file, extent.end, size)
@@ -99,6 +100,16 @@ def _least_chain(file: BinaryIO, kind: str, start: int) -> int | None:
     if kind in _SAMPLES_ONLY or (kind in _OF_SAMPLES_MOSTLY and _is_pcm(file, start)):
         return 6
     return 24 if kind in _INTERLEAVED else None
+
+
+def _key(file: BinaryIO, kind: str, start: int) -> int | None:
+    """Of ADTS: FFmpeg decodes frames of another rate by the first one's, to noise."""
+    file.seek(start)
+    head = file.read(10)
+    if length := id3_end(head):
+        file.seek(start + length)
+        head = file.read(10)
+    return key_of(kind, head) if kind == "adts" else None
 
 
 def _is_pcm(file: BinaryIO, start: int) -> bool:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cesar.pipeline.frame_chains import FIRST_PAIRS, Places, chains
+from cesar.pipeline.frame_chains import FIRST_PAIRS, Places, chains, unlike
 
 _INITIAL = b"".join(b"\\x%02x" % flags for flags in range(256) if flags & 8)
 """WavPack: flags of the first block of those that begin at the same sample."""
@@ -84,6 +84,8 @@ class Wanted:
     """A kind that is passed over, if FFmpeg reads on at it by itself."""
     least: int | None
     """So many frames in a row are a recording; None: none are."""
+    key: int | None = None
+    """What frames of that kind have in common, if those that differ begin another recording."""
     is_any: bool = True
     """Whether formats of one codec count, whose beginning may be content of another format."""
 
@@ -103,7 +105,7 @@ def first_beginning(
         file.seek(begin)
         block = file.read(_BLOCK + _LONGEST_HEAD)
         places, groups = _promising(block, min(_BLOCK, end - begin))
-        found = _chained(block, places, groups, wanted.unlike, wanted.least) if wanted.least else []
+        found = _chained(block, places, groups, wanted) if wanted.least else []
         for at in places[groups & 1 > 0].tolist():
             if found and at > min(found)[0]:
                 break
@@ -116,12 +118,15 @@ def first_beginning(
     return None
 
 
-def _chained(block: bytes, places: Places, groups: Places, unlike: str, least: int) -> list[tuple[int, str]]:
+def _chained(block: bytes, places: Places, groups: Places, wanted: Wanted) -> list[tuple[int, str]]:
     """Return the first chain of frames of each kind."""
     values = np.frombuffer(block, np.uint8)
     found = []
     for group, kind in enumerate(FIRST_PAIRS, 1):
-        if kind != unlike and len(at := chains(kind, values, places[groups & (1 << group) > 0], least)):
+        at = places[groups & (1 << group) > 0]
+        if kind == wanted.unlike:
+            at = unlike(kind, values, at, wanted.key) if wanted.key is not None else at[:0]
+        if len(at := chains(kind, values, at, wanted.least or 0)):
             found.append((int(at[0]), kind))
     return found
 

@@ -102,6 +102,20 @@ def test_recordings_of_two_formats_in_one_file_are_both_heard(tmp_path, first, s
     assert warnings == ["2 recordings are joined in this file: they were transcribed one after the other"]
 
 
+@pytest.mark.parametrize("rates", [(44_100, 22_050), (16_000, 48_000), (48_000, 32_000)])
+def test_aac_of_two_rates_is_heard_at_both(tmp_path, rates):
+    content = b""
+    for rate, hertz in zip(rates, (440.0, 1000.0), strict=True):
+        path = media.write_media(tmp_path / f"{rate}.aac", media.tone(4, hertz=hertz, rate=rate), rate=rate)
+        content += path.read_bytes()
+    (tmp_path / "a.aac").write_bytes(content)
+    heard, warnings = read(tmp_path / "a.aac")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(8, abs=0.3)
+    assert loudest_hertz(heard[2 * SAMPLE_RATE : 3 * SAMPLE_RATE]) == pytest.approx(440, abs=3)
+    assert loudest_hertz(heard[6 * SAMPLE_RATE : 7 * SAMPLE_RATE]) == pytest.approx(1000, abs=3)
+    assert warnings == ["2 recordings are joined in this file: they were transcribed one after the other"]
+
+
 @pytest.mark.parametrize("change", ["codec", "number", "both"])
 def test_a_transport_stream_whose_streams_change_is_heard_to_its_end(tmp_path, change):
     parts = []
