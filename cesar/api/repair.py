@@ -25,6 +25,7 @@ from cesar.api.owners import Owner
 from cesar.api.place import Place
 from cesar.api.salvage import Pages, Row
 from cesar.errors import DatabaseError, DatabaseMissing, DatabaseUnavailable, NotADatabase
+from cesar.failpoints import failpoint
 from cesar.private import FILE_MODE, file_mode_in
 from cesar.transcript import chunk_from_dict
 
@@ -75,6 +76,7 @@ def repair(place: Place, store: AudioStore) -> Saved | None:
     if path is None or not path.is_file():
         raise DatabaseMissing(f"the database {place} is not there, so there is nothing to repair")
     with _alone_with(path):
+        _undo_swap(path)
         if _is_sound(place, path):
             return None
         pages = Pages(path)
@@ -331,11 +333,22 @@ def _swap(path: Path, new: Path) -> Path:
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(kept.with_name(kept.name + suffix))
+    failpoint("repair:set aside")
     with new.open("rb") as file:
         os.fsync(file.fileno())
     new.replace(path)
     sync_folder(path.parent)
     return kept
+
+
+def _undo_swap(path: Path) -> None:
+    """Undo what a repair has done to the files if it was killed before the new database took its place."""
+    log = path.with_name(f"{path.name}-wal")
+    for kept in [file for file in path.parent.glob(f"{path.name}.damaged-*") if file.samefile(path)]:
+        kept_log = kept.with_name(f"{kept.name}-wal")
+        if kept_log.exists() and not log.exists():
+            kept_log.rename(log)
+        kept.unlink()
 
 
 def _spare(place: Place, store: AudioStore) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -170,7 +173,8 @@ def test_of_a_file_that_was_cut_off_the_rest_is_saved(file: Path, original: Path
     assert require_truth(file, original) == saved.jobs > 0
 
 
-def test_what_only_the_log_has_is_saved(original: Path, tmp_path: Path) -> None:
+def damaged_with_a_log(original: Path, tmp_path: Path) -> tuple[Path, str]:
+    """Return a damaged database, and the id of a job that only its log has."""
     live = Path(shutil.copy(original, tmp_path / "live.db"))
     file = tmp_path / "cesar.db"
 
@@ -188,8 +192,40 @@ def test_what_only_the_log_has_is_saved(original: Path, tmp_path: Path) -> None:
     content[5 * PAGE : 8 * PAGE] = random.Random(1).randbytes(3 * PAGE)
     content[:100] = bytes(100)
     file.write_bytes(content)
+    return file, newest.id
+
+
+def test_what_only_the_log_has_is_saved(original: Path, tmp_path: Path) -> None:
+    file, newest = damaged_with_a_log(original, tmp_path)
     mend(file)
-    assert newest.id in {job.id for job in read(file)[0]}
+    assert newest in {job.id for job in read(file)[0]}
+
+
+def test_a_log_that_a_killed_repair_had_set_aside_is_read_by_the_next(original: Path, tmp_path: Path) -> None:
+    file, newest = damaged_with_a_log(original, tmp_path)
+    kept = tmp_path / "cesar.db.damaged-20260102T030405"
+    os.link(file, kept)
+    Path(f"{file}-wal").rename(f"{kept}-wal")
+    assert mend(file) is not None
+    assert newest in {job.id for job in read(file)[0]}
+    assert not kept.exists()
+
+
+@pytest.mark.slow
+def test_a_repair_that_was_killed_while_it_changed_the_files_is_done_again(original: Path, tmp_path: Path) -> None:
+    file, newest = damaged_with_a_log(original, tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from cesar.api.audio import AudioStore; "
+        "from cesar.api.place import Place; from cesar.api.repair import repair; "
+        "file = Path(sys.argv[1]); repair(Place(file), AudioStore(file.with_name('audio')))"
+    )
+    environ = os.environ | {"CESAR_FAILPOINT": "repair:set aside=kill"}
+    assert subprocess.run([sys.executable, "-c", program, file], env=environ, check=False).returncode == -9
+    saved = mend(file)
+    assert saved is not None
+    assert newest in {job.id for job in read(file)[0]}
+    [kept] = tmp_path.glob("cesar.db.damaged-*")
+    assert not kept.samefile(file)
 
 
 def test_a_repaired_database_goes_on_counting_and_keeps_its_number(file: Path) -> None:
