@@ -1,3 +1,4 @@
+import math
 from importlib.resources import files
 from itertools import pairwise
 
@@ -176,6 +177,15 @@ def test_a_long_speech_is_cut_at_its_quietest_moment():
     first, second = heard((10, 0.9), (0.2, 0.16), (10, 0.9), (1, 0.0))
     assert 10.0 <= first[1] <= 10.2
     assert second == (first[1], 20.2)
+
+
+def test_the_rest_of_a_region_that_was_cut_is_speech_however_short():
+    """By itself a frame would be taken for a click."""
+    length = math.ceil(SETTINGS.max_region_s / FRAME_S)
+    probabilities = np.array([0.9] * (length - 5) + [0, 0, 0.9, 0, 0] + [0] * 20, np.float32)
+    (regions,) = (news.regions for news in listen([probabilities], SETTINGS) if news.regions)
+    found = [(region.start // FRAME_SAMPLES, region.end // FRAME_SAMPLES) for region in regions]
+    assert found == [(0, length - 3), (length - 3, length - 2)]
 
 
 @given(frame_probabilities())

@@ -73,6 +73,33 @@ def test_an_ipv4_address_is_as_public_in_ipv6s_clothes(address: IPv4Address) -> 
     assert {is_public(clothed) for clothed in (mapped, nat64, six_to_four)} == {is_public(address)}
 
 
+@given(st.ip_addresses(v=4), st.ip_addresses(v=4))
+def test_a_teredo_address_is_public_if_its_server_and_its_client_are(server: IPv4Address, client: IPv4Address) -> None:
+    assert is_public(teredo(server, client)) == (is_public(server) and is_public(client))
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "expected"),
+    [
+        ("9.9.9.9", "8.8.8.8", True),
+        ("9.9.9.9", "10.0.0.1", False),
+        ("9.9.9.9", "169.254.169.254", False),
+        ("127.0.0.1", "8.8.8.8", False),
+    ],
+)
+def test_a_teredo_address_is_judged_by_both_that_it_leads_to(server: str, client: str, expected: bool) -> None:
+    address = teredo(IPv4Address(server), IPv4Address(client))
+    assert address.teredo == (IPv4Address(server), IPv4Address(client))
+    assert is_public(address) is expected
+
+
+def teredo(server: IPv4Address, client: IPv4Address) -> IPv6Address:
+    """Write an address as RFC 4380 does: the client's port and address are inverted."""
+    port, flags = 40000, 0x8000
+    inverted = (flags << 48) | ((port ^ 0xFFFF) << 32) | (int(client) ^ 0xFFFF_FFFF)
+    return IPv6Address((0x2001_0000 << 96) | (int(server) << 64) | inverted)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -102,6 +102,28 @@ class TestKeysOverHttp(ServiceCase):
         }
         assert seen == {"alice": 200, "bob": 404, "admin": 200}
 
+    async def test_nothing_of_anothers_job_is_read_or_changed(self):
+        alice, bob = await self.key("alice", Scope.SUBMIT), await self.key("bob", Scope.SUBMIT)
+        admin = await self.key("admin", Scope.ADMIN)
+        job = (await self.submit(headers=alice))["id"]
+        before = await self.repository.events(job)
+        for method, path in (
+            ("GET", f"/jobs/{job}"),
+            ("GET", f"/jobs/{job}/history"),
+            ("GET", f"/jobs/{job}/events"),
+            ("GET", f"/jobs/{job}/transcript"),
+            ("GET", f"/jobs/{job}/audio"),
+            ("POST", f"/jobs/{job}/cancel"),
+            ("POST", f"/jobs/{job}/retry"),
+            ("DELETE", f"/jobs/{job}"),
+        ):
+            answer = await self.client.request(method, path, headers=bob)
+            assert require_problem(answer, 404, "job_not_found")["detail"] == f"there is no job {job}", path
+        assert await self.repository.events(job) == before
+        for headers in (alice, admin):
+            history = await self.client.get(f"/jobs/{job}/history", headers=headers)
+            assert [change["after"] for change in history.json()] == ["queued"]
+
     async def test_who_may_not_call_is_refused_before_the_body_is_read(self):
         reader = await self.key("reader", Scope.READ)
         for path in ("/transcribe", "/transcribe/url"):
