@@ -20,8 +20,8 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from benchmarks.clips import TEST_AUDIO, Clip, clips
 from cesar import AudioTranscriber, TranscribeOptions
-from cesar.config import load
-from cesar.weights.store import locate
+from cesar.models.store import locate
+from cesar.settings.config import load
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks import mpeg_audio
 from benchmarks.clips import TEST_AUDIO, clips
-from cesar.pipeline.decode import Recording
+from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.samples import SAMPLE_RATE
 
 Sound = NDArray[np.int16]

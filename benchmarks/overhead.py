@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.clips import TEST_AUDIO
 from cesar import AudioTranscriber
 from cesar.api import BackgroundWorker, Job, JobRepository, JobStatus
-from cesar.pipeline.decode import BLOCK_SAMPLES, Recording
+from cesar.pipeline.audio.decode import BLOCK_SAMPLES, Recording
 from cesar.pipeline.samples import SAMPLE_RATE
 
 MINUTE_S = 60

@@ -30,7 +30,7 @@ from benchmarks.clips import TEST_AUDIO
 from benchmarks.overhead import write_minute
 from benchmarks.wyoming_server import ask_wyoming, wyoming
 from cesar import AudioTranscriber
-from cesar.config import load
+from cesar.settings.config import load
 
 MODEL = "base"
 WATCHERS, QUEUED, UPLOADS, UPLOAD_MB = 200, 500, 20, 100
@@ -283,7 +283,7 @@ async def whisper_1(folder: Path, rounds: int) -> dict[str, Any]:
 
 async def rival(folder: Path, rounds: int) -> dict[str, Any]:
     """The same clips through wyoming-faster-whisper with the same weights, beside the service, in turns."""
-    from cesar.weights import store
+    from cesar.models import store
 
     weights = store.locate(MODEL, store=load().models_dir, allow_network=False).directory
     clips = {"5 s": write_five_seconds(folder / "five.wav"), "60 s": write_minute(folder / "minute.wav")}

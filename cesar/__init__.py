@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cesar.errors import CesarError
-    from cesar.formats.subtitles import SubtitleOptions
+    from cesar.formats.subtitles.cues import SubtitleOptions
     from cesar.options import TranscribeOptions
     from cesar.transcriber import AudioTranscriber
     from cesar.transcript import Chunk, Progress, Segment, Span, Transcript, Word
@@ -38,7 +38,7 @@ __all__ = [
 _HOMES = {
     "AudioTranscriber": "cesar.transcriber",
     "CesarError": "cesar.errors",
-    "SubtitleOptions": "cesar.formats.subtitles",
+    "SubtitleOptions": "cesar.formats.subtitles.cues",
     "TranscribeOptions": "cesar.options",
     **dict.fromkeys(("Chunk", "Progress", "Segment", "Span", "Transcript", "Word"), "cesar.transcript"),
 }

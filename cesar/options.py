@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from cesar.arguments import settle_types
+from cesar.argument_checks import settle_types
 from cesar.engines.languages import language_code
 from cesar.errors import UsageError
 

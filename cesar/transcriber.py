@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import cesar
-from cesar import spoken
-from cesar.arguments import optional_callable, optional_instance, path_of
-from cesar.config import Settings, load
+from cesar import language_summary
+from cesar.argument_checks import optional_callable, optional_instance, path_of
 from cesar.errors import OutputNotWritable, UsageError
+from cesar.files.readable import require_readable
 from cesar.ledger import dropped_s, dropped_warning, whole_ledger
 from cesar.options import TranscribeOptions
-from cesar.recording import require_readable
 from cesar.runner import pool
 from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Request, Skipped, Worked
+from cesar.settings.config import Settings, load
 from cesar.transcript import Chunk, Origin, Phase, Progress, Segment, Transcript
 
 if TYPE_CHECKING:
-    from cesar.formats.subtitles import SubtitleOptions
+    from cesar.formats.subtitles.cues import SubtitleOptions
 
 OnProgress = Callable[[Progress], None]
 OnChunk = Callable[[Chunk], None]
@@ -52,7 +52,9 @@ class AudioTranscriber:
 
     def __init__(self, model_size: str = "base", *, settings: Settings | None = None) -> None:
         self.model_size = model_size if isinstance(model_size, str) else str(path_of(model_size, "model_size"))
-        self.settings = optional_instance(settings, Settings, "settings", made_by="cesar.config.load({})") or load()
+        self.settings = (
+            optional_instance(settings, Settings, "settings", made_by="cesar.settings.config.load({})") or load()
+        )
         self._spec: EngineSpec | None = None
 
     def transcribe(  # noqa: PLR0913 - what every caller may want to hear of
@@ -89,8 +91,8 @@ class AudioTranscriber:
             should_stop=should_stop or _never,
         )
         run.end(ended.duration)
-        guess = spoken.Spoken(ended.language, ended.language_probability)
-        found = spoken.spoken_in(run.chunks, guess)
+        guess = language_summary.Spoken(ended.language, ended.language_probability)
+        found = language_summary.spoken_in(run.chunks, guess)
         ledger = whole_ledger(run.chunks, ended.duration, start=options.start, end=options.end)
         segments = tuple(segment for chunk in run.chunks for segment in chunk.segments)
         return Transcript(
@@ -104,7 +106,7 @@ class AudioTranscriber:
             warnings=(
                 *loaded.warnings,
                 *ended.warnings,
-                *spoken.warnings(run.chunks, found, options),
+                *language_summary.warnings(run.chunks, found, options),
                 *dropped_warning(ledger, has_text=bool(segments)),
             ),
             ledger=ledger,
@@ -179,9 +181,9 @@ class AudioTranscriber:
         speech was detected there) and `origin` (the fields of `Origin`).
         Raises what `transcribe` raises, `OutputError` and, for an output that is the recording itself, `UsageError`.
         """
+        from cesar.files.atomic import write_whole
         from cesar.formats import format_for_path, parse_formats, render
-        from cesar.formats.output import write_whole
-        from cesar.formats.subtitles import SubtitleOptions
+        from cesar.formats.subtitles.cues import SubtitleOptions
 
         output = path_of(output_path, "output_path")
         name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
@@ -290,7 +292,7 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
     if model_size.startswith(_SCRIPTED):
         script = Path(model_size.removeprefix(_SCRIPTED)).absolute()
         return EngineSpec(str(script), "scripted", "unknown", "", scripted=True, niceness=settings.niceness)
-    from cesar.weights.store import locate
+    from cesar.models.store import locate
 
     model = locate(model_size, store=settings.models_dir, allow_network=not settings.offline)
     return EngineSpec(

@@ -339,14 +339,15 @@ def test_a_proxy_is_not_asked_for_a_service_on_this_machine(monkeypatch):
 
 @pytest.mark.slow
 def test_the_library_does_not_import_the_client_or_httpx_by_itself():
-    code = "import sys, cesar, cesar.cli.jobs, cesar.cli.local_queue; print({'httpx', 'cesar.client'} & {*sys.modules})"
+    imports = "sys, cesar, cesar.cli.commands.jobs, cesar.cli.queue.local"
+    code = f"import {imports}; print({{'httpx', 'cesar.client'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
 def test_the_client_imports_neither_the_databases_libraries_nor_the_webs():
     code = (
-        "import sys, cesar.client, cesar.cli.remote_queue; "
+        "import sys, cesar.client, cesar.cli.queue.remote; "
         "print({'sqlalchemy', 'fastapi', 'starlette', 'uvicorn'} & {*sys.modules})"
     )
     done = subprocess.run(

@@ -21,18 +21,19 @@ import pytest
 
 import cesar
 from cesar.api.http.app import create_app
-from cesar.cli import events, exits, group
-from cesar.cli.downloads import show_size
-from cesar.cli.events import Finished, JsonLines
+from cesar.cli import exits, group
 from cesar.cli.exits import EXIT_CODES, describe, exit_code, tell
-from cesar.cli.outputs import choose_destination
+from cesar.cli.transcription import reporters
+from cesar.cli.transcription.model_download import show_size
+from cesar.cli.transcription.outputs import choose_destination
+from cesar.cli.transcription.reporters import Finished, JsonLines
 from cesar.client import Client, Event
-from cesar.config import CONFIG_VARIABLE, PREFIX, Settings, documentation
-from cesar.engines.catalog import CATALOG
 from cesar.errors import BY_CODE, CesarError, UnknownFormat
 from cesar.formats import FORMATS
-from cesar.formats.subtitles import SubtitleOptions
+from cesar.formats.subtitles.cues import SubtitleOptions
+from cesar.models.catalog import CATALOG
 from cesar.options import TranscribeOptions
+from cesar.settings.config import CONFIG_VARIABLE, PREFIX, Settings, documentation
 from cesar.transcriber import AudioTranscriber
 from cesar.transcript import Chunk, ModelIdentity, Origin, Progress, Segment, Span, Transcript, Word
 from tests.support.pages import anchors, blocks, code_in, headings, inline_code, links, names, read, rows
@@ -145,7 +146,7 @@ def test_every_event_has_an_example_with_the_keys_that_it_really_has(capsys):
 
 def test_the_events_that_were_told_are_all_that_there_are(capsys):
     """Guards the test above: an event that is new in the program has to be told there too."""
-    sources = inspect.getsource(events) + inspect.getsource(exits)
+    sources = inspect.getsource(reporters) + inspect.getsource(exits)
     in_program = set(re.findall(r"""_emit\(\s*"(\w+)"|"event": "(\w+)\"""", sources))
     assert {one or other for one, other in in_program} == {event["event"] for event in recording_events(capsys)}
 

@@ -12,7 +12,6 @@ import pytest
 
 import cesar
 from cesar import AudioTranscriber, Chunk, Progress, Segment, Span, TranscribeOptions, Transcript
-from cesar.config import load
 from cesar.errors import (
     EmptyRecording,
     ModelNotInstalled,
@@ -23,6 +22,7 @@ from cesar.errors import (
     UnknownModel,
     UsageError,
 )
+from cesar.settings.config import load
 from tests.runner.support import AUDIO, JFK, JFK_S, SONNET, plain, write_script
 
 OPTIONS = TranscribeOptions(end=31.0)

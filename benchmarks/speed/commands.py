@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cesar.config import load
-from cesar.weights.store import locate
+from cesar.models.store import locate
+from cesar.settings.config import load
 
 SEQUENTIAL, BATCHED = "faster-whisper, sequential", "faster-whisper, batched"
 

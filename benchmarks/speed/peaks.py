@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from cesar.engines import onnx_form
+from cesar.engines.onnx import protobuf
 
 SIZE, COPIED_BYTES, TIMES = 2048, 256_000_000, 5
 
@@ -69,10 +69,10 @@ def copied_gb_s() -> float:
 
 def model(operator: str, a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], result: npt.DTypeLike) -> bytes:
     """An ONNX model of one operator, c = operator(a, b)."""
-    return onnx_form.model(
-        nodes=[onnx_form.node(operator, ["a", "b"], ["c"])],
-        inputs=[onnx_form.value("a", a.dtype, a.shape), onnx_form.value("b", b.dtype, b.shape)],
-        outputs=[onnx_form.value("c", result, (len(a), b.shape[1]))],
+    return protobuf.model(
+        nodes=[protobuf.node(operator, ["a", "b"], ["c"])],
+        inputs=[protobuf.value("a", a.dtype, a.shape), protobuf.value("b", b.dtype, b.shape)],
+        outputs=[protobuf.value("c", result, (len(a), b.shape[1]))],
         opsets={"": 17},
     )
 

@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from cesar.pipeline.chunk import ChunkSettings, pack
-from cesar.pipeline.decode import Recording
-from cesar.pipeline.recognize import RecognizeSettings
+from cesar.pipeline.audio.decode import Recording
+from cesar.pipeline.recognition.recognizer import RecognizeSettings
 from cesar.pipeline.samples import SAMPLE_RATE
-from cesar.pipeline.vad import SpeechDetector, VadSettings, listen
+from cesar.pipeline.speech.chunking import ChunkSettings, pack
+from cesar.pipeline.speech.vad import SpeechDetector, VadSettings, listen
 
 
 def main() -> None:

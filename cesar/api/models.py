@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
 
-from cesar.engines.catalog import CATALOG
+from cesar.models.catalog import CATALOG
 from cesar.options import TranscribeOptions
 from cesar.transcript import Phase
 
@@ -148,7 +148,7 @@ class Job(BaseModel):
     failures: int = 0
     """Transient failures since the job was queued."""
     lost: int = 0
-    """How many lost workers count against this job: it ends in an error at six (see `cesar.api.losses`)."""
+    """How many lost workers count against this job: it ends in an error at six (see `cesar.api.queue.losses`)."""
     begun: int = 0
     """The latest attempt whose recogniser was given the recording."""
     losses: int = 0

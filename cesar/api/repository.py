@@ -13,20 +13,21 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from cesar.api import attempts, listing, moves, ownership, removals, submitting
-from cesar.api.audio import ASIDE_DAYS, AudioStore, Swept
-from cesar.api.database import Database
 from cesar.api.models import (
     Claim,
     Job,
     JobStatus,
     utc_now,
 )
-from cesar.api.owners import LEASE_TTL_S, Owner, Watch, steady_clock
-from cesar.api.place import Place
-from cesar.api.reading import JobReader
-from cesar.api.submitting import Terms
-from cesar.api.wakeups import Wakeups
+from cesar.api.queue import attempts, enqueue, queries, removals, transitions
+from cesar.api.queue.enqueue import Terms
+from cesar.api.queue.leases import LEASE_TTL_S, Owner, Watch, steady_clock
+from cesar.api.queue.notifications import Wakeups
+from cesar.api.queue.reader import JobReader
+from cesar.api.recovery import ownership
+from cesar.api.storage.database import Database
+from cesar.api.storage.location import Place
+from cesar.api.storage.recordings import ASIDE_DAYS, AudioStore, Swept
 from cesar.errors import QueueError
 from cesar.transcript import Chunk
 
@@ -107,7 +108,7 @@ class JobRepository(JobReader):
     async def connect_for_work(self) -> None:
         """Open the database as a worker does: as its recordings' owner, if some job has one."""
         await self.connect(check=True)
-        if self.audio is not None and await self.database.read(listing.has_recordings):
+        if self.audio is not None and await self.database.read(queries.has_recordings):
             await self.database.write("claim folder", self._claim_folder)
 
     async def close(self) -> None:
@@ -128,10 +129,10 @@ class JobRepository(JobReader):
         for another request it raises `IdempotencyConflict`. Raises `TooManyJobs` if the terms say so.
         """
 
-        def submit(connection: sa.Connection) -> moves.Row:
+        def submit(connection: sa.Connection) -> transitions.Row:
             if job.status is not JobStatus.QUEUED:
                 self._owner.show_alive()
-            row = submitting.submit(connection, job, self._owner.name, self._clock(), terms)
+            row = enqueue.submit(connection, job, self._owner.name, self._clock(), terms)
             if upload is not None and row["id"] == job.id:
                 self._claim_folder(connection)
                 self._store.keep(upload, row["audio_digest"])
@@ -139,7 +140,7 @@ class JobRepository(JobReader):
 
         row = await self._write("submit", submit)
         self._wakeups.tell()
-        return _refreshed(job, row) if row["id"] == job.id else moves.job_of(row)
+        return _refreshed(job, row) if row["id"] == job.id else transitions.job_of(row)
 
     async def new_upload(self) -> Path:
         """Name a file for a recording that is about to arrive. If we die before it is a job's, it is deleted."""
@@ -164,17 +165,17 @@ class JobRepository(JobReader):
         The job is PROCESSING when it is returned, and nobody else gets it while the claim holds. Jobs whose worker
         was lost go back into the queue first.
         """
-        return await self._claim(moves.Wanted(may_fetch=may_fetch, no_fetch_for=no_fetch_for, before=before))
+        return await self._claim(transitions.Wanted(may_fetch=may_fetch, no_fetch_for=no_fetch_for, before=before))
 
     async def get_next_to_fetch(self, *, no_fetch_for: Collection[str] = ()) -> Job | None:
         """Claim the first job whose recording is still to be fetched, as `get_next_queued` does."""
-        return await self._claim(moves.Wanted(must_fetch=True, no_fetch_for=no_fetch_for))
+        return await self._claim(transitions.Wanted(must_fetch=True, no_fetch_for=no_fetch_for))
 
-    async def _claim(self, wanted: moves.Wanted) -> Job | None:
+    async def _claim(self, wanted: transitions.Wanted) -> Job | None:
         def claim(connection: sa.Connection) -> Job | None:
             self._owner.show_working()
             self._take_back_abandoned(connection)
-            row = moves.claim_next(connection, self._owner.name, self._clock(), wanted)
+            row = transitions.claim_next(connection, self._owner.name, self._clock(), wanted)
             return None if row is None else _claimed(self._located(connection, row))
 
         return await self._write("claim", claim)
@@ -187,9 +188,9 @@ class JobRepository(JobReader):
         status can't follow from what it was. Owner, attempt, progress and the request are not written.
         """
 
-        def write(connection: sa.Connection) -> moves.Row:
+        def write(connection: sa.Connection) -> transitions.Row:
             self._owner.show_alive()  # the update may be a claim
-            return moves.update(connection, job, self._owner.name, self._clock())
+            return transitions.update(connection, job, self._owner.name, self._clock())
 
         row = await self._write("update", write)
         if job.status is JobStatus.QUEUED:
@@ -202,7 +203,7 @@ class JobRepository(JobReader):
         Raises `ClaimLost`.
         """
 
-        def beat(connection: sa.Connection) -> moves.Row:
+        def beat(connection: sa.Connection) -> transitions.Row:
             self._owner.show_alive()
             self._watch.tick(self._steady())
             return attempts.heartbeat(connection, job, self._clock())
@@ -212,8 +213,8 @@ class JobRepository(JobReader):
 
     async def is_cancel_requested(self, job: Job) -> bool:
         """Say whether the job is to be cancelled; costs no write. Raises `ClaimLost`."""
-        row = await self.database.read(lambda connection: listing.find(connection, job.id))
-        moves.require_claim(row, job)
+        row = await self.database.read(lambda connection: queries.find(connection, job.id))
+        transitions.require_claim(row, job)
         return row is not None and row["cancel_requested_at"] is not None
 
     async def begin(self, job: Job) -> None:
@@ -235,7 +236,7 @@ class JobRepository(JobReader):
 
         def keep(connection: sa.Connection) -> list[Chunk]:
             attempts.keep_checkpoints(connection, job, fingerprint)
-            return listing.chunks_of(connection, job.id)
+            return queries.chunks_of(connection, job.id)
 
         return await self._write("resume", keep)
 
@@ -263,7 +264,7 @@ class JobRepository(JobReader):
         """Give a claimed job back, with its checkpoints; it counts as no failure. Raises `ClaimLost`."""
         row = await self._write("release", lambda c: attempts.release(c, job, self._clock()))
         self._wakeups.tell()
-        return moves.job_of(row)
+        return transitions.job_of(row)
 
     async def retry_later(self, job: Job) -> Job:
         """After a transient failure, whose error the job tells: queue it for later, or end it if it failed too often.
@@ -271,7 +272,7 @@ class JobRepository(JobReader):
         Raises `ClaimLost`.
         """
         row = await self._write("fail", lambda c: attempts.retry_later(c, job, self._retry_delay, self._clock()))
-        return moves.job_of(row)
+        return transitions.job_of(row)
 
     async def put_back(self, job: Job) -> Job:
         """After the system has killed the job's recogniser: queue it for later, or end it if it is to blame.
@@ -279,18 +280,18 @@ class JobRepository(JobReader):
         Raises `ClaimLost`.
         """
         row = await self._write("put back", lambda c: attempts.put_back(c, job, self._clock(), self._retry_delay))
-        return moves.job_of(row)
+        return transitions.job_of(row)
 
     # Anybody's verbs
 
     async def request_cancel(self, job_id: str) -> Job:
         """Cancel a waiting job at once, a running one as soon as its worker hears of it; a finished one stays so."""
 
-        def cancel(connection: sa.Connection) -> moves.Row:
+        def cancel(connection: sa.Connection) -> transitions.Row:
             self._take_back_abandoned(connection)
-            return moves.cancel(connection, job_id, self._clock())
+            return transitions.cancel(connection, job_id, self._clock())
 
-        return moves.job_of(await self._write("cancel", cancel))
+        return transitions.job_of(await self._write("cancel", cancel))
 
     async def retry(self, job_id: str, *, most_open: int | None = None) -> Job:
         """Queue a failed or cancelled job again; what was recognised is kept. Raises `IllegalMove` for others.
@@ -298,22 +299,22 @@ class JobRepository(JobReader):
         most_open: how many unfinished jobs its submitter may have, this one included; `TooManyJobs` beyond that.
         """
 
-        def retry(connection: sa.Connection) -> moves.Row:
-            row = moves.lock(connection, job_id)
-            if most_open is not None and moves.can_be_retried(row):
-                submitting.require_room(connection, row["submitter"], most_open)
-            return moves.retry(connection, job_id)
+        def retry(connection: sa.Connection) -> transitions.Row:
+            row = transitions.lock(connection, job_id)
+            if most_open is not None and transitions.can_be_retried(row):
+                enqueue.require_room(connection, row["submitter"], most_open)
+            return transitions.retry(connection, job_id)
 
         row = await self._write("retry", retry)
         self._wakeups.tell()
-        return moves.job_of(row)
+        return transitions.job_of(row)
 
     async def delete(self, job_id: str) -> None:
         """Remove a job and all that is stored of it. Raises `IllegalMove` while it is being processed."""
 
-        def delete(connection: sa.Connection) -> moves.Row:
+        def delete(connection: sa.Connection) -> transitions.Row:
             self._take_back_abandoned(connection)
-            row = moves.delete(connection, job_id)
+            row = transitions.delete(connection, job_id)
             removals.note(connection, [row], self._clock())
             return row
 
@@ -323,8 +324,8 @@ class JobRepository(JobReader):
         """Remove up to `limit` jobs that have been over for so long; say how many it were."""
         before = self._clock() - older_than
 
-        def prune(connection: sa.Connection) -> Sequence[moves.Row]:
-            gone = moves.prune(connection, before, limit)
+        def prune(connection: sa.Connection) -> Sequence[transitions.Row]:
+            gone = transitions.prune(connection, before, limit)
             removals.note(connection, gone, self._clock())
             return gone
 
@@ -348,10 +349,10 @@ class JobRepository(JobReader):
             spared = ownership.spared_in(self._store)
             finished = removals.finish(connection, self._store, spared)
             swept = self._store.sweep(
-                is_wanted=lambda digest: listing.has_audio(connection, digest),
+                is_wanted=lambda digest: queries.has_audio(connection, digest),
                 is_dead=self._owner.is_dead,
-                has_job=lambda job_id: listing.is_unfinished(connection, job_id),
-                known_until=listing.last_written(connection),
+                has_job=lambda job_id: queries.is_unfinished(connection, job_id),
+                known_until=queries.last_written(connection),
                 spared=spared,
             )
             ownership.spare(self._store, swept.spared)
@@ -380,7 +381,7 @@ class JobRepository(JobReader):
     def _claim_folder(self, connection: sa.Connection) -> None:
         ownership.claim(connection, self.database.place, self._store)
 
-    async def _forget(self, gone: Sequence[moves.Row]) -> None:
+    async def _forget(self, gone: Sequence[transitions.Row]) -> None:
         """Delete the recordings of jobs that are gone, unless others have them, and what the log has of the rows."""
 
         def forget(connection: sa.Connection) -> None:
@@ -388,7 +389,7 @@ class JobRepository(JobReader):
                 for store in self._stores_of(connection, row):
                     store.remove_part(row["id"])
                     if row["audio_digest"] is not None:
-                        if not listing.has_audio(connection, row["audio_digest"]):
+                        if not queries.has_audio(connection, row["audio_digest"]):
                             store.remove(row["audio_digest"])
                         removals.forget(connection, row["audio_digest"])
 
@@ -397,7 +398,7 @@ class JobRepository(JobReader):
         if gone:
             await self.database.empty_log()
 
-    def _stores_of(self, connection: sa.Connection, row: moves.Row) -> list[AudioStore]:
+    def _stores_of(self, connection: sa.Connection, row: transitions.Row) -> list[AudioStore]:
         """Return the folders with a job's recording that are this database's: a copy of it has no right to them."""
         place, mine, written = self.database.place, self._store, self._store
         if row["audio_digest"] is not None and Path(row["audio_path"]).name == row["audio_digest"]:
@@ -410,14 +411,14 @@ class JobRepository(JobReader):
             stores.append(mine)  # the folder was moved since
         return stores
 
-    def _located(self, connection: sa.Connection, row: moves.Row) -> moves.Row:
+    def _located(self, connection: sa.Connection, row: transitions.Row) -> transitions.Row:
         """Return a job's row with the recording's path as it is now: the data folder may have been moved."""
         if self.audio is None or row["audio_digest"] is None:
             return row
         path = self.audio.path_of(row["audio_digest"])
         if str(path) == row["audio_path"] or not path.is_file():
             return row
-        return moves.write(connection, row, audio_path=str(path))
+        return transitions.write(connection, row, audio_path=str(path))
 
     # Waking a worker
 
@@ -458,13 +459,13 @@ class JobRepository(JobReader):
         return self.audio
 
 
-def _claimed(row: moves.Row) -> Job:
-    return moves.job_of(row, Claim(owner=row["owner"], attempt=row["attempt"]))
+def _claimed(row: transitions.Row) -> Job:
+    return transitions.job_of(row, Claim(owner=row["owner"], attempt=row["attempt"]))
 
 
-def _refreshed(job: Job, row: moves.Row) -> Job:
+def _refreshed(job: Job, row: transitions.Row) -> Job:
     """Bring the caller's job up to date, so that it can be changed and written again."""
-    now = _claimed(row) if row["owner"] is not None else moves.job_of(row)
+    now = _claimed(row) if row["owner"] is not None else transitions.job_of(row)
     for name in _KEPT_FIELDS:
         setattr(job, name, getattr(now, name))
     return job

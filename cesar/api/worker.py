@@ -15,17 +15,17 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from cesar.api import scratch
-from cesar.api.audio import AudioStore
-from cesar.api.backoff import backoff
-from cesar.api.complaints import Complaints
+from cesar.api.execution import temporary_files
+from cesar.api.execution.backoff import backoff
+from cesar.api.execution.job_run import JobRun, error_of, is_kill, is_transient, look_at, outcome_of, text_of
+from cesar.api.execution.throttled_log import Complaints
+from cesar.api.execution.turns import Fetches, Turns
 from cesar.api.models import Job, JobStatus, utc_now
-from cesar.api.owners import LEASE_TTL_S, steady_clock
+from cesar.api.queue.leases import LEASE_TTL_S, steady_clock
 from cesar.api.repository import JobRepository
-from cesar.api.running import JobRun, error_of, is_kill, is_transient, look_at, outcome_of, text_of
-from cesar.api.turns import Fetches, Turns
-from cesar.config import Settings
+from cesar.api.storage.recordings import AudioStore
 from cesar.errors import CesarError, ClaimLost, DatabaseError, Interrupted, RecognitionError
+from cesar.settings.config import Settings
 from cesar.transcriber import AudioTranscriber
 
 _CANCEL_POLL_S = 0.5
@@ -45,7 +45,7 @@ class BackgroundWorker:
     """Processes the queue's jobs one at a time, in order, until it is shut down.
 
     poll_interval: how long to wait, in seconds, before an empty queue is asked again; new jobs wake the worker sooner.
-    settings: where models are and how they are run; by default as `cesar.config.load` finds them.
+    settings: where models are and how they are run; by default as `cesar.settings.config.load` finds them.
     grace_s: how long a job may go on after `shutdown` before it is given back, in seconds.
     lease_ttl_s: how long a claim lasts without a heartbeat, in seconds; by default as the repository says.
     """
@@ -90,7 +90,7 @@ class BackgroundWorker:
     async def run(self) -> None:
         """Process jobs until `shutdown`; then return within the grace time and a second, whatever the work does."""
         _log.info("the worker starts")
-        scratch.sweep(self._settings)
+        temporary_files.sweep(self._settings)
         working = asyncio.create_task(self._work())
         try:
             await self._shutdown_event.wait()
@@ -372,7 +372,7 @@ class BackgroundWorker:
         """Transcribe a recording; runs in a thread."""
         run = _at_work.get()
         try:
-            descriptor, output_path = tempfile.mkstemp(suffix=".txt", dir=scratch.folder_of(self._settings))
+            descriptor, output_path = tempfile.mkstemp(suffix=".txt", dir=temporary_files.folder_of(self._settings))
         except OSError as error:
             raise RecognitionError(f"no temporary file can be made: {error}", hint="Check the data folder.") from error
         os.close(descriptor)

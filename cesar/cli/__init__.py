@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 COMPLETION_VARIABLE = "_CESAR_COMPLETE"
 COMMANDS = {
-    "transcribe": "cesar.cli.transcribe",
-    "jobs": "cesar.cli.jobs",
-    "serve": "cesar.cli.serve",
-    "worker": "cesar.cli.worker",
-    "keys": "cesar.cli.keys",
-    "models": "cesar.cli.models",
-    "config": "cesar.cli.config",
-    "doctor": "cesar.cli.doctor",
-    "completion": "cesar.cli.completion",
+    "transcribe": "cesar.cli.commands.transcribe",
+    "jobs": "cesar.cli.commands.jobs",
+    "serve": "cesar.cli.commands.serve",
+    "worker": "cesar.cli.commands.worker",
+    "keys": "cesar.cli.commands.keys",
+    "models": "cesar.cli.commands.models",
+    "config": "cesar.cli.commands.config",
+    "doctor": "cesar.cli.commands.doctor",
+    "completion": "cesar.cli.commands.completion",
 }
 """The module of every command; the command itself is named `command` in it."""
 

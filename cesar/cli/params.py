@@ -47,7 +47,7 @@ def read_track(_ctx: click.Context, _param: click.Parameter, text: str | None) -
 
 def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Offer the catalog's names; a folder completes as a folder."""
-    from cesar.engines.catalog import CATALOG
+    from cesar.models.catalog import CATALOG
 
     names = [CompletionItem(name) for name in CATALOG if name.startswith(incomplete)]
     return names or [CompletionItem(incomplete, type="dir")]

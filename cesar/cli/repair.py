@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cesar.api.audio import AudioStore
-from cesar.api.place import Place
-from cesar.api.repair import repair
-from cesar.cli.events import write_stderr
-from cesar.cli.local_queue import LocalQueue, database_file
+from cesar.api.recovery.repair import repair
+from cesar.api.storage.location import Place
+from cesar.api.storage.recordings import AudioStore
+from cesar.cli.queue.local import LocalQueue, database_file
+from cesar.cli.transcription.reporters import write_stderr
 
 if TYPE_CHECKING:
-    from cesar.api.repair import Saved
-    from cesar.config import Settings
+    from cesar.api.recovery.repair import Saved
+    from cesar.settings.config import Settings
 
 
 def repair_database(settings: Settings) -> None:

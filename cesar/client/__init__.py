@@ -16,7 +16,7 @@ from cesar.client.connection import Connection, OnWait
 from cesar.client.event_stream import Event, follow
 from cesar.client.upload import OnSent, opened
 from cesar.errors import UsageError
-from cesar.formats.subtitles import SubtitleOptions
+from cesar.formats.subtitles.cues import SubtitleOptions
 from cesar.options import TranscribeOptions
 
 __all__ = ["Client", "Event", "EventView", "JobView", "JobsView"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cesar.errors import RecordingChanged, RecordingNotReadable
-from cesar.recording import require_readable
+from cesar.files.readable import require_readable
 
 OnSent = Callable[[int, int], None]
 

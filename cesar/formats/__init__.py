@@ -1,6 +1,6 @@
 """The formats a transcript can be written in, found by their names or by a file's extension.
 
-Each format is a module with one pure function, `render(transcript) -> str`. Writing to files is `output.py`.
+Each format is a module with one pure function, `render(transcript) -> str`; `cesar/files/atomic.py` writes files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cesar.errors import UnknownFormat
 from cesar.formats import json_format, markdown, srt, text, tsv, vtt
-from cesar.formats.subtitles import SubtitleOptions
+from cesar.formats.subtitles.cues import SubtitleOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cesar.formats.paragraphs import paragraph_text, paragraphs
-from cesar.formats.seams import spoken_segments
+from cesar.formats.sentence_joins import spoken_segments
 from cesar.formats.timecode import clock
 from cesar.formats.typography import flatten
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cesar.formats.paragraphs import paragraph_text, paragraphs
-from cesar.formats.seams import spoken_segments
+from cesar.formats.sentence_joins import spoken_segments
 
 if TYPE_CHECKING:
     from cesar.transcript import Transcript

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cesar.formats.subtitles import Cue, cues
+from cesar.formats.subtitles.cues import Cue, cues
 from cesar.formats.timecode import timecode
 
 if TYPE_CHECKING:
-    from cesar.formats.subtitles import SubtitleOptions
+    from cesar.formats.subtitles.cues import SubtitleOptions
     from cesar.transcript import Transcript
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})

@@ -20,18 +20,18 @@ from cesar.engines.base import DecodeSettings, Engine
 from cesar.engines.hardware import Plan
 from cesar.errors import RangeOutsideRecording, UnknownLanguage, UsageError
 from cesar.options import TranscribeOptions
-from cesar.pipeline.attempts import Attempt, Sound
-from cesar.pipeline.channels import ChannelPicker
-from cesar.pipeline.chunk import ChunkSettings, PlannedChunk, pack
-from cesar.pipeline.decode import Recording
-from cesar.pipeline.language import Choice, LanguageCheck, LanguageDetector
-from cesar.pipeline.recognize import Recognizer
+from cesar.pipeline.audio.channels import ChannelPicker
+from cesar.pipeline.audio.decode import Recording
+from cesar.pipeline.audio.ring_buffer import Tape
+from cesar.pipeline.recognition.decoding_passes import Attempt, Sound
+from cesar.pipeline.recognition.language_detection import Choice, LanguageCheck, LanguageDetector
+from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
-from cesar.pipeline.schedule import Schedule
-from cesar.pipeline.segments import finish
-from cesar.pipeline.tape import Tape
-from cesar.pipeline.timing import Stopwatch
-from cesar.pipeline.vad import Probabilities, VadSettings, listen
+from cesar.pipeline.scheduler import Schedule
+from cesar.pipeline.speech.chunking import ChunkSettings, PlannedChunk, pack
+from cesar.pipeline.speech.vad import Probabilities, VadSettings, listen
+from cesar.pipeline.stopwatch import Stopwatch
+from cesar.pipeline.text.segments import finish
 from cesar.transcript import Chunk
 
 

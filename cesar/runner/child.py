@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cesar.engines.hardware import Plan, choose, probe, use_wide_vectors
 from cesar.errors import CesarError, ChildKilled, ModelError
 from cesar.runner import messages
-from cesar.runner.memory import OUT_OF_MEMORY, be_first_to_go, limit_memory
+from cesar.runner.memory_limit import OUT_OF_MEMORY, be_first_to_go, limit_memory
 from cesar.runner.messages import EngineSpec, Event, Request
 from cesar.transcript import Chunk, ModelIdentity
 
@@ -122,7 +122,7 @@ def _load(spec: EngineSpec) -> tuple[Engine, Plan]:
 
         return ScriptedEngine(Path(spec.directory)), Plan("cpu", "none", workers=1, threads_per_worker=1, batch_size=1)
     use_wide_vectors()
-    from cesar.engines.whisper import WhisperEngine
+    from cesar.engines.whisper.engine import WhisperEngine
 
     directory = Path(spec.directory)
     plan = choose(

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from cesar.runner import messages
-from cesar.runner.memory import OUT_OF_MEMORY
+from cesar.runner.memory_limit import OUT_OF_MEMORY
 from cesar.runner.messages import EngineSpec, Event, Request
 
 _LAST_LINES = 20

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cesar import AudioTranscriber, TranscribeOptions
-from cesar.config import Settings
+from cesar.settings.config import Settings
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "jfk.flac"

@@ -25,12 +25,12 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok
 
-from cesar.api.audio import AudioStore
 from cesar.api.http.app import create_app
-from cesar.api.keys import KeyRing, Scope
 from cesar.api.models import Job, JobStatus
+from cesar.api.queue.api_keys import KeyRing, Scope
 from cesar.api.repository import JobRepository
-from cesar.config import Settings
+from cesar.api.storage.recordings import AudioStore
+from cesar.settings.config import Settings
 from tests.api.support import PATIENCE_S, WAYS, chunk
 from tests.support.media import silence, write_wav
 
@@ -42,7 +42,7 @@ NOT_HELD = {
     "negative_data_rejection",  # a parameter that nobody asked for is let pass
     "use_after_free",  # stateful
     "ensure_resource_availability",  # stateful
-    "object_level_authorization",  # stateful; tests/api/http/test_access.py has it
+    "object_level_authorization",  # stateful; tests/api/http/middleware/test_auth.py has it
 }
 ENDLESS = {"/events", "/v1/audio/transcriptions", "/v1/audio/translations"}
 """The first has no end, the others wait for a worker, and there is none."""

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cesar.api.models import TRANSITIONS, Claim, Job, JobFilter, JobStatus
-from cesar.engines.catalog import CATALOG
 from cesar.errors import UnknownLanguage
+from cesar.models.catalog import CATALOG
 from cesar.options import TranscribeOptions
 
 TIMES = ("created_at", "started_at", "completed_at", "run_after", "heartbeat_at", "cancel_requested_at")

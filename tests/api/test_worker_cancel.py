@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.owners import LEASE_TTL_S
+from cesar.api.queue.leases import LEASE_TTL_S
 from cesar.api.worker import BackgroundWorker
 from cesar.errors import Interrupted
 from tests.api.support import NO_MODEL, PATIENCE_S, Clocks, WorkerCase, eventually

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
-from cesar.api.attempts import MAX_RETRIES
 from cesar.api.models import Job, JobStatus, utc_now
+from cesar.api.queue.attempts import MAX_RETRIES
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from cesar.errors import ChildCrashed, ChildKilled, DatabaseUnavailable, NotMedia, RecognitionError, UnknownModel
@@ -149,7 +149,7 @@ class TestFailingDatabase(WorkerCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.enterContext(patch("cesar.api.database.BUSY_TIMEOUT_S", 0.02))
+        self.enterContext(patch("cesar.api.storage.database.BUSY_TIMEOUT_S", 0.02))
 
     def lock_out(self) -> sqlite3.Connection:
         other = self.enterContext(closing(sqlite3.connect(self.file, isolation_level=None)))

@@ -9,11 +9,11 @@ from typing import Any
 from unittest import IsolatedAsyncioTestCase
 from unittest.mock import AsyncMock, patch
 
-from cesar.api.audio import AudioStore
 from cesar.api.models import Job, JobStatus
-from cesar.api.owners import LEASE_TTL_S
+from cesar.api.queue.leases import LEASE_TTL_S
+from cesar.api.storage.recordings import AudioStore
 from cesar.api.worker import BackgroundWorker
-from cesar.config import Settings, load
+from cesar.settings.config import Settings, load
 from tests.api.media_server import MediaServer
 from tests.api.support import PATIENCE_S, Clocks, Gate, WorkerCase, eventually
 

@@ -29,7 +29,7 @@ class TestWaking(WorkerCase):
             await eventually(lambda: not worker.is_processing)
 
     async def test_a_job_queued_in_the_same_process_is_told_of_and_not_looked_for(self) -> None:
-        with patch("cesar.api.wakeups._LOOK_EVERY_S", RARELY_S):
+        with patch("cesar.api.queue.notifications._LOOK_EVERY_S", RARELY_S):
             await self.hears_of(self.queue)
 
     async def test_a_job_queued_by_another_process_is_looked_for(self) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cesar.api.http.app import create_app
-from cesar.config import Settings
+from cesar.settings.config import Settings
 from tests.faults.support import wait_until
 
 

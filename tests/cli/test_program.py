@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cesar.cli import group
-from cesar.cli.completion import INSTALLATION
+from cesar.cli.commands.completion import INSTALLATION
 from cesar.cli.suggestions import commands_below
 
 FULL = Path("/dev/full")

@@ -17,9 +17,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from cesar.api.audio import AudioStore
 from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
+from cesar.api.storage.recordings import AudioStore
 from cesar.errors import CesarError
 from cesar.transcript import Chunk
 from tests.faults.support import ROOT

@@ -16,7 +16,7 @@ import numpy as np
 
 from cesar.api.models import Job
 from cesar.api.repository import JobRepository
-from cesar.pipeline.decode import Recording
+from cesar.pipeline.audio.decode import Recording
 from tests.faults.support import ROOT, WorkerProcess, faults_found, is_alive, moment, rows, wait_until, write_script
 from tests.support.media import AUDIO, Sound, silence, write_wav
 

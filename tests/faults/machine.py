@@ -19,8 +19,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from cesar.api.losses import MAX_LOST_ALONE, MIN_LOST
 from cesar.api.models import Claim, Job, JobStatus
+from cesar.api.queue.losses import MAX_LOST_ALONE, MIN_LOST
 from cesar.transcript import Chunk, Segment
 from tests.faults.model import Entry
 from tests.faults.side_by_side import SideBySide

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import TypeVar
 
-from cesar.api.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, chance_of
 from cesar.api.models import Claim, JobStatus
+from cesar.api.queue.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, chance_of
 from cesar.errors import ClaimLost, IdempotencyConflict, IllegalMove, JobNotFound, QueueError, StaleJob
 
 T = TypeVar("T")

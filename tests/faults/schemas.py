@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from cesar.api import migrate
-from cesar.api.place import Place
+from cesar.api.storage import migrate
+from cesar.api.storage.location import Place
 
 FOLDER = Path(__file__).with_name("old_schemas")
 STATUSES = ("queued", "processing", "completed", "error", "cancelled")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.moves import LONGEST_DELAY
+from cesar.api.queue.transitions import LONGEST_DELAY
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from tests.faults.support import all_over, faults_found, rows, statuses, taken_back

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cesar.api.losses import MIN_LOST
 from cesar.api.models import Job
+from cesar.api.queue.losses import MIN_LOST
 from tests.faults.conftest import IS_LONG
 from tests.faults.jobs import (
     SENTENCE,

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from cesar.api.losses import MIN_LOST
 from cesar.api.models import Job, JobStatus
+from cesar.api.queue.losses import MIN_LOST
 from cesar.api.repository import JobRepository
 from tests.faults.jobs import SENTENCE, killed, middle, model, start, submit
 from tests.faults.side_by_side import SHM

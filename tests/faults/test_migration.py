@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from cesar.api import migrate
 from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
+from cesar.api.storage import migrate
 from cesar.errors import DatabaseTooNew, NotADatabase
 from tests.faults import power
 from tests.faults.schemas import FOLDER, build, revisions, schema_by_migrations, schema_of
@@ -61,11 +61,11 @@ def tomorrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of tomorrow's Cesar."""
     folder = tmp_path_factory.mktemp("tomorrow")
     shutil.copytree(ROOT / "cesar", folder / "cesar", ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "cesar/api/migrate.py"
+    module = folder / "cesar/api/storage/migrate.py"
     code, count = re.subn(r'^HEAD = ".*"$', 'HEAD = "tomorrow"', module.read_text(), flags=re.MULTILINE)
     assert count == 1
     module.write_text(code)
-    (folder / "cesar/api/migrations/versions/tomorrow.py").write_text(TOMORROW.format(head=migrate.HEAD))
+    (folder / "cesar/api/storage/migrations/versions/tomorrow.py").write_text(TOMORROW.format(head=migrate.HEAD))
     return folder
 
 

@@ -33,7 +33,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "a finish is fenced",
-        "cesar/api/moves.py",
+        "cesar/api/queue/transitions.py",
         "            return written\n        row = fenced(connection, job)",
         "            return written\n        row = lock(connection, job.id)",
         "test_zombies.py::test_whatever_a_zombie_writes_is_refused",
@@ -41,7 +41,7 @@ MUTANTS = (
     ),
     Mutant(
         "a claim is not taken back by an old beat",
-        "cesar/api/attempts.py",
+        "cesar/api/queue/attempts.py",
         "beat != beat_of(row)",
         '(beat.owner, beat.attempt) != (row["owner"], row["attempt"])',
         "test_zombies.py::test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_beat",
@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "a beat keeps the claim",
-        "cesar/api/attempts.py",
+        "cesar/api/queue/attempts.py",
         'row["attempt"], row["beat"])',
         'row["attempt"], 0)',
         "test_zombies.py::test_a_claim_that_is_kept_is_not_taken_however_long_the_work_lasts",
@@ -65,7 +65,7 @@ MUTANTS = (
     ),
     Mutant(
         "the order is no clock's",
-        "cesar/api/moves.py",
+        "cesar/api/queue/transitions.py",
         ".order_by(jobs.c.priority.desc(), jobs.c.seq)",
         ".order_by(jobs.c.priority.desc(), jobs.c.created_at)",
         "test_clock.py::test_a_clock_that_jumps_takes_no_claim_and_changes_no_order",
@@ -73,7 +73,7 @@ MUTANTS = (
     ),
     Mutant(
         "who was taken for dead is dead",
-        "cesar/api/owners.py",
+        "cesar/api/queue/leases.py",
         "            except (Timeout, OSError):\n                return False",
         "            except (Timeout, OSError):\n                return True",
         "test_zombies.py::test_a_claim_that_is_kept_is_not_taken_however_long_the_work_lasts",

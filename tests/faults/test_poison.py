@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from cesar.api.losses import MIN_LOST
 from cesar.api.models import Job
+from cesar.api.queue.losses import MIN_LOST
 from tests.faults.jobs import (
     SENTENCE,
     ask,

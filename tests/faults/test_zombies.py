@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from cesar.api import attempts, moves
-from cesar.api.database import Database
 from cesar.api.models import Claim, Job, JobStatus, utc_now
-from cesar.api.place import Place
+from cesar.api.queue import attempts, transitions
 from cesar.api.repository import JobRepository
+from cesar.api.storage.database import Database
+from cesar.api.storage.location import Place
 from cesar.api.worker import BackgroundWorker
 from tests.faults.clerk import ClerkProcess
 from tests.faults.jobs import middle, model, submit, write_sentences
@@ -191,14 +191,14 @@ def test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_bea
         await opened.connect()
 
         def in_one_transaction(connection: sa.Connection) -> None:
-            row = moves.claim_next(connection, "somebody", utc_now())
+            row = transitions.claim_next(connection, "somebody", utc_now())
             assert row is not None
             [before] = attempts.running(connection)
-            attempts.heartbeat(connection, moves.job_of(row, Claim(owner="somebody", attempt=1)), utc_now())
+            attempts.heartbeat(connection, transitions.job_of(row, Claim(owner="somebody", attempt=1)), utc_now())
             [after] = attempts.running(connection)
             for beat in (before, after, after):
                 attempts.take_back(connection, beat, "lease expired", utc_now(), timedelta())
-                row = moves.lock(connection, row["id"])
+                row = transitions.lock(connection, row["id"])
                 seen.append((row["status"], row["losses"]))
 
         await opened.write("take back", in_one_transaction)

@@ -9,8 +9,8 @@ import signal
 import time
 from pathlib import Path
 
-from cesar.api.audio import AudioStore
 from cesar.api.repository import JobRepository
+from cesar.api.storage.recordings import AudioStore
 from cesar.api.worker import BackgroundWorker
 
 

@@ -17,10 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cesar.api import database
 from cesar.api.models import Job, JobStatus
-from cesar.api.place import Place
 from cesar.api.repository import JobRepository
+from cesar.api.storage import database
+from cesar.api.storage.location import Place
 from cesar.errors import DatabaseFull, DatabaseUnavailable
 from cesar.transcript import Chunk, Segment
 from tests.faults.power import Op, interpose

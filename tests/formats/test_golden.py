@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cesar.files.atomic import write_whole
 from cesar.formats import FORMATS, render
-from cesar.formats.output import write_whole
 from cesar.transcript import Transcript
 
 GOLDEN = Path(__file__).parents[1] / "golden"

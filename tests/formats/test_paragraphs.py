@@ -9,7 +9,7 @@ from hypothesis import given
 
 from cesar.formats import render
 from cesar.formats.paragraphs import paragraphs
-from cesar.formats.seams import spoken_segments
+from cesar.formats.sentence_joins import spoken_segments
 from cesar.formats.typography import flatten, join_texts
 from cesar.transcript import Segment, Transcript, Word
 from tests.formats.strategies import MODEL, transcripts

@@ -8,10 +8,10 @@ from itertools import pairwise
 import pytest
 
 from cesar import AudioTranscriber, TranscribeOptions
-from cesar.config import Settings
 from cesar.formats import render
-from cesar.formats.subtitles import cues
+from cesar.formats.subtitles.cues import cues
 from cesar.formats.typography import columns
+from cesar.settings.config import Settings
 from cesar.transcript import Transcript
 from tests.support import media
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from markdown_it import MarkdownIt
 
 from cesar.formats import render
-from cesar.formats.subtitles import Cue, cues
+from cesar.formats.subtitles.cues import Cue, cues
 from cesar.formats.typography import flatten
 from cesar.transcript import Origin, Segment, Span, Transcript, Word
 from tests.formats.strategies import MODEL, transcripts

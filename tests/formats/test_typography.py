@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.formats.breaks import WITHIN_WORD, break_costs
+from cesar.formats.subtitles.line_breaks import WITHIN_WORD, break_costs
 from cesar.formats.typography import character_starts, columns, ends_sentence, flatten
 from tests.formats.strategies import TEXTS
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cesar.pipeline.samples import SAMPLE_RATE
-from cesar.pipeline.vad import FRAME_SAMPLES, Listened, Probabilities, Region
+from cesar.pipeline.speech.vad import FRAME_SAMPLES, Listened, Probabilities, Region
 
 runs = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.35, 0.6, 0.99]), st.integers(1, 500)), max_size=10)
 

@@ -11,14 +11,14 @@ import pytest
 
 from cesar.engines.base import DecodeSettings, Heard, Window
 from cesar.engines.hardware import Plan, choose, probe
-from cesar.engines.whisper import WhisperEngine
+from cesar.engines.whisper.engine import WhisperEngine
+from cesar.models.store import locate
 from cesar.options import TranscribeOptions
-from cesar.pipeline.decode import Recording
-from cesar.pipeline.features import log_mel
+from cesar.pipeline.audio.decode import Recording
+from cesar.pipeline.audio.log_mel import log_mel
 from cesar.pipeline.run import Outcome, Work, transcribe
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.transcript import Chunk, ModelIdentity, Segment
-from cesar.weights.store import locate
 from tests.support import media
 
 pytestmark = pytest.mark.model

@@ -15,7 +15,7 @@ from cesar.engines.scripted import ScriptedEngine
 from cesar.errors import EmptyRecording, ModelError, NotMedia, RangeOutsideRecording, UnknownLanguage, UsageError
 from cesar.ledger import whole_ledger
 from cesar.options import TranscribeOptions
-from cesar.pipeline.decode import Recording
+from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.run import Outcome, Work, transcribe
 from cesar.transcript import Chunk
 from tests.pipeline.engines import AnsweringEngine, Asked, saying

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cesar import AudioTranscriber
-from cesar.config import load
+from cesar.settings.config import load
 from tests.runner.support import recognisers, wait_until, write_script
 
 

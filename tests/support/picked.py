@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cesar.options import Track
-from cesar.pipeline.channels import ChannelPicker
-from cesar.pipeline.decode import Recording
+from cesar.pipeline.audio.channels import ChannelPicker
+from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.samples import Samples
-from cesar.pipeline.vad import Probabilities
+from cesar.pipeline.speech.vad import Probabilities
 
 
 class Picked(NamedTuple):

@@ -11,21 +11,21 @@ from ipaddress import ip_address
 from fastapi import FastAPI
 
 import cesar
-from cesar.api.audio import AudioStore
-from cesar.api.http import layers, problems
-from cesar.api.http.events import Hub
-from cesar.api.http.limits import RateLimit
-from cesar.api.http.metrics import Metrics
-from cesar.api.http.monitor import Monitor
-from cesar.api.http.openai import numbering
-from cesar.api.http.openai import problems as openai_problems
+from cesar.api.http import errors
+from cesar.api.http.dependencies import Service
+from cesar.api.http.live.hub import Hub
+from cesar.api.http.middleware import request_id, stack
+from cesar.api.http.middleware.limits import RateLimit
+from cesar.api.http.monitoring.metrics import Metrics
+from cesar.api.http.monitoring.monitor import Monitor
+from cesar.api.http.openai import errors as openai_problems
 from cesar.api.http.openai import routes as openai_routes
-from cesar.api.http.routes import events, jobs, submission, system, transcripts
-from cesar.api.http.service import Service
-from cesar.api.keys import KeyRing
+from cesar.api.http.routes import events, jobs, submissions, system, transcripts
+from cesar.api.queue.api_keys import KeyRing
 from cesar.api.repository import JobRepository
+from cesar.api.storage.recordings import AudioStore
 from cesar.api.worker import BackgroundWorker
-from cesar.config import Settings
+from cesar.settings.config import Settings
 
 _ABOUT = """
 Hand in recordings, watch them being transcribed, read the texts; everything happens on this machine.
@@ -71,12 +71,12 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        responses=problems.RESPONSES,
+        responses=errors.RESPONSES,
     )
     app.state.service = service
-    problems.install(app, {numbering.PREFIX: openai_problems.answer})
-    layers.install(app, service)
-    for module in (submission, jobs, transcripts, events, openai_routes, system):
+    errors.install(app, {request_id.PREFIX: openai_problems.answer})
+    stack.install(app, service)
+    for module in (submissions, jobs, transcripts, events, openai_routes, system):
         app.include_router(module.router)
     return app
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cesar.api.repository import JobRepository
-from cesar.config import Settings
 from cesar.errors import NotPermitted, StorageLimitReached
+from cesar.settings.config import Settings
 
 if TYPE_CHECKING:
-    from cesar.api.http.access import Caller  # it needs the service, which has quotas
+    from cesar.api.http.middleware.auth import Caller  # it needs the service, which has quotas
 
 _COUNTED_EVERY_S = 10.0
 _MOST_CALLERS = 1000

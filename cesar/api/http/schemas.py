@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, Field
 
 from cesar.api.models import Job, JobEvent, JobStatus
-from cesar.engines.catalog import CATALOG
+from cesar.models.catalog import CATALOG
 from cesar.transcript import Phase
 
 _PATH = re.compile(

@@ -25,12 +25,12 @@ import httpx
 from fastapi import FastAPI
 
 from cesar.api.http.app import create_app
-from cesar.api.http.service import Service
-from cesar.api.keys import Scope
+from cesar.api.http.dependencies import Service
 from cesar.api.models import Job, JobStatus
+from cesar.api.queue.api_keys import Scope
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
-from cesar.config import Settings
+from cesar.settings.config import Settings
 from tests.api.support import WAYS, eventually, without_debugging
 from tests.runner.support import AUDIO, write_script
 

@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps what was freed, and can be told to let it go"),
 ]
 PROGRAM = """
-from cesar.api.http.heap import Heap, resident_bytes
+from cesar.api.http.monitoring.heap import Heap, resident_bytes
 MIB = 2**20
 heap = Heap()
 if heap._trim is None:  # another C library

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import httpx
 
-from cesar.api.keys import Scope
+from cesar.api.queue.api_keys import Scope
 from tests.api.http.support import ServiceCase, require_problem
 
 SOUND = b"not really sound"

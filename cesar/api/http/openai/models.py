@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 from cesar.api.http.openai.forms import refused
 from cesar.api.http.schemas import model_name
-from cesar.api.http.wishes import lasting_name, model_for
-from cesar.config import Settings
+from cesar.api.http.uploads.options import lasting_name, model_for
 from cesar.errors import UnknownModel
-from cesar.weights.store import list_models
+from cesar.models.store import list_models
+from cesar.settings.config import Settings
 
 STAND_INS = (
     "whisper-1",

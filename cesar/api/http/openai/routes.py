@@ -9,24 +9,24 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cesar.api.http.access import Caller, Reader, Submitter
-from cesar.api.http.openai import models, streaming
-from cesar.api.http.openai.answers import JSON, media_type_of, written
-from cesar.api.http.openai.asked import Asked, asked_of
-from cesar.api.http.openai.description import TRANSCRIPTION, TRANSLATION, WRITTEN
+from cesar.api.http.dependencies import Service, service_of
+from cesar.api.http.middleware.auth import Caller, Reader, Submitter
+from cesar.api.http.middleware.revocation import welcome_of, while_welcome
+from cesar.api.http.openai import models, sse
+from cesar.api.http.openai.deduplication import join
+from cesar.api.http.openai.errors import RESPONSES
 from cesar.api.http.openai.forms import Form
-from cesar.api.http.openai.joining import join
-from cesar.api.http.openai.long_answers import LongAnswer, Manner
+from cesar.api.http.openai.keep_alive import LongAnswer, Manner
 from cesar.api.http.openai.models import OpenAIModel, OpenAIModels
-from cesar.api.http.openai.problems import RESPONSES
-from cesar.api.http.openai.waiting import require_completed, require_running, until_over
+from cesar.api.http.openai.openapi import TRANSCRIPTION, TRANSLATION, WRITTEN
+from cesar.api.http.openai.request import Asked, asked_of
+from cesar.api.http.openai.responses import JSON, media_type_of, written
+from cesar.api.http.openai.wait import require_completed, require_running, until_over
+from cesar.api.http.responses.stored import read_stored
 from cesar.api.http.schemas import view_of
-from cesar.api.http.service import Service, service_of
-from cesar.api.http.stored import read_stored
-from cesar.api.http.uploads import Upload, receive
-from cesar.api.http.welcome import welcome_of, while_welcome
+from cesar.api.http.uploads.multipart import Upload, receive
 from cesar.api.models import Job
-from cesar.api.transcripts import transcript_of
+from cesar.api.queue.transcripts import transcript_of
 from cesar.options import Task
 
 router = APIRouter(prefix="/v1", tags=["as OpenAI has it"], responses=RESPONSES)
@@ -85,7 +85,7 @@ async def _answer(request: Request, caller: Caller, task: Task) -> Response:
             job = await join(service, _job(asked, model_size, upload, service, caller), upload.path)
     headers = {JOB: job.id, "X-Accel-Buffering": "no"}  # what is to be seen at once is not to be collected
     if asked.is_stream:
-        parts, manner = streaming.streamed(service, asked, job.id), streaming.MANNER
+        parts, manner = sse.streamed(service, asked, job.id), sse.MANNER
     else:
         media_type = media_type_of(asked.response_format)
         parts = _whole(service, asked, job.id, headers)

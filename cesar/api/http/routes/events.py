@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from cesar.api.history import Cursor
-from cesar.api.http.access import Caller, Reader, find_job
-from cesar.api.http.description import inlined
+from cesar.api.http.dependencies import service_of
+from cesar.api.http.live.sse import ProgressView, SegmentView
+from cesar.api.http.live.streams import EventStream, EverythingFollower, JobFollower, read_news, told
+from cesar.api.http.middleware.auth import Caller, Reader, find_job
+from cesar.api.http.middleware.revocation import welcome_of
+from cesar.api.http.openapi_document import inlined
 from cesar.api.http.schemas import EventView
-from cesar.api.http.service import service_of
-from cesar.api.http.streams import EventStream, EverythingFollower, JobFollower, read_news, told
-from cesar.api.http.telling import ProgressView, SegmentView
-from cesar.api.http.welcome import welcome_of
+from cesar.api.queue.cursor import Cursor
 from cesar.errors import BadRequest
 
 router = APIRouter(tags=["events"])

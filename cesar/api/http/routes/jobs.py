@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime
 
-from cesar.api.http.access import Caller, Reader, Submitter, find_job
+from cesar.api.http.dependencies import Service, service_of
+from cesar.api.http.middleware.auth import Caller, Reader, Submitter, find_job
 from cesar.api.http.schemas import EventView, JobsView, JobView, event_view
-from cesar.api.http.service import Service, service_of
-from cesar.api.http.wishes import model_for
+from cesar.api.http.uploads.options import model_for
 from cesar.api.models import Extent, JobFilter, JobStatus
 from cesar.errors import UsageError
 

@@ -9,17 +9,17 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 import cesar
-from cesar.api.http import health
-from cesar.api.http.access import Caller, Reader, caller_of
-from cesar.api.http.description import Description
-from cesar.api.http.health import Health
-from cesar.api.http.monitor import Trouble
+from cesar.api.http.dependencies import Service, service_of
+from cesar.api.http.middleware.auth import Caller, Reader, caller_of
+from cesar.api.http.monitoring import health
+from cesar.api.http.monitoring.health import Health
+from cesar.api.http.monitoring.monitor import Trouble
+from cesar.api.http.openapi_document import Description
 from cesar.api.http.schemas import model_name
-from cesar.api.http.service import Service, service_of
-from cesar.api.keys import Scope
 from cesar.api.models import utc_now
-from cesar.engines.catalog import CATALOG
-from cesar.weights.store import ModelStatus, list_models
+from cesar.api.queue.api_keys import Scope
+from cesar.models.catalog import CATALOG
+from cesar.models.store import ModelStatus, list_models
 
 router = APIRouter()
 

@@ -14,18 +14,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 import cesar
-from cesar.api.http.access import Caller, Reader, find_job
-from cesar.api.http.negotiation import choose, has_it
-from cesar.api.http.recordings import HEAD_BYTES, UNKNOWN, disposition, has_part, is_usable, media_type_of
+from cesar.api.http.dependencies import service_of
+from cesar.api.http.middleware.auth import Caller, Reader, find_job
+from cesar.api.http.responses.media_types import HEAD_BYTES, UNKNOWN, disposition, has_part, is_usable, media_type_of
+from cesar.api.http.responses.negotiation import choose, has_it
+from cesar.api.http.responses.stored import read_stored
 from cesar.api.http.schemas import model_name, without_paths
-from cesar.api.http.service import service_of
-from cesar.api.http.stored import read_stored
-from cesar.api.http.uploads import clean_name
+from cesar.api.http.uploads.multipart import clean_name
 from cesar.api.models import Job, JobStatus
-from cesar.api.transcripts import transcript_of
+from cesar.api.queue.transcripts import transcript_of
 from cesar.errors import NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
 from cesar.formats import FORMATS, render
-from cesar.formats.subtitles import CUE_DURATION, LINE_LENGTH, LINES, Limit, SubtitleOptions
+from cesar.formats.subtitles.cues import CUE_DURATION, LINE_LENGTH, LINES, Limit, SubtitleOptions
 from cesar.transcript import Chunk, Transcript
 
 router = APIRouter(tags=["transcripts"])

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from cesar.api.models import Job, JobStatus
-from tests.api.http.live import LiveCase
+from tests.api.http.live_support import LiveCase
 from tests.api.support import chunk, eventually
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from cesar.api.http.openai.models import STAND_INS
-from cesar.engines.catalog import CATALOG
+from cesar.models.catalog import CATALOG
 from tests.api.http.openai.support import OpenAICase
 
 

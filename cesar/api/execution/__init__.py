@@ -1,0 +1,1 @@
+"""What a worker does for one job besides the queue: fetching, running, throttled logs."""

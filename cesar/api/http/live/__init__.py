@@ -1,0 +1,1 @@
+"""Server-sent events: who follows which job, and what they are sent."""

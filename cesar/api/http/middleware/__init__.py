@@ -1,0 +1,1 @@
+"""What every request passes through before an endpoint, and every response after it."""

@@ -1,0 +1,56 @@
+"""Waiting for a job to be over, and what its end means for who waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cesar.api.execution.backoff import backoff
+from cesar.api.http.dependencies import Service
+from cesar.api.http.schemas import without_paths
+from cesar.api.models import Job, JobStatus
+from cesar.errors import BY_CODE, CesarError, DatabaseError, Interrupted, JobNotFound, ServiceStopping
+
+
+async def until_over(service: Service, job_id: str) -> Job:
+    """Wait until a job is over; give it as it is then. While the database is away, nothing is known: it goes on.
+
+    Raises `JobNotFound` if it is deleted, `ServiceStopping` if the service ends first: the job stays queued.
+    """
+    delays = backoff()
+    with service.hub.watching(job_id) as wake:
+        while True:
+            wake.clear()
+            try:
+                job = await _read(service, job_id)
+            except DatabaseError:
+                await asyncio.sleep(next(delays))
+                continue
+            if job.status.is_final:
+                return job
+            require_running(service)
+            delays = backoff()
+            await wake.wait()
+
+
+def require_running(service: Service) -> None:
+    """Raise `ServiceStopping` if the service is about to end."""
+    if service.stopping.is_set():
+        raise ServiceStopping("the service is about to end; the job stays in the queue")
+
+
+def require_completed(job: Job) -> None:
+    """Raise the error that ended a job, if one has; `Interrupted` if it was cancelled."""
+    if job.status is JobStatus.CANCELLED:
+        raise Interrupted(f"the job {job.id} was cancelled", hint="Send the recording again to have it go on.")
+    if job.status is JobStatus.ERROR:
+        kind = BY_CODE.get(job.error_code or "", CesarError)
+        raise kind(without_paths(job.error_message or "the job failed", job), hint=job.error_hint)
+
+
+async def _read(service: Service, job_id: str) -> Job:
+    """Read a job, once for all who wait for it. Raises `JobNotFound`."""
+    key = ("job", job_id, service.hub.number_of(job_id))
+    job = await service.hub.shared(key, lambda: service.repository.get(job_id))
+    if job is None:
+        raise JobNotFound(f"the job {job_id} was deleted", hint="Send the recording again.")
+    return job

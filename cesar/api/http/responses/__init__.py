@@ -1,0 +1,1 @@
+"""Sending results: content negotiation, media types, byte ranges."""

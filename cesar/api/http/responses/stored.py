@@ -1,0 +1,24 @@
+"""What is stored of a job, read for those who want all of it."""
+
+from __future__ import annotations
+
+from cesar.api.models import Job
+from cesar.api.queue.cursor import Cursor
+from cesar.api.repository import JobRepository
+from cesar.errors import JobNotFound
+from cesar.transcript import Chunk
+
+_CHUNKS_AT_ONCE = 100
+
+
+async def read_stored(repository: JobRepository, job_id: str) -> tuple[Job, list[Chunk]]:
+    """Read a job and its chunks, some at a time, so that others can read between. Raises `JobNotFound`."""
+    cursor, chunks = Cursor(), list[Chunk]()
+    while (tail := await repository.tail(job_id, cursor, limit=_CHUNKS_AT_ONCE)) is not None:
+        if tail.job.generation != cursor.generation:
+            chunks.clear()  # it was begun anew meanwhile
+        chunks += tail.chunks
+        if len(tail.chunks) < _CHUNKS_AT_ONCE:
+            return tail.job, chunks
+        cursor = Cursor(generation=tail.job.generation, chunk_start=chunks[-1].start)
+    raise JobNotFound(f"there is no job {job_id}", hint="See GET /jobs.")

@@ -1,0 +1,1 @@
+"""Receiving recordings: multipart forms, and the files they are written to."""

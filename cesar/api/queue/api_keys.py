@@ -1,0 +1,159 @@
+"""API keys: who may use the service over the network, and for what. Of a key's secret only a digest is stored.
+
+A key reads `cesar_ID_SECRET`. The secret has 256 random bits, so that one round of SHA-256 is as good as many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
+
+from cesar.api.models import utc_now
+from cesar.api.storage.database import Database
+from cesar.api.storage.schema import api_keys
+from cesar.errors import KeyNotFound, UsageError
+
+FRESH_S = 1.0
+"""So long what was read of the keys is relied on: a key that another process has revoked may be of use until then."""
+_TOKEN = re.compile(r"cesar_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
+_NAME = re.compile(r"[\w.@-]([\w .@-]{0,62}[\w.@-])?")
+
+
+class Scope(StrEnum):
+    """What a key allows. Each scope includes those before it."""
+
+    READ = "read"
+    """Ask how the service is (models, health, metrics), and see the jobs that were handed in with this key."""
+    SUBMIT = "submit"
+    """Hand in recordings; see, cancel, retry and delete the jobs that were handed in with this key."""
+    ADMIN = "admin"
+    """All of that with everybody's jobs."""
+
+
+_LADDER = tuple(Scope)
+
+
+class ApiKey(BaseModel):
+    """A key without its secret."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    """Those that it was made with; `allowed` has what they include."""
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+    @property
+    def allowed(self) -> frozenset[Scope]:
+        """All scopes that it has, those included."""
+        highest = max(map(_LADDER.index, self.scopes), default=-1)
+        return frozenset(_LADDER[: highest + 1])
+
+
+class KeyRing:
+    """The keys in a database. They are read once a second at most, however many are shown."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: Mapping[str, tuple[str, ApiKey]] = {}
+        """Digest and key by id; without those that were revoked."""
+        self._read_at = -math.inf
+        self._reading = asyncio.Lock()
+
+    async def create(self, name: str, scopes: Iterable[Scope]) -> tuple[ApiKey, str]:
+        """Make a key; give it, and the token that has to be shown, which is told only now.
+
+        Raises `UsageError` for a name that is taken or can't be one, and without a scope.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} can't be the name of a key", hint="Use up to 64 letters, digits and . @ _ -")
+        key = ApiKey(id=secrets.token_hex(6), name=name, scopes=frozenset(scopes), created_at=utc_now())
+        if not key.scopes:
+            raise UsageError("a key without a scope is of no use", hint="Give read, submit or admin.")
+        secret = secrets.token_urlsafe(32)
+        row = {**key.model_dump(), "scopes": sorted(key.scopes), "digest": _digest(secret)}
+
+        def insert(connection: sa.Connection) -> None:
+            if connection.execute(sa.select(api_keys.c.id).where(_is_called(name))).first() is not None:
+                raise UsageError(f"there is a key {name!r} already", hint="Choose another name: it stays taken.")
+            connection.execute(sa.insert(api_keys), row)
+
+        await self._database.write("create key", insert)
+        self._read_at = -math.inf
+        return key, f"cesar_{key.id}_{secret}"
+
+    async def list(self) -> list[ApiKey]:
+        """Give all keys, the oldest first; those that were revoked too."""
+        return [key for _, key in await self._read()]
+
+    async def revoke(self, name_or_id: str) -> ApiKey:
+        """Let a key be of no use from now on. Its name stays taken. Raises `KeyNotFound`."""
+
+        def revoke(connection: sa.Connection) -> ApiKey:
+            row = connection.execute(sa.select(api_keys).where(_is_called(name_or_id))).mappings().first()
+            if row is None:
+                raise KeyNotFound(f"there is no key {name_or_id!r}")
+            if row["revoked_at"] is None:
+                change = sa.update(api_keys).where(api_keys.c.id == row["id"]).values(revoked_at=utc_now())
+                row = connection.execute(change.returning(api_keys)).mappings().one()
+            return _key_of(row)
+
+        key = await self._database.write("revoke key", revoke)
+        self._read_at = -math.inf
+        return key
+
+    async def find(self, token: str) -> ApiKey | None:
+        """Give the key that a token is of; None if it is of none, or of one that was revoked.
+
+        How long that takes does not tell how much of a secret is right. Raises `DatabaseUnavailable` rather than rely
+        on what was read long ago.
+        """
+        parts = _TOKEN.fullmatch(token)
+        if parts is None:
+            return None
+        digest, key = (await self._usable()).get(parts[1], ("", None))
+        return key if hmac.compare_digest(digest, _digest(parts[2])) else None
+
+    async def _usable(self) -> Mapping[str, tuple[str, ApiKey]]:
+        async with self._reading:  # one reads for all who come meanwhile
+            asked_at = self._clock()
+            if asked_at - self._read_at >= FRESH_S:
+                self._read_at = asked_at
+                try:
+                    found = await self._read()
+                except BaseException:
+                    self._read_at = -math.inf
+                    raise
+                self._known = {key.id: (digest, key) for digest, key in found if key.revoked_at is None}
+        return self._known
+
+    async def _read(self) -> Sequence[tuple[str, ApiKey]]:
+        statement = sa.select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
+        rows = await self._database.read(lambda connection: connection.execute(statement).mappings().all())
+        return [(row["digest"], _key_of(row)) for row in rows]
+
+
+def _is_called(name_or_id: str) -> sa.ColumnElement[bool]:
+    return sa.or_(api_keys.c.name == name_or_id, api_keys.c.id == name_or_id)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _key_of(row: sa.RowMapping) -> ApiKey:
+    return ApiKey.model_validate({name: row[name] for name in ApiKey.model_fields})

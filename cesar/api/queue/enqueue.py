@@ -1,0 +1,109 @@
+"""How a job comes into the queue: at its end, once for each idempotency key, or over at once if its result is known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from cesar.api.models import Job, JobStatus
+from cesar.api.queue.transitions import Row, claim, is_status, move, note, one
+from cesar.api.storage.schema import chunks, jobs
+from cesar.errors import CesarError, IdempotencyConflict, QueueError, TooManyJobs
+
+_KEPT_BY_US = {"seq", "version", "attempt", "owner", "claim", "options", "heartbeat_at", "cached_from", "generation"}
+_RESULT = ("result_text", "detected_language", "outcome", "position", "duration", "fingerprint")
+_LATER_OPTIONS = {"languages", "track"}
+"""Requests that don't use them have the hash that they had before these existed, so a key stays good over an update."""
+_INSERT = sa.insert(jobs).returning(*jobs.c)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a job is taken."""
+
+    result_key: str | None = None
+    """The fingerprint of its work: a completed job of the same submitter and fingerprint has its result already."""
+    most_open: int | None = None
+    """How many unfinished jobs its submitter may have, this one included."""
+    refusal: CesarError | None = None
+    """Why no new job is taken that would have to wait, raised for one; None: it is taken."""
+
+
+def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms: Terms) -> Row:
+    """Put a new job at the end of the queue, and lead it from there to its status if that is another.
+
+    With an idempotency key that is known, give that key's job and do nothing.
+
+    Raises `IdempotencyConflict` if the key was for another request, `TooManyJobs` if the submitter has as many as it
+    may, `QueueError` if the id is taken.
+    """
+    request = _request_hash(job, job.audio_digest or job.audio_path)
+    key = None if job.idempotency_key is None else stored_key(job.submitter, job.idempotency_key)
+    if key is not None:
+        earlier = one(connection, jobs.c.idempotency_key == key)
+        if earlier is not None:
+            as_it_was_written = _request_hash(job, job.audio_path)  # by earlier versions
+            if earlier["idempotency_hash"] not in (request, as_it_was_written):
+                raise IdempotencyConflict(f"the key {job.idempotency_key!r} was used for another request")
+            return earlier
+    if one(connection, jobs.c.id == job.id) is not None:
+        raise QueueError(f"there is a job {job.id} already", hint="Leave the id out: each job gets one of its own.")
+    known = None if job.no_cache or terms.result_key is None else _find_result(connection, job, terms.result_key)
+    if known is None and terms.refusal is not None:
+        raise terms.refusal
+    if known is None and terms.most_open is not None:
+        require_room(connection, job.submitter, terms.most_open)
+    new = {"options": job.options.to_dict(), "version": 0, "attempt": 0, "beat": 0, "idempotency_hash": request}
+    values = job.model_dump(exclude=_KEPT_BY_US) | {"status": JobStatus.QUEUED, "idempotency_key": key}
+    row = connection.execute(_INSERT, values | new).mappings().one()
+    note(connection, row, None, "submitted")
+    if known is not None:
+        return _complete_from(connection, row, known, owner, now)
+    if job.status in (JobStatus.PROCESSING, JobStatus.COMPLETED, JobStatus.ERROR):
+        row = claim(connection, row, owner, now, "claimed when submitted")
+    if job.status.is_final:
+        row = move(connection, row, job.status, job.status.value)
+    return row
+
+
+def stored_key(submitter: str, key: str) -> str:
+    """Give an idempotency key as it is stored: each submitter has keys of its own."""
+    return f"{submitter}:{key}" if submitter else key
+
+
+def _request_hash(job: Job, recording: str) -> str:
+    """Return what tells one request from another. recording: its digest, which no move of the data folder changes."""
+    options = {name: value for name, value in job.options.to_dict().items() if value or name not in _LATER_OPTIONS}
+    request = [recording, job.model_size, job.name, job.priority, options]
+    request += ["no_cache"] if job.no_cache else []
+    return hashlib.sha256(json.dumps(request).encode()).hexdigest()
+
+
+def require_room(connection: sa.Connection, submitter: str, most_open: int) -> None:
+    """Raise `TooManyJobs` if a submitter has as many unfinished jobs as it may."""
+    is_open = jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.PROCESSING.value])
+    its_open = sa.select(sa.func.count()).select_from(jobs).where(is_open, jobs.c.submitter == submitter)
+    if connection.execute(its_open).scalar_one() >= most_open:
+        raise TooManyJobs(f"{most_open} jobs are waiting or at work already, which is as many as may be")
+
+
+def _find_result(connection: sa.Connection, job: Job, result_key: str) -> Row | None:
+    """Find the newest completed job of the same submitter, so that nobody learns what others have submitted."""
+    same = (jobs.c.fingerprint == result_key, is_status(JobStatus.COMPLETED), jobs.c.submitter == job.submitter)
+    return connection.execute(sa.select(jobs).where(*same).order_by(jobs.c.seq.desc()).limit(1)).mappings().first()
+
+
+def _complete_from(connection: sa.Connection, row: Row, known: Row, owner: str, now: datetime) -> Row:
+    """Give a job the result of another, chunk by chunk, as if it had been recognised in no time."""
+    row = claim(connection, row, owner, now, "the result is known")
+    columns = (chunks.c.start, chunks.c.end, chunks.c.payload)
+    copied = sa.select(sa.literal(row["seq"]), sa.literal(row["attempt"]), *columns).where(
+        chunks.c.job_seq == known["seq"]
+    )
+    connection.execute(sa.insert(chunks).from_select(["job_seq", "attempt", "start", "end", "payload"], copied))
+    result = {name: known[name] for name in _RESULT}
+    return move(connection, row, JobStatus.COMPLETED, "cached", completed_at=now, cached_from=known["id"], **result)

@@ -1,0 +1,218 @@
+"""Reading jobs: one, some by a filter and a cursor, their events, their checkpoints, how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+
+import sqlalchemy as sa
+
+from cesar.api.models import Extent, Job, JobEvent, JobFilter, JobPage, JobStatus
+from cesar.api.queue.cursor import Changes, Cursor, Tail
+from cesar.api.queue.transitions import Row, is_status, job_of
+from cesar.api.storage.schema import chunks, events, jobs
+from cesar.errors import QueueError
+from cesar.transcript import Chunk, chunk_from_dict
+
+_WITHOUT_TEXT = [column for column in jobs.c if column.name != "result_text"]
+_LAST_LETTER = "\U0010ffff"
+
+
+def find(connection: sa.Connection, job_id: str) -> Row | None:
+    """Give a job's row."""
+    return connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+
+
+def find_by_key(connection: sa.Connection, stored_key: str) -> Row | None:
+    """Give the row of the job that an idempotency key, as it is stored, stands for."""
+    return connection.execute(sa.select(jobs).where(jobs.c.idempotency_key == stored_key)).mappings().first()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins, how many jobs it has at most, and which way it goes."""
+
+    cursor: str | None
+    limit: int
+    newest_first: bool
+
+
+def page(connection: sa.Connection, wanted: JobFilter, place: Place, extent: Extent) -> JobPage:
+    """Return up to `limit` jobs after the cursor; fewer if they would be more text than the extent allows."""
+    conditions = _conditions(wanted)
+    if place.cursor is not None:
+        seq = _seq_of(place.cursor)
+        conditions.append(jobs.c.seq < seq if place.newest_first else jobs.c.seq > seq)
+    order = jobs.c.seq.desc() if place.newest_first else jobs.c.seq
+    limit = place.limit
+    if extent.most_bytes is not None:
+        sizes = sa.select(_size(extent)).where(*conditions).order_by(order).limit(limit)
+        limit = _how_many(connection.execute(sizes).scalars(), extent.most_bytes)
+    columns = jobs.c if extent.with_text else _WITHOUT_TEXT
+    rows = connection.execute(sa.select(*columns).where(*conditions).order_by(order).limit(limit + 1)).mappings().all()
+    found = tuple(job_of(row) for row in rows[:limit])
+    return JobPage(jobs=found, next_cursor=str(found[-1].seq) if len(rows) > limit else None)
+
+
+def _size(extent: Extent) -> sa.ColumnElement[int]:
+    """Measure what a job has that may be long, in characters."""
+    size = sa.func.length(sa.cast(jobs.c.options, sa.Text))
+    return size + sa.func.coalesce(sa.func.length(jobs.c.result_text), 0) if extent.with_text else size
+
+
+def _how_many(sizes: Iterable[int], most: int) -> int:
+    """Count the sizes from the beginning that are no more than `most` together, the first in any case."""
+    return max(1, sum(total <= most for total in accumulate(sizes)))
+
+
+def waiting_before(connection: sa.Connection, job_id: str) -> int | None:
+    """Count the jobs that go before a waiting one; None if it does not wait."""
+    row = (
+        connection.execute(sa.select(jobs.c.status, jobs.c.priority, jobs.c.seq).where(jobs.c.id == job_id))
+        .mappings()
+        .first()
+    )
+    if row is None or row["status"] != JobStatus.QUEUED:
+        return None
+    goes_before = sa.or_(
+        jobs.c.priority > row["priority"], sa.and_(jobs.c.priority == row["priority"], jobs.c.seq < row["seq"])
+    )
+    waiting = jobs.c.status == JobStatus.QUEUED
+    return connection.execute(sa.select(sa.func.count()).select_from(jobs).where(waiting, goes_before)).scalar_one()
+
+
+def fetches_before(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+    is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
+    under_way = sa.select(sa.func.count()).select_from(jobs).where(is_status(JobStatus.PROCESSING), is_elsewhere)
+    waiting = sa.select(jobs.c.id).where(is_status(JobStatus.QUEUED), is_elsewhere, jobs.c.id.in_(job_ids))
+    ids = connection.execute(waiting).scalars().all()
+    return dict.fromkeys(ids, connection.execute(under_way).scalar_one()) if ids else {}
+
+
+def counts(connection: sa.Connection) -> dict[JobStatus, int]:
+    """Count the jobs of every status."""
+    found = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status))
+    return dict.fromkeys(JobStatus, 0) | {JobStatus(status): count for status, count in found}
+
+
+def standing(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int | None]:
+    """Say for those of the jobs that there are how many go before each that waits; None: it does not wait."""
+    place = sa.func.row_number().over(order_by=(jobs.c.priority.desc(), jobs.c.seq)) - 1
+    waiting = sa.select(jobs.c.seq, place.label("before")).where(is_status(JobStatus.QUEUED)).subquery()
+    found = sa.select(jobs.c.id, waiting.c.before).outerjoin(waiting, waiting.c.seq == jobs.c.seq)
+    return {row.id: row.before for row in connection.execute(found.where(jobs.c.id.in_(job_ids)))}
+
+
+def events_of(
+    connection: sa.Connection, job_id: str | None, *, after: int, limit: int, submitter: str | None = None
+) -> list[JobEvent]:
+    """Give the events with a higher id than `after`, oldest first: a job's, a submitter's, or everybody's."""
+    statement = sa.select(*(c for c in events.c if c.name != "job_seq"), jobs.c.id.label("job_id"))
+    statement = statement.join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
+    if job_id is not None:
+        statement = statement.where(jobs.c.id == job_id)
+    if submitter is not None:
+        statement = statement.where(jobs.c.submitter == submitter)
+    rows = connection.execute(statement.order_by(events.c.id).limit(limit)).mappings()
+    return [JobEvent(**row) for row in rows]
+
+
+def chunks_of(connection: sa.Connection, job_id: str) -> list[Chunk]:
+    """Give a job's finished chunks, in the recording's order."""
+    statement = sa.select(chunks.c.payload).join(jobs, jobs.c.seq == chunks.c.job_seq).where(jobs.c.id == job_id)
+    return [chunk_from_dict(payload) for payload in connection.execute(statement.order_by(chunks.c.start)).scalars()]
+
+
+def tail(connection: sa.Connection, job_id: str, after: Cursor, limit: int) -> Tail | None:
+    """Give what has happened to a job since then, as one consistent state; None if there is no such job."""
+    row = find(connection, job_id)
+    if row is None:
+        return None
+    if after.generation != row["generation"]:
+        after = Cursor(event=after.event, generation=row["generation"])
+    is_new = sa.and_(chunks.c.job_seq == row["seq"], chunks.c.start > after.chunk_start)
+    payloads = connection.execute(sa.select(chunks.c.payload).where(is_new).order_by(chunks.c.start).limit(limit))
+    new = tuple(chunk_from_dict(payload) for payload in payloads.scalars())
+    return Tail(job_of(row), tuple(events_of(connection, job_id, after=after.event, limit=limit)), new)
+
+
+def changes(connection: sa.Connection, after: int) -> Changes:
+    """Say which jobs may have changed since the event `after`: those with newer ones, and those at work."""
+    newer = sa.select(events.c.id, jobs.c.id).join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
+    found = connection.execute(newer).all()
+    at_work = connection.execute(sa.select(jobs.c.id).where(is_status(JobStatus.PROCESSING))).scalars().all()
+    return Changes(
+        max((number for number, _ in found), default=after), frozenset({*at_work, *(job for _, job in found)})
+    )
+
+
+def last_event(connection: sa.Connection) -> int:
+    """Give the id of the newest event there is; 0 if there is none."""
+    return connection.execute(sa.select(sa.func.max(events.c.id))).scalar_one() or 0
+
+
+def recent_outcomes(connection: sa.Connection, model_size: str, limit: int) -> list[Job]:
+    """Give the jobs that were completed last with a model, the newest first; not those whose result was known."""
+    done = (is_status(JobStatus.COMPLETED), jobs.c.model_size == model_size, jobs.c.cached_from.is_(None))
+    newest = sa.select(*_WITHOUT_TEXT).where(*done).order_by(jobs.c.seq.desc()).limit(limit)
+    return [job_of(row) for row in connection.execute(newest).mappings()]
+
+
+def has_audio(connection: sa.Connection, digest: str) -> bool:
+    """Whether some job has the recording of that digest."""
+    found = connection.execute(sa.select(jobs.c.seq).where(jobs.c.audio_digest == digest).limit(1)).first()
+    return found is not None
+
+
+def has_recordings(connection: sa.Connection) -> bool:
+    """Whether some job has a recording that Cesar keeps, or will fetch one."""
+    theirs = sa.or_(jobs.c.audio_digest.is_not(None), jobs.c.source_url.is_not(None))
+    return connection.execute(sa.select(jobs.c.seq).where(theirs).limit(1)).first() is not None
+
+
+def last_written(connection: sa.Connection) -> datetime | None:
+    """Return when something last happened to a job, by the clock of then; None if there is no job."""
+    happened = connection.execute(sa.select(sa.func.max(events.c.at))).scalar_one()
+    beaten = connection.execute(sa.select(sa.func.max(jobs.c.heartbeat_at))).scalar_one()
+    return max((moment for moment in (happened, beaten) if moment is not None), default=None)
+
+
+def stored_bytes(connection: sa.Connection, submitter: str, besides: str) -> int:
+    """Return the size of the recordings that are kept for a submitter's jobs, each once, but for that digest."""
+    is_kept = (jobs.c.submitter == submitter, jobs.c.audio_digest != besides)
+    recordings = sa.select(jobs.c.audio_digest, jobs.c.audio_bytes).where(*is_kept).distinct().subquery()
+    return connection.execute(sa.select(sa.func.sum(recordings.c.audio_bytes))).scalar_one() or 0
+
+
+def is_unfinished(connection: sa.Connection, job_id: str) -> bool:
+    """Whether there is such a job, and it may still be worked on."""
+    row = find(connection, job_id)
+    return row is not None and row["status"] != JobStatus.COMPLETED
+
+
+def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted.status:
+        conditions.append(jobs.c.status.in_([status.value for status in wanted.status]))
+    if wanted.model_size is not None:
+        conditions.append(jobs.c.model_size == wanted.model_size)
+    if wanted.name_contains:
+        conditions.append(jobs.c.name.icontains(wanted.name_contains, autoescape=True))
+    if wanted.submitter is not None:
+        conditions.append(jobs.c.submitter == wanted.submitter)
+    if wanted.id_prefix:
+        conditions += [jobs.c.id >= wanted.id_prefix, jobs.c.id < wanted.id_prefix + _LAST_LETTER]
+    if wanted.created_after is not None:
+        conditions.append(jobs.c.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        conditions.append(jobs.c.created_at < wanted.created_before)
+    return conditions
+
+
+def _seq_of(cursor: str) -> int:
+    if cursor.isascii() and cursor.isdigit():
+        return int(cursor[:18])
+    raise QueueError(f"{cursor!r} is no cursor", hint="Use next_cursor of the page before.")

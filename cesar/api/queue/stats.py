@@ -1,0 +1,114 @@
+"""How the queue does as a whole: how many jobs, what is at work, and what has happened since one last looked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from cesar.api.models import JobStatus
+from cesar.api.queue import queries
+from cesar.api.queue.transitions import is_status
+from cesar.api.storage.schema import chunks, events, jobs
+
+_MOST_PASSAGES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """How far a job is that is being processed."""
+
+    seq: int
+    attempt: int
+    phase: str | None
+    position: float
+    fetched_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A job's way from one status to another."""
+
+    before: JobStatus | None
+    """None: the job was new."""
+    after: JobStatus
+    reason: str
+    attempt: int
+    stayed_s: float | None
+    """How long the job was in the status before, in seconds; None for a new one."""
+    audio_s: float | None
+    """How much of the recording was asked for, in seconds; None while that is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The queue as one consistent state."""
+
+    counts: dict[JobStatus, int]
+    waiting_since: datetime | None
+    """When the oldest job was handed in that may begin now; None if there is none."""
+    at_work: tuple[AtWork, ...]
+    beaten_at: datetime | None
+    """Of the claims, the heartbeat that is longest ago; None if nothing is at work."""
+    checkpoint_bytes: int
+    """What is stored of the chunks of jobs at work."""
+    last_event: int
+    passages: tuple[Passage, ...]
+
+
+def look(connection: sa.Connection, now: datetime, after: int | None) -> Vitals:
+    """Read how the queue does.
+
+    after: the event whose successors are to be the passages, some thousands at most; None: there are to be none. Of
+    jobs that were deleted nothing is known.
+    """
+    columns = (jobs.c.seq, jobs.c.attempt, jobs.c.phase, jobs.c.position, jobs.c.fetched_bytes, jobs.c.heartbeat_at)
+    working = connection.execute(sa.select(*columns).where(is_status(JobStatus.PROCESSING))).all()
+    found = [] if after is None else connection.execute(_since(after)).all()
+    newest = found[-1].id if found else after if after is not None else queries.last_event(connection)
+    return Vitals(
+        counts=queries.counts(connection),
+        waiting_since=_waiting_since(connection, now),
+        at_work=tuple(AtWork(*row[:5]) for row in working),
+        beaten_at=min((row.heartbeat_at for row in working if row.heartbeat_at is not None), default=None),
+        checkpoint_bytes=_checkpoint_bytes(connection, [row.seq for row in working]),
+        last_event=newest,
+        passages=tuple(_passage(row) for row in found),
+    )
+
+
+def _waiting_since(connection: sa.Connection, now: datetime) -> datetime | None:
+    is_due = sa.or_(jobs.c.run_after.is_(None), jobs.c.run_after <= now)
+    oldest = sa.select(jobs.c.created_at).where(is_status(JobStatus.QUEUED), is_due).order_by(jobs.c.seq).limit(1)
+    return connection.execute(oldest).scalar_one_or_none()
+
+
+def _checkpoint_bytes(connection: sa.Connection, working: list[int]) -> int:
+    if not working:
+        return 0
+    length = sa.func.sum(sa.func.length(sa.cast(chunks.c.payload, sa.String)))
+    return connection.execute(sa.select(length).where(chunks.c.job_seq.in_(working))).scalar_one() or 0
+
+
+def _since(after: int) -> sa.Select[tuple[object, ...]]:
+    earlier = events.alias()
+    is_earlier = sa.and_(earlier.c.job_seq == events.c.job_seq, earlier.c.id < events.c.id)
+    stood_at = sa.select(earlier.c.at).where(is_earlier).order_by(earlier.c.id.desc()).limit(1).scalar_subquery()
+    told = (events.c.id, events.c.before, events.c.after, events.c.reason, events.c.attempt, events.c.at)
+    statement = sa.select(*told, stood_at.label("stood_at"), jobs.c.duration, jobs.c.options)
+    statement = statement.join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
+    return statement.order_by(events.c.id).limit(_MOST_PASSAGES)
+
+
+def _passage(row: sa.Row[tuple[object, ...]]) -> Passage:
+    start, end = row.options.get("start") or 0.0, row.options.get("end")
+    audio_s = None if row.duration is None else max(0.0, min(end or row.duration, row.duration) - start)
+    return Passage(
+        before=None if row.before is None else JobStatus(row.before),
+        after=JobStatus(row.after),
+        reason=row.reason,
+        attempt=row.attempt,
+        stayed_s=None if row.stood_at is None else max(0.0, (row.at - row.stood_at).total_seconds()),
+        audio_s=audio_s,
+    )

@@ -1,0 +1,264 @@
+"""Every change of a job, as a plain function on a connection: one call is part of one transaction.
+
+Each begins by locking the job's row (SQLite has locked the whole database by then), checks what it must, and writes
+the change together with its event. A worker's changes are fenced: they hold only while its claim does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobStatus, utc_now
+from cesar.api.storage.schema import events, jobs
+from cesar.errors import ClaimLost, IllegalMove, JobNotFound, StaleJob
+from cesar.options import MOST_SECONDS
+
+LONGEST_DELAY = timedelta(minutes=10)
+_OUTCOME = (
+    "started_at",
+    "completed_at",
+    "result_text",
+    "detected_language",
+    "outcome",
+    "error_code",
+    "error_message",
+    "error_hint",
+)
+"""The columns that `update` writes."""
+_EMPTY = ("run_after", "cancel_requested_at", "completed_at", "error_code", "error_message", "error_hint", "phase")
+_FRESH: dict[str, Any] = {"failures": 0, "lost": 0, "losses": 0, **dict.fromkeys(_EMPTY)}
+"""What is forgotten of a failed or cancelled job when it is queued again."""
+_INTERNAL = {"beat", "fingerprint", "idempotency_hash"}
+_UPDATE = sa.update(jobs).where(jobs.c.seq == sa.bindparam("this")).returning(*jobs.c)
+
+Row = sa.RowMapping
+
+
+def job_of(row: Row, claim: Claim | None = None) -> Job:
+    """Build the job that a row holds."""
+    stored = {key: value for key, value in row.items() if key not in _INTERNAL}
+    stored["options"] = _usable(stored["options"])
+    if row["submitter"] and row["idempotency_key"]:
+        stored["idempotency_key"] = row["idempotency_key"].removeprefix(f"{row['submitter']}:")
+    return Job.model_validate({**stored, "claim": claim}, context=STORED)
+
+
+def _usable(options: dict[str, Any]) -> dict[str, Any]:
+    """Bring times within their limits that an earlier version took without any."""
+    most = {"start": MOST_SECONDS - 1, "end": MOST_SECONDS}
+    return options | {name: time for name, time in most.items() if (options.get(name) or 0) > time}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of the waiting jobs a worker takes."""
+
+    may_fetch: bool = True
+    """Whether it may be one whose recording is still to be fetched."""
+    must_fetch: bool = False
+    """Whether it must be such a one."""
+    no_fetch_for: Collection[str] = ()
+    """The submitters whose recordings must not be fetched."""
+    before: tuple[int, int] | None = None
+    """Only a job that goes before this place in the order: a priority and a number in the queue."""
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Return what holds of such jobs; nothing for all jobs, so that SQLite keeps to the index of the order."""
+        is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
+        found: list[sa.ColumnElement[bool]] = []
+        if self.must_fetch:
+            found.append(is_elsewhere)
+        if not self.may_fetch:
+            found.append(sa.not_(is_elsewhere))
+        elif self.no_fetch_for:
+            found.append(sa.or_(sa.not_(is_elsewhere), jobs.c.submitter.not_in(self.no_fetch_for)))
+        if self.before is not None:
+            priority, seq = self.before
+            is_as_urgent = sa.and_(jobs.c.priority == priority, jobs.c.seq < seq)
+            found.append(sa.or_(jobs.c.priority > priority, is_as_urgent))
+        return found
+
+
+def claim_next(connection: sa.Connection, owner: str, now: datetime, wanted: Wanted = Wanted()) -> Row | None:
+    """Give the waiting job that is first to go to this owner: the highest priority, then the oldest."""
+    is_due = sa.or_(
+        jobs.c.run_after.is_(None),
+        jobs.c.run_after <= now,
+        jobs.c.run_after > now + LONGEST_DELAY,  # nobody is told to wait so long: the clock was put back
+    )
+    row = (
+        connection.execute(
+            sa.select(jobs)
+            .where(is_status(JobStatus.QUEUED), is_due, *wanted.conditions())
+            .order_by(jobs.c.priority.desc(), jobs.c.seq)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else claim(connection, row, owner, now, "claimed")
+
+
+def update(connection: sa.Connection, job: Job, owner: str, now: datetime) -> Row:
+    """Write a job's status and outcome: by its claim, or without one if nobody has changed it since it was read.
+
+    Raises `ClaimLost`, `StaleJob`, `IllegalMove` or `JobNotFound`.
+    """
+    changes = {column: getattr(job, column) for column in _OUTCOME}
+    if job.claim is None:
+        row = lock(connection, job.id)
+        changes["priority"] = job.priority
+        if row["version"] != job.version:
+            raise StaleJob(f"the job {job.id} has changed since it was read")
+    else:
+        written = _written_already(connection, job, job.claim)
+        if written is not None:
+            return written
+        row = fenced(connection, job)
+    if job.status == row["status"]:
+        return write(connection, row, version=row["version"] + 1, **changes)
+    if job.status is JobStatus.PROCESSING:
+        row = claim(connection, row, owner, now, "claimed by update")
+        return write(connection, row, **changes)
+    if job.status is JobStatus.QUEUED and job.claim is None:
+        changes |= _FRESH
+    reason = job.error_code if job.status is JobStatus.ERROR else None
+    return move(connection, row, job.status, reason or job.status.value, **changes)
+
+
+def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
+    """Cancel a waiting job, ask the worker of a running one to stop, leave a finished one as it is."""
+    row = lock(connection, job_id)
+    match JobStatus(row["status"]):
+        case JobStatus.QUEUED:
+            return move(connection, row, JobStatus.CANCELLED, "cancelled", cancel_requested_at=now, completed_at=now)
+        case JobStatus.PROCESSING if row["cancel_requested_at"] is None:
+            return write(connection, row, version=row["version"] + 1, cancel_requested_at=now)
+    return row
+
+
+def can_be_retried(row: Row) -> bool:
+    """Whether a job has failed or was cancelled."""
+    return row["status"] in (JobStatus.ERROR, JobStatus.CANCELLED)
+
+
+def retry(connection: sa.Connection, job_id: str) -> Row:
+    """Queue a failed or cancelled job again, at its old place; its checkpoints stay. Raises `IllegalMove`."""
+    row = lock(connection, job_id)
+    if row["status"] == JobStatus.PROCESSING:
+        raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
+    return move(connection, row, JobStatus.QUEUED, "retried by hand", **_FRESH)
+
+
+def delete(connection: sa.Connection, job_id: str) -> Row:
+    """Remove a job with all that belongs to it. Raises `IllegalMove` while somebody works on it."""
+    row = lock(connection, job_id)
+    if row["status"] == JobStatus.PROCESSING:
+        raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
+    connection.execute(sa.delete(jobs).where(jobs.c.seq == row["seq"]))
+    return row
+
+
+def prune(connection: sa.Connection, before: datetime, limit: int) -> Sequence[Row]:
+    """Remove the oldest jobs that were over before that time, at most `limit` of them; give what they were."""
+    is_over = jobs.c.status.not_in([status.value for status in JobStatus if not status.is_final])  # uses no index
+    old = sa.select(jobs.c.seq).where(is_over, jobs.c.completed_at < before)
+    oldest = old.order_by(jobs.c.completed_at).limit(limit).scalar_subquery()
+    gone = (
+        sa.delete(jobs)
+        .where(jobs.c.seq.in_(oldest))
+        .returning(jobs.c.id, jobs.c.audio_digest, jobs.c.audio_path, jobs.c.source_url)
+    )
+    return connection.execute(gone).mappings().all()
+
+
+def lock(connection: sa.Connection, job_id: str) -> Row:
+    """Give a job's row, which nobody else changes until the transaction's end. Raises `JobNotFound`."""
+    row = one(connection, jobs.c.id == job_id)
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return row
+
+
+def fenced(connection: sa.Connection, job: Job) -> Row:
+    """Lock the row of a job whose claim still holds. Raises `ClaimLost` otherwise."""
+    row = one(connection, jobs.c.id == job.id)
+    require_claim(row, job)
+    assert row is not None
+    return row
+
+
+def require_claim(row: Row | None, job: Job) -> None:
+    """The fence. A claim holds as long as its owner and its attempt are the row's. Raises `ClaimLost`."""
+    if job.claim is None:
+        raise ClaimLost(f"the job {job.id} was not claimed", hint="Take the job from get_next_queued().")
+    if row is None or (row["owner"], row["attempt"]) != (job.claim.owner, job.claim.attempt):
+        raise ClaimLost(f"the claim on job {job.id} (attempt {job.claim.attempt}) was lost")
+
+
+def move(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **changes: Any) -> Row:
+    """Change a job's state, with the event that tells of it. Raises `IllegalMove`.
+
+    Outside of PROCESSING nobody owns a job.
+    """
+    before = JobStatus(row["status"])
+    if after not in TRANSITIONS[before]:
+        raise IllegalMove(f"the job {row['id']} is {before} and can't become {after}")
+    owner = changes.pop("owner", None)
+    moved = write(connection, row, status=after, owner=owner, version=row["version"] + 1, **changes)
+    note(connection, moved, before, reason, owner or row["owner"])
+    return moved
+
+
+def claim(connection: sa.Connection, row: Row, owner: str, now: datetime, reason: str) -> Row:
+    """Give a waiting job to an owner, under a new attempt."""
+    return move(
+        connection,
+        row,
+        JobStatus.PROCESSING,
+        reason,
+        owner=owner,
+        attempt=row["attempt"] + 1,
+        beat=row["beat"] + 1,
+        heartbeat_at=now,
+        started_at=now,
+        run_after=None,
+    )
+
+
+def _written_already(connection: sa.Connection, job: Job, claim: Claim) -> Row | None:
+    """Give the row if this very outcome was committed before, by a write whose answer got lost."""
+    row = one(connection, jobs.c.id == job.id)
+    if row is None or row["status"] != job.status or not job.status.is_final:
+        return None
+    newest = sa.select(events).where(events.c.job_seq == row["seq"]).order_by(events.c.id.desc()).limit(1)
+    event = connection.execute(newest).mappings().one()
+    by_this_claim = (event["after"], event["owner"], event["attempt"]) == (job.status, claim.owner, claim.attempt)
+    return row if by_this_claim else None
+
+
+def write(connection: sa.Connection, row: Row, **changes: Any) -> Row:
+    """Change a row as it stands, without an event."""
+    return connection.execute(_UPDATE, {"this": row["seq"], **changes}).mappings().one()
+
+
+def note(connection: sa.Connection, row: Row, before: JobStatus | None, reason: str, owner: str | None = None) -> None:
+    """Write the event of a change that has just been made."""
+    event = {"job_seq": row["seq"], "at": utc_now(), "before": before, "after": row["status"], "reason": reason}
+    connection.execute(sa.insert(events), {**event, "attempt": row["attempt"], "owner": owner})
+
+
+def one(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:
+    """Lock the one row of which that holds."""
+    return connection.execute(sa.select(jobs).where(where).with_for_update()).mappings().first()
+
+
+def is_status(status: JobStatus) -> sa.ColumnElement[bool]:
+    """Ask for a status, spelt out in the statement and not bound to it: only so is a partial index used."""
+    return jobs.c.status == sa.bindparam(None, status.value, literal_execute=True)

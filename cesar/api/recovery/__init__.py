@@ -1,0 +1,1 @@
+"""A damaged or foreign database: who owns the recordings, what can be salvaged, and the repair."""

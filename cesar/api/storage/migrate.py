@@ -1,0 +1,98 @@
+"""Brings a database to the schema of this Cesar: each step whole or not at all, with a copy made first."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from cesar.api.storage.location import Place
+from cesar.errors import DatabaseTooNew, NotADatabase
+from cesar.files.private import FILE_MODE
+
+HEAD = "0004"
+"""The newest migration: what this Cesar works with."""
+APPLICATION_ID = 0x43657361
+"""What marks a SQLite file as ours: "Cesa" (the pragma application_id, written by the first migration)."""
+_BUSY_TIMEOUT_S = 10.0
+_one_at_a_time = threading.Lock()
+"""Alembic keeps what it is doing in global variables."""
+_log = logging.getLogger(__name__)
+
+
+def schema_of(place: Place) -> str | None:
+    """Name the last migration that was done, without changing anything; None for a database that is yet to be made.
+
+    Raises `NotADatabase` for another program's.
+    """
+    if place.path is None or not place.path.exists() or place.path.stat().st_size == 0:
+        return None
+    with closing(sqlite3.connect(f"{place.path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)) as connection:
+        tables = sorted(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+        (mark,) = connection.execute("PRAGMA application_id").fetchone()
+        if mark == APPLICATION_ID:
+            return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+    if tables:
+        raise NotADatabase(f"{place} belongs to another program: it has the tables {', '.join(tables)}")
+    return None
+
+
+def bring_up_to_date(engine: sa.Engine, place: Place, schema: str | None) -> None:
+    """Migrate the database from its schema to `HEAD`, or make it. The caller keeps other programs away.
+
+    Raises `DatabaseTooNew` for a newer Cesar's.
+    """
+    if schema == HEAD:
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if schema is not None and schema not in known:
+        raise DatabaseTooNew(f"{place} was written by a newer Cesar (its schema is {schema}, ours {HEAD})")
+    if schema is not None and place.path is not None:
+        _copy(engine, place.path.with_name(f"{place.path.name}.before-{HEAD}"))
+    with _one_at_a_time, engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys=OFF")  # to make a table anew drops the old one, with all that hangs on it
+        try:
+            config.attributes["connection"] = connection
+            command.upgrade(config, HEAD)
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")
+    _log.info("%s has schema %s now (it had %s)", place, HEAD, schema or "none")
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that a file's name is on the disk as well as its bytes."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _copy(engine: sa.Engine, target: Path) -> None:
+    """Write the whole database to a file, which appears when it is whole and on the disk."""
+    unfinished = target.with_name(target.name + ".part")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("VACUUM INTO ?", (str(unfinished),))
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(target)
+    sync_folder(target.parent)
+    _log.info("a copy of the database as it was is kept in %s", target)

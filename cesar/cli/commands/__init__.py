@@ -1,0 +1,1 @@
+"""The commands: options and the steps from them to a run."""

@@ -1,0 +1,298 @@
+"""`cesar jobs`: its commands. What they do with the queue is in the modules that they import when they run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cesar.cli.commands import transcribe
+from cesar.cli.exits import one_line
+from cesar.cli.params import complete_format, complete_model, server_option
+from cesar.cli.queue.backend import (
+    in_queue,
+    list_jobs,
+    load_for_queue,
+    place_of,
+    read_text,
+    tell_if_nobody_works,
+    wish_for,
+)
+from cesar.cli.transcription.progress import show_table
+from cesar.cli.transcription.reporters import write_stderr
+from cesar.cli.transcription.subtitle_options import read_subtitle_options, subtitle_options
+from cesar.cli.transcription.writing import write_stdout
+from cesar.errors import Interrupted, UsageError
+from cesar.formats import parse_formats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cesar.api.models import Job, JobEvent
+    from cesar.cli.queue.backend import Queue
+    from cesar.settings.config import Settings
+
+STATUSES = ("queued", "processing", "completed", "error", "cancelled")
+"""Those of `JobStatus`, for whose sake pydantic is not imported here."""
+
+database_option = click.option(
+    "--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]"
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_id_argument = click.argument("beginning", metavar="ID")
+_ids_argument = click.argument("beginnings", metavar="ID...", nargs=-1, required=True)
+
+
+def like_transcribe(*names: str) -> Callable[[click.Command], click.Command]:
+    """Let a command take the parameters of those names as `cesar transcribe` takes them."""
+
+    def add(to: click.Command) -> click.Command:
+        to.params[:0] = [param for param in transcribe.command.params if param.name in names]
+        return to
+
+    return add
+
+
+@click.group("jobs")
+def command() -> None:
+    """Queue recordings, follow them, and read their texts.
+
+    The queue is a database on this machine, and `cesar worker` does what is in it; or with --server that of a
+    service. Of an ID, the first letters are enough: four at least.
+    """
+
+
+@like_transcribe(
+    *("inputs", "model", "language", "languages", "translate", "prompt", "hotwords", "word_timestamps", "start", "end"),
+    *("beam_size", "temperature", "track"),
+)
+@command.command("submit")
+@click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher goes first.")
+@click.option("--idempotency-key", metavar="KEY", help="Submitted again, the same key gives the same job.")
+@database_option
+@server_option
+@_json_option
+def submit(*, database: str | None, server: str | None, model: str | None, as_json: bool, **given: Any) -> None:
+    """Queue recordings: files, folders, or with --server addresses.
+
+    A folder stands for the media files directly in it.
+
+    Prints the id of each job. Nothing is queued if one of the recordings can't be read.
+    """
+    settings = load_for_queue(database=database, server=server, model=model)
+    from cesar.cli.queue.tables import as_plain
+
+    queued: list[Job] = []
+
+    def note(job: Job) -> None:
+        queued.append(job)
+        if not as_json:
+            _print_id(job)
+
+    try:
+        _submit_all(settings, given, note)
+    finally:  # what is queued by now is told, whatever has come then
+        if as_json:
+            _print_json([as_plain(job) for job in queued])
+    _tell_if_nobody_works(settings, queued)
+
+
+def _tell_if_nobody_works(settings: Settings, jobs: Sequence[Job]) -> None:
+    if any(not job.status.is_final for job in jobs):
+        in_queue(settings, lambda queue: tell_if_nobody_works(queue, settings, jobs))
+
+
+def _submit_all(settings: Settings, given: dict[str, Any], note: Callable[[Job], None]) -> None:
+    if settings.server is not None:
+        from cesar.cli.queue.submit_remote import send_all
+
+        send_all(settings, note, **given)
+    else:
+        from cesar.cli.queue.submit_local import queue_all
+
+        queue_all(settings, note, **given)
+
+
+@command.command("list")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only these; may be given again."
+)
+@click.option("-m", "--model", metavar="NAME|DIR", shell_complete=complete_model, help="Only jobs for this model.")
+@click.option("--name", "name_contains", metavar="TEXT", help="Only jobs with this in their names.")
+@click.option("--limit", metavar="N", type=click.IntRange(1, 10_000), default=20, help="How many. [default: 20]")
+@click.option("--all", "wants_all", is_flag=True, help="All of them.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where an earlier list ended.")
+@database_option
+@server_option
+@_json_option
+def list_(
+    *,
+    limit: int,
+    wants_all: bool,
+    cursor: str | None,
+    as_json: bool,
+    database: str | None,
+    server: str | None,
+    **wanted: Any,
+) -> None:
+    """List jobs, the newest first."""
+    settings = load_for_queue(database=database, server=server)
+    from cesar.cli.queue.tables import COLUMNS, as_plain, rows
+
+    page = list_jobs(settings, wish_for(**wanted), cursor=cursor, limit=None if wants_all else limit)
+    if as_json:
+        _print_json({"jobs": [as_plain(job) for job in page.jobs], "next_cursor": page.next_cursor})
+        return
+    if page.jobs:
+        show_table(COLUMNS, rows(page.jobs, width=_width()))
+    else:
+        which = "such jobs" if any(wanted.values()) or cursor else "jobs"
+        write_stderr(f"There are no {which} in {place_of(settings)}.")
+    if page.next_cursor:
+        write_stderr(f"There are more: --cursor {page.next_cursor}, or --all.")
+    _tell_if_nobody_works(settings, page.jobs)
+
+
+@command.command("show")
+@_id_argument
+@click.option("--transcript", "wants_text", is_flag=True, help="Print the text, and nothing else.")
+@click.option(
+    "-f", "--format", "format_name", metavar="NAME", shell_complete=complete_format, help="Print it in this format."
+)
+@subtitle_options
+@database_option
+@server_option
+@_json_option
+def show(
+    beginning: str,
+    *,
+    wants_text: bool,
+    format_name: str | None,
+    as_json: bool,
+    database: str | None,
+    server: str | None,
+    **limits: Any,
+) -> None:
+    """Show all that is known of a job, or print its transcript.
+
+    As long as the job is not completed, the transcript is what has been recognised so far.
+    """
+    if wants_text + (format_name is not None) + as_json > 1:
+        raise UsageError("only one of --transcript, --format and --json can be given", hint="Choose one.")
+    formats = parse_formats(format_name or "txt")
+    subtitles = read_subtitle_options(formats, **limits)
+    settings = load_for_queue(database=database, server=server)
+    if wants_text or format_name is not None:
+        job, text = read_text(settings, beginning, formats if format_name else (), subtitles)
+        if job.status.value != "completed":
+            write_stderr(f"{job.name} is {job.status.value}: this is what was recognised of it so far.")
+        write_stdout(text)
+        return
+    from cesar.cli.queue.tables import EVENT_COLUMNS, Wait, as_plain, details, event_as_plain, event_row
+
+    async def read(queue: Queue) -> tuple[Job, Wait, Sequence[JobEvent]]:
+        job = await queue.find(beginning)
+        fetches = await queue.fetches_before([job.id]) if job.source_url else {}
+        wait = Wait(await queue.waiting_before(job.id), fetches.get(job.id))
+        return job, wait, await queue.events(job.id)
+
+    job, wait, events = in_queue(settings, read)
+    if as_json:
+        history = [event_as_plain(event) for event in events]
+        waits = {"waiting_before": wait.jobs_before, "fetches_before": wait.fetches_before}
+        _print_json({**as_plain(job), **waits, "events": history})
+        return
+    show_table(("JOB", ""), details(job, wait))
+    click.echo()
+    show_table(EVENT_COLUMNS, [event_row(event) for event in events])
+
+
+@command.command("watch")
+@_id_argument
+@database_option
+@server_option
+@click.option("--json", "as_json", is_flag=True, help="Print the job whenever it changes, one JSON object a line.")
+def watch(beginning: str, *, database: str | None, server: str | None, as_json: bool) -> None:
+    """Follow a job until it ends. To leave with Ctrl-C does not stop the job.
+
+    The exit code is 0 if it was completed, 130 if it was cancelled, and that of its error if it failed.
+    """
+    settings = load_for_queue(database=database, server=server)
+    from cesar.cli.queue.watch import follow, raise_unless_completed, watcher
+
+    try:
+        with watcher(as_json=as_json) as tell:
+            job = in_queue(settings, lambda queue: follow(queue, settings, beginning, tell))
+    except KeyboardInterrupt as stop:
+        raise Interrupted("no longer watching; the job is not stopped by that", hint="") from stop
+    raise_unless_completed(job)
+
+
+@command.command("cancel")
+@_ids_argument
+@database_option
+@server_option
+def cancel(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
+    """Cancel jobs; what is recognised of them is kept.
+
+    One that waits is cancelled at once, one that is at work within seconds.
+    """
+    from cesar.cli.queue import change
+
+    settings = load_for_queue(database=database, server=server)
+    return change.change_each(beginnings, settings, change.cancel)
+
+
+@command.command("retry")
+@_ids_argument
+@database_option
+@server_option
+def retry(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
+    """Queue failed or cancelled jobs again, to go on where they were."""
+    from cesar.cli.queue import change
+
+    settings = load_for_queue(database=database, server=server)
+    return change.change_each(beginnings, settings, change.retry)
+
+
+@command.command("delete")
+@_ids_argument
+@click.option("-y", "--yes", is_flag=True, help="Don't ask. Without a terminal nothing is asked anyway.")
+@database_option
+@server_option
+def delete(beginnings: Sequence[str], *, yes: bool, database: str | None, server: str | None) -> int:
+    """Remove jobs and their texts for good; recordings stay.
+
+    One that is at work has to be cancelled first.
+    """
+    from cesar.cli.queue import change
+
+    is_asked = not yes and sys.stdin is not None and sys.stdin.isatty()
+    settings = load_for_queue(database=database, server=server)
+    return change.change_each(beginnings, settings, change.delete, confirm=_confirm if is_asked else None)
+
+
+def _confirm(names: str) -> None:
+    if not click.confirm(f"Delete {one_line(names)} for good?", err=True):
+        raise Interrupted("nothing was deleted", hint="")
+
+
+def _print_id(job: Job) -> None:
+    """Print the id, and for people also what the job is called."""
+    write_stdout(f"{job.id}  {one_line(job.name)}\n" if _is_read_by_people() else f"{job.id}\n")
+
+
+def _width() -> int:
+    """Give the columns of the terminal; where there is none, lines may be as long as they like."""
+    return shutil.get_terminal_size((80, 24)).columns if _is_read_by_people() else 1000
+
+
+def _is_read_by_people() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _print_json(value: object) -> None:
+    write_stdout(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,126 @@
+"""`cesar keys`: who may use the service over the network, and for what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cesar.cli.commands.jobs import database_option
+from cesar.cli.transcription.progress import show_table
+from cesar.cli.transcription.reporters import write_stderr
+from cesar.cli.transcription.writing import write_stdout
+from cesar.errors import KeyNotFound
+from cesar.settings.config import Settings, load
+
+if TYPE_CHECKING:
+    from cesar.api.queue.api_keys import ApiKey, KeyRing
+    from cesar.cli.queue.local import LocalQueue
+
+T = TypeVar("T")
+_SCOPES = ("read", "submit", "admin")
+_COLUMNS = ("NAME", "ID", "SCOPES", "MADE", "REVOKED")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.group("keys")
+def command() -> None:
+    """Make and revoke API keys for `cesar serve`."""
+
+
+@command.command("create")
+@click.argument("key_name", metavar="NAME")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(_SCOPES),
+    default=("submit",),
+    help="What it allows; each includes those before it. May be given again. [default: submit]",
+)
+@database_option
+@_json_option
+def create(key_name: str, *, scopes: tuple[str, ...], database: str | None, as_json: bool) -> None:
+    """Make a key and print it. It is shown this once: only a digest of it is kept.
+
+    read: see how the service is, and the key's own jobs. submit: also hand in recordings, and cancel, retry and
+    delete the key's own jobs. admin: all of that with everybody's jobs.
+    """
+    from cesar.api.queue.api_keys import Scope
+
+    async def make(keys: KeyRing) -> tuple[ApiKey, str]:
+        return await keys.create(key_name, [Scope(scope) for scope in scopes])
+
+    key, token = _with_keys(load({"database": database}), make, may_make=True)
+    if as_json:
+        _print_json({**_as_plain(key), "key": token})
+        return
+    write_stdout(f"{token}\n")
+    write_stderr(f"The key {key.name} ({_scopes_of(key)}). It is not shown again.")
+
+
+@command.command("list")
+@database_option
+@_json_option
+def list_(*, database: str | None, as_json: bool) -> None:
+    """List all keys, the oldest first; revoked ones too. The keys themselves are not known any more."""
+    settings = load({"database": database})
+    from cesar.cli.queue.local import database_file
+
+    keys = _with_keys(settings, lambda keys: keys.list()) if database_file(settings).exists() else []
+    if as_json:
+        _print_json([_as_plain(key) for key in keys])
+    elif keys:
+        show_table(_COLUMNS, [_row(key) for key in keys])
+    else:
+        write_stderr("There are no keys. Make one with `cesar keys create NAME`.")
+
+
+@command.command("revoke")
+@click.argument("key_name", metavar="NAME")
+@database_option
+@_json_option
+def revoke(key_name: str, *, database: str | None, as_json: bool) -> None:
+    """Let the key of that name, or id, be of no use any more. A running service heeds it within two seconds."""
+    settings = load({"database": database})
+    from cesar.cli.queue.id_prefix import require_text
+    from cesar.cli.queue.local import database_file
+
+    require_text(key_name)
+    if not database_file(settings).exists():
+        raise KeyNotFound(f"there is no key {key_name!r}")
+    key = _with_keys(settings, lambda keys: keys.revoke(key_name))
+    if as_json:
+        _print_json(_as_plain(key))
+    else:
+        write_stderr(f"The key {key.name} is revoked.")
+
+
+def _with_keys(settings: Settings, work: Callable[[KeyRing], Awaitable[T]], *, may_make: bool = False) -> T:
+    from cesar.api.queue.api_keys import KeyRing
+    from cesar.cli.queue.local import in_queue
+
+    async def with_ring(queue: LocalQueue) -> T:
+        return await work(KeyRing(queue.database))
+
+    return in_queue(settings, with_ring, may_make=may_make)
+
+
+def _row(key: ApiKey) -> tuple[str, ...]:
+    from cesar.cli.queue.tables import show_time
+
+    return key.name, key.id, _scopes_of(key), show_time(key.created_at), show_time(key.revoked_at)
+
+
+def _scopes_of(key: ApiKey) -> str:
+    return ", ".join(scope for scope in _SCOPES if scope in key.scopes)
+
+
+def _as_plain(key: ApiKey) -> dict[str, Any]:
+    return {**key.model_dump(mode="json"), "scopes": [scope for scope in _SCOPES if scope in key.scopes]}
+
+
+def _print_json(value: object) -> None:
+    write_stdout(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,86 @@
+"""What `cesar jobs cancel`, `retry` and `delete` do with each of the jobs they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from cesar.api.models import Job, JobStatus
+from cesar.cli.exits import describe, tell
+from cesar.cli.queue.backend import Queue, in_queue
+from cesar.cli.queue.tables import label, short_id
+from cesar.cli.transcription.reporters import write_stderr
+from cesar.errors import CesarError, IllegalMove
+
+if TYPE_CHECKING:
+    from cesar.settings.config import Settings
+
+Change = Callable[[Queue, Job], Awaitable[str]]
+"""Changes a job, and gives what is to be said of it. Raises `IllegalMove`."""
+
+
+def change_each(
+    beginnings: Sequence[str], settings: Settings, change: Change, *, confirm: Callable[[str], None] | None = None
+) -> int:
+    """Find all the jobs, then change one after the other; give the exit code of the first that can't be changed.
+
+    confirm: gets their names before anything is changed, and raises if that must not be.
+    Raises `QueueError` if one of them can't be found; then none is changed.
+    """
+    jobs = in_queue(settings, lambda queue: _find_all(queue, beginnings))
+    if confirm:
+        confirm(", ".join(label(job) for job in jobs))
+
+    async def change_all(queue: Queue) -> int:
+        codes = [await _attempt(queue, job, change) for job in jobs]
+        return next((code for code in codes if code), 0)
+
+    return in_queue(settings, change_all)
+
+
+async def cancel(queue: Queue, job: Job) -> str:
+    """Cancel a job that waits, or have its worker stop."""
+    after = await queue.request_cancel(job.id)
+    match after.status:
+        case JobStatus.CANCELLED:
+            return "cancelled"
+        case JobStatus.PROCESSING:
+            return "is told to stop"
+    raise IllegalMove(f"{label(job)} is over ({after.status})", hint="There is nothing to cancel.")
+
+
+async def retry(queue: Queue, job: Job) -> str:
+    """Queue a job again."""
+    try:
+        after = await queue.retry(job.id)
+    except IllegalMove as error:
+        now = await queue.get(job.id) or job
+        hint = "Only failed and cancelled jobs can be queued again."
+        raise IllegalMove(f"{label(job)} is {now.status}", hint=hint) from error
+    return f"{after.status} again"
+
+
+async def delete(queue: Queue, job: Job) -> str:
+    """Remove a job."""
+    try:
+        await queue.delete(job.id)
+    except IllegalMove as error:
+        hint = f"Cancel it first: `cesar jobs cancel {short_id(job.id)}`."
+        raise IllegalMove(f"{label(job)} is being processed", hint=hint) from error
+    return "deleted"
+
+
+async def _find_all(queue: Queue, beginnings: Sequence[str]) -> list[Job]:
+    """Find the jobs, each once."""
+    jobs = [await queue.find(beginning) for beginning in beginnings]
+    return list({job.id: job for job in jobs}.values())
+
+
+async def _attempt(queue: Queue, job: Job, change: Change) -> int:
+    try:
+        write_stderr(f"{label(job)}: {await change(queue, job)}")
+    except CesarError as error:
+        end = describe(error)
+        tell(end, error, as_json=False, with_traceback=False)
+        return end.code
+    return 0

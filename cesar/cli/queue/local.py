@@ -1,0 +1,185 @@
+"""The queue on this machine, as one command uses it: opened, asked, closed; a job is found by how its id begins.
+
+Imports the database's libraries, so commands import this module when they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import sqlalchemy as sa
+
+from cesar.api.models import JobFilter, JobPage, JobStatus
+from cesar.api.queue import queries
+from cesar.api.queue.transcripts import transcript_of
+from cesar.api.queue.transitions import job_of
+from cesar.api.recovery.ownership import require_database
+from cesar.api.repository import JobRepository
+from cesar.api.storage.location import Place
+from cesar.api.storage.migrate import HEAD
+from cesar.api.storage.recordings import AudioStore
+from cesar.api.storage.schema import jobs
+from cesar.cli.queue.id_prefix import require_length, require_text, the_only
+from cesar.errors import DatabaseDamaged, DatabaseError, JobNotFound, UsageError
+from cesar.formats import render
+
+if TYPE_CHECKING:
+    from cesar.api.models import Job, JobEvent
+    from cesar.formats.subtitles.cues import SubtitleOptions
+    from cesar.settings.config import Settings
+
+T = TypeVar("T")
+_LAST_LETTER = "\U0010ffff"
+_FIRST_STEP = "Queue a recording with `cesar jobs submit FILE`."
+_PAGE = 500
+_LOOK_EVERY_S = 1.0
+
+
+class LocalQueue(JobRepository):
+    """The queue in the database that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            settings.database_place,
+            allow_network_fs=settings.allow_network_fs,
+            audio=AudioStore(settings.audio_dir),
+        )
+
+    async def find(self, beginning: str) -> Job:
+        """Give the job whose id is this, or the one whose id begins so.
+
+        Raises `JobNotFound` if there is none, `QueueError` if there are several.
+        """
+        require_text(beginning)
+        if exact := await self.get(beginning):
+            return exact
+        require_length(beginning)
+        is_meant = sa.and_(jobs.c.id >= beginning, jobs.c.id < beginning + _LAST_LETTER)
+        some = sa.select(jobs.c.id).where(is_meant).limit(3)
+        ids = await self.database.read(lambda connection: connection.execute(some).scalars().all())
+        found = await self.get(the_only(ids, beginning))
+        if found is None:
+            raise JobNotFound(f"there is no job {beginning!r}")
+        return found
+
+    async def text_of(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
+        """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
+        if format_name is None and job.result_text is not None:
+            return f"{job.result_text}\n" if job.result_text else ""
+        return render(transcript_of(job, await self.chunks(job.id)), format_name or "txt", subtitles)
+
+    async def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
+        """Give a job whenever it may have changed, with what has happened to it, until it is over."""
+        wake = asyncio.Event()
+        await self.subscribe(wake)
+        seen, is_over = 0, False
+        while not is_over:
+            wake.clear()
+            job, events = await self._state(job_id, seen)
+            seen, is_over = (events[-1].id if events else seen), job.status.is_final
+            yield job, events
+            if not is_over:
+                with suppress(TimeoutError):  # not wait_for, which forgets Ctrl-C if the wake-up comes with it (3.11)
+                    async with asyncio.timeout(_LOOK_EVERY_S):
+                        await wake.wait()
+
+    async def _state(self, job_id: str, seen: int) -> tuple[Job, list[JobEvent]]:
+        """Return a job and its events after `seen`, of one moment: no event may be missed when the job ends between."""
+
+        def read(connection: sa.Connection) -> tuple[Job, list[JobEvent]]:
+            row = queries.find(connection, job_id)
+            if row is None:
+                raise JobNotFound(f"the job {job_id} was deleted")
+            return job_of(row), queries.events_of(connection, job_id, after=seen, limit=_PAGE)
+
+        return await self.database.read(read)
+
+    async def has_worker(self) -> bool:
+        """Whether anybody does the jobs; true also where that can't be told."""
+        try:
+            return await super().has_worker()
+        except DatabaseError:
+            return True
+
+    async def require_soundness(self) -> None:
+        """Read the whole database. Raises `DatabaseDamaged` if something in it is damaged."""
+        found = await self.database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+        if found != "ok":
+            raise DatabaseDamaged(f"{self.database.place} is damaged: {found}")
+
+
+def in_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, may_make: bool = False) -> T:
+    """Open the queue, do the work, close the queue.
+
+    may_make: whether the database is made if it isn't there; else `JobNotFound` is raised.
+    """
+    file = database_file(settings)
+    if not may_make and not _is_there(settings):
+        raise JobNotFound(f"there are no jobs yet: {file} is not there", hint=_FIRST_STEP)
+
+    async def opened() -> T:
+        queue = LocalQueue(settings)
+        try:
+            await queue.connect()
+            return await work(queue)
+        finally:
+            await queue.close()
+
+    return asyncio.run(opened())
+
+
+def database_file(settings: Settings) -> Path:
+    """Say where the queue's database is, or will be.
+
+    Raises `DatabaseError` for a place that can't be one, or can't be reached, `UsageError` for memory, which ends with
+    the command.
+    """
+    place = Place.of(settings.database_place)
+    if place.path is None:
+        raise UsageError("a queue in memory would end with the command", hint="Name a file with --database.")
+    place.require_access()
+    return place.path
+
+
+def _is_there(settings: Settings) -> bool:
+    """Whether there is a database. Raises `DatabaseMissing` if there is none, but recordings that belong to it."""
+    file = database_file(settings)
+    if file.exists():
+        return True
+    require_database(Place(file), AudioStore(settings.audio_dir), for_recordings=False)
+    return False
+
+
+def list_jobs(settings: Settings, wanted: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
+    """Give up to `limit` jobs, the newest first; all of them without a limit, none where there is no queue yet."""
+    if not _is_there(settings):
+        return JobPage(jobs=(), next_cursor=None)
+
+    async def read(queue: LocalQueue) -> JobPage:
+        page = await queue.list_page(wanted, cursor=cursor, limit=limit or _PAGE)
+        found = list(page.jobs)
+        while limit is None and page.next_cursor is not None:
+            page = await queue.list_page(wanted, cursor=page.next_cursor, limit=_PAGE)
+            found += page.jobs
+        return JobPage(jobs=tuple(found), next_cursor=page.next_cursor)
+
+    return in_queue(settings, read)
+
+
+def check_database(settings: Settings) -> str:
+    """Say where the queue's database is and what is in it. Raises `DatabaseError` if it can't be used."""
+    file = database_file(settings)
+    if not file.exists():
+        return f"{file} is not there yet"
+
+    async def read(queue: LocalQueue) -> dict[JobStatus, int]:
+        await queue.require_soundness()
+        return await queue.counts()
+
+    counts = in_queue(settings, read)
+    listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return f"{file}, schema {HEAD}, {listed or 'no jobs'}"

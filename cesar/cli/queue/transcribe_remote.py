@@ -1,0 +1,127 @@
+"""`cesar transcribe` with a service: a recording is sent, followed, and its transcript fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from os import PathLike
+from pathlib import Path
+from uuid import uuid4
+
+from cesar.cli.queue.remote import job_of
+from cesar.cli.queue.tables import short_id
+from cesar.cli.queue.watch import raise_unless_completed
+from cesar.cli.transcription.reporters import write_stderr
+from cesar.client import Client, Event
+from cesar.errors import CesarError, JobNotFound, ServiceError
+from cesar.options import TranscribeOptions
+from cesar.transcriber import OnChunk, OnProgress, changed_at
+from cesar.transcript import Chunk, Progress, Segment, Transcript, segment_from_dict
+
+OnSent = Callable[[int, int], None]
+_SEGMENT = [field.name for field in fields(Segment)]
+
+
+class RemoteTranscriber:
+    """Transcribes recordings as `AudioTranscriber` does, on a service.
+
+    model: None is the service's own choice. on_sent: hears at every percent how many bytes are sent, of how many.
+    """
+
+    def __init__(self, client: Client, *, model: str | None, on_sent: OnSent) -> None:
+        self._client = client
+        self._model = model
+        self._on_sent = on_sent
+
+    def transcribe(
+        self,
+        path: str | PathLike[str],
+        options: TranscribeOptions | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        on_chunk: OnChunk | None = None,
+    ) -> Transcript:
+        """Transcribe one recording. The job stays on the service; if this is interrupted, it is cancelled there.
+
+        `on_chunk` gets each segment as a chunk of its own. Raises what the job failed with, and `ServiceError`.
+        """
+        recording = Path(path)
+        key = str(uuid4())  # whatever breaks while it is sent, it becomes one job
+        with _named(recording):
+            job = self._client.submit(
+                recording, options, model=self._model, idempotency_key=key, on_sent=_at_percents(self._on_sent)
+            )
+            with self._cancelled_if_interrupted(job.id):
+                self._follow(job.id, on_progress or _ignore, on_chunk or _ignore)
+                raise_unless_completed(job_of(self._client.job(job.id)))
+                return _dated(Transcript.from_dict(json.loads(self._client.transcript(job.id, "json"))), recording)
+
+    def _follow(self, job_id: str, on_progress: OnProgress, on_chunk: OnChunk) -> None:
+        on_progress(Progress("loading", 0.0, None))
+        for event in self._client.events(job_id):
+            match event.kind:
+                case "progress":
+                    on_progress(_progress_of(event))
+                case "segment":
+                    segment = segment_from_dict({name: event.data[name] for name in _SEGMENT if name in event.data})
+                    on_chunk(Chunk(segment.start, segment.end, (segment,), ()))
+                case "deleted":
+                    raise JobNotFound(f"the job {job_id} was deleted")
+
+    @contextmanager
+    def _cancelled_if_interrupted(self, job_id: str) -> Iterator[None]:
+        name = f"the job {short_id(job_id)} at {self._client.url}"
+        try:
+            yield
+        except KeyboardInterrupt:
+            with suppress(CesarError):
+                self._client.cancel(job_id)
+                write_stderr(f"cesar: {name} is cancelled")
+            raise
+        except ServiceError as error:
+            hint = f"{error.hint} {name[0].upper()}{name[1:]} may go on: see `cesar jobs show {short_id(job_id)}`."
+            raise type(error)(error.message, hint=hint) from error
+
+
+@contextmanager
+def _named(recording: Path) -> Iterator[None]:
+    """Call the recording in errors as it was given: the service knows no more than its name."""
+    try:
+        yield
+    except CesarError as error:
+        given = str(recording)
+        if given not in error.message:
+            error.message = error.message.replace(recording.name, given)
+        raise
+
+
+def _dated(transcript: Transcript, recording: Path) -> Transcript:
+    """Add the file's own time, which the service does not know, where the recording's tags have none."""
+    if transcript.origin.recorded_at or not (changed := changed_at(recording)):
+        return transcript
+    origin = replace(transcript.origin, recorded_at=changed, recorded_at_source="file")
+    return replace(transcript, origin=origin)
+
+
+def _progress_of(event: Event) -> Progress:
+    data = event.data
+    return Progress(data.get("phase") or "loading", data.get("position") or 0.0, data.get("duration"))
+
+
+def _at_percents(on_sent: OnSent) -> OnSent:
+    told = -1
+
+    def tell(sent: int, total: int) -> None:
+        nonlocal told
+        percent = 100 * sent // total
+        if percent != told:
+            told = percent
+            on_sent(sent, total)
+
+    return tell
+
+
+def _ignore(_what: object) -> None:
+    pass

@@ -1,0 +1,1 @@
+"""`cesar serve` and `cesar worker`: running until a signal ends them."""

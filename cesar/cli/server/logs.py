@@ -1,0 +1,113 @@
+"""Where the package's log goes while a command runs: nowhere, to standard error if it is asked for, or as a service's.
+
+A service's log is a line an event, for people or as JSON for programs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+import warnings
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cesar.api.execution.throttled_log import Throttle
+from cesar.cli.transcription.reporters import write_stderr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SERVICE = "cesar.api"
+"""The job service's loggers."""
+_LIBRARIES = ("uvicorn", "asyncio")
+
+
+class _ErrorStream(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        write_stderr(f"cesar: {record.levelname.lower()}: {record.getMessage()}")
+
+
+class _ServiceLog(logging.Handler):
+    def __init__(self, *, as_json: bool, reword: Callable[[str], str]) -> None:
+        super().__init__()
+        self._write = self._as_json if as_json else self._as_text
+        self._reword = reword
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(record, datetime.fromtimestamp(record.created, UTC))
+
+    def _as_text(self, record: logging.LogRecord, at: datetime) -> None:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        write_stderr(f"{at.astimezone():%Y-%m-%d %H:%M:%S} {level}{self._reword(record.getMessage())}")
+        for line in _traceback_of(record).splitlines():
+            write_stderr(line)
+
+    def _as_json(self, record: logging.LogRecord, at: datetime) -> None:
+        line = {
+            "time": at.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if details := _traceback_of(record):
+            line["traceback"] = details
+        write_stderr(json.dumps(line))
+
+
+def _traceback_of(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    return "".join(traceback.format_exception(error)) if error else ""
+
+
+@contextmanager
+def log_sent(*, to_stderr: bool) -> Iterator[None]:
+    """Show the log, or keep it and Python's warnings off standard error; what matters is in the transcript."""
+    logger = logging.getLogger("cesar")
+    handler = _ErrorStream() if to_stderr else logging.NullHandler()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if to_stderr else logging.WARNING)
+    logger.propagate = False
+    try:
+        with warnings.catch_warnings():
+            if not to_stderr:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.level, logger.propagate = before
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def service_log_shown(log_format: str, reword: Callable[[str], str] = str) -> Iterator[None]:
+    """Show the job service's log, as `text` or `json`, and nothing else that is logged.
+
+    reword: changes the messages of a log for people.
+    """
+    service = logging.getLogger(SERVICE)
+    handler, before = _ServiceLog(as_json=log_format == "json", reword=reword), service.level
+    service.addHandler(handler)
+    service.setLevel(logging.INFO)
+    try:
+        with log_sent(to_stderr=False), _libraries_shown(_ServiceLog(as_json=log_format == "json", reword=reword)):
+            yield
+    finally:
+        service.setLevel(before)
+        service.removeHandler(handler)
+
+
+@contextmanager
+def _libraries_shown(handler: logging.Handler) -> Iterator[None]:
+    """Show warnings of the server and the event loop in the same form; callers may cause any number of them."""
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(Throttle())
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)

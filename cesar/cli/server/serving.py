@@ -1,0 +1,191 @@
+"""The service in this process: where it listens, what it says on standard error, and how signals end it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from cesar.api.execution.throttled_log import Complaints
+from cesar.api.http.app import create_app
+from cesar.api.http.server.connections import ConnectionLimits, Connections
+from cesar.api.http.server.fair_loop import fairness_of
+from cesar.api.http.server.fair_queue import FairQueue
+from cesar.api.http.server.protocol import GuardedProtocol
+from cesar.api.models import JobStatus
+from cesar.cli.queue.local import database_file
+from cesar.cli.server.logs import SERVICE, service_log_shown
+from cesar.cli.server.signals import Stopper, signals_heard
+from cesar.cli.server.working import tell_of_stop
+from cesar.cli.transcription.model_download import find_model
+from cesar.cli.transcription.reporters import write_stderr
+from cesar.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cesar.api.http.dependencies import Service
+    from cesar.settings.config import Settings
+
+_FINISH_REQUESTS_S = 3
+_BACKLOG = 2048
+_ACCEPTED_AT_ONCE = 4
+"""A flood of connections takes turns with requests: asyncio accepts as many in a row as its backlog says."""
+_MOST_FILES = 65_536
+_FILES_KEPT_BACK = 256
+
+
+async def serve(settings: Settings, *, with_worker: bool) -> None:
+    """Answer requests, and do jobs, until a signal comes."""
+    database_file(settings)  # a queue in memory would end with the command
+    if with_worker:
+        find_model(settings, is_silent=False)
+    app = create_app(settings, with_worker=with_worker)
+    service: Service = app.state.service
+    connections = Connections(_connection_limits(settings, raise_file_limit()))
+    listening = _listen(settings)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=functools.partial(GuardedProtocol, connections=connections, queue=FairQueue()),  # type: ignore[arg-type]  # it is called only
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_FINISH_REQUESTS_S,
+            backlog=_ACCEPTED_AT_ONCE,
+        )
+    )
+
+    async def stop(is_urgent: bool) -> None:
+        await _say_stop(service, is_urgent=is_urgent)
+        server.should_exit = True
+        await service.stop(now=is_urgent)
+
+    stopper = Stopper(stop, settings.shutdown_grace_s + _FINISH_REQUESTS_S)
+    with listening, service_log_shown(settings.log_format), signals_heard(stopper.hear):
+        complain_once_a_minute(asyncio.get_running_loop())
+        await service.repository.connect(
+            for_recordings=True, check=True
+        )  # what is wrong with the database is told in one line
+        try:
+            await _say_where(service, listening)
+            await server.serve(sockets=[listening])
+        finally:
+            await service.repository.close()
+
+
+def raise_file_limit() -> int:
+    """Raise this process's limit of open files as far as the system allows; return the limit."""
+    if sys.platform == "win32":
+        return _MOST_FILES
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (ValueError, OSError):  # macOS allows fewer than it says
+        return soft
+    return most
+
+
+def _connection_limits(settings: Settings, most_files: int) -> ConnectionLimits:
+    """Leave files for the database, recordings and recognisers, whatever the callers do."""
+    total = max(1, min(settings.max_connections, most_files - _FILES_KEPT_BACK, most_files // 2))
+    if total < settings.max_connections:
+        write_stderr(
+            f"warning: {total} connections at most: the system lets this process open {most_files} files (ulimit -n)"
+        )
+    return ConnectionLimits(total, min(settings.max_connections_per_address, total))
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and let as many connections wait in the kernel as before: asyncio has set that, too.
+
+        What is there by now stays for good. So Python's garbage collector, which stops everything while it looks
+        through all objects, never looks through these half a million again: that took a tenth of a second each time.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        if fairness := fairness_of(asyncio.get_running_loop()):
+            fairness.prefer_registered()  # the listening socket, and what threads wake the loop by
+        for listening in sockets or ():
+            listening.listen(_BACKLOG)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def complain_once_a_minute(loop: asyncio.AbstractEventLoop) -> None:
+    """Have what goes wrong in the loop itself logged as all else is, and not thousands of times a second.
+
+    So asyncio does when no more files can be opened, and a connection comes.
+    """
+    complaints = Complaints(logging.getLogger(SERVICE), "the service goes on after an error")
+
+    def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        complaints.tell(error if isinstance(error, Exception) else RuntimeError(context["message"]))
+
+    loop.set_exception_handler(tell)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the address. Raises `UsageError` if it can't be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # or asyncio sets no TCP_NODELAY
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{settings.host} is no address of this machine: {error}", hint="Check --host.") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        where = f"port {settings.port} of {settings.host}"
+        raise UsageError(f"{where} can't be had: {error.strerror}", hint="Choose another with --port.") from error
+    listening.setblocking(False)
+    return listening
+
+
+async def _say_where(service: Service, listening: socket.socket) -> None:
+    settings = service.settings
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    write_stderr(f"Listening on http://{shown}:{port} (its interface: http://{shown}:{port}/docs)")
+    waiting = (await service.repository.counts())[JobStatus.QUEUED]
+    write_stderr(f"Queue: {database_file(settings)}, {waiting} waiting. Recordings: {settings.audio_dir}")
+    if service.worker is None:
+        write_stderr("Only answering: `cesar worker` does the jobs.")
+    if not service.needs_key and not _is_only_here(settings):
+        write_stderr("warning: anybody who can reach this address may use the service, without an API key")
+    if service.needs_key and not [key for key in await service.keys.list() if key.revoked_at is None]:
+        write_stderr("warning: there is no API key yet, so nobody can use it: `cesar keys create NAME` makes one")
+
+
+def _is_only_here(settings: Settings) -> bool:
+    from cesar.api.http.app import is_loopback
+
+    return is_loopback(settings.host)
+
+
+async def _say_stop(service: Service, *, is_urgent: bool) -> None:
+    job_id = service.worker.current_job_id if service.worker is not None else None
+    job = await service.repository.get(job_id) if job_id is not None and not is_urgent else None
+    tell_of_stop(None if job is None else job.name, service.settings.shutdown_grace_s, is_urgent=is_urgent)

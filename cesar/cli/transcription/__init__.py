@@ -1,0 +1,1 @@
+"""`cesar transcribe`: inputs, progress, and the files it writes."""

@@ -1,0 +1,82 @@
+"""Bringing a model here while the user watches, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from cesar.cli.transcription.reporters import write_stderr
+from cesar.errors import ModelNotInstalled
+from cesar.models import store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cesar.settings.config import Settings
+
+SCRIPTED = "scripted:"
+"""Begins the name of an engine that needs no weights; see `cesar.engines.scripted`."""
+
+
+def find_model(settings: Settings, *, is_silent: bool) -> None:
+    """See, before any work, that the model is here or comes here; the transcriber then finds it again.
+
+    Raises `ModelError`.
+    """
+    if settings.model.startswith(SCRIPTED):
+        return
+    with nullcontext() if is_silent else download_shown(settings.model) as on_progress:
+        store.locate(
+            settings.model,
+            store=settings.models_dir,
+            allow_network=not settings.offline,
+            on_progress=on_progress,
+        )
+
+
+def require_model(settings: Settings) -> None:
+    """Raise `ModelError` if the model can't be had; one that can be fetched is left for the job that needs it."""
+    if settings.model.startswith(SCRIPTED):
+        return
+    try:
+        store.locate(settings.model, store=settings.models_dir, allow_network=False)
+    except ModelNotInstalled:
+        if settings.offline:
+            raise
+
+
+@contextmanager
+def download_shown(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what is to be called with the bytes that have arrived and their total.
+
+    It shows a bar on a terminal, else a line for every tenth; and nothing if it is never called.
+    """
+    if sys.stderr is not None and sys.stderr.isatty():
+        from cesar.cli.transcription.progress import download_bar
+
+        with download_bar(name) as on_progress:
+            yield on_progress
+    else:
+        yield _Tenths(name)
+
+
+class _Tenths:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._told = -1
+
+    def __call__(self, arrived: int, total: int) -> None:
+        tenths = 10 * arrived // total if total else 0
+        if tenths > self._told:
+            self._told = tenths
+            write_stderr(f"{self._name}: {show_size(arrived)} of {show_size(total)}")
+
+
+def show_size(size_bytes: int) -> str:
+    """Write a size as people read it.
+
+    >>> show_size(1_530_000_000)
+    '1.5 GB'
+    """
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

@@ -1,0 +1,195 @@
+"""Where a run's transcripts go: formats and names, settled before any work. Writing is in `delivery`."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cesar.cli.transcription.inputs import STDIN, STDIN_NAME
+from cesar.errors import UsageError
+from cesar.formats import FORMATS, format_for_path, parse_formats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cesar.cli.transcription.inputs import Recording
+
+STDOUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One text to be written: a format, and the file it goes to."""
+
+    format: str
+    path: Path
+    """`STDOUT` for standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One recording of a run with the texts to be written for it."""
+
+    recording: Recording
+    targets: tuple[Target, ...]
+    problem: UsageError | None = None
+    """What keeps its texts from being written: their names belong to another recording of the run."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every text is there already, as a file."""
+        files = [target.path for target in self.targets if target.path != STDOUT]
+        return bool(files) and all(file.is_file() for file in files)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What the user said about the output."""
+
+    file: Path | None = None
+    """`--output`; with several formats its ending gives way to each format's own."""
+    folder: Path | None = None
+    """`--output-dir`."""
+    formats: tuple[str, ...] = ("txt",)
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether the text goes to standard output."""
+        return self.folder is None and self.file in (None, STDOUT)
+
+
+def choose_destination(file: Path | None, folder: Path | None, formats: Sequence[str]) -> Destination:
+    """Settle place and formats; raises `UsageError` or `UnknownFormat` for what does not go together.
+
+    formats: as given, each one a name or several with commas; without any, the file's ending decides, else
+    it is txt.
+    """
+    if file and folder:
+        raise UsageError("--output and --output-dir can't both be given", hint="Give one of them.")
+    names = parse_formats(",".join(formats)) if formats else ((file and format_for_path(file)) or "txt",)
+    destination = Destination(file, folder, names)
+    if destination.is_stdout and len(names) > 1:
+        raise UsageError(
+            f"{len(names)} formats can't share standard output",
+            hint="Give one format, or a folder with --output-dir.",
+        )
+    return destination
+
+
+def plan(recordings: Sequence[Recording], destination: Destination) -> list[Job]:
+    """Give every recording its targets; pure but for looking which paths are the same file.
+
+    A recording whose texts would take the name of another's, or of a recording, has a problem instead of targets.
+    Raises `UsageError` if `--output` names a recording, or is given for several.
+    """
+    if destination.is_stdout:
+        return [Job(recording, (Target(destination.formats[0], STDOUT),)) for recording in recordings]
+    if destination.file and len(recordings) > 1:
+        raise UsageError(
+            f"--output takes one recording, and there are {len(recordings)}",
+            hint="Give a folder with --output-dir.",
+        )
+    usable = [recording for recording in recordings if recording.problem is None]
+    inputs = _identities(recording.path for recording in usable)
+    named = dict(zip(usable, _name_targets(usable, destination, inputs), strict=True))
+    jobs = _with_problems([Job(recording, named.get(recording, ())) for recording in recordings], inputs)
+    if destination.file and (problem := jobs[0].problem):
+        raise problem
+    return jobs
+
+
+def _name_targets(
+    recordings: Sequence[Recording], destination: Destination, inputs: frozenset[object]
+) -> list[tuple[Target, ...]]:
+    if destination.folder:
+        bases = _distinct_bases(recordings, destination, inputs)
+        return [_targets(destination.folder / base, destination.formats) for base in bases]
+    file = destination.file or STDOUT
+    if len(destination.formats) == 1:
+        return [(Target(destination.formats[0], file),) for _ in recordings]
+    base = file.with_suffix("") if format_for_path(file) else file
+    return [_targets(base, destination.formats) for _ in recordings]
+
+
+def _targets(base: Path, formats: Sequence[str]) -> tuple[Target, ...]:
+    return tuple(Target(name, base.with_name(base.name + FORMATS[name].extensions[0])) for name in formats)
+
+
+def _distinct_bases(recordings: Sequence[Recording], destination: Destination, inputs: frozenset[object]) -> list[str]:
+    """Name each recording's texts by its stem; where that is taken, by its whole name.
+
+    A whole name may be another's stem (`a.mp3` and `a.mp3.ogg`), so this goes on until nothing changes.
+    """
+    folder = destination.folder or Path()
+    paths = [recording.path for recording in recordings]
+    whole = [STDIN_NAME if path == STDIN else path.name for path in paths]
+    bases = [Path(name).stem for name in whole]
+    while True:
+        counts = Counter(_fold(base) for base in bases)
+        taken = [
+            counts[_fold(base)] > 1 or _hits(_targets(folder / base, destination.formats), inputs) for base in bases
+        ]
+        longer = [whole[i] if taken[i] else base for i, base in enumerate(bases)]
+        if longer == bases:
+            return bases
+        bases = longer
+
+
+def _fold(name: str) -> str:
+    """Fold what some file systems take for the same name: case, and how accents are composed."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _with_problems(jobs: Sequence[Job], inputs: frozenset[object]) -> list[Job]:
+    """Leave the targets to the first that has them; what would overwrite a recording has none either."""
+    first: dict[str, Job] = {}
+    checked: list[Job] = []
+    for job in jobs:
+        names = [_fold(str(target.path)) for target in job.targets]
+        others = [first[name] for name in names if name in first]
+        problem = _overwriting(job, inputs) or (_same_name(job, others[0]) if others else None)
+        if problem is None:
+            first |= dict.fromkeys(names, job)
+        checked.append(job if problem is None else Job(job.recording, (), problem))
+    return checked
+
+
+def _same_name(job: Job, other: Job) -> UsageError:
+    return UsageError(
+        f"the text of {job.recording.name} would have the same name as that of {other.recording.name}",
+        hint="Rename one of them, or transcribe it into another folder. Capitals and the way that accents are written "
+        "tell no names apart on many systems.",
+    )
+
+
+def _overwriting(job: Job, inputs: frozenset[object]) -> UsageError | None:
+    for target in job.targets:
+        if _hits([target], inputs):
+            return UsageError(
+                f"{target.path} is a recording of this run and would be overwritten",
+                hint="Choose another name or folder for the text.",
+            )
+    return None
+
+
+def _hits(targets: Iterable[Target], inputs: frozenset[object]) -> bool:
+    return any(not inputs.isdisjoint(_identities([target.path])) for target in targets)
+
+
+def _identities(paths: Iterable[Path]) -> frozenset[object]:
+    """Name the files by their real paths and, where they exist, by what hard links share too."""
+    found: set[object] = set()
+    for path in paths:
+        if path == STDIN:
+            continue
+        found.add(os.path.realpath(path))
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found.add((status.st_dev, status.st_ino))
+    return frozenset(found)

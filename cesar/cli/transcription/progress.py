@@ -1,0 +1,198 @@
+"""What needs a terminal's arts: the progress bars and tables. The only module that knows rich."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
+
+from cesar.cli.exits import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from cesar.cli.transcription.reporters import Finished, Lines
+    from cesar.cli.transcription.totals import Overall, Tally
+    from cesar.errors import CesarError
+    from cesar.options import TranscribeOptions
+    from cesar.transcript import Chunk
+    from cesar.transcript import Progress as Position
+
+
+_LEAST_S = 1.0
+"""From less sound than this, no pace can be told."""
+
+
+def pace(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, str]:
+    """Give the speed and the time that is left, as they are shown; empty while next to nothing is done.
+
+    >>> pace(600.0, 3600.0, 50.0)
+    ('12.0x', '0:04:10')
+    """
+    if done_s < _LEAST_S or elapsed_s <= 0:
+        return "", ""
+    speed = done_s / elapsed_s
+    left = "" if total_s is None else str(timedelta(seconds=round(max(0.0, total_s - done_s) / speed)))
+    return f"{speed:.1f}x", left
+
+
+class Bar:
+    """A bar for the recording at work, and one for all of them; what begins, ends and fails is told above, by lines."""
+
+    def __init__(self, lines: Lines, options: TranscribeOptions, overall: Overall | None = None) -> None:
+        self._lines = lines
+        self._options = options
+        self._overall = overall
+        self._all_begun = time.monotonic()
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._all: TaskID | None = None
+        self._begun: float | None = None
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Print what of a folder is left out."""
+        self._lines.left_out(folder, names)
+
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
+        """Print that a recording is left out."""
+        self._lines.skipped(name, files, number, total)
+
+    def started(self, name: str, number: int, total: int) -> None:
+        """Show a bar that only moves to and fro: the model is loaded and the recording opened."""
+        label = self._lines.label(name, number, total)
+        self._begun = None
+        self._progress = Progress(
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=34)),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[speed]}", style="progress.data.speed"),
+            TextColumn("{task.fields[left]}", style="progress.remaining"),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,  # what goes there is a transcript, and not for the bar's console
+        )
+        self._task = self._progress.add_task(escape(one_line(label)), total=None, speed="", left="")
+        self._all = None
+        if self._overall is not None and total > 1:
+            self._all = self._progress.add_task(f"all {total}", total=None, speed="", left="")
+            self._show_all(name, 0.0)
+        self._progress.start()
+
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Show how much of it has been sent, by the same bar."""
+        if self._progress is not None:
+            self._progress.update(self._task, total=total_bytes, completed=sent_bytes, speed="sending", left="")
+
+    def progressed(self, name: str, progress: Position) -> None:
+        """Move the bar; while the length is unknown it goes on moving to and fro."""
+        if self._progress is None:
+            return
+        if progress.phase != "recognising":
+            self._progress.update(self._task, total=None, completed=0, speed="", left="")
+            return
+        now = time.monotonic()
+        self._begun = self._begun or now
+        done = max(0.0, max(progress.position, progress.worked) - self._options.start)
+        ends = [end for end in (self._options.end, progress.duration) if end is not None]
+        total = min(ends) - self._options.start if ends else None
+        speed, left = pace(done, total, now - self._begun)
+        self._progress.update(self._task, total=total, completed=done, speed=speed, left=left)
+        if self._overall is not None and total is not None:
+            self._overall.opened(name, total)
+        self._show_all(name, done)
+
+    def _show_all(self, name: str, done_s: float) -> None:
+        """Move the bar of all recordings, if any length is known by now."""
+        if self._progress is None or self._all is None or self._overall is None:
+            return
+        if so_far := self._overall.so_far(name, done_s):
+            done, total = so_far
+            speed, left = pace(done, total, time.monotonic() - self._all_begun)
+            self._progress.update(self._all, total=total, completed=done, speed=speed, left=left)
+
+    def recognised(self, name: str, chunk: Chunk) -> None:
+        """Show nothing: the text comes whole."""
+
+    def finished(self, name: str, result: Finished) -> None:
+        """Take the bar away and say what came of it."""
+        self._end(name)
+        self._lines.finished(name, result)
+
+    def failed(self, name: str, error: CesarError) -> None:
+        """Take the bar away and say what went wrong."""
+        self._end(name)
+        self._lines.failed(name, error)
+
+    def ended(self, tally: Tally) -> None:
+        """Say how the run ended."""
+        self._lines.ended(tally)
+
+    def _end(self, name: str) -> None:
+        self.close()
+        if self._overall is not None:
+            self._overall.ended(name)
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+@contextmanager
+def download_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a download on standard error; what it gives is called with the bytes arrived and their total."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )
+    task = progress.add_task(escape(one_line(name)), total=None)
+
+    def show(arrived: int, total: int) -> None:
+        progress.start()  # only now: most often the model is here already
+        progress.update(task, completed=arrived, total=total or None)
+
+    try:
+        yield show
+    finally:
+        progress.stop()
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """Print a table to standard output, as wide as the terminal, or as it needs where there is none."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    # Drawn first and printed by click, so that a closed pipe and a full disk end as everywhere else.
+    paper = io.StringIO()
+    Console(file=paper, force_terminal=is_terminal, width=None if is_terminal else 1000).print(table)
+    click.echo("\n".join(line.rstrip() for line in paper.getvalue().splitlines()))

@@ -1,0 +1,229 @@
+"""What a run tells on standard error while it works: `Reporter`, as plain lines or as JSON lines.
+
+The bar for terminals is in `display`. Standard output belongs to the transcripts.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from cesar.cli.exits import describe, one_line, tell
+from cesar.cli.transcription.folders import remark
+from cesar.ledger import dropped_s, has_speech
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cesar.cli.transcription.totals import Tally
+    from cesar.errors import CesarError
+    from cesar.transcript import Chunk, Progress, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of one recording."""
+
+    transcript: Transcript
+    elapsed_s: float
+    files: tuple[Path, ...]
+    """Empty when the text went to standard output."""
+
+
+class Reporter(Protocol):
+    """Hears what happens to every recording of a run, one recording after the other."""
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Hear what of a folder is not taken for a recording."""
+
+    def started(self, name: str, number: int, total: int) -> None:
+        """Hear that work on a recording begins; number counts from 1."""
+
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
+        """Hear that a recording is left out: its texts are there already."""
+
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Hear how much of it has been sent to a service."""
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Hear how far it has come."""
+
+    def recognised(self, name: str, chunk: Chunk) -> None:
+        """Hear what has been recognised of it."""
+
+    def finished(self, name: str, result: Finished) -> None:
+        """Hear that its texts are written."""
+
+    def failed(self, name: str, error: CesarError) -> None:
+        """Hear that there will be no text of it."""
+
+    def ended(self, tally: Tally) -> None:
+        """Hear that every recording has been tried, or that the others would fail as well."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the run ended."""
+
+
+class Lines:
+    """A short line for what begins, ends and fails.
+
+    is_quiet: failures only, and recordings with speech that gave no text. is_verbose: also how the time was spent, and
+    tracebacks of internal errors.
+    """
+
+    def __init__(self, *, is_quiet: bool = False, is_verbose: bool = False) -> None:
+        self._is_quiet = is_quiet
+        self._is_verbose = is_verbose
+        self._label = ""
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Print how many they are, with examples."""
+        self._say(f"cesar: {remark(folder, names)}")
+
+    def started(self, name: str, number: int, total: int) -> None:
+        """Say which recording is next, if there are several."""
+        label = self.label(name, number, total)
+        if total > 1:
+            self._say(f"{label} ...")
+
+    def label(self, name: str, number: int, total: int) -> str:
+        """Settle what the recording is called in the lines that follow, and give it."""
+        self._label = f"[{number}/{total}] {name}" if total > 1 else name
+        return self._label
+
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:  # noqa: ARG002 - as agreed
+        """Print it of the only one; of several, the closing line has the number."""
+        label = self.label(name, number, total)
+        if total == 1 or self._is_verbose:
+            self._say(f"{label}: its texts are there already")
+
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Say nothing, as for progress."""
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Say nothing: a log is no place for a bar."""
+
+    def recognised(self, name: str, chunk: Chunk) -> None:
+        """Say nothing: the text comes whole."""
+
+    def finished(self, name: str, result: Finished) -> None:
+        """Say how long it took and where the text is."""
+        files = f" -> {', '.join(str(file) for file in result.files)}" if result.files else ""
+        self._say(f"{self._label}: {_summary(result.transcript, result.elapsed_s)}{files}")
+        for warning in result.transcript.warnings:
+            if not self._is_quiet or is_lost(result.transcript):
+                write_stderr(f"cesar: {name}: warning: {warning}")
+        if self._is_verbose:
+            self._say(f"{self._label}: {_account(result.transcript)}")
+
+    def failed(self, name: str, error: CesarError) -> None:  # noqa: ARG002 - the message names it
+        """Say what went wrong and what to do."""
+        tell(describe(error), error, as_json=False, with_traceback=self._is_verbose)
+
+    def ended(self, tally: Tally) -> None:
+        """Print what came of them and what failed, when there was more than one recording."""
+        if tally.total == 1:
+            return
+        self._say(tally.line)
+        if tally.failures:
+            each = ", ".join(f"{name} ({error.code})" for name, error in tally.failures.items())
+            rest = f"; {tally.untried} not tried" if tally.untried else ""
+            write_stderr(f"cesar: {len(tally.failures)} of {tally.total} failed: {each}{rest}")
+
+    def close(self) -> None:
+        """Do nothing: lines leave nothing to tidy up."""
+
+    def _say(self, line: str) -> None:
+        if not self._is_quiet:
+            write_stderr(line)
+
+
+def is_lost(transcript: Transcript) -> bool:
+    """Whether all text of a recording was dropped: it must not look like silence."""
+    return not transcript.segments and has_speech(transcript.ledger)
+
+
+def _summary(transcript: Transcript, elapsed_s: float) -> str:
+    seconds = transcript.duration_asked_for
+    speed = f" ({seconds / elapsed_s:.1f}x)" if elapsed_s > 0 else ""
+    said = transcript.language if transcript.segments else "no text" if is_lost(transcript) else "no speech"
+    return f"{seconds:.1f} s in {elapsed_s:.1f} s{speed}, {said}"
+
+
+def _account(transcript: Transcript) -> str:
+    model = transcript.model
+    timings = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in transcript.timings.items())
+    return f"{model.name} on {model.device} in {model.compute_type}; {timings}"
+
+
+class JsonLines:
+    """Every event as one line of JSON in ASCII: {"event": ..., "file": ..., ...}; times are in seconds."""
+
+    def __init__(self) -> None:
+        self._name = ""
+
+    def left_out(self, folder: Path, names: Sequence[str]) -> None:
+        """Write `left_out`, with every name."""
+        self._emit("left_out", str(folder), names=list(names))
+
+    def started(self, name: str, number: int, total: int) -> None:
+        """Write `file_started`."""
+        self._name = name
+        self._emit("file_started", name, number=number, total=total)
+
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
+        """Write `file_started`, and `file_finished` with `skipped`."""
+        self.started(name, number, total)
+        self._emit("file_finished", name, skipped=True, elapsed=0.0, outputs=[str(file) for file in files])
+
+    def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
+        """Write `upload`."""
+        self._emit("upload", self._name, sent_bytes=sent_bytes, total_bytes=total_bytes)
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Write `progress`; fraction and duration are null while the length is unknown."""
+        self._emit("progress", name, **asdict(progress), fraction=progress.fraction)
+
+    def recognised(self, name: str, chunk: Chunk) -> None:
+        """Write a `segment` for each one."""
+        for segment in chunk.segments:
+            self._emit("segment", name, **asdict(segment))
+
+    def finished(self, name: str, result: Finished) -> None:
+        """Write `file_finished`."""
+        files = [str(file) for file in result.files]
+        about = _about(result.transcript)
+        self._emit("file_finished", name, skipped=False, elapsed=result.elapsed_s, outputs=files, **about)
+
+    def failed(self, name: str, error: CesarError) -> None:
+        """Write `file_failed`."""
+        self._emit("file_failed", name, **describe(error).fields)
+
+    def ended(self, tally: Tally) -> None:
+        """Write nothing: each failure has been told."""
+
+    def close(self) -> None:
+        """Do nothing: lines leave nothing to tidy up."""
+
+    def _emit(self, event: str, name: str, **about: Any) -> None:
+        write_stderr(json.dumps({"event": event, "file": name, **about}))
+
+
+def _about(transcript: Transcript) -> dict[str, Any]:
+    return {
+        "duration": transcript.duration,
+        "language": transcript.language,
+        "warnings": list(transcript.warnings),
+        "dropped_s": dropped_s(transcript.ledger),
+    }
+
+
+def write_stderr(line: str) -> None:
+    """Write one line to standard error; if nobody reads it any more, the work goes on all the same."""
+    with suppress(OSError):
+        click.echo(one_line(line), err=True)

@@ -1,0 +1,146 @@
+"""Writing a run's transcripts: what is checked before the work, and the writing after it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cesar.cli.exits import one_line
+from cesar.cli.transcription.outputs import STDOUT
+from cesar.errors import DiskFull, OutputError, OutputNotWritable
+from cesar.files.atomic import write_whole
+from cesar.formats import render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cesar.cli.transcription.outputs import Destination, Job
+    from cesar.formats.subtitles.cues import SubtitleOptions
+    from cesar.transcript import Transcript
+
+DEVICES = Path("/dev")
+ROOM_BYTES = 4096
+"""What must find room before any work is done: a block of most file systems, and a short transcript."""
+
+
+def prepare(jobs: Sequence[Job], destination: Destination) -> None:
+    """Check, before any work, that the texts can be written; makes the output folder if it is missing.
+
+    Raises `OutputNotWritable`.
+    """
+    if destination.is_stdout:
+        if sys.stdout is None:
+            raise OutputNotWritable("standard output is closed", hint="Use --output or --output-dir.")
+        return
+    if destination.folder:
+        _make_folder(destination.folder)
+    files = [target.path for job in jobs for target in job.targets]
+    folders = {folder for file in files if (folder := _folder_to_replace_in(file))}
+    for folder in sorted(folders | ({destination.folder} if destination.folder else set())):
+        check_folder(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        raise OutputNotWritable(f"there is no folder {folder.parent} to make {folder.name} in") from None
+    except FileExistsError:
+        raise OutputNotWritable(f"{folder} is not a folder") from None
+    except OSError as error:
+        raise OutputNotWritable(f"the folder {folder} can't be made: {error.strerror}") from error
+
+
+def _folder_to_replace_in(path: Path) -> Path | None:
+    """Check an output file by itself; give the folder that has to take it, None if it is written in place."""
+    try:
+        real = path.resolve()
+        exists = real.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long; a link that leads to itself
+        raise OutputNotWritable(f"{path} can't be written: {error}") from error
+    if real.is_dir():
+        raise OutputNotWritable(f"{path} is a folder", hint="Give a file's name, or use --output-dir.")
+    if exists and not os.access(real, os.W_OK):
+        raise OutputNotWritable(f"{path} may not be written to")
+    is_in_place = DEVICES in path.absolute().parents or (exists and not real.is_file())
+    return None if is_in_place else real.parent
+
+
+def check_folder(folder: Path) -> None:
+    """See whether a folder takes files, by making a small one that has no name and is gone at once.
+
+    Raises `OutputNotWritable` or `DiskFull`.
+    """
+    if not folder.is_dir():
+        raise OutputNotWritable(f"there is no folder {folder}")
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(ROOM_BYTES))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"no room is left in {folder}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise OutputNotWritable(f"the folder {folder} can't be written to: {reason}") from error
+
+
+def deliver(job: Job, transcript: Transcript, *, with_heading: bool, subtitles: SubtitleOptions | None = None) -> None:
+    """Write a transcript to all its targets: every file whole, or not at all.
+
+    with_heading: several texts share standard output, and each gets a line that says whose it is. JSON gets
+    none: there, one document follows the other.
+    Raises `OutputError`, or BrokenPipeError when the reader of standard output has left.
+    """
+    texts = [(target, render(transcript, target.format, subtitles)) for target in job.targets]
+    for target, text in texts:
+        if target.path != STDOUT:
+            _write_or_keep(target.path, text)
+        elif with_heading and target.format != "json":
+            write_stdout(f"== {one_line(job.recording.name)} ==\n{text}\n")
+        else:
+            write_stdout(text)
+
+
+def _write_or_keep(path: Path, text: str) -> None:
+    """Write the file; if that fails after all the work, put the text into the system's folder for temporary files."""
+    try:
+        write_whole(path, text)
+    except OutputError as error:
+        if kept := _keep(path, text):
+            raise type(error)(error.message, hint=f"The text was kept in {kept}. {error.hint}") from error
+        raise
+
+
+def _keep(path: Path, text: str) -> Path | None:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="cesar-"))
+    except OSError:
+        return None
+    kept = folder / path.name
+    try:
+        write_whole(kept, text)
+    except OutputError:
+        folder.rmdir()
+        return None
+    return kept
+
+
+def write_stdout(text: str) -> None:
+    """Write to standard output, as UTF-8 whatever the locale says.
+
+    Raises `DiskFull`, `OutputNotWritable`, or BrokenPipeError when the reader has left.
+    """
+    try:
+        click.echo(text.encode("utf-8", "backslashreplace"), nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            hint = "Free some space, or choose another place with --output or --output-dir."
+            raise DiskFull("no room is left for standard output", hint=hint) from error
+        raise OutputNotWritable(f"standard output can't be written to: {error.strerror}") from error

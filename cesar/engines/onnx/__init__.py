@@ -1,0 +1,1 @@
+"""Whisper's decoder on ONNX Runtime, for greedy search on a CPU."""

@@ -1,0 +1,310 @@
+"""Whisper on CTranslate2: one encoder pass a window, decoding in batches, words by cross-attention."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+
+from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.engines.hardware import Plan
+from cesar.engines.onnx.decoder import Decoder
+from cesar.engines.onnx.greedy import Greedy, Text
+from cesar.engines.timestamp_rules import Rules
+from cesar.engines.whisper.sampling import Draft, Logits, draw, logprob
+from cesar.engines.whisper.tokenizer import TIMESTAMP_STEP_S, Vocabulary, split_words
+from cesar.errors import DeviceUnavailable, ModelError
+from cesar.transcript import ModelIdentity
+
+_CONTEXT_TOKENS = 448
+_ALIGNED_TOKENS = _CONTEXT_TOKENS - 8
+_ENCODED_FRAMES_PER_SECOND = 50
+_FEW_TOKENS = 5
+"""What an utterance of fewer says of itself counts for little."""
+_PROMPT_TOKENS = _CONTEXT_TOKENS // 2 - 1
+
+
+class WhisperEngine:
+    """The `Engine` for Whisper weights in CTranslate2's form.
+
+    Raises `ModelError` if the folder can't be loaded, `DeviceUnavailable` if the device or compute type is not to
+    be had.
+    """
+
+    def __init__(self, directory: Path, identity: ModelIdentity, plan: Plan) -> None:
+        loading = ThreadPoolExecutor(2)  # each takes as long as the vocabulary
+        model = loading.submit(_model, directory, plan)
+        self._decoder = loading.submit(_decoder, directory, plan)  # not waited for until there is a window to decode
+        loading.shutdown(wait=False)
+        self._tokens = Vocabulary(directory)
+        self._model = model.result()
+        self.identity = identity
+        self.n_mels = int(self._model.n_mels)
+        self._rules = Rules(self._tokens.eot, self._tokens.first_timestamp)
+        self.languages = self._tokens.languages if self._model.is_multilingual else frozenset({"en"})
+
+    @cached_property
+    def _greedy(self) -> Greedy | None:
+        decoder = self._decoder.result()
+        never, start_of_text = self._tokens.never, self._tokens.sot
+        codes = self.languages if self._model.is_multilingual else ()
+        languages = {code: self._tokens.id(f"<|{code}|>") for code in sorted(codes)}
+        if decoder is None:
+            return None
+        return Greedy(decoder, self._rules, never=never, start_of_text=start_of_text, languages=languages)
+
+    def hear(self, window: Window) -> Heard:
+        features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
+        encoding = self._model.encode(features, to_cpu=True)  # batches are put together there
+        return Heard(replace(window, log_mel=window.log_mel[:, :0].copy()), encoding)  # many wait for their like
+
+    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        encoding = heard.encoding
+        if part is not None:
+            start, end = (round(time * _ENCODED_FRAMES_PER_SECOND) for time in part)
+            frames = np.asarray(encoding)[:, start : max(end, start + 1)]
+            encoding = ctranslate2.StorageView.from_array(np.ascontiguousarray(frames))
+        found = self._model.detect_language(encoding)[0]
+        return {token[2:-2]: float(probability) for token, probability in found}
+
+    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+        if settings.temperature > 0:
+            return [self._drawn(heard, settings) for heard in batch]
+        if settings.beam_size == 1 and not settings.avoid_repetition and self._greedy:
+            encodings = [np.asarray(heard.encoding) for heard in batch]
+            texts = self._greedy.search(encodings, self._prompt(settings), self._room(settings))
+        else:
+            texts = self._searched(batch, settings)
+        return [self._hypothesis(heard, text, settings) for heard, text in zip(batch, texts, strict=True)]
+
+    def _searched(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Text]:
+        prompt = self._prompt(settings)
+        results = self._model.generate(
+            _stack(batch),
+            [prompt] * len(batch),
+            beam_size=settings.beam_size,
+            max_length=self._max_length(prompt, self._room(settings)),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_tokens=self._tokens.never,
+            repetition_penalty=1.2 if settings.avoid_repetition else 1.0,
+            no_repeat_ngram_size=5 if settings.avoid_repetition else 0,
+        )
+        return [
+            Text(float(result.no_speech_prob), float(result.scores[0]) * len(tokens), tokens)  # a score is per token
+            for result in results
+            for tokens in result.sequences_ids[:1]
+        ]
+
+    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
+        """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
+
+        Probabilities still come from the tokens that the model wrote.
+        """
+        by_utterance = [split_words(utterance.text, settings.text_language) for utterance in utterances]
+        words = [word for its_words in by_utterance for word in its_words]
+        if not words:
+            return [[] for _ in utterances]
+        starts = self._starts(heard, words, settings)
+        probabilities = self._probabilities(heard, utterances, by_utterance, settings)
+        ends = [*starts[1:], heard.window.duration]
+        timed = iter(
+            [
+                TimedWord(start, max(start, end), word.strip(), probability)
+                for start, end, word, probability in zip(starts, ends, words, probabilities, strict=True)
+            ]
+        )
+        return [[next(timed) for _ in its_words] for its_words in by_utterance]
+
+    def _starts(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
+        """Seconds from the window's start at which each word's first letter is attended to (token, if it is long)."""
+        by_word = [self._tokens.encode_letters(word) for word in words]
+        if sum(map(len, by_word)) > _ALIGNED_TOKENS:
+            by_word = [self._tokens.encode(word) for word in words]
+        times = _first_times(self._aligned(heard, by_word, settings).alignments)
+        at, starts = 0, list[float]()
+        for its_tokens in by_word:
+            starts.append(times.get(at, 0) * TIMESTAMP_STEP_S)
+            at += len(its_tokens)
+        return starts
+
+    def _probabilities(
+        self,
+        heard: Heard,
+        utterances: Sequence[Utterance],
+        by_utterance: Sequence[Sequence[str]],
+        settings: DecodeSettings,
+    ) -> list[float]:
+        """The geometric mean of the probabilities of each word's tokens."""
+        written = [utterance.tokens for utterance in utterances]
+        of_tokens = iter(self._aligned(heard, written, settings).text_token_probs)
+        means: list[float] = []
+        for utterance, words in zip(utterances, by_utterance, strict=True):
+            ends = utterance.token_ends
+            own = [next(of_tokens, 1.0) for _ in ends]
+            for start, end in _byte_spans(utterance.text, words):
+                first, last = bisect_right(ends, start), bisect_left(ends, end)
+                logs = [math.log(max(probability, 1e-9)) for probability in own[first : last + 1]]
+                means.append(math.exp(sum(logs) / len(logs)) if logs else 0.0)
+        return means
+
+    def _aligned(
+        self, heard: Heard, words: Sequence[Sequence[int]], settings: DecodeSettings
+    ) -> ctranslate2.models.WhisperAlignmentResult:
+        tokens = [token for word in words for token in word][:_ALIGNED_TOKENS]
+        frames = math.ceil(heard.window.duration * 100)
+        return self._model.align(heard.encoding, self._start_sequence(settings), [tokens], [frames])[0]
+
+    def _start_sequence(self, settings: DecodeSettings) -> list[int]:
+        sequence = [self._tokens.sot]
+        if self._model.is_multilingual:
+            sequence += [self._tokens.id(f"<|{settings.language}|>"), self._tokens.id(f"<|{settings.task}|>")]
+        return sequence
+
+    def _prompt(self, settings: DecodeSettings) -> list[int]:
+        before = " ".join(part.strip() for part in (settings.hotwords, settings.prompt) if part and part.strip())
+        if not before:
+            return self._start_sequence(settings)
+        return [
+            self._tokens.sot_prev,
+            *self._tokens.encode(" " + before)[-_PROMPT_TOKENS:],
+            *self._start_sequence(settings),
+        ]
+
+    def _room(self, settings: DecodeSettings) -> int:
+        """How many tokens there may be before the end."""
+        room = min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(self._prompt(settings))) - 1
+        return room if settings.max_tokens is None else min(room, settings.max_tokens)
+
+    @staticmethod
+    def _max_length(prompt: Sequence[int], most: int) -> int:
+        """What to ask CTranslate2 for to get so many tokens: it writes half of it, the prompt's included."""
+        return min(_CONTEXT_TOKENS, max(2 * most, most + len(prompt)))
+
+    def _hypothesis(self, heard: Heard, text: Text, settings: DecodeSettings) -> Hypothesis:
+        count = len(text.tokens)
+        logprobs = self._logprobs(heard, text.tokens, settings) if settings.token_logprobs else ()
+        return Hypothesis(
+            utterances=tuple(self._tokens.utterances(text.tokens, heard.window.duration, logprobs)),
+            avg_logprob=text.logprob / (count + 1),  # the end counts too
+            no_speech_prob=text.no_speech_prob,
+            token_count=count,
+            is_cut_off=count >= self._room(settings),
+            weakest_avg_logprob=self._weakest(heard, text),
+            languages={} if settings.prompt or settings.hotwords else text.languages,  # those push it to their own
+        )
+
+    def _weakest(self, heard: Heard, text: Text) -> float | None:
+        """The mean log-probability of the least likely utterance that has a few tokens."""
+        if not text.logprobs:
+            return None
+        told = self._tokens.utterances(text.tokens, heard.window.duration, text.logprobs[: len(text.tokens)])
+        by_utterance = [utterance.token_logprobs for utterance in told]
+        means = [sum(own) / len(own) for own in by_utterance if len(own) >= _FEW_TOKENS]
+        return min(means, default=None)
+
+    def _drawn(self, heard: Heard, settings: DecodeSettings) -> Hypothesis:
+        """Draw the text with dice that are a function of the window, so that it is the same whenever it is drawn."""
+        window = heard.window
+        dice = np.random.default_rng([round(window.start * 16_000), round(window.duration * 16_000)])
+        drawn = draw(
+            lambda tokens, most: self._draft(heard, tokens, most, settings),
+            self._rules,
+            dice,
+            temperature=settings.temperature,
+            room=self._room(settings),
+        )
+        tokens = () if drawn.is_senseless else drawn.tokens
+        logprobs = self._logprobs(heard, tokens, settings) if settings.token_logprobs else ()
+        return Hypothesis(
+            utterances=tuple(self._tokens.utterances(tokens, window.duration, logprobs)),
+            avg_logprob=sum(drawn.logprobs) / (len(drawn.tokens) + 1),
+            no_speech_prob=drawn.no_speech_prob,
+            token_count=len(drawn.tokens),
+            is_cut_off=len(drawn.tokens) >= self._room(settings),
+            temperature=settings.temperature,
+        )
+
+    def _logprobs(self, heard: Heard, tokens: Sequence[int], settings: DecodeSettings) -> list[float]:
+        """The log-probability of each token, when the model is made to write just these."""
+        logits = self._draft(heard, tokens, len(tokens), settings).logits if tokens else ()
+        return [logprob(own, token) for own, token in zip(logits, tokens, strict=False)]
+
+    def _draft(self, heard: Heard, tokens: Sequence[int], most: int, settings: DecodeSettings) -> Draft:
+        """What the model writes after the tokens, without dice or search; `most` tokens, theirs included."""
+        prompt = self._prompt(settings)
+        (result,) = self._model.generate(
+            heard.encoding,
+            [[*prompt, *tokens]],
+            beam_size=1,
+            max_length=self._max_length(prompt, most),
+            return_logits_vocab=True,
+            return_no_speech_prob=True,
+            suppress_blank=False,  # it takes the tokens for a part of the prompt, and would forbid the end after them
+            suppress_tokens=self._tokens.never,
+        )
+        return Draft(result.sequences_ids[0], [_on_cpu(own) for own in result.logits[0]], float(result.no_speech_prob))
+
+
+def _model(directory: Path, plan: Plan) -> ctranslate2.models.Whisper:
+    try:
+        return ctranslate2.models.Whisper(
+            str(directory),
+            device=plan.device,
+            compute_type=plan.compute_type,
+            inter_threads=plan.workers,
+            intra_threads=plan.threads_per_worker,
+        )
+    except ValueError as error:
+        raise DeviceUnavailable(f"{plan.device} with {plan.compute_type} can't be used: {error}") from error
+    except RuntimeError as error:
+        raise ModelError(f"the model in {directory.name} can't be loaded: {error}") from error
+
+
+def _decoder(directory: Path, plan: Plan) -> Decoder | None:
+    """The decoder of our own; none where it is not wanted, or the weights are stored in a form it doesn't know."""
+    try:
+        return Decoder(directory / "model.bin") if plan.own_decoder else None
+    except (OSError, ValueError):
+        return None
+
+
+def _on_cpu(logits: ctranslate2.StorageView) -> Logits:
+    if logits.device == "cpu":
+        return np.asarray(logits)
+    return np.asarray(logits.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
+
+
+def _byte_spans(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where each word stands in the text, in bytes of UTF-8."""
+    at = 0
+    for word in words:
+        bare = word.strip()
+        at = max(at, text.find(bare, at))
+        start = len(text[:at].encode())
+        yield start, start + len(bare.encode())
+        at += len(bare)
+
+
+def _first_times(alignments: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """For each text token the first encoder frame it was aligned with."""
+    first: dict[int, int] = {}
+    for token, frame in alignments:
+        first.setdefault(token, frame)
+    return first
+
+
+def _stack(batch: Sequence[Heard]) -> ctranslate2.StorageView:
+    """Put windows that were encoded one by one into one batch: encoding them together would be slower."""
+    encodings = [heard.encoding for heard in batch]
+    if len(encodings) == 1:
+        return encodings[0]
+    on_cpu = [np.asarray(encoding) for encoding in encodings]
+    return ctranslate2.StorageView.from_array(np.concatenate(on_cpu, axis=0))

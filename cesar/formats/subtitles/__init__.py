@@ -1,0 +1,1 @@
+"""Subtitles: cues, and the lines in them."""

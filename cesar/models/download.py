@@ -1,0 +1,136 @@
+"""Downloads from the Hugging Face hub: the one place that uses the network and that names the hub's library.
+
+Its own downloads throw a file away that was cut off; here what has arrived is kept, and gone on with.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cesar.errors import DownloadFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cesar.models.catalog import ModelEntry
+
+OnProgress = Callable[[int, int], None]
+"""Told the bytes that are there and the bytes there will be, of all files together."""
+
+_TIMEOUT_S = 30
+_WAITS_S = (0.5, 1.0, 2.0)
+"""Before each further attempt at a file that doesn't get on. An attempt that gets on sets the count back."""
+_PASSING = frozenset({408, 416, 425, 429})
+"""Statuses below 500 that another attempt may not meet."""
+
+
+class _BrokenOff(Exception):
+    """An attempt that ended before the file did."""
+
+    def __init__(self, reason: str, *, may_pass: bool) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
+
+
+def download(entry: ModelEntry, folder: Path, on_progress: OnProgress | None = None) -> None:
+    """Fetch the model's files into a folder, going on where an earlier try stopped.
+
+    Raises `DownloadFailed`; what has arrived then stays in the folder. An `OSError` is about the folder.
+    The environment's HF_ENDPOINT, HF_TOKEN and proxy settings are followed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrived = 0
+    for file in entry.files:
+        target = folder / file
+        if not target.is_file():
+            part = folder / f"{file}.part"
+            _fetch(entry, file, part, partial(_tell, on_progress, entry, arrived))
+            part.rename(target)
+        arrived += target.stat().st_size
+        _tell(on_progress, entry, arrived)
+
+
+def arrived_bytes(folder: Path) -> int:
+    """Give how much of an earlier, unfinished download is there."""
+    return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
+
+
+def _tell(on_progress: OnProgress | None, entry: ModelEntry, before: int, here: int = 0) -> None:
+    if on_progress:
+        on_progress(before + here, max(before + here, entry.size_bytes))
+
+
+def _fetch(entry: ModelEntry, file: str, part: Path, on_bytes: Callable[[int], None]) -> None:
+    """Fetch one file, trying again while there is hope."""
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            for here in _stream(_url(entry, file), part, entry.files[file].size):
+                on_bytes(here)  # what this raises is the caller's, and no trouble of the network
+        except _BrokenOff as trouble:
+            failures = 1 if _size(part) > before else failures + 1
+            if failures > len(_WAITS_S) or not trouble.may_pass:
+                raise DownloadFailed(
+                    f"{file} of the model {entry.name} could not be downloaded from {entry.repository}: {trouble}"
+                ) from trouble.__cause__
+            time.sleep(_WAITS_S[failures - 1])
+        else:
+            return
+
+
+def _url(entry: ModelEntry, file: str) -> str:
+    from huggingface_hub import hf_hub_url
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    return hf_hub_url(entry.repository, file, revision=entry.revision or "main", endpoint=endpoint)
+
+
+def _stream(url: str, part: Path, size: int | None) -> Iterator[int]:
+    """Fetch what is still missing of one file, and give the bytes that are there each time some have come."""
+    done = _size(part)
+    if done and done == size:
+        return
+    try:
+        yield from _append(url, part, done)
+    except Exception as error:  # whose HTTP library's it is depends on the version of the hub's
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # it is the disk, not the network
+        raise _broken_off(error) from error
+
+
+def _append(url: str, part: Path, done: int) -> Iterator[int]:
+    from huggingface_hub import get_session, get_token, hf_raise_for_status
+
+    headers = {"Accept-Encoding": "identity"}  # of compressed bytes no part could be asked for
+    if token := get_token():
+        headers["Authorization"] = f"Bearer {token}"
+    if done:
+        headers["Range"] = f"bytes={done}-"
+    with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
+        if response.status_code == 416:  # there is no such rest: what is there can't be a part of the file
+            part.unlink()
+        hf_raise_for_status(response)
+        with part.open("ab" if response.status_code == 206 else "wb") as stream:
+            for block in response.iter_bytes():  # as they come: blocks of a set size are lost when cut off
+                stream.write(block)
+                yield stream.tell()
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _broken_off(error: Exception) -> _BrokenOff:
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return _BrokenOff(reason, may_pass=status >= 500 or status in _PASSING)
+    return _BrokenOff(reason, may_pass=not isinstance(error, OfflineModeIsEnabled))

@@ -1,0 +1,103 @@
+"""How a model comes into the store: under a lock, in a folder beside its place, renamed when it is whole.
+
+So a folder with a model's name is always a whole model, whoever was killed or came second.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cesar.errors import DiskFull, OutputNotWritable
+from cesar.files.private import make_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+
+
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Turn what the system says about writing into this folder into `DiskFull` or `OutputNotWritable`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full(folder) from error
+        raise OutputNotWritable(
+            f"{folder} can't be written to: {error}",
+            hint="Check its permissions, or choose another folder (for models: CESAR_DATA_DIR).",
+        ) from error
+
+
+def require_room(folder: Path, needed_bytes: int) -> None:
+    """Raise `DiskFull` at once if what is to come can't fit."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if shutil.disk_usage(there).free < needed_bytes:
+        raise _disk_full(folder, needed_bytes)
+
+
+def _disk_full(folder: Path, needed_bytes: int = 0) -> DiskFull:
+    needed = f": {needed_bytes / 1e6:,.0f} MB are needed" if needed_bytes else ""
+    return DiskFull(
+        f"no room is left in {folder}{needed}",
+        hint="Free some space, or choose another folder (for models: CESAR_DATA_DIR).",
+    )
+
+
+@contextmanager
+def locked(store: Path, name: str) -> Iterator[None]:
+    """Hold one model's place in the store, waiting for another process or thread that holds it.
+
+    Raises `DiskFull` or `OutputNotWritable` for any trouble with the store inside the block.
+    """
+    from filelock import FileLock
+
+    with writing_into(store):
+        make_folder(store.parent)
+        store.mkdir(exist_ok=True)  # models are no secret
+        with FileLock(store / f".{name}.lock"):
+            yield
+
+
+@contextmanager
+def staged(store: Path, name: str) -> Iterator[Path]:
+    """Give an empty folder that becomes the store's folder of that name if the block ends well.
+
+    If it ends badly, the folder vanishes. To be used under `locked`: what is there of an earlier try is then
+    a dead process's, and is removed.
+    """
+    folder = store / f".{name}.new"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+        put_in_place(folder, store / name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """Rename a whole folder to its place, instead of what was there. To be used under `locked`."""
+    for file in folder.iterdir():
+        with file.open("rb+") as stream:  # a power cut after the renaming must not find empty files
+            os.fsync(stream.fileno())
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    folder.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def join(parts: Iterable[Path], target: Path) -> None:
+    """Write files one after another into one, without holding more than a block in memory."""
+    with target.open("wb") as whole:
+        for part in parts:
+            with part.open("rb") as stream:
+                shutil.copyfileobj(stream, whole, _BLOCK_BYTES)

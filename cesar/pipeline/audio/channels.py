@@ -1,0 +1,222 @@
+"""Which of a recording's channels is heard: their mix, unless it loses speech that one of them holds.
+
+A quiet voice in one channel drowns in loud music in the other, and a voice in opposite phase in both cancels itself
+out. The detector listens to the mix; where it finds little speech there, it listens to each channel too, and to what a
+channel has and the others have not. What has speech that the mix lacks takes its place, until the mix holds it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from cesar.ledger import short_clock
+from cesar.pipeline.audio.sources import DIFFERENCE, MIX, Heard, Source, Window, sources_of
+from cesar.pipeline.audio.talkers import TwoTalkers
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
+from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Probabilities, SpeechDetector, whole_frames
+
+_WINDOW = 25 * FRAME_SAMPLES
+"""0.8 s: a choice stands at least for so long."""
+_SAID = 10
+"""Frames of speech in a window that are no accident: 0.3 s."""
+_MORE = 2
+_HOLDS = 0.6
+"""The mix is preferred if it has this part of the speech of what has most…"""
+_HOLDS_REST = 0.3
+"""…or this in two windows, if that is what is left of a channel: it sounds thin, and may be a codec's error…"""
+_STAYS = 0.8
+"""…and what was taken before, if it has this part."""
+_FADE = 256
+"""Samples: 16 ms."""
+_USUAL = 0.03
+"""A quiet source is made louder, up to this root mean square…"""
+_LOUDEST = 32.0
+"""…but never by more than this."""
+_FALLS = 0.9
+_MOST_SPANS = 5
+
+
+class _Other:
+    """A source that is listened to beside the mix, with its level."""
+
+    def __init__(self, detector: SpeechDetector) -> None:
+        self._detector = detector
+        self._level = 0.0
+
+    def set_level(self, sound: Samples) -> None:
+        """Follow the level of a block that is to come."""
+        self._level = max(self._level * _FALLS, float(np.sqrt(np.mean(np.square(sound)))))
+
+    def listen(self, sound: Samples) -> tuple[Samples, Probabilities]:
+        """Return the sound made louder if it is quiet, and what the detector finds in it."""
+        louder: Samples = sound * np.float32(np.clip(_USUAL / max(self._level, 1e-9), 1.0, _LOUDEST))
+        return louder, self._detector.feed(louder)
+
+
+class ChannelPicker:
+    """Listens to mix and channels, and gives what is to be transcribed, with the probability of speech in it."""
+
+    def __init__(self, names: Sequence[str] = (), start: int = 0) -> None:
+        """names: of the channels, in warnings. start: where listening begins, in samples of the recording."""
+        self._names = names
+        self._position = start
+        self._mix = SpeechDetector()
+        self._others: dict[Source, _Other] = {}
+        self._recent: deque[Window] = deque(maxlen=2)
+        """The last two windows. The newer is held back until it is known what follows."""
+        self._source = MIX
+        """What was given last…"""
+        self._chosen = MIX
+        """…and what the window that is held back is to be."""
+        self._talkers = TwoTalkers()
+        self._taken: dict[Source, list[tuple[int, int]]] = {}
+        self._unheard: dict[Source, int] = {}
+        """Frames of speech in what was not taken, while the mix had none."""
+
+    def hear(self, blocks: Iterable[Channels]) -> Iterator[tuple[Samples, Probabilities]]:
+        """Yield the sound to be transcribed, whole, in order, in blocks of its own; and its frames' probabilities."""
+        for block in whole_frames(blocks):
+            found = self._mix.feed(block[0])
+            if len(block) == 1:
+                yield from self._given([*self._released()])
+                yield block[0], found
+                self._position += block.shape[1]
+                self._source = self._chosen = MIX
+                continue
+            yield from self._given([part for window in self._windows(block, found) for part in self._passed(window)])
+        yield from self._given([*self._released()])
+
+    def warnings(self, *, has_speech: bool) -> list[str]:
+        """Return what is to be known of the channels; has_speech: whether any was found in what was given."""
+        said = [self._told(source, spans) for source, spans in self._taken.items()]
+        if not has_speech and self._unheard:
+            source = max(self._unheard, key=lambda one: self._unheard[one])
+            seconds = self._unheard[source] * FRAME_S
+            said.append(
+                f"{self._named(source)} may hold {seconds:.1f} s of speech, too little to tell: nothing was taken"
+            )
+        return [*said, *self._talkers.warnings()]
+
+    def _windows(self, block: Channels, found: Probabilities) -> list[Window]:
+        """Cut a block into windows and listen to what is worth it."""
+        sources = sources_of(block)
+        cuts = range(0, block.shape[1], _WINDOW)
+        windows = [Window(block[:, at : at + _WINDOW], sources) for at in cuts]
+        _note(windows, MIX, block[0], found)
+        is_lacking = any(window.said(MIX) < _SAID for window in windows)
+        wanted = sources.worth_hearing(is_lacking=is_lacking)
+        if self._chosen not in (MIX, *wanted):
+            wanted.append(self._chosen)
+        for source in self._others.keys() - set(wanted):
+            del self._others[source]
+        for source in wanted:
+            sound, found = self._listened(source, sources.sound(source, block))
+            _note(windows, source, sound, found)
+        return windows
+
+    def _listened(self, source: Source, sound: Samples) -> tuple[Samples, Probabilities]:
+        """Listen to a source, and if it was not listened to before, to what came last as well."""
+        if source not in self._others:
+            self._others[source] = other = _Other(SpeechDetector(self._mix.network))
+            other.set_level(sound)
+            for before in self._recent:
+                _note([before], source, *other.listen(before.sources.sound(source, before.sound)))
+        else:
+            other = self._others[source]
+            other.set_level(sound)
+        return other.listen(sound)
+
+    def _passed(self, window: Window) -> Iterator[tuple[Samples, Probabilities]]:
+        """Take in a window; yield the one before, now that it is known whether something new begins after it."""
+        self._talkers.hear(window)
+        chosen = self._choice(window)
+        if self._recent:
+            held = self._recent[-1]
+            if held.said(chosen) + _MORE >= held.said(self._chosen) and chosen in held.heard:
+                self._chosen = chosen  # its first sound may begin there
+            yield self._finished(held)
+        self._recent.append(window)
+        self._chosen = chosen
+
+    def _released(self) -> Iterator[tuple[Samples, Probabilities]]:
+        if self._recent:
+            held = self._recent[-1]
+            self._recent.clear()
+            yield self._finished(held)
+
+    def _choice(self, window: Window) -> Source:
+        others = [source for source in window.heard if source != MIX]
+        best = max(others, key=window.said, default=MIX)
+        mixed, most = window.said(MIX), window.said(best)
+        if self._is_better(best, window):
+            is_kept = self._chosen != MIX and window.said(self._chosen) >= _STAYS * most
+            return self._chosen if is_kept else best
+        if self._chosen != MIX and (mixed >= _SAID or mixed > window.said(self._chosen) + _MORE):
+            return MIX
+        if mixed == 0 and most > 0 and self._chosen == MIX:
+            self._unheard[best] = self._unheard.get(best, 0) + most
+        return self._chosen
+
+    def _is_better(self, source: Source, window: Window) -> bool:
+        """Whether the source has speech that the mix loses."""
+        if source.is_channel:
+            return window.said(source) >= _SAID and (window.mix_lacks(source, _HOLDS) or window.is_drowned(source))
+        begun = [window] if self._chosen == source else [window, *list(self._recent)[-1:]]
+        return len(begun) + (self._chosen == source) == 2 and all(
+            one.said(source) >= _SAID and one.mix_lacks(source, _HOLDS_REST) for one in begun
+        )
+
+    def _finished(self, window: Window) -> tuple[Samples, Probabilities]:
+        source = self._chosen
+        sound = window.sound_of(source)
+        if source != self._source:
+            sound = _faded(window.sound_of(self._source), sound)
+        self._source = source
+        begin, self._position = self._position, self._position + len(sound)
+        if source != MIX and window.said(source):
+            spans = self._taken.setdefault(source, [])
+            if spans and begin - spans[-1][1] <= 4 * _WINDOW:
+                begin = spans.pop()[0]
+            spans.append((begin, self._position))
+        return sound, window.heard.get(source, window.heard[MIX]).probabilities
+
+    @staticmethod
+    def _given(parts: list[tuple[Samples, Probabilities]]) -> Iterator[tuple[Samples, Probabilities]]:
+        if parts:
+            yield np.concatenate([sound for sound, _ in parts]), np.concatenate([found for _, found in parts])
+
+    def _named(self, source: Source) -> str:
+        if source == DIFFERENCE:
+            return f"the difference of {self._name(1)} and {self._name(2)}"
+        name = self._name(source.channel)
+        return f"{name}, without what it shares with the others," if source.is_rest else name
+
+    def _name(self, number: int) -> str:
+        return self._names[number - 1] if number <= len(self._names) else f"channel {number}"
+
+    def _told(self, source: Source, spans: Sequence[tuple[int, int]]) -> str:
+        times = [f"{short_clock(a / SAMPLE_RATE)}-{short_clock(b / SAMPLE_RATE)}" for a, b in spans[:_MOST_SPANS]]
+        more = f" and {len(spans) - _MOST_SPANS} more places" if len(spans) > _MOST_SPANS else ""
+        return (
+            f"{self._named(source)} was transcribed alone at {', '.join(times)}{more}: "
+            "in the mix of all channels its speech is drowned"
+        )
+
+
+def _faded(before: Samples, after: Samples) -> Samples:
+    count = min(_FADE, len(before), len(after))
+    rising = np.linspace(0, 1, count, dtype=np.float32)
+    faded = after.copy()
+    faded[:count] = before[:count] * (1 - rising) + after[:count] * rising
+    return faded
+
+
+def _note(windows: Sequence[Window], source: Source, sound: Samples, found: Probabilities) -> None:
+    """Share out what was heard among windows that follow one another."""
+    for number, window in enumerate(windows):
+        first, last = number * _WINDOW, (number + 1) * _WINDOW
+        own = found[first // FRAME_SAMPLES : last // FRAME_SAMPLES]
+        window.heard[source] = Heard(sound[first:last], own)

@@ -1,0 +1,1 @@
+"""From a chunk's audio to text: decoding passes, quality checks, language detection."""

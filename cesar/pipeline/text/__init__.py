@@ -1,0 +1,1 @@
+"""From decoded utterances to segments and words with times."""

@@ -1,0 +1,1 @@
+"""Settings: their values, where each came from, and how a value is checked."""

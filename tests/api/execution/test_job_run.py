@@ -1,0 +1,216 @@
+"""Which failures may pass by themselves; what a run tells and is told between its thread and the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from cesar import errors
+from cesar.api.execution.job_run import JobRun, is_kill, is_transient
+from cesar.api.models import Job
+from cesar.errors import ClaimLost, DatabaseUnavailable, Interrupted, RecordingChanged
+from cesar.settings.config import Settings, load
+from cesar.transcript import Chunk, Progress
+from tests.api.support import NO_MODEL, QueueCase, chunk
+
+TRANSIENT = {
+    errors.RecognitionError,
+    errors.WorkerLost,
+    errors.RecordingChanged,
+    errors.DiskFull,
+    errors.DownloadFailed,
+    errors.FetchFailed,
+}
+
+
+@pytest.mark.parametrize("kind", errors.BY_CODE.values(), ids=lambda kind: kind.__name__)
+def test_of_our_errors_only_these_are_transient(kind: type[errors.CesarError]) -> None:
+    assert is_transient(kind("it failed")) == (kind in TRANSIENT)
+
+
+@pytest.mark.parametrize("kind", [errors.ChildCrashed, errors.ChildKilled, errors.ChildStalled])
+def test_what_the_recording_cannot_have_caused_is_transient(kind: type[errors.RecognitionError]) -> None:
+    error = kind("it failed before the recording was opened")
+    error.may_pass = True
+    assert is_transient(error)
+    assert is_kill(error) == (kind is errors.ChildKilled)
+
+
+def test_memory_that_the_recording_has_used_up_is_no_kill() -> None:
+    assert not is_kill(errors.ChildKilled("memory ran out"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EDQUOT, "quota"), True),
+        (OSError(errno.ENOMEM, "no memory"), True),
+        (OSError(errno.EMFILE, "too many open files"), True),
+        (OSError(errno.ENFILE, "too many open files in the system"), True),
+        (MemoryError(), True),
+        (OSError(errno.EIO, "broken disk"), False),
+        (FileNotFoundError("gone"), False),
+        (PermissionError(errno.EACCES, "not yours"), False),
+        (TimeoutError("slow"), False),
+        (ValueError("a bug"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_of_others_only_what_room_would_mend(error: BaseException, is_so: bool) -> None:
+    assert is_transient(error) is is_so
+
+
+def test_what_comes_of_a_passing_trouble_passes_too() -> None:
+    error = errors.ModelCorrupt("config.json can't be read")
+    error.__cause__ = OSError(errno.EMFILE, "too many open files")
+    assert is_transient(error)
+
+
+class TestRun(QueueCase):
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.settings: Settings = load()
+        await self.queue(model_size=NO_MODEL)
+        self.job = await self.claim()
+        self.run_ = JobRun(self.job, self.repository)
+
+    async def wish(self, name: str) -> Any:
+        wishes = await asyncio.to_thread(self.run_.wishes, self.settings)
+        return wishes[name]
+
+    async def test_the_first_reason_to_stop_counts_and_the_thread_sees_it(self) -> None:
+        should_stop: Callable[[], bool] = await self.wish("should_stop")
+        assert not should_stop()
+        self.run_.stop("cancelled")
+        self.run_.stop("shutdown")
+        assert (self.run_.stop_reason, self.run_.stopped.is_set(), should_stop()) == ("cancelled", True, True)
+
+    async def test_the_beginning_is_on_the_disk_before_the_thread_goes_on(self) -> None:
+        on_begin: Callable[[], None] = await self.wish("on_begin")
+        await asyncio.to_thread(on_begin)
+        stored = await self.repository.get(self.job.id)
+        assert stored is not None
+        assert (stored.begun, stored.attempt) == (1, 1)
+
+    async def test_a_finished_chunk_is_on_the_disk_before_the_thread_goes_on(self) -> None:
+        on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
+        await asyncio.to_thread(on_chunk, chunk(0, 5))
+        assert await self.repository.chunks(self.job.id) == [chunk(0, 5)]
+
+    async def test_progress_never_goes_back(self) -> None:
+        on_progress: Callable[[Progress], None] = await self.wish("on_progress")
+        for position in (0.0, 7.0, 3.0, 8.0):
+            on_progress(Progress("recognising", position, 10.0))
+        assert (self.job.phase, self.job.position, self.job.duration) == ("recognising", 8.0, 10.0)
+        on_progress(Progress("recognising", 1.0, 10.0))
+        assert self.job.position == 8.0
+
+    async def test_a_length_that_an_earlier_attempt_has_found_is_kept_while_the_model_loads(self) -> None:
+        on_progress: Callable[[Progress], None] = await self.wish("on_progress")
+        self.job.duration = 10.0
+        on_progress(Progress("loading", 0.0, None))
+        assert self.job.duration == 10.0
+
+    async def test_a_recording_that_cannot_be_read_has_nothing_done(self) -> None:
+        assert await self.wish("done") == []
+
+    async def test_no_model_is_fetched_for_a_recording_that_is_not_there(self) -> None:
+        with patch("cesar.api.execution.job_run.find_engine") as find_engine:
+            assert await self.wish("done") == []
+        find_engine.assert_not_called()
+
+    async def test_a_chunk_without_a_claim_stops_the_work(self) -> None:
+        on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
+        await self.repository.release(self.job.model_copy())
+        with pytest.raises(Interrupted):
+            await asyncio.to_thread(on_chunk, chunk(0, 5))
+        assert self.run_.stop_reason == "claim lost"
+        assert await self.repository.chunks(self.job.id) == []
+
+    async def test_a_chunk_waits_for_a_database_that_is_away(self) -> None:
+        on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
+        checkpoint, troubles = self.repository.checkpoint, [DatabaseUnavailable("away"), DatabaseUnavailable("away")]
+
+        async def fail_twice(job: Job, finished: Chunk) -> None:
+            if troubles:
+                raise troubles.pop()
+            await checkpoint(job, finished)
+
+        with (
+            self.assertLogs("cesar.api.execution.job_run", logging.WARNING) as logs,
+            patch.object(self.repository, "checkpoint", fail_twice),
+        ):
+            await asyncio.to_thread(on_chunk, chunk(0, 5))
+        assert len(logs.output) == 2
+        assert await self.repository.chunks(self.job.id) == [chunk(0, 5)]
+
+    async def test_who_waits_for_the_database_can_be_stopped(self) -> None:
+        on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
+
+        async def fail(*_: object) -> None:
+            self.run_.stop("shutdown")
+            raise DatabaseUnavailable("away")
+
+        with (
+            self.assertLogs("cesar.api.execution.job_run", logging.WARNING),
+            patch.object(self.repository, "checkpoint", fail),
+            pytest.raises(Interrupted),
+        ):
+            await asyncio.to_thread(on_chunk, chunk(0, 5))
+
+    def make_recording(self) -> Path:
+        """Give the job a recording that is there, and a model that is."""
+        recording, script = self.folder / "talk.wav", self.folder / "script.json"
+        recording.write_bytes(b"sound")
+        script.write_text("{}")
+        self.job.audio_path, self.job.model_size = str(recording), f"scripted:{script}"
+        return recording
+
+    async def test_a_recording_that_is_replaced_meanwhile_stops_the_work(self) -> None:
+        recording = self.make_recording()
+        on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
+        await asyncio.to_thread(on_chunk, chunk(0, 5))
+        (self.folder / "new.wav").write_bytes(b"other")
+        (self.folder / "new.wav").replace(recording)
+        with pytest.raises(RecordingChanged, match=r"talk\.wav"):
+            await asyncio.to_thread(on_chunk, chunk(5, 9))
+        with pytest.raises(RecordingChanged):
+            self.run_.require_same_recording()
+        assert await self.repository.chunks(self.job.id) == [chunk(0, 5)]
+
+    async def test_a_recording_that_is_deleted_meanwhile_is_read_to_its_end(self) -> None:
+        recording = self.make_recording()
+        on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
+        recording.unlink()
+        await asyncio.to_thread(on_chunk, chunk(0, 5))
+        self.run_.require_same_recording()
+        assert await self.repository.chunks(self.job.id) == [chunk(0, 5)]
+
+    async def test_a_lost_claim_is_noticed_when_the_work_is_resumed(self) -> None:
+        self.make_recording()
+        await self.repository.release(self.job.model_copy())
+        with pytest.raises(Interrupted):
+            await self.wish("done")
+
+    async def test_what_an_earlier_attempt_finished_is_handed_to_the_next(self) -> None:
+        for expected in ([], [chunk(0, 5), chunk(5, 9)]):
+            self.make_recording()
+            assert await self.wish("done") == expected
+            assert self.job.position == (expected[-1].end if expected else 0)
+            for finished in (chunk(0, 5), chunk(5, 9)):
+                await self.repository.checkpoint(self.job, finished)
+            await self.repository.release(self.job)
+            self.job = await self.claim()
+            self.run_ = JobRun(self.job, self.repository)
+
+
+def test_a_lost_claim_is_no_transient_failure() -> None:
+    assert not is_transient(ClaimLost("lost"))

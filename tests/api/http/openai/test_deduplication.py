@@ -1,0 +1,163 @@
+"""The same bytes and wishes are one job, whoever sends them how often, and nobody gets another caller's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from cesar.api.http.openai.deduplication import is_worth_another_try
+from cesar.api.models import Job, JobStatus
+from cesar.errors import BY_CODE
+from tests.api.http.openai.support import OpenAICase, require_envelope
+from tests.api.http.support import require_problem
+from tests.api.support import eventually
+
+JOB = "X-Cesar-Job"
+
+
+class TestTheSameAgain(OpenAICase):
+    async def jobs(self) -> list[Job]:
+        return await self.repository.list_all()
+
+    async def test_has_the_stored_text_at_once_whatever_the_recording_is_called(self):
+        first = await self.answered()
+        for name in ("talk.wav", "other.mp3", ""):
+            again = await self.post(name=name)
+            assert (again.json(), again.headers[JOB]) == (first.json(), first.headers[JOB])
+        assert len(await self.jobs()) == 1
+
+    async def test_is_another_job_if_anything_is_asked_otherwise(self):
+        await self.answered()
+        others: list[dict[str, Any]] = [{"content": b"other sound"}, {"path": "/v1/audio/translations"}]
+        fields = [("prompt", "Names."), ("language", "en"), ("model", "small"), ("temperature", "0.5")]
+        others += [{"fields": [field]} for field in fields]
+        for number, other in enumerate(others, 2):
+            await self.asked(*other.pop("fields", ()), **other)
+            assert len(await self.jobs()) == number
+
+    async def test_in_another_format_needs_no_other_job(self):
+        first = await self.answered()
+        answer = await self.post(("response_format", "srt"))
+        assert answer.headers[JOB] == first.headers[JOB]
+        assert "Hello there." in answer.text
+
+    async def test_while_it_waits_or_runs_is_answered_with_it(self):
+        one, job = await self.asked()
+        two = asyncio.create_task(self.post())
+        claimed = await self.claim()
+        three = asyncio.create_task(self.post())
+        await self.recognise(claimed, "Hello there.")
+        await self.end(claimed)
+        answers = await asyncio.gather(one, two, three)
+        assert {answer.headers[JOB] for answer in answers} == {job.id}
+        assert {answer.json()["text"] for answer in answers} == {"Hello there."}
+
+    async def test_twenty_times_at_once_is_one_job_and_one_file(self):
+        asked = [asyncio.create_task(self.post(name=f"{number}.wav")) for number in range(20)]
+        await eventually(self.jobs)
+        job = await self.claim()
+        await self.end(job)
+        assert {answer.headers[JOB] for answer in await asyncio.gather(*asked)} == {job.id}
+        assert len(self.kept_files()) == 1
+
+    async def test_after_a_failure_that_may_pass_is_tried_again(self):
+        request, job = await self.asked()
+        failure = {"error_code": "native_crash", "error_message": "the recogniser crashed"}
+        await self.end(await self.claim(), JobStatus.ERROR, **failure)
+        failed = await request
+        require_envelope(failed, 500, "native_crash")
+        assert (failed.headers[JOB], failed.headers["x-should-retry"]) == (job.id, "false")
+        assert (await self.answered_again(job)).json()["text"] == "Hello there."
+
+    async def answered_again(self, job: Job) -> Any:
+        """Ask again for what has failed; two do so at once."""
+        requests = [asyncio.create_task(self.post()) for _ in range(2)]
+
+        async def waits() -> bool:
+            return (await self.read(job.id)).status is JobStatus.QUEUED
+
+        await eventually(waits)
+        claimed = await self.claim()
+        assert claimed.id == job.id
+        await self.recognise(claimed, "Hello there.")
+        await self.end(claimed)
+        first, second = await asyncio.gather(*requests)
+        assert first.headers[JOB] == second.headers[JOB] == job.id
+        return first
+
+    async def test_after_a_failure_of_the_recording_gets_the_same_error_without_another_try(self):
+        request, job = await self.asked()
+        await self.end(await self.claim(), JobStatus.ERROR, error_code="not_media", error_message="it is no media")
+        for answer in (await request, await self.post(), await self.post()):
+            assert "it is no media" in require_envelope(answer, 400, "not_media")["message"]
+            assert answer.headers[JOB] == job.id
+        assert (await self.read(job.id)).attempt == 1
+
+    async def test_after_it_was_cancelled_goes_on(self):
+        request, job = await self.asked()
+        await self.repository.request_cancel(job.id)
+        cancelled = await request
+        require_envelope(cancelled, 409, "interrupted")
+        assert cancelled.headers["x-should-retry"] == "false"
+        await self.answered_again(job)
+
+    async def test_while_it_is_being_cancelled_waits_for_that_and_goes_on(self):
+        _, job = await self.asked()
+        claimed = await self.claim()
+        await self.repository.request_cancel(job.id)
+        again = asyncio.create_task(self.post())
+        await eventually(lambda: len(self.service.hub._wakes[job.id]) == 2)
+        await self.end(claimed, JobStatus.CANCELLED)
+
+        async def waits() -> bool:
+            return (await self.read(job.id)).status is JobStatus.QUEUED
+
+        await eventually(waits)
+        claimed = await self.claim()
+        await self.end(claimed)
+        assert (await again).headers[JOB] == job.id
+
+    async def test_after_it_was_deleted_is_a_new_job(self):
+        request, job = await self.asked()
+        await self.repository.delete(job.id)
+        deleted = await request
+        require_envelope(deleted, 409, "job_not_found")
+        assert "x-should-retry" not in deleted.headers
+        assert (await self.answered()).headers[JOB] != job.id
+
+    async def test_under_a_key_that_somebody_has_used_for_other_work_is_refused(self):
+        """Such keys are nobody's but ours, but a caller may send any."""
+        first = await self.answered()
+        key = (await self.read(first.headers[JOB])).idempotency_key
+        await self.repository.delete(first.headers[JOB])
+        await self.submit(b"other sound", headers={"Idempotency-Key": str(key)})
+        require_envelope(await self.post(), 409, "idempotency_conflict")
+
+
+class TestCallers(OpenAICase):
+    overrides: ClassVar = {"require_key": True}
+
+    async def test_never_get_each_others_jobs_for_the_same_recording(self):
+        anna, bert = await self.key("anna"), await self.key("bert")
+        hers = await self.answered(headers=anna)
+        request, his = await self.asked(headers=bert)
+        assert his.id != hers.headers[JOB]
+        assert not request.done()
+        assert (await self.post(headers=anna)).headers[JOB] == hers.headers[JOB]
+        require_problem(await self.client.get(f"/jobs/{his.id}", headers=anna), 404, "job_not_found")
+
+    async def test_without_a_right_key_are_told_so(self):
+        for headers in ({}, {"Authorization": "Bearer sk-nonsense"}):
+            answer = await self.post(headers=headers)
+            error = require_envelope(answer, 401, "invalid_api_key")
+            assert error["type"] == "invalid_request_error"
+
+
+def test_what_lies_in_the_recording_is_not_tried_again_and_what_may_pass_is():
+    def is_tried(code: str) -> bool:
+        job = Job(audio_path="/a", status=JobStatus.ERROR, error_code=code)
+        return is_worth_another_try(job)
+
+    assert not any(map(is_tried, ("not_media", "no_audio_track", "bad_audio", "empty_recording", "unknown_language")))
+    assert all(map(is_tried, ("native_crash", "out_of_memory", "model_not_installed", "disk_full", "internal", "gone")))
+    assert all(isinstance(is_tried(code), bool) for code in BY_CODE)

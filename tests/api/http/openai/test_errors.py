@@ -1,0 +1,109 @@
+"""Errors in OpenAI's envelope, with the statuses that tell its clients whether to try again."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import httpx
+import pytest
+
+from cesar.api.http.errors import told_of
+from cesar.api.http.openai.errors import status_of
+from cesar.api.queue.api_keys import Scope
+from cesar.errors import BY_CODE, BadRequest, InputError, ModelError, UsageError
+from tests.api.http.openai.support import TRANSCRIPTIONS, OpenAICase, form, require_envelope
+from tests.api.http.support import require_problem
+
+TRIED_AGAIN = {408, 409, 429, *range(500, 600)}
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+def test_nothing_that_would_fail_again_is_tried_again(code):
+    error = BY_CODE[code]("what happened")
+    status = status_of(error, told_of(error))
+    assert status >= 400
+    if isinstance(error, InputError | UsageError | BadRequest):
+        assert status == 400
+    elif not isinstance(error, ModelError):
+        assert status == told_of(error).problem.status or status not in TRIED_AGAIN or status == 409
+
+
+class TestProblems(OpenAICase):
+    overrides: ClassVar = {"max_upload_bytes": 1000}
+
+    async def test_of_fields_name_the_field(self):
+        for field, value in (("temperature", "2"), ("response_format", "docx"), ("stream", "perhaps")):
+            assert require_envelope(await self.post((field, value)), 400, "bad_request")["param"] == field
+
+    async def test_of_models_say_that_there_is_none(self):
+        error = require_envelope(await self.post(("model", "whisper-9")), 404, "model_not_found")
+        assert error["param"] == "model"
+        assert "whisper-9" in error["message"]
+        diarizing = ("model", "gpt-4o-transcribe-diarize")
+        assert "speakers" in require_envelope(await self.post(diarizing), 400, "bad_request")["message"]
+
+    async def test_of_the_form(self):
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        for body in (b"", b"nonsense", form(("model", "whisper-1"))[:-20], b"--b--\r\n"):
+            require_envelope(await self.client.post(TRANSCRIPTIONS, content=body, headers=kind), 400, "bad_request")
+        answer = await self.client.post(TRANSCRIPTIONS, files={"model": (None, "whisper-1")})
+        assert require_envelope(answer, 400, "bad_request")["param"] == "file"
+        assert require_envelope(await self.post(content=b""), 400, "bad_request")["param"] == "file"
+        answer = await self.client.post(TRANSCRIPTIONS, json={"model": "whisper-1"})
+        require_envelope(answer, 400, "unsupported_media_type")
+
+    async def test_of_size(self):
+        require_envelope(await self.post(content=bytes(1001)), 413, "upload_too_large")
+        assert self.kept_files() == []
+
+    async def test_of_fields_without_end_take_no_memory(self):
+        many = [("keywords[]", "word" * 10_000)] * 100
+        require_envelope(await self.post(*many), 400, "bad_request")
+        require_envelope(await self.post(*[("keywords[]", "a")] * 2000), 400, "bad_request")
+
+    async def test_of_addresses_and_methods(self):
+        require_envelope(await self.client.get("/v1/chat/completions"), 404, "not_found")
+        require_envelope(await self.client.get("/v1/models/whisper-9"), 404, "model_not_found")
+        answer = await self.client.get(TRANSCRIPTIONS)
+        require_envelope(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == "POST"
+
+    async def test_that_nobody_expected(self):
+        @self.app.get("/v1/broken")
+        async def broken() -> None:
+            raise ValueError("the secret words")
+
+        with self.assertLogs("cesar.api.http.errors", "ERROR"):
+            error = require_envelope(await self.client.get("/v1/broken"), 500, "internal")
+        assert error["type"] == "server_error"
+        assert "secret" not in error["message"]
+
+    async def test_elsewhere_are_told_as_before(self):
+        answer = await self.client.get("/nowhere")
+        require_problem(answer, 404, "not_found")
+        assert "x-request-id" not in answer.headers
+
+
+class TestHaste(OpenAICase):
+    overrides: ClassVar = {"requests_per_minute": 60}
+
+    async def test_is_told_when_to_come_again(self):
+        answers = [await self.client.get("/v1/models") for _ in range(30)]
+        refused = next(answer for answer in answers if answer.status_code != 200)
+        assert require_envelope(refused, 429, "rate_limit_exceeded")["type"] == "rate_limit_error"
+        assert int(refused.headers["retry-after"]) >= 1
+
+
+class TestScopes(OpenAICase):
+    overrides: ClassVar = {"require_key": True}
+
+    async def test_a_key_that_only_reads_may_list_models_and_no_more(self):
+        reader = await self.key("reader", Scope.READ)
+        assert (await self.client.get("/v1/models", headers=reader)).status_code == 200
+        require_envelope(await self.post(headers=reader), 403, "not_permitted")
+        require_envelope(await self.client.get("/v1/models"), 401, "invalid_api_key")
+
+    async def test_every_answer_has_a_number_of_its_own(self):
+        reader = await self.key("reader", Scope.READ)
+        answers: list[httpx.Response] = [await self.client.get("/v1/models", headers=reader) for _ in range(3)]
+        assert len({answer.headers["x-request-id"] for answer in answers}) == 3

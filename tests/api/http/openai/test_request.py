@@ -1,0 +1,110 @@
+"""What a form asks for, by OpenAI's rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from cesar.api.http.openai.forms import Form
+from cesar.api.http.openai.request import Asked, ResponseFormat, asked_of
+from cesar.errors import BadRequest
+
+
+def read(*fields: tuple[str, str], task="transcribe") -> Asked:
+    return asked_of(Form([("model", "gpt-4o-transcribe"), *fields]), task)
+
+
+def test_little_is_asked_for_unless_it_is_said():
+    asked = read()
+    assert asked.response_format is ResponseFormat.JSON
+    assert asked.granularities == {"segment"}
+    assert not asked.is_stream
+    assert not asked.options.word_timestamps
+    assert not asked.options.token_logprobs
+    assert asked.options.temperature == 0
+
+
+@pytest.mark.parametrize("name", ["en", "EN", "english", "English", "en-US"])
+def test_a_language_is_a_code_or_a_name(name):
+    assert read(("language", name)).options.language == "en"
+
+
+def test_one_candidate_is_the_language_and_among_several_it_is_detected():
+    assert read(("languages[]", "de")).options.language == "de"
+    assert read(("languages", '["de", "German"]')).options.language == "de"
+    options = read(("languages[]", "de"), ("languages[]", "French")).options
+    assert (options.language, options.languages) == (None, ("de", "fr"))
+
+
+def test_keywords_become_hot_words_also_beside_cesars_own():
+    fields = [("keywords[]", "Cesar"), ("keywords[]", "Frau Müller"), ("hotwords", "queue")]
+    assert read(*fields).options.hotwords == "Cesar, Frau Müller, queue"
+
+
+def test_words_are_looked_for_only_where_they_are_shown():
+    word = ("timestamp_granularities[]", "word")
+    assert read(word, ("response_format", "verbose_json")).options.word_timestamps
+    assert not read(word).options.word_timestamps
+
+
+def test_whisper_1_ignores_stream_and_others_heed_it():
+    assert not asked_of(
+        Form([("model", "whisper-1"), ("stream", "true"), ("response_format", "srt")]), "transcribe"
+    ).is_stream
+    assert read(("stream", "true"), ("response_format", "text")).is_stream
+
+
+def test_a_translation_takes_no_language_and_nothing_else_of_a_transcription():
+    asked = read(("language", "de"), ("stream", "true"), ("include[]", "nonsense"), task="translate")
+    assert (asked.options.task, asked.options.language, asked.is_stream) == ("translate", None, False)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("chunking_strategy", "auto")],
+        [("chunking_strategy", "null")],
+        [("chunking_strategy[type]", "server_vad"), ("chunking_strategy[threshold]", "0.5")],
+        [("chunking_strategy", '{"type": "server_vad", "silence_duration_ms": 200}')],
+        [("nonsense", "1"), ("nonsense", "2"), ("user[name]", "me")],
+        [("known_speaker_names[]", "")],
+    ],
+)
+def test_what_changes_nothing_is_taken(fields):
+    assert read(*fields) == read()
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("response_format", [("response_format", "docx")]),
+        ("response_format", [("response_format", "diarized_json")]),
+        ("temperature", [("temperature", "1.5")]),
+        ("temperature", [("temperature", "nan")]),
+        ("temperature", [("temperature", "hot")]),
+        ("language", [("language", "klingon")]),
+        ("languages", [("languages[]", "klingon")]),
+        ("languages", [("language", "en"), ("languages[]", "de")]),
+        ("keywords", [("keywords[]", "<b>")]),
+        ("keywords", [("keywords[]", "one\ntwo")]),
+        ("include", [("include[]", "everything")]),
+        ("include", [("include[]", "logprobs"), ("response_format", "verbose_json")]),
+        ("timestamp_granularities", [("timestamp_granularities[]", "letter")]),
+        ("stream", [("stream", "perhaps")]),
+        ("stream", [("stream", "true"), ("response_format", "srt")]),
+        ("chunking_strategy", [("chunking_strategy", "by hand")]),
+        ("chunking_strategy", [("chunking_strategy", '{"type": "client_vad"}')]),
+        ("chunking_strategy", [("chunking_strategy[type]", "server_vad"), ("chunking_strategy[threshold]", "2")]),
+        ("chunking_strategy", [("chunking_strategy", '{"type": "server_vad", "prefix_padding_ms": "soon"}')]),
+        ("known_speaker_names", [("known_speaker_names[]", "Anna")]),
+    ],
+)
+def test_what_can_not_be_used_is_refused_by_its_name(field, fields):
+    with pytest.raises(BadRequest) as refused:
+        read(*fields)
+    assert refused.value.field == field
+    assert refused.value.hint
+
+
+def test_a_model_must_be_named():
+    with pytest.raises(BadRequest, match="model"):
+        asked_of(Form([]), "transcribe")

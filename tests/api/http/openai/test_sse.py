@@ -1,0 +1,139 @@
+"""Texts that are streamed as they are recognised."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cesar.api.http.openai.separators import joiner_of
+from cesar.api.models import Job, JobStatus
+from cesar.options import TranscribeOptions
+from tests.api.http.openai.support import SOUND, TRANSCRIPTIONS, OpenAICase, require_envelope
+from tests.api.support import eventually
+
+DONE = "transcript.text.done"
+
+
+class StreamCase(OpenAICase):
+    @asynccontextmanager
+    async def told(self, **fields: str) -> AsyncIterator[AsyncIterator[Any]]:
+        """Ask for a stream; give what is told, as an official client reads it, with [DONE] as it is."""
+        wishes = {"model": "gpt-4o-transcribe", "stream": "true", **fields}
+        request = self.client.stream("POST", TRANSCRIPTIONS, files={"file": ("a.wav", SOUND)}, data=wishes)
+
+        async def events() -> AsyncIterator[Any]:
+            async with request as answer:
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                assert answer.headers["x-cesar-job"]
+                async for line in answer.aiter_lines():
+                    assert line == "" or line.startswith(("data: ", ": "))
+                    if line.startswith("data: "):
+                        text = line.removeprefix("data: ")
+                        yield text if text == "[DONE]" else json.loads(text)
+
+        yield events()
+
+    async def all_told(self, *texts: str, language: str = "en", **fields: str) -> list[Any]:
+        """Ask for a stream of what is then recognised so."""
+
+        async def collect() -> list[Any]:
+            async with self.told(**fields) as events:
+                return [event async for event in events]
+
+        collecting = asyncio.create_task(collect())
+        job = await self.next_job()
+        await self.recognise(job, *texts)
+        await self.end(job, language=language)
+        return await collecting
+
+    async def next_job(self) -> Job:
+        async def waits() -> bool:
+            return bool(await self.repository.list_all())
+
+        await eventually(waits)
+        return await self.claim()
+
+
+class TestAStream(StreamCase):
+    async def test_tells_each_segment_when_it_is_stored_and_not_later(self):
+        async with self.told() as events:
+            first = asyncio.ensure_future(anext(events))
+            job = await self.next_job()
+            await self.recognise(job, "One.")
+            assert await first == {"type": "transcript.text.delta", "delta": "One."}
+            await self.recognise(job, "Two.", begin=1)
+            assert (await anext(events))["delta"] == " Two."
+            await self.end(job)
+            assert (await anext(events))["text"] == "One. Two."
+
+    async def test_has_one_end_with_the_text_of_all_deltas_and_what_it_cost(self):
+        texts = [f"Sentence {number}." for number in range(25)]
+        *deltas, done, last = await self.all_told(*texts)
+        assert {event["type"] for event in deltas} == {"transcript.text.delta"}
+        assert len(deltas) == len(texts)
+        assert "".join(event["delta"] for event in deltas) == done["text"] == " ".join(texts)
+        assert done["type"] == DONE
+        assert done["usage"]["type"] == "tokens"
+        assert last == "[DONE]"
+        assert (await self.post(("model", "gpt-4o-transcribe"))).json()["text"] == done["text"]
+
+    async def test_of_a_job_that_is_done_is_the_same(self):
+        before = await self.all_told("One.", "Two.")
+        async with self.told() as events:
+            assert [event async for event in events] == before
+
+    async def test_of_silence_has_only_its_end(self):
+        done, _ = await self.all_told()
+        assert (done["type"], done["text"]) == (DONE, "")
+
+    async def test_keeps_marks_that_some_take_for_the_end_of_a_line(self):
+        delta, done, _ = await self.all_told("one\u2028two\x85three")
+        assert delta["delta"] == done["text"] == "one\u2028two\x85three"
+
+    async def test_puts_no_blanks_where_none_are_written(self):
+        *_, done, _ = await self.all_told("東京は雨です。", "外は寒い。", language="ja")
+        assert done["text"] == "東京は雨です。外は寒い。"
+        assert (await self.post(("model", "gpt-4o-transcribe"))).json()["text"] == done["text"]
+
+
+class TestAStreamThatFails(StreamCase):
+    async def test_ends_with_the_error(self):
+        async with self.told() as events:
+            first = asyncio.ensure_future(anext(events))
+            job = await self.next_job()
+            await self.recognise(job, "One.")
+            await first
+            await self.end(job, JobStatus.ERROR, error_code="bad_audio", error_message="the track is broken")
+            [failure] = [event async for event in events]
+        assert set(failure) == {"error"}
+        assert failure["error"]["code"] == "bad_audio"
+        assert set(failure["error"]) == {"message", "type", "param", "code"}
+
+    async def test_before_anything_is_told_has_its_status(self):
+        request, _ = await self.asked(("model", "gpt-4o-transcribe"), ("stream", "true"))
+        job = await self.claim()
+        await self.end(job, JobStatus.ERROR, error_code="bad_audio", error_message="the track is broken")
+        require_envelope(await request, 400, "bad_audio")
+
+    async def test_ends_with_an_error_if_what_was_told_holds_no_longer(self):
+        async with self.told() as events:
+            first = asyncio.ensure_future(anext(events))
+            job = await self.next_job()
+            await self.repository.resume(job, "one model")
+            await self.recognise(job, "One.")
+            await first
+            await self.repository.resume(job, "another model")
+            await self.recognise(job, "Eins.")
+            [failure] = [event async for event in events]
+        assert failure["error"]["code"] == "stale_job"
+
+
+def test_the_language_decides_about_blanks_if_it_was_named():
+    assert joiner_of(TranscribeOptions(language="ja"), "ABC") == ""
+    assert joiner_of(TranscribeOptions(language="en"), "東京") == " "
+    assert joiner_of(TranscribeOptions(language="ja", task="translate"), "東京") == " "
+    assert joiner_of(TranscribeOptions(), "123") == " "
+    assert joiner_of(TranscribeOptions(), "สวัสดี") == ""

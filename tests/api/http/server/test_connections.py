@@ -1,0 +1,129 @@
+"""Which connections are closed when there are too many, and which never."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cesar.api.http.server.connections import MOST_UNSENT_BYTES, ConnectionLimits, Connections
+from tests.api.support import Clocks
+
+FAR, NEAR = "192.0.2.1", "127.0.0.1"
+
+
+@dataclass(eq=False)
+class Line:
+    """A connection that notes how it fares."""
+
+    table: Connections
+    address: str = FAR
+    unsent_bytes: int = 0
+    is_dropped: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.table.opened(self)
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+
+def table(clocks: Clocks, total: int = 10, per_address: int = 10) -> Connections:
+    return Connections(ConnectionLimits(total, per_address), clocks.steady)
+
+
+def test_the_longest_waiting_one_goes_first_but_none_that_may_still_ask() -> None:
+    clocks = Clocks()
+    connections = table(clocks)
+    lines = [Line(connections, f"192.0.2.{n}") for n in range(15)]
+    assert not any(line.is_dropped for line in lines)
+    clocks.go_on(2.0)
+    late = Line(connections, "192.0.2.99")
+    assert [line.is_dropped for line in lines] == [True] + [False] * 14
+    assert not late.is_dropped
+
+
+def test_there_are_never_more_than_twice_as_many_as_may_be() -> None:
+    connections = table(Clocks())
+    lines = [Line(connections, f"192.0.2.{n}") for n in range(100)]
+    assert len(connections) == 20
+    assert [line.is_dropped for line in lines] == [True] * 80 + [False] * 20
+
+
+def test_who_has_asked_before_outlasts_who_never_has() -> None:
+    clocks = Clocks()
+    connections = table(clocks)
+    proven = [Line(connections, f"192.0.2.{n}") for n in range(5)]
+    for line in proven:
+        connections.began(line)
+        connections.rests(line)
+    for n in range(30):
+        clocks.go_on(1.0)
+        Line(connections, f"198.51.100.{n}")
+    assert not any(line.is_dropped for line in proven)
+
+
+def test_a_request_under_way_is_never_closed_for_another() -> None:
+    clocks = Clocks()
+    connections = table(clocks)
+    busy = [Line(connections, f"192.0.2.{n}") for n in range(10)]
+    for line in busy:
+        connections.began(line)
+    for n in range(30):
+        clocks.go_on(1.0)
+        Line(connections, f"198.51.100.{n}")
+    assert not any(line.is_dropped for line in busy)
+
+
+def test_one_address_has_its_own_limit_and_loopback_only_the_total() -> None:
+    clocks = Clocks()
+    connections = table(clocks, total=100, per_address=3)
+    far, other = [Line(connections) for _ in range(3)], Line(connections, "192.0.2.2")
+    near = [Line(connections, NEAR) for _ in range(20)]
+    clocks.go_on(2.0)
+    Line(connections)
+    assert [line.is_dropped for line in far] == [True, False, False]
+    assert not other.is_dropped
+    assert not any(line.is_dropped for line in near)
+
+
+def test_requests_beyond_the_limits_are_one_too_many() -> None:
+    connections = table(Clocks(), total=8, per_address=2)
+    near = [Line(connections, NEAR) for _ in range(6)]
+    far = [Line(connections) for _ in range(3)]
+    for line in [*near, *far[:2]]:
+        connections.began(line)
+        assert not connections.is_crowded(line)
+    connections.began(far[2])
+    assert connections.is_crowded(far[2])
+    connections.rests(far[2])
+    connections.closed(far[2])
+    assert not connections.is_crowded(near[0])
+
+
+def test_of_unread_answers_those_that_wait_longest_are_given_up() -> None:
+    connections = table(Clocks())
+    lines = [Line(connections, unsent_bytes=MOST_UNSENT_BYTES // 3) for _ in range(4)]
+    for line in lines:
+        connections.began(line)
+        connections.unread(line)
+    assert [line.is_dropped for line in lines] == [True, False, False, False]
+
+
+def test_one_large_answer_may_be_larger_than_all_may_be_together() -> None:
+    connections = table(Clocks())
+    line = Line(connections, unsent_bytes=2 * MOST_UNSENT_BYTES)
+    connections.unread(line)
+    assert not line.is_dropped
+
+
+def test_nothing_is_left_of_connections_that_are_closed() -> None:
+    connections = table(Clocks())
+    for n in range(50):
+        line = Line(connections, f"192.0.2.{n}")
+        connections.began(line)
+        connections.unread(line)
+        if n % 2:
+            connections.rests(line)
+        connections.closed(line)
+    assert len(connections) == 0
+    assert not connections._idle_of
+    assert not connections._busy_of

@@ -1,0 +1,123 @@
+"""Errors as callers see them."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.responses import StreamingResponse
+
+from cesar.api.http.errors import status_of, told_of, without, written
+from cesar.errors import (
+    BY_CODE,
+    CesarError,
+    DatabaseUnavailable,
+    DiskFull,
+    ModelCorrupt,
+    NotADatabase,
+    TooManyRequests,
+    Unauthorised,
+)
+from tests.api.http.support import PROBLEM, ServiceCase, require_problem
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+def test_every_error_has_a_status_and_a_body_with_its_code(code):
+    error = BY_CODE[code]("what happened")
+    answer = written(told_of(error))
+    assert answer.status_code == status_of(error) >= 400
+    assert answer.media_type == PROBLEM
+    assert f'"code":"{code}"'.encode() in bytes(answer.body)
+
+
+@pytest.mark.parametrize("kind", [NotADatabase, DatabaseUnavailable, DiskFull, CesarError])
+def test_what_is_wrong_inside_is_told_without_names_of_this_machine(kind):
+    error = kind("/home/me/secret.db is broken", hint="Look at /home/me.")
+    assert b"/home/me" not in bytes(written(told_of(error)).body)
+
+
+def test_paths_in_the_folders_of_the_service_are_left_out():
+    error = ModelCorrupt("model.bin in /srv/cesar/models/base is damaged", hint="Remove '/srv/cesar/models/base'.")
+    body = bytes(written(told_of(error, ["/srv/cesar"])).body)
+    assert b"/srv" not in body
+    assert b"is damaged" in body
+    assert without("see /srv/cesarean, /srv/cesar, (/srv/cesar/x y)", ["/srv/cesar"]) == (
+        "see /srv/cesarean, a file, (a file y)"
+    )
+
+
+def test_who_has_to_wait_or_to_show_a_key_is_told_so():
+    error = TooManyRequests("too many")
+    error.retry_after_s = 0.2
+    assert written(told_of(error)).headers["retry-after"] == "1"
+    assert written(told_of(DatabaseUnavailable("busy"))).headers["retry-after"] == "5"
+    assert written(told_of(Unauthorised("no key"))).headers["www-authenticate"] == "Bearer"
+
+
+class TestProblems(ServiceCase):
+    async def test_an_address_that_is_not_there(self):
+        for path in ("/no/such/thing", "/jobs/", "//", "/%00", "/jobs/%2e%2e%2fx/y"):
+            require_problem(await self.client.get(path), 404, "not_found")
+
+    async def test_a_method_that_an_address_does_not_take(self):
+        for method, path, allowed in (
+            ("PUT", "/models", {"GET", "HEAD"}),
+            ("GET", "/transcribe", {"POST"}),
+            ("PATCH", "/jobs/x", {"GET", "HEAD", "DELETE"}),
+            ("FROBNICATE", "/livez", {"GET", "HEAD"}),
+        ):
+            answer = await self.client.request(method, path)
+            require_problem(answer, 405, "method_not_allowed")
+            assert set(answer.headers["allow"].split(", ")) == allowed
+
+    async def test_a_value_that_can_not_be_used(self):
+        problem = require_problem(await self.client.get("/jobs", params={"limit": "many"}), 422, "bad_option")
+        assert "limit" in problem["detail"]
+
+    async def test_a_body_that_is_not_json(self):
+        for body in (b"{", b"", b"\xff\xfe", b'{"url": '):
+            answer = await self.client.post(
+                "/transcribe/url", content=body, headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code in (400, 422)
+            assert answer.headers["content-type"] == PROBLEM
+
+    async def test_an_error_that_nobody_expected_is_logged_and_told_in_general_words(self):
+        @self.app.get("/broken")
+        async def broken():
+            raise ValueError("the secret words")
+
+        with self.assertLogs("cesar.api.http.errors", "ERROR") as log:
+            answer = await self.client.get("/broken")
+        problem = require_problem(answer, 500, "internal")
+        assert "secret" not in str(problem)
+        assert "the secret words" in log.output[0]
+
+    async def test_an_error_of_the_database_is_logged_and_told_in_general_words(self):
+        @self.app.get("/broken")
+        async def broken():
+            raise NotADatabase(f"{self.data_dir}/cesar.db is damaged")
+
+        with self.assertLogs("cesar.api.http.errors", "ERROR") as log:
+            answer = await self.client.get("/broken")
+        problem = require_problem(answer, 500, "not_a_database")
+        assert str(self.folder) not in str(problem)
+        assert str(self.data_dir) in log.output[0]
+
+    async def test_an_answer_that_breaks_off_is_not_ended_as_if_it_were_whole(self):
+        @self.app.get("/broken")
+        async def broken():
+            async def parts():
+                yield b"one"
+                raise NotADatabase("gone")
+
+            return StreamingResponse(parts())
+
+        with self.assertLogs("cesar.api.http.errors", "ERROR") as log, pytest.raises(RuntimeError):
+            await self.client.get("/broken")
+        assert "broke off: NotADatabase" in log.output[0]
+
+    async def test_every_operation_tells_of_problems(self):
+        for path, methods in self.app.openapi()["paths"].items():
+            for operation in methods.values():
+                kind = "application/json" if path.startswith("/v1/") else PROBLEM
+                assert [*operation["responses"]["default"]["content"]] == [kind]
+                assert "422" not in operation["responses"]

@@ -1,0 +1,160 @@
+"""Owners show that they live by a lock that the kernel lets go of; a watch sees whose beats stand still."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cesar.api.queue.leases import LEASE_TTL_S, Beat, Owner, Watch, steady_clock
+
+HOLD = """
+import sys, pathlib
+from cesar.api.queue.leases import Owner
+owner = Owner(pathlib.Path(sys.argv[1]))
+owner.show_alive()
+print(owner.name, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_every_owner_has_a_name_of_its_own() -> None:
+    assert len({Owner(None).name for _ in range(100)}) == 100
+
+
+def test_an_owner_lives_until_it_retires(tmp_path: Path) -> None:
+    owner, other = Owner(tmp_path / "owners"), Owner(tmp_path / "owners")
+    owner.show_alive()
+    owner.show_alive()
+    assert not other.is_dead(owner.name)
+    owner.retire()
+    owner.retire()
+    assert other.is_dead(owner.name)
+    assert list((tmp_path / "owners").iterdir()) == []
+
+
+def test_nobody_takes_itself_for_dead(tmp_path: Path) -> None:
+    owner = Owner(tmp_path)
+    assert not owner.is_dead(owner.name)
+
+
+def test_an_owner_that_was_never_here_is_dead_and_asking_leaves_nothing(tmp_path: Path) -> None:
+    assert Owner(tmp_path).is_dead("somebody")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_in_memory_there_are_no_others() -> None:
+    owner = Owner(None)
+    owner.show_alive()
+    assert not owner.is_dead("somebody")
+    owner.retire()
+
+
+def test_a_lock_file_that_nobody_holds_is_that_of_a_dead_owner_and_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "somebody.lock").touch()
+    assert Owner(tmp_path).is_dead("somebody")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_lives_and_one_that_is_killed_does_not(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        name = holder.stdout.readline().strip()
+        us = Owner(tmp_path)
+        assert not us.is_dead(name)
+        holder.send_signal(signal.SIGSTOP)
+        assert not us.is_dead(name)
+        holder.kill()
+        holder.wait()
+        assert us.is_dead(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_asking_does_not_disturb_the_living(tmp_path: Path) -> None:
+    living = Owner(tmp_path)
+    living.show_alive()
+    askers = [Owner(tmp_path) for _ in range(5)]
+    assert [asker.is_dead(living.name) for asker in askers * 10] == [False] * 50
+    assert [path.stem for path in tmp_path.iterdir()] == [living.name]
+    living.retire()
+
+
+def test_the_steady_clock_goes_on() -> None:
+    first = steady_clock()
+    assert first <= steady_clock() < first + LEASE_TTL_S
+
+
+def beat(count: int, job: int = 1) -> Beat:
+    return Beat(job, "owner", 1, count)
+
+
+def test_a_beat_expires_when_it_was_seen_unchanged_for_longer_than_the_lease() -> None:
+    watch = Watch(ttl_s=10)
+    seen = [watch.expired([beat(1)], now) for now in (0, 2, 4, 6, 8, 10, 10.1)]
+    assert seen == [set()] * 6 + [{beat(1)}]
+
+
+def test_a_beat_that_changes_starts_anew_whatever_part_of_it_changes() -> None:
+    for changed in (beat(2), Beat(1, "other", 1, 1), Beat(1, "owner", 2, 1)):
+        watch = Watch(ttl_s=10)
+        seen = [watch.expired([beat(1)], now) for now in (0, 2, 4, 6, 8, 10)]
+        seen += [watch.expired([changed], now) for now in (10.5, 12.5, 14.5, 16.5, 18.5, 20.5)]
+        assert seen == [set()] * 12
+        assert watch.expired([changed], 21) == {changed}
+
+
+def test_each_beat_is_watched_for_itself() -> None:
+    watch = Watch(ttl_s=10)
+    for count in range(11):
+        watch.expired([beat(1, job=1), beat(count, job=2)], count)
+    assert watch.expired([beat(1, job=1), beat(10, job=2)], 10.5) == {beat(1, job=1)}
+
+
+def test_what_ended_is_forgotten() -> None:
+    watch = Watch(ttl_s=10)
+    watch.expired([beat(1)], 0)
+    watch.expired([], 3)
+    for now in (6, 9, 12, 15):
+        assert watch.expired([beat(1)], now) == set()
+
+
+@pytest.mark.parametrize("pause", [4, 6, 11, 1000])
+def test_who_looks_rarely_finds_out_as_well_but_not_at_the_second_look(pause: int) -> None:
+    watch = Watch(ttl_s=10)
+    seen = [watch.expired([beat(1)], now) for now in range(0, 10 * pause, pause)]
+    assert seen[:2] == [set(), set()], "it may have slept, and the other as well"
+    assert seen[-1] == {beat(1)}
+
+
+@given(st.lists(st.tuples(st.integers(1, 10).map(lambda quarters: quarters / 4), st.booleans()), max_size=40))
+def test_who_beats_in_time_never_expires_and_who_does_not_always_does(looks: list[tuple[float, bool]]) -> None:
+    watch, now, count, since = Watch(ttl_s=10), 0.0, 0, 0.0
+    watch.expired([beat(0)], now)
+    for pause, has_beaten in looks:
+        now += pause
+        if has_beaten:
+            count, since = count + 1, now
+        assert watch.expired([beat(count)], now) == ({beat(count)} if now - since > 10 else set())
+
+
+def test_a_worker_is_seen_while_it_lives_and_who_only_answers_is_none(tmp_path):
+    clerk, worker, looker = (Owner(tmp_path / "owners") for _ in range(3))
+    assert not looker.sees_worker()
+    clerk.show_alive()
+    assert not looker.sees_worker()
+    worker.show_working()
+    assert looker.sees_worker()
+    assert not worker.sees_worker()
+    worker.retire()
+    assert not looker.sees_worker()
+    assert {left.stem for left in (tmp_path / "owners").iterdir()} == {clerk.name}
+    clerk.retire()

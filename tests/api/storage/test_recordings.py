@@ -1,0 +1,183 @@
+"""The store of recordings: each once, under its digest, and gone when nobody needs it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cesar.api.storage.recordings import ASIDE_DAYS, AudioStore, Swept, lock
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> AudioStore:
+    return AudioStore(tmp_path / "audio")
+
+
+def arrive(store: AudioStore, content: bytes, owner: str = "us") -> tuple[Path, str]:
+    """Have a recording arrive; give its file and its digest."""
+    file = store.new_upload(owner)
+    file.write_bytes(content)
+    return file, hashlib.sha256(content).hexdigest()
+
+
+def files(store: AudioStore) -> set[Path]:
+    return {path for path in store.folder.rglob("*") if path.is_file()}
+
+
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+IN_FUTURE = datetime(2101, 1, 1, tzinfo=UTC)
+
+
+def sweep(
+    store: AudioStore,
+    wanted: str = "",
+    dead: str = "",
+    job: str = "",
+    known_until: datetime | None = IN_FUTURE,
+    **more: Any,
+) -> Swept:
+    return store.sweep(
+        is_wanted=lambda digest: digest == wanted,
+        is_dead=lambda owner: owner == dead,
+        has_job=lambda id_: id_ == job,
+        known_until=known_until,
+        **more,
+    )
+
+
+def keep(store: AudioStore, content: bytes) -> str:
+    """Keep a recording whose job is written; return its digest."""
+    file, digest = arrive(store, content)
+    store.keep(file, digest)
+    file.unlink(missing_ok=True)
+    return digest
+
+
+def test_a_recording_is_kept_under_its_digest(store: AudioStore) -> None:
+    file, digest = arrive(store, b"sound")
+    place = store.keep(file, digest)
+    assert place == store.path_of(digest) == store.folder / digest[:2] / digest
+    assert place.read_bytes() == b"sound"
+    assert (place.stat().st_mode & 0o777) == 0o600
+    assert not file.exists() or file.samefile(place)  # its caller removes it when the job is written
+
+
+def test_the_same_bytes_are_kept_once(store: AudioStore) -> None:
+    digests = {keep(store, b"sound") for _ in range(3)}
+    assert files(store) == {store.path_of(digest) for digest in digests}
+    assert len(digests) == 1
+
+
+def test_no_two_uploads_have_the_same_file(store: AudioStore) -> None:
+    assert len({store.new_upload("us") for _ in range(100)}) == 100
+
+
+def test_what_is_removed_is_gone_and_may_be_removed_again(store: AudioStore) -> None:
+    digest = keep(store, b"sound")
+    store.part_of("job").write_bytes(b"half")
+    for _ in range(2):
+        store.remove(digest)
+        store.remove_part("job")
+    assert files(store) == set()
+
+
+def test_what_is_removed_is_gone_from_aside_too(store: AudioStore) -> None:
+    digest = keep(store, b"sound")
+    store.part_of("job").write_bytes(b"half")
+    assert sweep(store).put_aside == 2
+    store.remove(digest)
+    store.remove_part("job")
+    assert files(store) == set()
+
+
+def test_a_sweep_puts_aside_what_no_job_has(store: AudioStore) -> None:
+    kept, gone = keep(store, b"one"), keep(store, b"two")
+    assert sweep(store, wanted=kept, today=date(2030, 5, 17)).put_aside == 1
+    assert files(store) == {store.path_of(kept), store.folder / "aside" / "2030-05-17" / gone}
+
+
+def test_what_was_put_aside_comes_back_when_a_job_has_it_after_all(store: AudioStore) -> None:
+    digest = keep(store, b"sound")
+    sweep(store)
+    assert sweep(store, wanted=digest).brought_back == 1
+    assert store.path_of(digest).read_bytes() == b"sound"
+
+
+def test_what_was_put_aside_is_deleted_when_its_time_is_over(store: AudioStore) -> None:
+    digest = keep(store, b"sound")
+    day = date(2030, 5, 17)
+    sweep(store, today=day)
+    assert sweep(store, today=day + timedelta(days=ASIDE_DAYS)).removed == 0
+    assert [path.name for path in files(store)] == [digest]
+    assert sweep(store, today=day + timedelta(days=ASIDE_DAYS + 1)).removed == 1
+    assert files(store) == set()
+
+
+@pytest.mark.parametrize("known_until", [None, LONG_AGO])
+def test_a_recording_newer_than_all_that_the_database_knows_stays(
+    store: AudioStore, known_until: datetime | None
+) -> None:
+    digest = keep(store, b"sound")
+    assert sweep(store, known_until=known_until) == Swept(spared=frozenset({digest}))
+    assert files(store) == {store.path_of(digest)}
+
+
+def test_what_was_spared_once_stays(store: AudioStore) -> None:
+    digest = keep(store, b"sound")
+    assert sweep(store, spared=[digest]).spared == {digest}
+    assert files(store) == {store.path_of(digest)}
+
+
+def test_a_recording_whose_job_was_never_written_is_put_aside_however_new_it_is(store: AudioStore) -> None:
+    """As a crash leaves it between the moving of the file and the commit."""
+    store.keep(*arrive(store, b"sound", "them"))
+    swept = sweep(store, dead="them", known_until=LONG_AGO)
+    assert (swept.put_aside, swept.spared) == (1, frozenset())
+
+
+def test_a_sweep_keeps_what_arrives_for_the_living(store: AudioStore) -> None:
+    ours, _ = arrive(store, b"one", "us")
+    arrive(store, b"two", "them")
+    assert sweep(store, dead="them").removed == 1
+    assert files(store) == {ours}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, an open file can't be deleted")
+def test_a_sweep_keeps_what_a_process_is_writing_whoever_is_said_to_be_dead(store: AudioStore) -> None:
+    file = store.new_upload("them")
+    with file.open("wb") as opened:
+        assert lock(opened)
+        assert sweep(store, dead="them").removed == 0
+    assert sweep(store, dead="them").removed == 1
+
+
+def test_a_sweep_keeps_what_was_fetched_for_a_job_that_still_needs_it(store: AudioStore) -> None:
+    for job in ("kept", "gone"):
+        store.part_of(job).write_bytes(b"half")
+    assert sweep(store, job="kept", today=date(2030, 5, 17)).put_aside == 1
+    assert files(store) == {store.part_of("kept"), store.folder / "aside" / "2030-05-17" / "gone.part"}
+
+
+def test_a_sweep_leaves_alone_what_is_not_ours(store: AudioStore) -> None:
+    (store.folder / "notes").mkdir(parents=True)
+    (store.folder / "notes" / "readme.txt").write_text("mine")
+    assert sweep(store) == Swept()
+    assert len(files(store)) == 1
+
+
+def test_a_sweep_of_a_folder_that_is_not_there_does_nothing(store: AudioStore) -> None:
+    assert sweep(store) == Swept()
+    assert not store.folder.exists()
+
+
+def test_a_sweep_makes_private_what_an_earlier_version_left_readable(store: AudioStore) -> None:
+    digest = keep(store, b"sound")
+    for path in (store.folder, store.path_of(digest).parent, store.path_of(digest)):
+        path.chmod(0o777)
+    sweep(store, wanted=digest)
+    assert {oct(path.stat().st_mode & 0o077) for path in (store.folder, *store.folder.rglob("*"))} == {"0o0"}

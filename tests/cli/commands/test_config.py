@@ -1,0 +1,78 @@
+"""`cesar config`: where the settings are, what they are and where each came from."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cesar.settings.config import documentation
+from tests.cli.queues import said
+
+
+@pytest.fixture
+def file(environ):
+    path = Path(os.environ["XDG_CONFIG_HOME"]) / "cesar" / "config.toml"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_the_path_is_printed_whether_or_not_the_file_is_there(inside, file, monkeypatch, tmp_path):
+    assert inside("config", "path") == (0, f"{file}\n", "")
+    monkeypatch.setenv("CESAR_CONFIG", str(tmp_path / "mine.toml"))
+    assert inside("config", "path") == (0, f"{tmp_path / 'mine.toml'}\n", "")
+
+
+def test_every_setting_is_shown_with_its_value_and_where_it_came_from(inside, file, monkeypatch):
+    file.write_text('model = "small"\noffline = true\n')
+    monkeypatch.setenv("CESAR_PORT", "8080")
+    code, out, err = inside("config", "show")
+    assert (code, err) == (0, "")
+    heading, *lines = (line.split() for line in out.splitlines())
+    assert heading == ["SETTING", "VALUE", "FROM"]
+    assert [line[0] for line in lines] == list(documentation())
+    shown = {name: rest for name, *rest in lines}
+    assert shown["model"] == ["small", str(file)]
+    assert shown["offline"] == ["true", str(file)]
+    assert shown["port"] == ["8080", "CESAR_PORT"]
+    assert shown["database"] == ["-", "default"]
+    assert shown["idle_timeout_s"] == ["300", "default"]
+
+
+def test_programs_get_the_values_as_json(inside, monkeypatch):
+    monkeypatch.setenv("CESAR_CORS_ORIGINS", "https://a.example,https://b.example")
+    shown = json.loads(inside("config", "show", "--json")[1])
+    assert list(shown) == list(documentation())
+    assert shown["cors_origins"] == {
+        "value": ["https://a.example", "https://b.example"],
+        "origin": "CESAR_CORS_ORIGINS",
+    }
+    assert shown["workers"] == {"value": None, "origin": "default"}
+    assert shown["idle_timeout_s"] == {"value": 300.0, "origin": "default"}
+
+
+@pytest.mark.parametrize("command", [("config", "show"), ("config", "show", "--json"), ("doctor",)])
+def test_the_api_key_is_never_shown(command, inside, file):
+    file.write_text('api_key = "cesar_0123456789ab_secret"\n')
+    _, out, err = inside(*command)
+    assert "********" in out
+    assert "secret" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [('modle = "small"', "model"), ("port = 100000", "65535"), ("= no", "not TOML")],
+)
+def test_a_file_that_cannot_be_used_is_one_line_that_names_it(content, words, inside, file):
+    file.write_text(content)
+    code, out, err = inside("config", "show")
+    assert (code, out) == (2, "")
+    assert str(file) in said(err)
+    assert words in said(err)
+
+
+def test_the_path_is_printed_also_if_the_file_cannot_be_used(inside, file):
+    file.write_text("= no")
+    assert inside("config", "path") == (0, f"{file}\n", "")

@@ -1,0 +1,43 @@
+"""The models' commands at their edges; what the store does is tested with the store."""
+
+import pytest
+
+from cesar.models.catalog import CATALOG
+
+
+def test_the_list_names_every_model_of_the_catalog_and_marks_the_default(inside):
+    code, out, _ = inside("models", "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == list(CATALOG)
+    assert "base (default)" in out
+
+
+def test_the_list_does_not_touch_the_disk(inside, tmp_path, monkeypatch):
+    monkeypatch.setenv("CESAR_DATA_DIR", str(tmp_path / "none"))
+    inside("models", "list")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["pull", "huge"], 4, "huge"),
+        (["pull", "large-v3", "--offline"], 4, "large-v3"),
+        (["verify", "huge"], 4, "huge"),
+        (["verify", "large-v3"], 4, "large-v3"),
+        (["export", "large-v3", "x.cesar-model"], 4, "large-v3"),
+        (["import", "notes.txt"], 3, "notes.txt"),
+        (["import", "missing"], 3, "missing"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_the_right_exit_code(arguments, exit_code, said, inside, tmp_path):
+    (tmp_path / "notes.txt").write_text("no model", encoding="utf-8")
+    code, out, err = inside("models", *arguments)
+    assert (code, out) == (exit_code, "")
+    [line] = err.splitlines()
+    assert said in line
+
+
+def test_offline_in_the_settings_keeps_pull_from_the_network(inside, monkeypatch):
+    monkeypatch.setenv("CESAR_OFFLINE", "1")
+    assert inside("models", "pull", "large-v3")[0] == 4

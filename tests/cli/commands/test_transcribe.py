@@ -1,0 +1,377 @@
+"""`cesar transcribe` as a whole: real files, real decoding, the real child process; the words come from a script."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import unicodedata
+import wave
+from pathlib import Path
+
+import pytest
+
+SPEECH = Path(__file__).parents[2] / "audio" / "jfk.m4a"
+TEXT = "Ask not."
+
+
+def write_silence(path, seconds=1):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(32000 * seconds))
+
+
+def write_script(folder, **more):
+    """A model that hears one sentence in whatever speech there is, and can be told to fail."""
+    segments = [{"start": 2.0, "end": 4.0, "text": TEXT}]
+    content = {"language": "en", "segments": segments, **more}
+    (folder / "script.json").write_text(json.dumps(content), encoding="utf-8")
+    return f"scripted:{folder / 'script.json'}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The model of most tests; the same for all of them, so that they can share one warm child process."""
+    return write_script(tmp_path_factory.mktemp("script"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The current folder: one recording with speech, one without, one that is no recording, one that is empty."""
+    (tmp_path / "speech.m4a").symlink_to(SPEECH)
+    write_silence(tmp_path / "silence.wav")
+    (tmp_path / "noise.mp3").write_bytes(b"this is no recording\n" * 100)
+    (tmp_path / "empty.mp3").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.fixture
+def transcribe(inside, model, folder):
+    """Run `cesar transcribe` in that folder and in this process; gives exit code, output, error output."""
+    return lambda *arguments: inside("transcribe", *arguments, "--model", model)
+
+
+def children_of(pid):
+    """The processes that a process has started, and theirs."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *children_of(child)]
+    return found
+
+
+def test_the_text_of_one_recording_is_all_there_is_on_standard_output(transcribe):
+    code, out, err = transcribe("speech.m4a")
+    assert (code, out) == (0, f"{TEXT}\n")
+    assert "speech.m4a: 11.0 s in" in err
+
+
+def test_quiet_says_nothing_but_the_text(transcribe):
+    assert transcribe("speech.m4a", "-q") == (0, f"{TEXT}\n", "")
+
+
+def test_silence_is_an_empty_text_and_no_error(transcribe, folder):
+    code, out, err = transcribe("silence.wav", "-d", "out")
+    assert (code, out) == (0, "")
+    assert "no speech" in err
+    assert (folder / "out" / "silence.txt").read_bytes() == b""
+
+
+# Speech that gives no text.
+
+NOTHING = "there is no text, although speech was detected: "
+
+
+@pytest.fixture
+def deaf(folder):
+    """A model that hears no words whatever is spoken."""
+    (folder / "deaf.json").write_text('{"language": "en", "segments": []}', encoding="utf-8")
+    return f"scripted:{folder / 'deaf.json'}"
+
+
+def test_speech_that_gives_no_text_is_not_taken_for_silence(inside, folder, deaf):
+    code, out, err = inside("transcribe", "speech.m4a", "--model", deaf, "-d", "out")
+    assert (code, out) == (0, "")
+    said, warning = err.splitlines()
+    assert "no text" in said
+    assert "no speech" not in err
+    assert warning.startswith(f"cesar: speech.m4a: warning: {NOTHING}")
+    assert "no words heard at 0:0" in warning
+    assert (folder / "out" / "speech.txt").read_bytes() == b""
+
+
+def test_quiet_tells_of_a_recording_whose_whole_text_is_lost(inside, folder, deaf):
+    _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "-q")
+    (warning,) = err.splitlines()
+    assert f"speech.m4a: warning: {NOTHING}" in warning
+
+
+def test_programs_are_told_how_much_speech_gave_no_text(inside, folder, deaf):
+    _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "--json-lines")
+    speech, silence = (event for line in err.splitlines() if (event := json.loads(line))["event"] == "file_finished")
+    assert speech["dropped_s"] > 5
+    assert NOTHING in speech["warnings"][0]
+    assert (silence["dropped_s"], silence["warnings"]) == (0, [])
+
+
+def test_the_transcript_itself_says_what_was_dropped(inside, folder, deaf):
+    _, out, _ = inside("transcribe", "speech.m4a", "--model", deaf, "-f", "json")
+    transcript = json.loads(out)
+    assert NOTHING in transcript["warnings"][0]
+    assert {span["reason"] for span in transcript["ledger"] if span["kind"] == "dropped"} == {"no words heard"}
+
+
+def test_what_is_dropped_of_a_recording_is_warned_of_beside_its_text(inside, folder):
+    """The sonnet is longer than the script."""
+    (folder / "sonnet.mp3").symlink_to(SPEECH.parent / "sonnet-1.mp3")
+    code, out, err = inside("transcribe", "sonnet.mp3", "--model", write_script(folder))
+    assert (code, out.strip()) == (0, TEXT)
+    said, warning = err.splitlines()
+    assert said.endswith(", en")
+    assert "gave no text: no words heard at 0:" in warning
+    assert NOTHING not in warning
+
+
+def test_several_recordings_share_standard_output_under_headings_in_their_order(transcribe):
+    _, out, _ = transcribe("speech.m4a", "silence.wav")
+    assert out == f"== speech.m4a ==\n{TEXT}\n\n== silence.wav ==\n\n"
+
+
+def test_json_on_standard_output_stays_json(transcribe):
+    _, out, _ = transcribe("speech.m4a", "silence.wav", "-f", "json")
+    first, end = json.JSONDecoder().raw_decode(out)
+    second, _ = json.JSONDecoder().raw_decode(out[end:].lstrip())
+    assert (first["text"], second["text"]) == (TEXT, "")
+
+
+def test_every_format_is_written_next_to_the_others(transcribe, folder):
+    code, out, _ = transcribe("speech.m4a", "-d", "out", "-f", "txt,srt", "-f", "vtt")
+    assert (code, out) == (0, "")
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["speech.srt", "speech.txt", "speech.vtt"]
+
+
+def test_the_outputs_ending_chooses_the_format(transcribe, folder):
+    transcribe("speech.m4a", "-o", "talk.vtt")
+    assert (folder / "talk.vtt").read_text(encoding="utf-8").startswith("WEBVTT")
+
+
+def test_a_bad_recording_does_not_stop_the_rest_and_decides_the_exit_code(transcribe, folder):
+    code, _, err = transcribe("gone.mp3", "noise.mp3", "empty.mp3", "speech.m4a", "-q", "-d", "out")
+    assert code == 3
+    assert (folder / "out" / "speech.txt").read_text(encoding="utf-8") == f"{TEXT}\n"
+    *each, last = err.splitlines()
+    assert len(each) == 3
+    assert all(line.startswith("cesar: ") for line in each)
+    assert last == (
+        "cesar: 3 of 4 failed: gone.mp3 (file_not_found), noise.mp3 (not_media), empty.mp3 (empty_recording)"
+    )
+
+
+@pytest.mark.parametrize("name", ["gone.mp3", "noise.mp3", "empty.mp3", "folder", "/dev/null"])
+def test_one_bad_recording_is_one_line_and_exit_code_3(name, transcribe, folder):
+    (folder / "folder").mkdir()
+    code, out, err = transcribe(name, "-q")
+    assert (code, out) == (3, "")
+    [line] = err.splitlines()
+    assert name in line
+
+
+def test_a_bad_recording_is_told_even_where_there_is_no_model(inside, folder):
+    assert inside("transcribe", "gone.mp3", "--offline", "-m", "large-v3")[0] == 3
+
+
+@pytest.mark.parametrize("name", ["large-v3", "huge", "."])
+def test_a_model_that_is_not_there_is_told_before_any_work(name, inside, folder):
+    code, out, err = inside("transcribe", "speech.m4a", "--offline", "-d", "out", "-m", name)
+    assert (code, out) == (4, "")
+    [line] = err.splitlines()
+    assert line.startswith("cesar: ")
+
+
+def test_a_model_that_fails_ends_the_run(cesar, folder):
+    """The other recordings would fail for the same reason."""
+    done = cesar("transcribe", "speech.m4a", "silence.wav", "-q", "-m", "scripted:gone.json", text=True)
+    assert done.returncode == 4
+    assert done.stderr.endswith("cesar: 1 of 2 failed: speech.m4a (model_failed); 1 not tried\n")
+
+
+def test_a_part_outside_the_recording_is_the_recordings_matter(transcribe):
+    code, _, err = transcribe("speech.m4a", "-q", "--start", "1:00")
+    assert code == 3
+    assert "--start" in err
+
+
+def test_what_is_there_already_is_left_out_when_asked_for(transcribe, folder):
+    (folder / "out").mkdir()
+    (folder / "out" / "silence.txt").write_text("mine", encoding="utf-8")
+    code, _, err = transcribe("speech.m4a", "silence.wav", "-d", "out", "--skip-existing")
+    assert code == 0
+    assert (folder / "out" / "silence.txt").read_text(encoding="utf-8") == "mine"
+    assert (folder / "out" / "speech.txt").read_text(encoding="utf-8") == f"{TEXT}\n"
+    assert "silence.wav" not in err
+    assert re.search(
+        r"^1 of 2 done, 1 skipped \(there already\): 11 s of sound in 0:00:\d\d \(\d+\.\dx\)$", err, re.MULTILINE
+    )
+
+
+def test_the_only_recording_is_told_to_be_there_already(transcribe, folder):
+    (folder / "silence.txt").write_text("mine", encoding="utf-8")
+    assert transcribe("silence.wav", "-d", ".", "--skip-existing") == (
+        *(0, ""),
+        "silence.wav: its texts are there already\n",
+    )
+
+
+def test_where_all_is_done_no_model_is_needed(inside, folder):
+    (folder / "silence.txt").write_text("mine", encoding="utf-8")
+    arguments = ["silence.wav", "-d", ".", "--skip-existing", "--offline", "-m", "large-v3"]
+    assert inside("transcribe", *arguments)[0] == 0
+
+
+def test_events_are_all_there_is_on_standard_error(transcribe):
+    code, out, err = transcribe("speech.m4a", "noise.mp3", "--json-lines")
+    events = [json.loads(line) for line in err.splitlines()]
+    kinds = [event["event"] for event in events if event["event"] != "progress"]
+    assert (code, out) == (3, f"== speech.m4a ==\n{TEXT}\n\n")
+    assert kinds == ["file_started", "segment", "file_finished", "file_started", "file_failed"]
+    assert {event["file"] for event in events} == {"speech.m4a", "noise.mp3"}
+
+
+def test_standard_input_is_transcribed_and_no_copy_stays_behind(cesar, model, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    done = cesar("transcribe", "-", "-q", "-m", model, input=SPEECH.read_bytes())
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{TEXT}\n".encode(), b"")
+    done = cesar("transcribe", "-", "-q", "-m", model, input=b"no recording\n")
+    assert done.returncode == 3
+    assert done.stderr.startswith(b"cesar: stdin ")
+    assert list((tmp_path / "temporary").glob("cesar-*")) == []
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly(cesar, model, folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = ["transcribe", "-q", "speech.m4a", "-m", model]
+    done = cesar(*command, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_standard_output_ends_the_run_with_one_line(cesar, model, folder):
+    with Path("/dev/full").open("wb") as full:
+        done = cesar("transcribe", "-q", "speech.m4a", "-m", model, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    [line] = done.stderr.splitlines()
+    assert b"no room" in line
+
+
+def test_a_recogniser_that_crashes_twice_is_exit_code_5(cesar, folder):
+    """The second recording is another matter: it holds no speech, so nothing can crash there."""
+    crashing = write_script(folder, faults=[{"at": 3.0, "do": "crash"}])
+    done = cesar("transcribe", "speech.m4a", "silence.wav", "-q", "-d", "out", "-m", crashing, text=True)
+    assert done.returncode == 5
+    assert "(native_crash)" in done.stderr.splitlines()[-1]
+    assert [path.name for path in (folder / "out").iterdir()] == ["silence.txt"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks for the children in /proc")
+@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_run_with_one_line_no_half_file_and_no_child(signum, expected, environ, folder, monkeypatch):
+    """The first recording is finished, the second hangs in the recogniser when the signal comes."""
+    monkeypatch.chdir(folder)
+    hanging = write_script(folder, faults=[{"at": 3.0, "do": "hang"}])
+    command = ["transcribe", "--json-lines", "silence.wav", "speech.m4a", "-d", "out", "-m", hanging]
+    with subprocess.Popen([sys.executable, "-m", "cesar", *command], stderr=subprocess.PIPE) as program:
+        assert program.stderr is not None
+        reader = io.TextIOWrapper(program.stderr, encoding="utf-8")
+        events = map(json.loads, reader)
+        next(event for event in events if event["file"] == "speech.m4a" and event.get("phase") == "recognising")
+        children = children_of(program.pid)
+        program.send_signal(signum)
+        last = json.loads(reader.read().splitlines()[-1])
+        assert program.wait(timeout=10) == expected
+    assert children
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    assert [path.name for path in (folder / "out").iterdir()] == ["silence.txt"]
+    assert (last["code"], last["exit_code"]) == ("interrupted", expected)
+    assert "1 of 2 finished (silence.wav)" in last["message"]
+    assert "--skip-existing" in last["hint"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_terminal_gets_a_bar_and_then_the_lines(environ, model, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    primary, terminal = os.openpty()
+    command = [sys.executable, "-m", "cesar", "transcribe", "speech.m4a", "-m", model, "-o", "speech.txt"]
+    with subprocess.Popen(command, stderr=terminal) as program:
+        os.close(terminal)
+        shown = read_all(primary).decode()
+    assert program.returncode == 0
+    assert "━" in shown
+    assert "speech.m4a: 11.0 s in" in shown
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor is hidden, and shown again
+
+
+def read_all(descriptor):
+    """What a pseudo-terminal shows until its last user is gone, which Linux tells as an error."""
+    with io.FileIO(descriptor) as screen:
+        parts = []
+        try:
+            while part := screen.read(65536):
+                parts.append(part)
+        except OSError:
+            pass
+        return b"".join(parts)
+
+
+@pytest.mark.model
+def test_real_speech_becomes_its_words(cesar, folder):
+    done = cesar("transcribe", "speech.m4a", "-q", "--model", "base", "--offline", timeout=300)
+    assert "ask what you can do for your country" in done.stdout.decode().lower()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Talk.WAV", "talk.wav"),
+        ("STRASSE.wav", "straße.wav"),
+        (unicodedata.normalize("NFD", "é.wav"), unicodedata.normalize("NFC", "é.wav")),
+    ],
+)
+def test_two_names_that_some_systems_take_for_one_stop_only_the_second_file(first, second, transcribe, folder):
+    talks = folder / "talks"
+    talks.mkdir()
+    for name in (first, second, "🦓.wav"):
+        write_silence(talks / name)
+    code, _, err = transcribe("talks", "-d", "out")
+    assert code == 2
+    assert {path.name for path in (folder / "out").iterdir()} == {f"{first}.txt", "🦓.txt"}
+    assert f"the text of talks/{second} would have the same name as that of talks/{first}" in err
+
+
+def test_recordings_of_one_name_in_two_folders_stop_only_the_second(transcribe, folder):
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        write_silence(folder / name / "a.wav")
+    write_silence(folder / "two" / "b.wav")
+    code, _, err = transcribe("one", "two", "-d", "out")
+    assert code == 2
+    assert {path.name for path in (folder / "out").iterdir()} == {"a.wav.txt", "b.txt"}
+    assert "the text of two/a.wav would have the same name as that of one/a.wav" in err
+
+
+def test_what_a_folder_has_besides_recordings_is_told(transcribe, folder):
+    talks = folder / "talks"
+    talks.mkdir()
+    write_silence(talks / "a.wav")
+    (talks / "b.xyz").write_bytes(b"x")
+    (talks / "notes.txt").write_bytes(b"x")
+    code, _, err = transcribe("talks")
+    assert code == 0
+    assert "cesar: talks: 1 file (b.xyz) left out; name one itself to have it transcribed" in err.splitlines()
+    *_, events = transcribe("talks", "--json-lines")
+    first = json.loads(events.splitlines()[0])
+    assert first == {"event": "left_out", "file": "talks", "names": ["b.xyz"]}

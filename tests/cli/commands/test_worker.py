@@ -1,0 +1,300 @@
+"""`cesar worker` as a process: real recordings, the real child process; the words come from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cesar.api.models import Job, JobStatus
+from cesar.api.repository import JobRepository
+from cesar.cli.server.working import _WorkersQueue
+from cesar.settings.config import Settings
+from cesar.transcriber import AudioTranscriber
+from tests.cli.queues import Queue, on_a_terminal, said
+from tests.runner.support import IN_THE_MIDDLE, JFK, SONNET, is_running, recognisers, wait_until, write_script
+from tests.support.media import silence, write_wav
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="it looks for the children in /proc"),
+]
+PATIENCE_S = 120.0
+LONG = "600"
+"""A grace that nobody has the patience for, in seconds."""
+STUCK = """
+import sys, threading
+from cesar.api.worker import BackgroundWorker
+from cesar.cli import main
+BackgroundWorker._run_transcription = lambda self, audio_path, model_size: threading.Event().wait()
+sys.argv = ["cesar", "worker"]
+main()
+"""
+"""The program with a transcription that nothing can stop."""
+
+
+class Worker:
+    """A worker process, and what it has said so far."""
+
+    def __init__(self, log: Path, command: list[str]) -> None:
+        self.log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.log.read_text(encoding="utf-8").splitlines()
+
+    def has_said(self, *words: str) -> bool:
+        return any(all(word in line for word in words) for line in self.lines)
+
+    def wait_until_said(self, *words: str) -> None:
+        wait_until(lambda: self.has_said(*words) or self.process.poll() is not None, within_s=PATIENCE_S)
+        assert self.has_said(*words), self.lines
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal, and give the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(environ: None, tmp_path: Path) -> Iterator[Start]:
+    """Start `cesar worker`, or other code, maybe through another program; what runs at the end is killed."""
+    workers: list[Worker] = []
+
+    def run(*options: str, code: str | None = None, launcher: tuple[str, ...] = ()) -> Worker:
+        arguments = ["-c", code] if code else ["-m", "cesar", "worker", *options]
+        log = tmp_path / f"worker-{len(workers)}.log"
+        workers.append(Worker(log, [*launcher, sys.executable, *arguments]))
+        return workers[-1]
+
+    yield run
+    for worker in workers:
+        with suppress(ProcessLookupError):
+            worker.process.kill()
+        worker.process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return write_script(tmp_path / "script.json")
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> str:
+    """A model that hangs in the middle of the sonnet."""
+    return write_script(tmp_path / "hanging.json", {"at": IN_THE_MIDDLE, "do": "hang"})
+
+
+def chunk_count(queue: Queue, job: Job) -> int:
+    return len(queue.do(lambda repository: repository.chunks(job.id)))
+
+
+def words_of(job: Job) -> list[str]:
+    return (job.result_text or "").split()
+
+
+# What it does
+
+
+def test_until_empty_does_every_job_in_order_and_says_so(inside, queue, model, tmp_path):
+    (tmp_path / "bad.mp3").write_bytes(b"this is no recording\n" * 100)
+    good, bad, last = (queue.add(audio_path=str(path), model_size=model) for path in (JFK, tmp_path / "bad.mp3", JFK))
+    code, out, err = inside("worker", "--until-empty")
+    assert (code, out) == (0, "")
+    assert [queue.read(job).status.value for job in (good, bad, last)] == ["completed", "error", "completed"]
+    assert words_of(queue.read(good)) == AudioTranscriber(model).transcribe(JFK).text.split()
+    assert str(queue.file) in err.splitlines()[0]
+    told = [line.split(" ", 2)[2] for line in err.splitlines() if f"({bad.id[:8]})" in line]
+    assert told[0] == f"bad.mp3 ({bad.id[:8]}) starts (attempt 1)"
+    assert told[1].startswith(f"error: bad.mp3 ({bad.id[:8]}) failed: ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_a_bar_shows_how_far_the_job_has_come(queue, model, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    job = queue.add(audio_path=str(SONNET), name="sonnet", model_size=model)
+    code, shown = on_a_terminal("worker", "--until-empty")
+    assert code == 0
+    assert "━" in shown
+    lines = [line for line in shown.splitlines() if f"({job.id[:8]})" in line]
+    assert len(lines) == 2, "it starts and it ends, and the bar has written over neither"
+    assert queue.read(job).status is JobStatus.COMPLETED
+
+
+def test_until_empty_ends_at_once_where_nothing_waits(inside, queue):
+    assert inside("worker", "--until-empty")[0] == 0
+    assert queue.jobs() == []
+
+
+def test_empty_is_only_what_has_no_job_that_is_to_be_tried_again(queue):
+    """A job that waits for its next attempt is waiting too."""
+
+    async def ask() -> list[str]:
+        told: list[str] = []
+        jobs = _WorkersQueue(Settings(database=str(queue.file)))
+
+        async def note() -> None:
+            told.append("empty")
+
+        jobs.when_empty = note
+        try:
+            await jobs.connect()
+            await jobs.create(Job(audio_path="/there/talk.mp3"))
+            claimed = await jobs.get_next_queued()
+            assert claimed is not None
+            jobs._retry_delay = timedelta(seconds=300)
+            await jobs.retry_later(claimed)
+            assert await jobs.get_next_queued() is None
+            assert told == []
+            await jobs.request_cancel(claimed.id)
+            assert await jobs.get_next_queued() is None
+        finally:
+            await jobs.close()
+        return told
+
+    queue.file.parent.mkdir(parents=True)
+    assert asyncio.run(ask()) == ["empty"]
+
+
+def test_a_job_that_is_queued_later_is_done_without_being_asked_for(start, queue, model):
+    worker = start()
+    worker.wait_until_said("0 waiting")
+    job = queue.add(audio_path=str(JFK), model_size=model)
+    worker.wait_until_said("jfk.m4a", "is completed")
+    assert queue.read(job).status is JobStatus.COMPLETED
+
+
+def test_it_runs_as_the_options_say(inside, queue):
+    job = queue.add(audio_path=str(JFK), model_size="large-v3")
+    inside("worker", "--until-empty", "--offline")
+    assert queue.read(job).error_code == "model_not_installed"
+
+
+def test_two_workers_share_the_queue(start, queue, model):
+    jobs = queue.do(lambda repository: create_all(repository, model, 6))
+    workers = [start("--until-empty") for _ in range(2)]
+    assert [worker.process.wait(PATIENCE_S) for worker in workers] == [0, 0]
+    assert [(job.status, job.attempt) for job in map(queue.read, jobs)] == [(JobStatus.COMPLETED, 1)] * 6
+
+
+async def create_all(repository: JobRepository, model: str, count: int) -> list[Job]:
+    return [await repository.create(Job(audio_path=str(JFK), model_size=model)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("content", [b"garbage " * 1000, None], ids=["a damaged file", "a folder"])
+def test_a_database_that_cannot_be_used_is_one_line(content, inside, tmp_path):
+    if content is None:
+        (tmp_path / "bad.db").mkdir()
+    else:
+        (tmp_path / "bad.db").write_bytes(content)
+    code, out, err = inside("worker", "--database", "bad.db")
+    assert (code, out) == (6, "")
+    assert "bad.db" in said(err)
+
+
+def test_an_internal_error_leaves_its_traceback(start, queue, monkeypatch):
+    broken = STUCK.replace("threading.Event().wait()", "[][1]")
+    job = queue.add()
+    worker = start(code=broken)
+    worker.wait_until_said("failed: list index out of range")
+    worker.wait_until_said("IndexError")
+    assert worker.end() == 0
+    assert queue.read(job).error_code == "internal"
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_without_a_job_it_ends_at_once(number, start, monkeypatch):
+    monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", LONG)
+    worker = start()
+    worker.wait_until_said("the worker starts")
+    assert worker.end(number) == 0
+    assert not worker.has_said("finishing")
+
+
+def test_a_job_that_can_end_in_time_does(start, queue, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", LONG)
+    recording = write_wav(tmp_path / "long.wav", silence(900))
+    job, waiting = (queue.add(audio_path=str(recording), model_size=model) for _ in range(2))
+    worker = start()
+    worker.wait_until_said("starts (attempt 1)")
+    assert worker.end() == 0
+    assert worker.has_said(f"finishing long.wav, up to {LONG} s; again to stop now")
+    assert [queue.read(each).status.value for each in (job, waiting)] == ["completed", "queued"]
+
+
+def test_a_job_that_cannot_is_put_back_with_what_is_done(start, queue, hanging, monkeypatch):
+    monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", "0.5")
+    job = queue.add(audio_path=str(SONNET), model_size=hanging)
+    worker = start()
+    wait_until(lambda: chunk_count(queue, job), within_s=PATIENCE_S)
+    children = recognisers(worker.process.pid)
+    assert worker.end() == 0
+    assert worker.has_said("finishing sonnet-1.mp3, up to 0.5 s")
+    assert worker.has_said("sonnet-1.mp3", "is given back")
+    after = queue.read(job)
+    assert (after.status, after.failures, after.lost) == (JobStatus.QUEUED, 0, 0)
+    assert chunk_count(queue, job) > 0
+    assert children
+    wait_until(lambda: not any(map(is_running, children)))
+
+
+def test_a_second_signal_stops_it_now(start, queue, hanging, monkeypatch):
+    monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", LONG)
+    job = queue.add(audio_path=str(SONNET), model_size=hanging)
+    worker = start()
+    worker.wait_until_said("starts (attempt 1)")
+    worker.process.send_signal(signal.SIGINT)
+    worker.wait_until_said(f"up to {LONG} s; again to stop now")
+    assert worker.end(signal.SIGINT) == 0
+    assert worker.has_said("stopping now")
+    assert queue.read(job).status is JobStatus.QUEUED
+
+
+def test_a_signal_that_is_ignored_stays_so(start):
+    """As `nohup` wants it."""
+    worker = start(launcher=("sh", "-c", "trap '' HUP; exec \"$@\"", "sh"))
+    worker.wait_until_said("the worker starts")
+    worker.process.send_signal(signal.SIGHUP)
+    assert worker.end(signal.SIGTERM) == 0
+    assert len([line for line in worker.lines if "is asked to stop" in line]) == 1
+
+
+def test_a_worker_that_is_stuck_puts_its_job_back_and_is_ended(start, queue, monkeypatch):
+    monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", "0.2")
+    job = queue.add()
+    worker = start(code=STUCK)
+    worker.wait_until_said("starts (attempt 1)")
+    assert worker.end() == 70
+    assert worker.has_said("no job is lost")
+    assert queue.read(job).status is JobStatus.QUEUED
+
+
+def test_what_a_killed_worker_had_at_work_goes_on_in_the_next_one(start, queue, tmp_path):
+    script = write_script(tmp_path / "once.json", {"at": IN_THE_MIDDLE, "do": "hang", "unless": str(tmp_path / "hung")})
+    job = queue.add(audio_path=str(SONNET), model_size=script)
+    first = start()
+    wait_until(lambda: (tmp_path / "hung").exists() and chunk_count(queue, job), within_s=PATIENCE_S)
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    second = start("--until-empty")
+    assert second.process.wait(PATIENCE_S) == 0
+    assert second.has_said("sonnet-1.mp3", "goes on after")
+    done = queue.read(job)
+    assert (done.status, done.attempt) == (JobStatus.COMPLETED, 2)
+    assert words_of(done) == AudioTranscriber(script).transcribe(SONNET).text.split()

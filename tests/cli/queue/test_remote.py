@@ -1,0 +1,489 @@
+"""`cesar jobs ... --server`: as on this machine, over HTTP. The service is real; the states are made by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cesar.api.models import JobStatus, utc_now
+from cesar.api.queue.api_keys import Scope
+from cesar.cli.commands.jobs import STATUSES
+from cesar.formats import FORMATS
+from cesar.options import TranscribeOptions
+from tests.cli.queues import NOBODY, Queue, nobody_at, on_a_terminal, said
+from tests.cli.services import Running, serving, settings_of
+from tests.runner.support import JFK, write_script
+
+UNTOLD = {
+    *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost", "begun", "losses"),
+    *("heartbeat_at", "cancel_requested_at", "generation"),
+}
+"""What a service keeps to itself."""
+CHANGES = ("cancel", "retry", "delete")
+
+
+@pytest.fixture
+def service(queue, tmp_path) -> Iterator[Running]:
+    """A service on the queue of the fixture `queue`, without a worker."""
+    queue.file.parent.mkdir(parents=True)
+    model = write_script(tmp_path / "words.json")
+    with serving(settings_of(queue.file.parent, model=model)) as running:
+        yield running
+
+
+@pytest.fixture
+def there(inside, service):
+    """Run `cesar jobs COMMAND ...` with the service."""
+
+    def run(command, *arguments):
+        return inside("jobs", command, *arguments, "--server", service.url)
+
+    return run
+
+
+# The same as on this machine
+
+
+def every_state(queue: Queue) -> list[str]:
+    """Make a job of every state, three and a half days old; give their ids."""
+    created_at = utc_now() - timedelta(days=3.5)
+    jobs = [
+        queue.add(name="waiting", created_at=created_at, priority=3, options=TranscribeOptions(language="de", end=9.0)),
+        queue.add(JobStatus.CANCELLED, name="left", created_at=created_at),
+        queue.add(
+            JobStatus.ERROR,
+            name="broken",
+            created_at=created_at,
+            error_message="it is broken",
+            error_code="bad_audio",
+        ),
+        queue.add(
+            JobStatus.COMPLETED,
+            name="done",
+            created_at=created_at,
+            result_text="So it is.\nYes.",
+            outcome={"duration": 61.25, "timings": {"total": 7.5}, "warnings": []},
+        ),
+    ]
+    return [job.id for job in jobs]
+
+
+def test_a_list_shows_what_it_shows_on_this_machine(there, inside, queue, service):
+    every_state(queue)
+    for arguments in (
+        [],
+        ["--status", "queued", "--status", "error"],
+        ["--name", "IT"],
+        ["--model", "base", "--limit", "2"],
+        ["--all"],
+    ):
+        _, out, err = there("list", *arguments)
+        assert (0, out, err.replace(nobody_at(service.url), NOBODY)) == inside("jobs", "list", *arguments)
+
+
+def test_programs_get_the_same_fields_but_what_the_service_keeps_to_itself(there, inside, queue):
+    ids = every_state(queue)
+    for arguments in (["list"], *(["show", job_id] for job_id in ids)):
+        theirs = json.loads(there(*arguments, "--json")[1])
+        ours = json.loads(inside("jobs", *arguments, "--json")[1])
+        if arguments == ["list"]:
+            assert theirs["next_cursor"] == ours["next_cursor"]
+        else:
+            for told in ("events", "waiting_before", "fetches_before"):
+                assert theirs.pop(told) == ours.pop(told)
+        for one, other in zip(theirs.get("jobs", [theirs]), ours.get("jobs", [ours]), strict=True):
+            assert list(one) == list(other)
+            different = {key for key in one if one[key] != other[key]} - {"outcome", "duration"}
+            assert different <= UNTOLD
+            assert {key for key in different if one[key] is not None} == set()
+
+
+def test_show_says_that_a_recording_waits_while_others_are_fetched(there, inside, queue):
+    address = "https://example.org/talk.mp3"
+    with queue.one_at_work(audio_path=address, source_url=address):
+        job = queue.add(audio_path=address, source_url=address)
+        assert "waits to be fetched while 1 other is" in there("show", job.id)[1]
+        assert json.loads(there("show", job.id, "--json")[1])["fetches_before"] == 1
+
+
+def test_show_tells_what_it_tells_on_this_machine_but_the_recordings_place(there, inside, queue):
+    for job_id in every_state(queue):
+        code, out, err = there("show", job_id[:8])
+        _, expected, _ = inside("jobs", "show", job_id[:8])
+        assert (code, err) == (0, "")
+        assert [line.split() for line in out.splitlines()] == [
+            line.split() for line in expected.splitlines() if not line.startswith("recording")
+        ]
+
+
+def test_a_job_at_work_shows_how_far_it_is(there, queue):
+    with queue.one_at_work(name="talk") as job:
+        queue.do(lambda repository: repository.request_cancel(job.id))
+        assert re.search(r"processing .* 50% ", there("list")[1])
+        out = there("show", job.id)[1]
+    assert re.search(r"^status +processing, 50% done \(20 of 40 s\), to be cancelled$", out, re.MULTILINE)
+
+
+def test_pages_of_the_service_are_put_together(there, queue, monkeypatch):
+    monkeypatch.setattr("cesar.cli.queue.remote._PAGE", 2)
+    queue.fill({f"aaaa{number}": str(number) for number in range(5)})
+    page = json.loads(there("list", "--all", "--json")[1])
+    assert [job["name"] for job in page["jobs"]] == ["4", "3", "2", "1", "0"]
+    page = json.loads(there("list", "--limit", "3", "--json")[1])
+    assert [job["name"] for job in page["jobs"]] == ["4", "3", "2"]
+    page = json.loads(there("list", "--cursor", page["next_cursor"], "--json")[1])
+    assert [job["name"] for job in page["jobs"]] == ["1", "0"]
+
+
+def test_where_there_are_no_jobs_the_service_is_named(there, service):
+    code, out, err = there("list")
+    assert (code, out) == (0, "")
+    assert service.url in said(err)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "expected", "words"),
+    [
+        ("cccc", 6, "no job 'cccc'"),
+        ("aaaa", 6, "several jobs: aaaa"),
+        ("bbb", 6, "at least the first 4 letters"),
+        ("", 6, "no job ''"),
+        ("%%%%", 6, "no job '%%%%'"),
+        ("../jobs", 6, "no job '../jobs'"),
+        ("aaaa1111?x", 6, "no job 'aaaa1111?x'"),
+        ("two\nlines", 6, r"no job 'two\nlines'"),
+        ("\udcff\udcff\udcff\udcff", 2, "UTF-8"),
+    ],
+)
+def test_an_id_that_means_no_job_or_several_is_one_line(beginning, expected, words, there, queue, three):
+    for command in ("show", "watch", *CHANGES):
+        code, out, err = there(command, beginning)
+        assert (code, out) == (expected, "")
+        assert words in said(err)
+    assert queue.jobs() == three[::-1]
+
+
+def test_a_whole_id_goes_before_one_that_begins_with_it(there, queue):
+    for id_ in ("dddd", "dddd1", "dddd2"):
+        queue.add(id=id_)
+    assert json.loads(there("show", "dddd", "--json")[1])["id"] == "dddd"
+
+
+# Texts
+
+
+@pytest.mark.parametrize("text", ["Räder rollen.\nWeiter.", ""])
+def test_the_transcript_is_printed_and_nothing_else(text, there, queue):
+    job = queue.add(JobStatus.COMPLETED, result_text=text)
+    assert there("show", job.id, "--transcript") == (0, f"{text}\n" if text else "", "")
+
+
+def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(there, inside, queue):
+    with queue.one_at_work(name="talk") as job:
+        for arguments in (["--transcript"], *(["-f", name] for name in FORMATS)):
+            code, out, err = there("show", job.id, *arguments)
+            assert code == 0
+            assert "so far" in said(err)
+            assert out.replace("base", "") == inside("jobs", "show", job.id, *arguments)[1].replace("base", "")
+
+
+def test_subtitles_of_a_job_keep_the_limits_that_are_given(there, inside, queue):
+    job = queue.with_text("Ask not what your country can do for you, ask what you can do for your country.")
+    arguments = (job.id, "-f", "srt", "--max-line-length", "20", "--max-lines", "1", "--max-cue-duration", "2.5")
+    code, out, _ = there("show", *arguments)
+    assert code == 0
+    assert out == inside("jobs", "show", *arguments)[1]
+    assert out != there("show", job.id, "-f", "srt")[1]
+
+
+# Changes
+
+
+def test_jobs_are_cancelled_tried_again_and_deleted(there, queue, three):
+    assert there("cancel", "bbbb", "aaaa2222") == (0, "", "third (bbbb3333): cancelled\nsecond (aaaa2222): cancelled\n")
+    assert there("retry", "bbbb") == (0, "", "third (bbbb3333): queued again\n")
+    assert there("delete", "aaaa2222") == (0, "", "second (aaaa2222): deleted\n")
+    assert [(job.name, job.status.value) for job in queue.jobs()] == [("third", "queued"), ("first", "queued")]
+
+
+def test_what_cannot_be_changed_is_told_as_on_this_machine(there, inside, queue):
+    done = queue.add(JobStatus.COMPLETED, result_text="So.")
+    for command in ("cancel", "retry"):
+        theirs = there(command, done.id)
+        assert theirs == inside("jobs", command, done.id)
+        assert theirs[0] == 6
+    with queue.one_at_work() as job:
+        assert there("delete", job.id) == inside("jobs", "delete", job.id)
+        assert there("cancel", job.id) == (0, "", f"talk.mp3 ({job.id[:8]}): is told to stop\n")
+
+
+# Watching
+
+
+@pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED])
+def test_watching_a_job_that_is_over_ends_as_on_this_machine(status, there, inside, queue):
+    told = {"error_message": "it is broken", "error_code": "bad_audio", "error_hint": "Mend it."}
+    outcome = {"duration": 61.25, "timings": {"total": 7.5}}
+    fields = {"result_text": "So.", "outcome": outcome} if status is JobStatus.COMPLETED else told
+    job = queue.add(status, name="talk", **fields)
+    assert there("watch", job.id[:6]) == inside("jobs", "watch", job.id[:6])
+
+
+def test_programs_get_the_job_in_a_line_whenever_it_changes(there, queue):
+    job = queue.add(JobStatus.COMPLETED, result_text="So.")
+    code, out, err = there("watch", job.id, "--json")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["result_text"] for line in out.splitlines()] == ["So."]
+
+
+@pytest.mark.slow
+def test_a_job_is_followed_until_it_ends(service, queue, environ):
+    command = [sys.executable, "-m", "cesar", "jobs", "watch", "--server", service.url]
+    with queue.one_at_work(name="talk") as job:
+        program = subprocess.Popen([*command, job.id], stderr=subprocess.PIPE, text=True)
+        assert program.stderr is not None
+        told = [program.stderr.readline() for _ in range(3)]
+        job.status, job.result_text, job.detected_language = JobStatus.COMPLETED, "One. Two.", "en"
+        queue.do(lambda repository: repository.update(job))
+        _, rest = program.communicate(timeout=60)
+    assert told == ["talk: queued\n", "talk: processing (attempt 1)\n", "talk: 50 %\n"]
+    assert rest == "talk: completed, en\n"
+    assert program.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_to_leave_does_not_stop_the_job(service, queue, environ):
+    job = queue.add(name="talk")
+    command = [sys.executable, "-m", "cesar", "jobs", "watch", job.id, "--server", service.url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr is not None
+        assert program.stderr.readline() == "talk: queued\n"
+        program.send_signal(signal.SIGINT)
+        _, rest = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert "not stopped" in said(rest)
+    assert queue.read(job).status is JobStatus.QUEUED
+
+
+@pytest.mark.slow
+def test_a_job_that_is_deleted_while_it_is_watched_is_told_as_gone(service, queue, environ):
+    job = queue.add(name="talk")
+    command = [sys.executable, "-m", "cesar", "jobs", "watch", job.id, "--server", service.url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr is not None
+        assert program.stderr.readline() == "talk: queued\n"
+        queue.do(lambda repository: repository.delete(job.id))
+        _, rest = program.communicate(timeout=60)
+    assert program.returncode == 6
+    assert "deleted" in rest.splitlines()[-1]
+
+
+# Submitting
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "talk.wav"
+    path.write_bytes(JFK.read_bytes())
+    return path
+
+
+def test_recordings_are_sent_and_their_ids_printed_in_order(there, service, queue, recording, tmp_path):
+    other = tmp_path / "other.wav"
+    other.write_bytes(b"something else")
+    code, out, err = there("submit", other, recording, recording)
+    assert (code, err) == (0, nobody_at(service.url))
+    jobs = queue.jobs()[::-1]
+    assert out.split() == [job.id for job in jobs]
+    assert [(job.name, job.audio_bytes) for job in jobs] == [("other.wav", 14), ("talk.wav", JFK.stat().st_size)]
+
+
+def test_what_is_wished_for_arrives(there, queue, recording):
+    wishes = ["-l", "german", "--prompt", "Äpfel, Birnen", "--word-timestamps", "--start", "0:01", "--end", "9.5"]
+    terms = ["--translate", "--beam-size", "2", "--hotwords", "Obst", "-m", "tiny", "--priority", "-7"]
+    terms += ["--temperature", "0.4", "--track", "all"]
+    [told] = json.loads(there("submit", recording, *wishes, *terms, "--json")[1])
+    [job] = queue.jobs()
+    assert job.options == TranscribeOptions(
+        language="de",
+        task="translate",
+        prompt="Äpfel, Birnen",
+        hotwords="Obst",
+        word_timestamps=True,
+        start=1.0,
+        end=9.5,
+        beam_size=2,
+        temperature=0.4,
+        track="all",
+    )
+    assert (job.model_size, job.priority) == ("tiny", -7)
+    assert (told["id"], told["model_size"], told["priority"], told["audio_path"]) == (job.id, "tiny", -7, None)
+
+
+def test_what_the_language_may_be_arrives(there, queue, recording):
+    assert there("submit", recording, "--languages", "German,en")[0] == 0
+    [job] = queue.jobs()
+    assert job.options == TranscribeOptions(languages=("de", "en"))
+
+
+def test_unless_a_model_is_named_it_is_the_services_choice(there, queue, recording, monkeypatch):
+    there("submit", recording)
+    monkeypatch.setenv("CESAR_MODEL", "small")
+    there("submit", recording)
+    assert [job.model_size.rpartition("/")[2] for job in queue.jobs()] == ["small", "words.json"]
+
+
+def test_the_same_key_and_recording_give_the_same_job(there, queue, recording):
+    ids = {there("submit", recording, "--idempotency-key", "monday")[1] for _ in range(2)}
+    assert len(ids) == len(queue.jobs()) == 1
+    code, _, err = there("submit", recording, "--idempotency-key", "monday", "-l", "de")
+    assert code == 6
+    assert "another request" in said(err)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "montäglich", "\udcff"])
+def test_a_key_that_cannot_be_is_refused_before_anything_is_sent(key, there, queue, recording):
+    code, _, err = there("submit", recording, "--idempotency-key", key)
+    assert code == 2
+    said(err)
+    assert queue.jobs() == []
+
+
+def test_nothing_is_sent_if_one_of_the_recordings_cannot_be_read(there, queue, recording):
+    code, out, err = there("submit", recording, "missing.wav")
+    assert (code, out) == (3, "")
+    assert "Nothing was sent." in said(err)
+    assert queue.jobs() == []
+
+
+def test_addresses_are_left_for_the_service_to_fetch(there, service, queue, recording):
+    address = "https://example.org/talks/one.mp3?x=1"
+    code, out, err = there("submit", recording, address, "-l", "de")
+    assert (code, err) == (0, nobody_at(service.url))
+    first, second = queue.jobs()[::-1]
+    assert out.split() == [first.id, second.id]
+    assert (second.source_url, second.name, second.options.language) == (address, "one.mp3", "de")
+
+
+def test_a_refused_recording_ends_the_run_and_what_was_sent_is_told(cesar, service, queue, recording):
+    done = cesar("jobs", "submit", recording, "http://127.0.0.1/private.mp3", "--server", service.url, text=True)
+    assert done.returncode == 3
+    assert done.stdout.split() == [job.id for job in queue.jobs()]
+    assert "127.0.0.1" in said(done.stderr)
+
+
+def test_standard_input_is_sent_too(cesar, service, queue):
+    done = cesar("jobs", "submit", "-", "--server", service.url, input=JFK.read_bytes())
+    assert (done.returncode, done.stderr.decode()) == (0, nobody_at(service.url))
+    [job] = queue.jobs()
+    assert (job.name, job.audio_bytes) == ("stdin", JFK.stat().st_size)
+
+
+def test_names_that_are_no_utf8_are_sent_as_well_as_can_be(there, queue, tmp_path):
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/t\xffalk.wav"))
+    path.write_bytes(b"sound")
+    assert there("submit", path)[0] == 0
+    assert queue.jobs()[0].name == "t?alk.wav"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_terminal_gets_a_bar_while_a_big_recording_is_sent(service, queue, tmp_path):
+    big = tmp_path / "big.wav"
+    with big.open("wb") as file:
+        file.truncate(64 * 1024**2)
+    code, shown = on_a_terminal("jobs", "submit", str(big), "--server", service.url)
+    assert code == 0
+    assert "67.1 MB" in shown or "67.1/67.1 MB" in shown
+    assert queue.jobs()[0].id in shown
+
+
+# Which queue
+
+
+@pytest.mark.parametrize("command", ["submit", "list", "show", "watch", *CHANGES])
+def test_a_database_and_a_server_together_are_wrong_usage(command, inside):
+    ids = [] if command == "list" else ["aaaa"]
+    code, out, err = inside("jobs", command, *ids, "--database", "a.db", "--server", "http://127.0.0.1:1")
+    assert (code, out) == (2, "")
+    assert "--database" in said(err)
+    assert "--server" in said(err)
+
+
+def test_the_server_can_be_set_and_a_flag_for_this_machine_wins(inside, service, queue, three, monkeypatch, tmp_path):
+    monkeypatch.setenv("CESAR_SERVER", service.url)
+    monkeypatch.setenv("CESAR_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert "first" in inside("jobs", "list")[1]
+    assert "first" not in inside("jobs", "list", "--server", "none")[1]
+    assert "first" not in inside("jobs", "list", "--database", "other.db")[1]
+
+
+def test_a_service_that_is_not_there_is_one_line(inside, monkeypatch):
+    monkeypatch.setattr("cesar.client.connection.AGAIN_AFTER_S", (0.0, 0.0))
+    nobody = "http://127.0.0.1:1"
+    for arguments in (["list"], ["show", "aaaa"], ["watch", "aaaa"], *([change, "aaaa"] for change in CHANGES)):
+        code, out, err = inside("jobs", *arguments, "--server", nobody)
+        assert (code, out) == (7, "")
+        assert nobody in said(err)
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1:5000", "ftp://there", "nonsense"])
+def test_what_is_no_address_is_wrong_usage(server, inside):
+    code, _, err = inside("jobs", "list", "--server", server)
+    assert code == 2
+    assert "http://HOST:PORT" in said(err)
+
+
+def test_the_statuses_that_are_asked_for_are_those_of_the_service(there):
+    for status in STATUSES:
+        assert there("list", "--status", status)[0] == 0
+
+
+# Keys
+
+
+def test_a_service_that_needs_a_key_says_so_and_takes_the_one_that_is_set(inside, queue, monkeypatch):
+    queue.file.parent.mkdir(parents=True)
+    with serving(settings_of(queue.file.parent, require_key=True)) as service:
+        code, _, err = inside("jobs", "list", "--server", service.url)
+        assert code == 7
+        assert "CESAR_API_KEY" in said(err)
+        monkeypatch.setenv("CESAR_API_KEY", token_of(queue))
+        assert inside("jobs", "list", "--server", service.url)[0] == 0
+        code, _, err = inside("jobs", "cancel", "aaaa", "--server", service.url)
+        assert code == 6
+
+
+def token_of(queue: Queue) -> str:
+    """Make a key that may only read."""
+
+    async def make(repository):
+        from cesar.api.queue.api_keys import KeyRing
+
+        _, token = await KeyRing(repository.database).create("reader", [Scope.READ])
+        return token
+
+    token: str = queue.do(make)
+    return token
+
+
+@pytest.mark.slow
+def test_work_with_a_service_does_not_wait_for_the_databases_libraries(service, environ):
+    code = f"""
+import sys
+from cesar.cli import run
+run(["jobs", "list", "--server", "{service.url}"])
+print({{"sqlalchemy", "alembic", "fastapi"}} & {{*sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

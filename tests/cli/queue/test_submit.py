@@ -1,0 +1,178 @@
+"""`cesar jobs submit`: what becomes a job, and what is refused before anything is queued."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from cesar.api.models import JobStatus
+from cesar.cli.commands import transcribe
+from cesar.cli.commands.jobs import submit
+from cesar.options import TranscribeOptions
+from tests.cli.queues import NOBODY, on_a_terminal, said
+
+SPEECH = Path(__file__).parents[2] / "audio" / "jfk.m4a"
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    return Path(shutil.copy(SPEECH, tmp_path / "talk.m4a"))
+
+
+def test_submit_prints_one_id_for_each_recording_and_keeps_whole_paths(inside, queue, recording, tmp_path):
+    shutil.copy(recording, tmp_path / "other.m4a")
+    code, out, err = inside("jobs", "submit", "talk.m4a", tmp_path / "other.m4a")
+    newest, oldest = queue.jobs()
+    assert (code, out, err) == (0, f"{oldest.id}\n{newest.id}\n", NOBODY)
+    assert [job.audio_path for job in (oldest, newest)] == [str(recording), str(tmp_path / "other.m4a")]
+    assert (oldest.name, oldest.model_size, oldest.status) == ("talk.m4a", "base", JobStatus.QUEUED)
+
+
+def test_submit_takes_the_media_files_of_a_folder(inside, queue, tmp_path):
+    (tmp_path / "talks").mkdir()
+    for name in ("b.mp3", "a.m4a", "notes.txt", ".hidden.mp3"):
+        shutil.copy(SPEECH, tmp_path / "talks" / name)
+    inside("jobs", "submit", "talks")
+    assert [job.name for job in queue.jobs()] == ["b.mp3", "a.m4a"]
+
+
+def test_submit_takes_every_wish_that_transcribe_takes(inside, queue, recording):
+    wishes = ["-l", "german", "--translate", "--prompt", "Ja.", "--hotwords", "eins zwei", "--word-timestamps"]
+    times = ["--start", "1:30", "--end", "2:00.5", "--beam-size", "2", "--priority", "-7", "-m", "small"]
+    times += ["--temperature", "0.4", "--track", "2"]
+    assert inside("jobs", "submit", recording, *wishes, *times)[0] == 0
+    [job] = queue.jobs()
+    assert (job.model_size, job.priority) == ("small", -7)
+    assert job.options == TranscribeOptions(
+        language="de",
+        task="translate",
+        prompt="Ja.",
+        hotwords="eins zwei",
+        word_timestamps=True,
+        start=90.0,
+        end=120.5,
+        beam_size=2,
+        temperature=0.4,
+        track=2,
+    )
+
+
+def test_submit_takes_what_the_language_may_be(inside, queue, recording):
+    assert inside("jobs", "submit", recording, "--languages", "en,dut")[0] == 0
+    [job] = queue.jobs()
+    assert job.options == TranscribeOptions(languages=("en", "nl"))
+
+
+def test_submit_takes_what_transcribe_takes_but_for_output_and_machine():
+    """Guards the test above: a wish that is new in `cesar transcribe` must be one here too."""
+    not_wishes = {"output", "output_dir", "formats", "skip_existing", "quiet", "verbose", "json_lines"}
+    not_wishes |= {"device", "compute_type", "offline", "max_line_length", "max_lines", "max_cue_duration"}
+
+    def names(command: click.Command) -> set[str | None]:
+        return {param.name for param in command.params}
+
+    assert names(transcribe.command) - not_wishes <= names(submit)
+
+
+def test_what_is_submitted_without_a_wish_has_the_usual_options(inside, queue, recording):
+    inside("jobs", "submit", recording)
+    assert queue.jobs()[0].options == TranscribeOptions()
+
+
+def test_the_model_of_the_settings_is_taken(inside, queue, recording, monkeypatch):
+    monkeypatch.setenv("CESAR_MODEL", "tiny")
+    inside("jobs", "submit", recording)
+    assert queue.jobs()[0].model_size == "tiny"
+
+
+def test_a_models_folder_and_script_are_kept_by_their_whole_paths(inside, queue, recording, tmp_path):
+    """The worker may run elsewhere."""
+    (tmp_path / "mine").mkdir()
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt", "model.bin"):
+        (tmp_path / "mine" / name).write_bytes(b"{}")
+    inside("jobs", "submit", recording, "-m", "./mine")
+    inside("jobs", "submit", recording, "-m", "scripted:words.json")
+    assert [job.model_size for job in queue.jobs()] == [f"scripted:{tmp_path / 'words.json'}", str(tmp_path / "mine")]
+
+
+@pytest.mark.parametrize("name", ["gone.mp3", "empty.mp3", "folder", "blank.mp3 ", "\udcff.mp3"])
+def test_a_recording_that_cannot_be_read_later_is_refused_before_anything_is_queued(
+    name, inside, queue, recording, tmp_path
+):
+    """The queue keeps text without blanks around it: a name that it would change is no name of that file."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.mp3").touch()
+    for odd in ("blank.mp3 ", "\udcff.mp3"):
+        shutil.copy(recording, tmp_path / odd)
+    code, out, err = inside("jobs", "submit", recording, name)
+    assert (code, out) == (3, "")
+    assert said(err).endswith("Nothing was queued.")
+    assert queue.jobs() == []
+
+
+@pytest.mark.parametrize("how", ["-", "pipe"])
+def test_what_can_be_read_once_only_is_refused(how, inside, queue, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    code, out, err = inside("jobs", "submit", how)
+    assert (code, out) == (2, "")
+    assert "Name a file" in said(err)
+    assert queue.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"),
+    [
+        (["-m", "bse"], 4, "Did you mean base"),
+        (["-m", "."], 4, "no model"),
+        (["-m", "\udcff"], 2, "UTF-8"),
+        (["-l", "klingon"], 2, "klingon"),
+        (["--start", "5", "--end", "4"], 2, "end"),
+        (["--priority", "1001"], 2, "1001"),
+        (["--idempotency-key", ""], 2, "1 to 255"),
+        (["--idempotency-key", "x" * 256], 2, "1 to 255"),
+        (["--idempotency-key", "\udcff"], 2, "UTF-8"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_one_line_and_nothing_is_queued(arguments, expected, words, inside, queue, recording):
+    code, out, err = inside("jobs", "submit", recording, *arguments)
+    assert (code, out) == (expected, "")
+    assert words in said(err)
+    assert queue.jobs() == []
+
+
+def test_the_same_key_gives_the_same_job_and_another_request_is_refused(inside, queue, recording):
+    first = inside("jobs", "submit", recording, "--idempotency-key", "monday")
+    again = inside("jobs", "submit", recording, "--idempotency-key", "monday")
+    code, out, err = inside("jobs", "submit", recording, "--idempotency-key", "monday", "-l", "de")
+    assert again == first
+    assert (code, out) == (6, "")
+    assert "'monday'" in said(err)
+    assert len(queue.jobs()) == 1
+
+
+def test_a_key_is_for_one_recording(inside, queue, recording, tmp_path):
+    shutil.copy(recording, tmp_path / "other.m4a")
+    code, _, err = inside("jobs", "submit", recording, "other.m4a", "--idempotency-key", "monday")
+    assert code == 2
+    assert "there are 2" in said(err)
+    assert queue.jobs() == []
+
+
+def test_submit_gives_programs_the_whole_jobs(inside, queue, recording, tmp_path):
+    shutil.copy(recording, tmp_path / "other.m4a")
+    _, out, _ = inside("jobs", "submit", recording, "other.m4a", "--json")
+    assert [job["id"] for job in json.loads(out)] == [job.id for job in reversed(queue.jobs())]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_an_id_comes_with_the_recordings_name(environ, queue, recording):
+    code, shown = on_a_terminal("jobs", "submit", str(recording))
+    [job] = queue.jobs()
+    assert (code, shown.splitlines()[0]) == (0, f"{job.id}  talk.m4a")

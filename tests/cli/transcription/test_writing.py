@@ -1,0 +1,106 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cesar.cli.transcription.inputs import Recording
+from cesar.cli.transcription.outputs import STDOUT, Destination, Job, Target, plan
+from cesar.cli.transcription.writing import deliver, prepare
+from cesar.errors import OutputNotWritable
+from cesar.transcript import ModelIdentity, Segment, Transcript
+
+TRANSCRIPT = Transcript(
+    (Segment(0.0, 1.0, "Grüße 音."),), "de", 1.0, 1.0, ModelIdentity("base", "r", "d", "cpu", "int8")
+)
+RECORDING = Recording(Path("talks/a.mp3"))
+
+
+def to_stdout(name="txt"):
+    return Job(RECORDING, (Target(name, STDOUT),))
+
+
+def checked(destination):
+    prepare(plan([RECORDING], destination), destination)
+
+
+def test_text_goes_to_standard_output_as_it_is(capfdbinary):
+    deliver(to_stdout(), TRANSCRIPT, with_heading=False)
+    assert capfdbinary.readouterr().out == "Grüße 音.\n".encode()
+
+
+def test_several_texts_each_have_a_heading(capfd):
+    deliver(to_stdout(), TRANSCRIPT, with_heading=True)
+    assert capfd.readouterr().out == "== talks/a.mp3 ==\nGrüße 音.\n\n"
+
+
+def test_json_has_no_heading(capfd):
+    deliver(to_stdout("json"), TRANSCRIPT, with_heading=True)
+    assert capfd.readouterr().out.startswith("{")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_standard_output_is_utf8_whatever_the_locale_says(encoding, capfdbinary, monkeypatch):
+    with os.fdopen(os.dup(1), "w", encoding=encoding) as narrow:
+        monkeypatch.setattr(sys, "stdout", narrow)
+        deliver(to_stdout(), TRANSCRIPT, with_heading=False)
+    assert capfdbinary.readouterr().out == "Grüße 音.\n".encode()
+
+
+def test_every_format_gets_its_file(tmp_path):
+    destination = Destination(folder=tmp_path, formats=("txt", "srt"))
+    [job] = plan([RECORDING], destination)
+    deliver(job, TRANSCRIPT, with_heading=True)
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "Grüße 音.\n"
+    assert "-->" in (tmp_path / "a.srt").read_text(encoding="utf-8")
+
+
+def test_the_output_folder_is_made_one_level_deep(tmp_path):
+    checked(Destination(folder=tmp_path / "out"))
+    assert (tmp_path / "out").is_dir()
+    with pytest.raises(OutputNotWritable, match="deep"):
+        checked(Destination(folder=tmp_path / "deep" / "deeper"))
+
+
+def test_looking_whether_a_folder_takes_files_leaves_nothing_behind(tmp_path):
+    checked(Destination(file=tmp_path / "a.txt"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/stdout"])
+def test_a_device_needs_no_folder_that_takes_files(device):
+    checked(Destination(file=Path(device)))
+
+
+def test_a_link_that_leads_to_itself_is_refused(tmp_path):
+    (tmp_path / "a.txt").symlink_to(tmp_path / "a.txt")
+    with pytest.raises(OutputNotWritable):
+        checked(Destination(file=tmp_path / "a.txt"))
+
+
+def test_a_link_is_judged_by_where_it_leads(tmp_path):
+    (tmp_path / "a.txt").symlink_to(tmp_path / "none" / "b.txt")
+    with pytest.raises(OutputNotWritable, match="none"):
+        checked(Destination(file=tmp_path / "a.txt"))
+
+
+def test_a_text_that_finds_no_place_after_all_the_work_is_kept_and_said_where(tmp_path, monkeypatch):
+    """The folder was there when the run began; it is not when the text is ready."""
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    job = Job(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
+    with pytest.raises(OutputNotWritable) as failure:
+        deliver(job, TRANSCRIPT, with_heading=False)
+    (kept,) = spare.glob("cesar-*/a.txt")
+    assert kept.read_text(encoding="utf-8") == "Grüße 音.\n"
+    assert str(kept) in failure.value.hint
+
+
+def test_a_text_that_finds_no_place_anywhere_is_the_first_error_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no spare"))
+    job = Job(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
+    with pytest.raises(OutputNotWritable) as failure:
+        deliver(job, TRANSCRIPT, with_heading=False)
+    assert "kept" not in failure.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,154 @@
+"""Draws from a made-up model: tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are time stamps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cesar.engines.timestamp_rules import Rules
+from cesar.engines.whisper.sampling import Draft, Drawn, Logits, draw, log_probabilities, logprob
+
+END, FIRST, SIZE = 4, 6, 12
+RULES = Rules(END, FIRST)
+MANY = 40
+
+
+def logits_after(tokens: Sequence[int], seed: int) -> Logits:
+    """A model that is unsure: its logits are a function of all that was written."""
+    return np.random.default_rng([seed, *tokens]).normal(0, 2, SIZE).astype(np.float32)
+
+
+class Model:
+    """Drafts as CTranslate2 does: after text that it was given it doesn't see that a time stamp closes it."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.drafts = 0
+
+    def draft(self, given: Sequence[int], most: int) -> Draft:
+        self.drafts += 1
+        tokens, logits = list(given), [logits_after(given[:at], self.seed) for at in range(len(given))]
+        while len(tokens) < most:
+            own = logits_after(tokens, self.seed)
+            if given and len(tokens) == len(given) + 1 and tokens[-1] >= FIRST:
+                own[FIRST:] = np.finfo(np.float32).min
+            logits.append(own)
+            token = int(log_probabilities(own, tokens, RULES).argmax()) if not given else int(own.argmax())
+            if token == END:
+                break
+            tokens.append(token)
+        return Draft(tokens, logits, 0.25)
+
+
+def drawn(seed: int, dice: int, temperature: float, room: int = 12) -> Drawn:
+    return draw(Model(seed).draft, RULES, np.random.default_rng(dice), temperature=temperature, room=room)
+
+
+def drawn_one_by_one(seed: int, dice: int, temperature: float, room: int = 12) -> list[int]:
+    """The same by its definition, with the logits of the drawn text itself."""
+    rolled, tokens = np.random.default_rng(dice), list[int]()
+    while len(tokens) < room:
+        distribution = log_probabilities(logits_after(tokens, seed), tokens, RULES)
+        weights = np.exp((distribution - distribution.max()) / temperature)
+        token = int(np.searchsorted(np.cumsum(weights), rolled.random() * weights.sum(), side="right"))
+        if token == END:
+            break
+        tokens.append(token)
+    return tokens
+
+
+seeds, temperatures = st.integers(0, 10**6), st.floats(0.05, 1)
+
+
+@given(seeds, seeds, temperatures)
+@settings(deadline=None)
+def test_drafts_change_nothing_of_what_is_drawn(seed, dice, temperature):
+    assert list(drawn(seed, dice, temperature).tokens) == drawn_one_by_one(seed, dice, temperature)
+
+
+@given(seeds, seeds, temperatures)
+@settings(deadline=None)
+def test_the_same_dice_draw_the_same(seed, dice, temperature):
+    assert drawn(seed, dice, temperature) == drawn(seed, dice, temperature)
+
+
+@given(seeds, seeds, temperatures, st.integers(1, 12))
+@settings(deadline=None)
+def test_there_is_a_logprob_for_each_token_and_for_the_end(seed, dice, temperature, room):
+    result = drawn(seed, dice, temperature, room)
+    assert len(result.tokens) <= room
+    assert len(result.logprobs) - len(result.tokens) in ((0,) if len(result.tokens) == room else (1,))
+    assert all(-np.inf < one <= 0 for one in result.logprobs)
+    assert result.no_speech_prob == 0.25
+
+
+@given(seeds, seeds)
+@settings(deadline=None)
+def test_time_stamps_come_first_in_pairs_and_never_fall(seed, dice):
+    tokens = drawn(seed, dice, 1.0).tokens
+    times = [token for token in tokens if token >= FIRST]
+    assert tokens[:1] == tuple(times[:1])
+    assert times == sorted(times)
+    assert FIRST - 1 not in tokens
+    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if token >= FIRST and before < FIRST:
+            assert after >= FIRST, "what closes a text is followed by what opens the next"
+        if token >= FIRST and before >= FIRST:
+            assert after < FIRST
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-6])
+def test_next_to_no_temperature_draws_the_likeliest_with_one_draft(temperature):
+    model = Model(3)
+    result = draw(model.draft, RULES, np.random.default_rng(1), temperature=temperature, room=MANY)
+    assert list(result.tokens) == Model(3).draft((), MANY).tokens
+    assert model.drafts == 1
+
+
+def test_draws_that_lead_nowhere_are_given_up():
+    even = np.zeros(200, np.float32)
+    even[END] = -9
+
+    def draft(given: Sequence[int], most: int) -> Draft:
+        return Draft([*given, *([0] * (most - len(given)))], [even] * most)
+
+    for dice in range(10):
+        drawn = draw(draft, Rules(END, 100), np.random.default_rng(dice), temperature=1.0, room=199)
+        assert drawn.is_senseless
+        assert len(drawn.tokens) < 33, "24 and what is left of a draft"
+
+
+def test_a_draft_that_goes_no_further_is_an_error():
+    with pytest.raises(RuntimeError, match="no further"):
+        draw(lambda given, most: Draft((), ()), RULES, np.random.default_rng(1), temperature=1.0, room=9)
+
+
+def test_tokens_are_drawn_as_often_as_the_model_says():
+    count = 2000
+    first = Counter(drawn(5, dice, 1.0, room=1).tokens[0] for dice in range(count))
+    expected = np.exp(log_probabilities(logits_after((), 5), (), RULES))
+    assert max(abs(first[token] / count - expected[token]) for token in range(SIZE)) < 0.04
+
+
+def test_a_lower_temperature_draws_the_likeliest_more_often():
+    def likeliest(temperature: float) -> int:
+        best = int(log_probabilities(logits_after((), 5), (), RULES).argmax())
+        return sum(drawn(5, dice, temperature, room=1).tokens == (best,) for dice in range(300))
+
+    assert likeliest(0.2) > likeliest(0.5) > likeliest(1.0)
+
+
+def test_a_logprob_is_that_of_a_token_among_all():
+    logits = np.log(np.array([1, 2, 5], np.float32))
+    assert np.exp([logprob(logits, token) for token in range(3)]) == pytest.approx([0.125, 0.25, 0.625])
+
+
+def test_a_text_starts_within_a_second():
+    rules = Rules(1, 3)
+    possible = np.isfinite(log_probabilities(np.zeros(200, np.float32), (), rules))
+    assert list(np.flatnonzero(possible)) == list(range(3, 54))

@@ -1,0 +1,120 @@
+"""Phrases that Whisper invents: known by their words, and told from real ones by the sound below them."""
+
+import pytest
+
+from cesar.pipeline.recognition.hallucinations import is_invented, is_too_fast, letters
+
+CLEAR, DOUBTFUL = 0.99, 0.4
+CREDITS = [
+    "Subtitles by the Amara.org community",
+    "Untertitel der Amara.org-Community",
+    "Untertitel im Auftrag des ZDF für funk, 2017",
+    "Untertitelung des ZDF, 2020",
+    "Sous-titres réalisés par la communauté d'Amara.org",
+    "Sous-titrage Société Radio-Canada",
+    "Subtítulos realizados por la comunidad de Amara.org",
+    "Sottotitoli creati dalla comunità Amara.org",
+    "Legendas pela comunidade Amara.org",
+    "Ondertiteld door de Amara.org gemeenschap",
+    "Napisy stworzone przez społeczność Amara.org",
+    "Субтитры сделал DimaTorzok",
+    "Редактор субтитров А.Синецкая Корректор А.Егорова",
+    "字幕由Amara.org社区提供",
+    "字幕志愿者 李宗盛",
+]
+OUTROS = [
+    "Thanks for watching.",
+    "Thank you for watching!",
+    "Vielen Dank fürs Zuschauen.",
+    "Merci d'avoir regardé cette vidéo !",
+    "¡Gracias por ver el video!",
+    "Спасибо за просмотр!",
+    "ご視聴ありがとうございました",
+    "谢谢观看",
+    "시청해주셔서 감사합니다.",
+    "Bedankt voor het kijken.",
+]
+COURTESIES = [
+    "Thank you.",
+    "Thank you very much.",
+    "Vielen Dank.",
+    "Merci.",
+    "Gracias.",
+    "Bye-bye.",
+    "Спасибо.",
+    "谢谢大家",
+]
+
+
+@pytest.mark.parametrize("phrase", [*CREDITS, *OUTROS, *COURTESIES])
+def test_a_known_phrase_is_invented_where_speech_is_doubtful_and_real_where_it_is_clear(phrase):
+    spoken_s = max(0.6, letters(phrase) / 14)
+    assert is_invented(phrase, DOUBTFUL, spoken_s)
+    assert not is_invented(phrase, CLEAR, spoken_s)
+
+
+@pytest.mark.parametrize("phrase", OUTROS)
+@pytest.mark.parametrize("joiner", [" ", "\n"])
+def test_what_is_said_once_is_invented_when_it_is_there_twice(phrase, joiner):
+    assert is_invented(joiner.join([phrase, phrase]), CLEAR, 3.0)
+
+
+@pytest.mark.parametrize("phrase", ["Thank you.", "Bye.", "Merci."])
+def test_a_courtesy_may_be_said_twice(phrase):
+    assert not is_invented(f"{phrase} {phrase}", CLEAR, 1.5)
+    assert is_invented(f"{phrase} {phrase}", DOUBTFUL, 1.5)
+
+
+@pytest.mark.parametrize("phrase", [*CREDITS, *OUTROS])
+def test_no_known_phrase_is_said_in_the_blink_of_an_eye(phrase):
+    assert is_invented(f"{phrase} {phrase}", CLEAR, 0.12)
+
+
+@pytest.mark.parametrize("phrase", [*CREDITS, *OUTROS])
+def test_a_known_phrase_does_not_fill_half_a_minute_of_song(phrase):
+    assert is_invented(phrase, CLEAR, 30.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thank you for coming.",
+        "Thank you all very much for watching over my children.",
+        "The end of the story is short.",
+        "Untertitel sind nützlich.",
+        "Die Untertitel fehlen.",
+        "Subtitles help me to follow.",
+        "Gracias a todos por venir.",
+        "",
+    ],
+)
+def test_other_words_are_not_known_for_being_invented(text):
+    assert not is_invented(text, DOUBTFUL, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "speech_s"),
+    [
+        ("Yes.", 0.0),
+        ("Thank you.", 0.1),
+        ("So fast that hardly anybody can follow him.", 1.7),
+        ("これは早口で話しています", 1.6),
+        ("他说得非常快没有人听得懂", 1.6),
+        ("빨리 말하는 사람입니다", 1.2),
+    ],
+)
+def test_fast_speech_is_speech(text, speech_s):
+    assert not is_too_fast(text, speech_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "speech_s"),
+    [
+        ("Thanks for watching.", 0.06),
+        ("and Roe, Foobar, Kubernetes, Roe, Foobar, Kubernetes, Roe, Foobar", 0.13),
+        ("ご視聴ありがとうございました", 0.5),
+        ("他说得非常快没有人听得懂", 0.4),
+    ],
+)
+def test_nobody_speaks_faster_than_speech(text, speech_s):
+    assert is_too_fast(text, speech_s)

@@ -1,0 +1,102 @@
+"""Words of the prompt: heard, or only read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cesar.pipeline.recognition.prompt_echo import prompt_of
+
+HOWTO = "A talk by Jane Roe of Foobar Ltd. about Kubernetes."
+HOTWORDS = "Roe, Foobar, Kubernetes"
+
+
+@pytest.mark.parametrize(("prompt", "hotwords"), [(None, None), ("", ""), (" ", None), (None, "..."), ("", None)])
+def test_without_words_there_is_no_prompt(prompt, hotwords):
+    assert prompt_of(prompt, hotwords) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "and Roe, Foobar, Kubernetes, Roe,",
+        "Oh, Ebenezer, Ademisoy, you like to use Foobar Ltd.",
+        "A talk by Jane Roe.",
+        "KUBERNETES",
+        "A talk about a talk",
+    ],
+)
+def test_a_text_with_the_prompts_words_may_come_from_it(text):
+    prompt = prompt_of(HOWTO, HOTWORDS)
+    assert prompt is not None
+    assert prompt.is_in(text)
+
+
+@pytest.mark.parametrize("text", ["and then we saw the Kubernetes of it all in the room", "Operators, I heard."])
+def test_one_long_word_of_the_prompt_is_enough(text):
+    """Such words were written into far-field speech, one in a long sentence."""
+    prompt = prompt_of("A talk on Kubernetes operators.", None)
+    assert prompt is not None
+    assert prompt.is_in(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["And so, my fellow Americans, ask not what your country can do for you.", "I heard of it.", ""]
+)
+def test_words_that_are_in_every_text_are_no_sign_of_the_prompt(text):
+    prompt = prompt_of(HOWTO, HOTWORDS)
+    assert prompt is not None
+    assert not prompt.is_in(text)
+
+
+@pytest.mark.parametrize(
+    ("prompted", "unprompted"),
+    [
+        ("We use Kubernetes.", "We use Kubernetes."),
+        ("We use Kubernetes.", "We use Cooper Netties."),
+        ("Kubernetes", "Cuban nettles"),
+        ("Roe, Foobar, Kubernetes", "Row, Fubar, Cooper Netties."),
+        ("My name is Siobhan and I live here.", "My name is Chevonne and I live here."),
+        ("Jane Roe gave a talk about Kubernetes.", "Jane Row gave a talk about Cubanities."),
+        ("It is good, I think.", "It is bad."),
+    ],
+)
+def test_words_that_sound_alike_or_stand_between_the_same_ones_are_borne_out(prompted, unprompted):
+    prompt = prompt_of(HOWTO, f"{HOTWORDS}, Siobhan")
+    assert prompt is not None
+    assert prompt.is_borne_out(prompted, unprompted)
+
+
+@pytest.mark.parametrize(
+    ("prompted", "unprompted"),
+    [
+        ("Roe of Foobar Ltd. about Kubernetes.", "It's not right."),
+        ("Roe, Esnah Roe.", "It's not right."),
+        ("Okonkwo", "It's not right."),
+        ("Okonkwo, it's not right", "It's not right."),
+        ("Kubernetes, Kubernetes, Kubernetes, Kubernetes", "I don't know if you know how to do it."),
+        ("Oh, Ebenezer, you like to use Foobar Ltd.", "Oh, Ebenezer. I don't know. He's like he's about it."),
+        ("and Roe, Foobar, Kubernetes, Roe,", ""),
+        ("So we begin. Foobar, Kubernetes.", "So we begin."),
+    ],
+)
+def test_words_that_only_the_prompt_has_are_not_borne_out(prompted, unprompted):
+    prompt = prompt_of(HOWTO, f"{HOTWORDS}, Okonkwo")
+    assert prompt is not None
+    assert not prompt.is_borne_out(prompted, unprompted)
+
+
+words = st.lists(st.sampled_from(["a", "Roe", "talk", "Kubernetes", "not", "it's", "谢谢", "Straße"]), max_size=12)
+
+
+@given(words, words)
+def test_what_both_texts_have_is_always_borne_out(said, prompt):
+    text = " ".join(said)
+    known = prompt_of(" ".join(prompt), " ".join(prompt))
+    assert known is None or known.is_borne_out(text, text)
+
+
+@given(words, words, words)
+def test_any_two_texts_can_be_compared(prompted, unprompted, prompt):
+    if known := prompt_of(" ".join(prompt), None):
+        known.is_borne_out(" ".join(prompted), " ".join(unprompted))
+        known.is_in(" ".join(prompted))

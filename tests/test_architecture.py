@@ -1,0 +1,51 @@
+"""The layers and the page on architecture name every folder, and nothing that isn't there."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PACKAGES = sorted(
+    init.parent.relative_to(ROOT)
+    for init in (ROOT / "cesar").rglob("__init__.py")
+    if sum(path.suffix == ".py" or (path / "__init__.py").exists() for path in init.parent.iterdir()) > 1
+)
+
+
+def exhaustive_contracts() -> set[str]:
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter", encoding="utf-8")
+    layers = [section for section in contracts.values() if section.get("type") == "layers"]
+    return {section["containers"] for section in layers if section.getboolean("exhaustive")}
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=str)
+def test_every_folder_has_a_contract_on_all_of_its_modules(package):
+    assert ".".join(package.parts) in exhaustive_contracts()
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=str)
+def test_every_folder_is_on_the_page(package):
+    assert package == Path("cesar") or f"`{package.as_posix()}/`" in PAGE
+
+
+def test_what_the_page_names_is_there():
+    named = re.findall(r"`((?:cesar|tests|benchmarks|scripts|docs)/[\w./-]*)`", PAGE)
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_modules_named_beside_a_folder_are_in_it():
+    """In the first table, `cli.py` in the row of a folder stands for a module of that folder."""
+    rows = re.findall(r"^\| (`cesar/[\w/]+/`) \| (.*) \|$", PAGE, re.MULTILINE)
+    assert len(rows) > 20
+    missing = [
+        f"{folder}: {name}"
+        for folder, text in rows
+        for name in re.findall(r"`(\w+\.py)`", text)
+        if not (ROOT / folder.strip("`") / name).exists()
+    ]
+    assert missing == []
