@@ -1,4 +1,4 @@
-"""The layers and the page on architecture name every folder, and nothing that isn't there."""
+"""The layers, the page on architecture and the glossary name all that there is, and nothing that isn't there."""
 
 import configparser
 import re
@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import cesar
+import cesar.api
+
 ROOT = Path(__file__).parents[1]
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGES = sorted(
     init.parent.relative_to(ROOT)
@@ -49,3 +53,14 @@ def test_modules_named_beside_a_folder_are_in_it():
         if not (ROOT / folder.strip("`") / name).exists()
     ]
     assert missing == []
+
+
+def test_the_glossary_has_every_public_name():
+    named = set(re.findall(r"`(\w+)`", GLOSSARY))
+    assert {*cesar.__all__, *cesar.api.__all__, "Client"} - {"__version__"} <= named
+
+
+def test_modules_in_the_glossary_are_there():
+    named = re.findall(r"`(cesar/[\w/]+\.py)`", GLOSSARY)
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / name).exists()] == []
