@@ -1,7 +1,7 @@
 """A model in one file, to be carried to a machine without a network: NAME.cesar-model.
 
-It is a plain tar: manifest.json (name, revision, size and SHA-256 of every file), then the files. Reading one
-trusts nothing in it: only known names, only plain files, only the sizes that the manifest gives.
+It is a plain tar: manifest.json (name, revision, size and SHA-256 of every file), then the files. The reader trusts
+nothing in it: only known names, only plain files, only the sizes that the manifest gives.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUFFIX = ".cesar-model"
 MANIFEST = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a model may be called: it becomes the name of a folder."""
+"""Valid names of models: they become names of folders."""
 _FORMAT = 1
 _MANIFEST_MAX_BYTES = 64 * 1024
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -47,7 +47,7 @@ class Manifest:
         return sum(file.size or 0 for file in self.files.values())
 
     def to_json(self) -> str:
-        """Write it; `manifest_from_json` reads it."""
+        """Return the manifest as JSON; `manifest_from_json` reads it."""
         files = {file: asdict(entry) for file, entry in self.files.items()}
         return json.dumps(
             {"cesar_model": _FORMAT, "name": self.name, "revision": self.revision, "files": files}, indent=1
@@ -79,12 +79,12 @@ def require_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise InputError(
             f"a model can't be called {name!r}",
-            hint="Rename its folder: up to 64 letters, digits, points, hyphens and underscores.",
+            hint="Rename its folder: up to 64 letters, digits, dots, hyphens and underscores.",
         )
 
 
 def pack(folder: Path, manifest: Manifest, target: Path) -> None:
-    """Write the model's folder as one file, which is whole or not there.
+    """Write the model's folder to one file, atomically.
 
     Raises `DiskFull` or `OutputNotWritable`.
     """
@@ -125,7 +125,7 @@ def opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
 def extract(tar: tarfile.TarFile, manifest: Manifest, path: Path, folder: Path) -> None:
     """Write the files that follow the manifest into a folder.
 
-    Raises `InputError` for a member that isn't announced, `ModelCorrupt` if the file ends too early.
+    Raises `InputError` for a member that the manifest doesn't list, `ModelCorrupt` if the file ends too early.
     """
     try:
         while member := tar.next():
@@ -142,7 +142,7 @@ def _extract_member(
     announced = manifest.files.get(member.name)
     is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
     if announced is None or not is_plain or member.size != announced.size or (folder / member.name).exists():
-        raise _not_a_model(path, f"{member.name!r} is not what its manifest announces")
+        raise _not_a_model(path, f"{member.name!r} is not as its manifest says")
     source = tar.extractfile(member)
     if source:
         with source, (folder / member.name).open("wb") as target:

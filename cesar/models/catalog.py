@@ -1,8 +1,8 @@
-"""The only list of model names: which weights each one stands for, to the byte. Where they lie is `store`'s.
+"""The only list of model names: which weights each one stands for, to the byte. `store` finds them.
 
 Every revision and digest below was found, the same, in several public projects that pin these files. Those of
 base and tiny.en were also computed from the files; each config.json up to medium's was rebuilt and agreed.
-What could not be established would be None, and then is not checked; today nothing is.
+None would mean that a value could not be established, and is not checked; today there is none.
 
 The hub now calls the repository of large-v3-turbo dropbox-dash/faster-whisper-large-v3-turbo; it redirects.
 """
@@ -20,25 +20,25 @@ WEIGHTS = "model.bin"
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """What one file must be."""
+    """The expected digest and size of a file."""
 
     sha256: str | None = None
-    """Hexadecimal; None is not known, and not checked."""
+    """Hexadecimal; None means not known, and not checked."""
     size: int | None = None
     """In bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsPackage:
-    """Python packages that carry a model's files. They are data: nothing of them is ever imported."""
+    """Python packages that carry a model's files as data: they are never imported."""
 
     extra: str
     """Cesar's own extra that installs them."""
     distributions: tuple[str, ...]
     folder: str
-    """Where the small files lie, as in the first distribution's RECORD."""
+    """The folder of the small files, as in the first distribution's RECORD."""
     weights: tuple[str, ...]
-    """model.bin, or the parts that it is cut into: one in each distribution, in order."""
+    """model.bin, or the parts that it is split into: one in each distribution, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,17 @@ class ModelEntry:
     repository: str
     """On the Hugging Face hub."""
     revision: str | None
-    """The commit there; None is not known: a download then takes what is newest."""
+    """The commit there; None means not known, so a download takes the newest."""
     licence: str
     languages: Literal["multilingual", "en"]
-    """What it was trained for: distil-large-v3 has a token for every language, but was trained on English."""
+    """The languages it was trained for: distil-large-v3 has a token for every language, but was trained on English."""
     files: Mapping[str, FileEntry]
-    """Every file that is needed, by name."""
+    """Every required file, by name."""
     package: WeightsPackage | None = None
 
     @property
     def size_bytes(self) -> int:
-        """The size of all files together, as far as it is known."""
+        """Total size of the files, as far as known."""
         return sum(file.size or 0 for file in self.files.values())
 
 
@@ -246,6 +246,6 @@ CATALOG: Mapping[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def entry_with_weights(digest: str, catalog: Mapping[str, ModelEntry] = CATALOG) -> ModelEntry | None:
-    """Give the entry whose model.bin has this SHA-256."""
+    """Return the entry whose model.bin has this SHA-256, or None."""
     found = (entry for entry in catalog.values() if entry.files[WEIGHTS].sha256 == digest)
     return next(found, None)

@@ -1,6 +1,6 @@
-"""SHA-256 of model files, and the memory that spares hashing a big file at every start.
+"""SHA-256 of model files, and a cache, so that a big file is not hashed at every start.
 
-The memory is <store>/verified.json; it holds as long as a file's size and modification time stay the same.
+The cache is <store>/verified.json; an entry is valid while the file's size and modification time stay the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MEMORY = "verified.json"
 
 
 def digest_of(pieces: Iterable[Path]) -> str:
-    """Give the SHA-256, hexadecimal, of these files one after another."""
+    """Return the SHA-256, hexadecimal, of the concatenation of these files."""
     digest = hashlib.sha256()
     for piece in pieces:
         with piece.open("rb") as stream:
@@ -31,8 +31,8 @@ def digest_of(pieces: Iterable[Path]) -> str:
 
 
 def remembered_digest(file: Path, store: Path) -> str:
-    """Give the file's SHA-256: from the store's memory if the file is unchanged since, else by hashing it."""
-    marks = _marks(file)  # before hashing: a file changed meanwhile is then not taken for verified
+    """Return the file's SHA-256: from the cache if the file is unchanged, otherwise by hashing it."""
+    marks = _marks(file)  # before hashing, so that a file changed meanwhile is not taken for verified
     known = _read(store).get(_key(file), {})
     if known.items() >= marks.items() and isinstance(known.get("sha256"), str):
         return str(known["sha256"])
@@ -42,7 +42,7 @@ def remembered_digest(file: Path, store: Path) -> str:
 
 
 def remember(digests: Mapping[Path, str], store: Path) -> None:
-    """Keep digests that have just been computed; if the store can't be written, they are not kept."""
+    """Cache digests that have just been computed, unless the store can't be written to."""
     _write(store, {_key(file): {**_marks(file), "sha256": digest} for file, digest in digests.items()})
 
 

@@ -1,6 +1,6 @@
 """Downloads from the Hugging Face hub: the one place that uses the network and that names the hub's library.
 
-Its own downloads throw a file away that was cut off; here what has arrived is kept, and gone on with.
+The library's own downloads discard a file that was cut off; here it is kept and resumed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from cesar.models.catalog import ModelEntry
 
 OnProgress = Callable[[int, int], None]
-"""Told the bytes that are there and the bytes there will be, of all files together."""
+"""Called with the bytes downloaded so far and the total, of all files together."""
 
 _TIMEOUT_S = 30
 _WAITS_S = (0.5, 1.0, 2.0)
-"""Before each further attempt at a file that doesn't get on. An attempt that gets on sets the count back."""
+"""Waits before each retry of a file without progress. An attempt that makes progress resets the count."""
 _PASSING = frozenset({408, 416, 425, 429})
-"""Statuses below 500 that another attempt may not meet."""
+"""Statuses below 500 that a retry may not meet."""
 
 
 class _BrokenOff(Exception):
@@ -38,10 +38,10 @@ class _BrokenOff(Exception):
 
 
 def download(entry: ModelEntry, folder: Path, on_progress: OnProgress | None = None) -> None:
-    """Fetch the model's files into a folder, going on where an earlier try stopped.
+    """Download the model's files into a folder, resuming where an earlier attempt stopped.
 
     Raises `DownloadFailed`; what has arrived then stays in the folder. An `OSError` is about the folder.
-    The environment's HF_ENDPOINT, HF_TOKEN and proxy settings are followed.
+    Honours HF_ENDPOINT, HF_TOKEN and the proxy settings in the environment.
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrived = 0
@@ -56,7 +56,7 @@ def download(entry: ModelEntry, folder: Path, on_progress: OnProgress | None = N
 
 
 def arrived_bytes(folder: Path) -> int:
-    """Give how much of an earlier, unfinished download is there."""
+    """Return the size of what an earlier, unfinished download left."""
     return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
 
 
@@ -66,13 +66,13 @@ def _tell(on_progress: OnProgress | None, entry: ModelEntry, before: int, here: 
 
 
 def _fetch(entry: ModelEntry, file: str, part: Path, on_bytes: Callable[[int], None]) -> None:
-    """Fetch one file, trying again while there is hope."""
+    """Fetch one file, with retries while they may help."""
     failures = 0
     while True:
         before = _size(part)
         try:
             for here in _stream(_url(entry, file), part, entry.files[file].size):
-                on_bytes(here)  # what this raises is the caller's, and no trouble of the network
+                on_bytes(here)  # what this raises is the caller's own, not a network error
         except _BrokenOff as trouble:
             failures = 1 if _size(part) > before else failures + 1
             if failures > len(_WAITS_S) or not trouble.may_pass:
@@ -92,13 +92,13 @@ def _url(entry: ModelEntry, file: str) -> str:
 
 
 def _stream(url: str, part: Path, size: int | None) -> Iterator[int]:
-    """Fetch what is still missing of one file, and give the bytes that are there each time some have come."""
+    """Fetch the rest of one file; yield its size each time bytes have arrived."""
     done = _size(part)
     if done and done == size:
         return
     try:
         yield from _append(url, part, done)
-    except Exception as error:  # whose HTTP library's it is depends on the version of the hub's
+    except Exception as error:  # its class depends on the HTTP library that the hub's version uses
         if isinstance(error, OSError) and error.errno is not None:
             raise  # it is the disk, not the network
         raise _broken_off(error) from error
@@ -107,17 +107,17 @@ def _stream(url: str, part: Path, size: int | None) -> Iterator[int]:
 def _append(url: str, part: Path, done: int) -> Iterator[int]:
     from huggingface_hub import get_session, get_token, hf_raise_for_status
 
-    headers = {"Accept-Encoding": "identity"}  # of compressed bytes no part could be asked for
+    headers = {"Accept-Encoding": "identity"}  # no range of compressed bytes could be requested
     if token := get_token():
         headers["Authorization"] = f"Bearer {token}"
     if done:
         headers["Range"] = f"bytes={done}-"
     with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
-        if response.status_code == 416:  # there is no such rest: what is there can't be a part of the file
+        if response.status_code == 416:  # there is no such range: what is there can't be a part of the file
             part.unlink()
         hf_raise_for_status(response)
         with part.open("ab" if response.status_code == 206 else "wb") as stream:
-            for block in response.iter_bytes():  # as they come: blocks of a set size are lost when cut off
+            for block in response.iter_bytes():  # as they come: a block of fixed size would be lost if cut off
                 stream.write(block)
                 yield stream.tell()
 

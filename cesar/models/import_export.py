@@ -1,4 +1,4 @@
-"""Models that come from elsewhere into the store, by file or by folder, and the list of what they must be."""
+"""Imports models into the store, from a file or a folder, and makes the manifests that exports contain."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from cesar.errors import ModelCorrupt
 from cesar.models.archive import MANIFEST, Manifest, require_name
 from cesar.models.catalog import FileEntry
 from cesar.models.checksums import remembered_digest
-from cesar.models.locations import Copy, folder_copy
+from cesar.models.locations import ModelLocation, folder_location
 from cesar.models.staging import join, locked, require_room
-from cesar.models.verified import take_in
+from cesar.models.verified import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def manifest_of(model: InstalledModel, store: Path) -> Manifest:
-    """List what each of the model's files is."""
+    """Return the manifest of an installed model."""
     files = {
         file: FileEntry(remembered_digest(path, store), path.stat().st_size)
-        for file, (path,) in folder_copy(model.directory).pieces.items()
+        for file, (path,) in folder_location(model.directory).pieces.items()
     }
     return Manifest(model.name, model.revision, files)
 
@@ -35,7 +35,7 @@ def copy_files(source: Path, manifest: Manifest, folder: Path) -> None:
         join([source / file], folder / file)
 
 
-def bring_in(
+def import_files(
     manifest: Manifest,
     fill: Callable[[Path], None],
     *,
@@ -43,15 +43,15 @@ def bring_in(
     store: Path,
     entry: ModelEntry | None,
 ) -> None:
-    """Put a model into the store under its manifest's name, instead of one that was there.
+    """Install a model in the store under its manifest's name, replacing an older one.
 
     fill: writes the files into the folder that it is given; path: where they come from, for messages;
-    entry: the catalog's of that name. Raises `InputError` for a name that no model may have, `ModelCorrupt`,
-    `DiskFull` and `OutputNotWritable`; the store is then as it was.
+    entry: the catalog's entry of that name. Raises `InputError` for an invalid name, `ModelCorrupt`,
+    `DiskFull` and `OutputNotWritable`; the store is then unchanged.
     """
     name = manifest.name
     require_name(name)
-    origin = Copy("store", store / name, {}, manifest.revision, str(path), "Copy it again from its source.")
+    origin = ModelLocation("store", store / name, {}, manifest.revision, str(path), "Copy it again from its source.")
     if entry:
         _require_same(manifest, entry, origin)
 
@@ -61,13 +61,13 @@ def bring_in(
 
     with locked(store, name):
         require_room(store, manifest.size_bytes)
-        take_in(fill_all, origin, manifest.files, store)
+        install(fill_all, origin, manifest.files, store)
 
 
-def _require_same(manifest: Manifest, entry: ModelEntry, origin: Copy) -> None:
+def _require_same(manifest: Manifest, entry: ModelEntry, origin: ModelLocation) -> None:
     for file, known in entry.files.items():
         announced = manifest.files.get(file)
         if announced is None or known.sha256 not in (None, announced.sha256):
             raise ModelCorrupt(
-                f"{file} in {origin.whereabouts} is not that of the model {entry.name}", hint=origin.remedy
+                f"{file} in {origin.description} is not that of the model {entry.name}", hint=origin.fix_hint
             )

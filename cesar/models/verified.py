@@ -1,4 +1,4 @@
-"""From a copy of a model to one that can be used: checked, joined where it is in parts, truly named."""
+"""Turns a model's location into an installed model: verified, joined where it is split, and rightly named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from cesar.errors import ModelCorrupt
 from cesar.models.archive import MANIFEST, NAME, Manifest, manifest_from_json
 from cesar.models.catalog import WEIGHTS, entry_with_weights
 from cesar.models.checksums import digest_of, remember, remembered_digest
-from cesar.models.locations import Copy, Source, check, check_sizes, folder_copy, missing_from, store_copy
+from cesar.models.locations import (
+    ModelLocation,
+    Source,
+    check,
+    check_sizes,
+    folder_location,
+    missing_from,
+    store_location,
+)
 from cesar.models.staging import join, locked, require_room, staged
 
 if TYPE_CHECKING:
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """A model that is here, and is what it claims to be."""
+    """A model on this machine, verified."""
 
     name: str
     directory: Path
@@ -34,88 +42,88 @@ class InstalledModel:
     source: Source
 
 
-def made_ready(copy: Copy, entry: ModelEntry, store: Path) -> InstalledModel:
-    """Check a copy of a catalog model, and join it into the store first if it is in parts.
+def verified(location: ModelLocation, entry: ModelEntry, store: Path) -> InstalledModel:
+    """Verify a catalog model at a location, joining it into the store first if it is split.
 
     Raises `ModelCorrupt`; nothing of a damaged model stays in the store.
     """
-    check_sizes(copy, entry.name, entry.files)
-    whole = _joined(copy, entry, store) if copy.is_cut else copy
+    check_sizes(location, entry.name, entry.files)
+    whole = _joined(location, entry, store) if location.is_split else location
     digests = check(whole, entry.name, entry.files, partial(remembered_digest, store=store))
-    return InstalledModel(entry.name, whole.directory.absolute(), copy.revision, digests[WEIGHTS], copy.source)
+    return InstalledModel(entry.name, whole.directory.absolute(), location.revision, digests[WEIGHTS], location.source)
 
 
-def _joined(copy: Copy, entry: ModelEntry, store: Path) -> Copy:
+def _joined(location: ModelLocation, entry: ModelEntry, store: Path) -> ModelLocation:
     def fill(folder: Path) -> None:
-        for file, parts in copy.pieces.items():
+        for file, parts in location.pieces.items():
             join(parts, folder / file)
 
     with locked(store, entry.name):
-        if not (store / entry.name).is_dir():  # else another process was faster
+        if not (store / entry.name).is_dir():  # otherwise another process was faster
             require_room(store, entry.size_bytes)
-            take_in(fill, replace(copy, directory=store / entry.name), entry.files, store)
-    return store_copy(entry, store)
+            install(fill, replace(location, directory=store / entry.name), entry.files, store)
+    return store_location(entry, store)
 
 
-def take_in(fill: Callable[[Path], None], origin: Copy, files: Mapping[str, FileEntry], store: Path) -> None:
-    """Put a model in its place, `origin.directory` in the store, if what `fill` writes is sound.
+def install(fill: Callable[[Path], None], origin: ModelLocation, files: Mapping[str, FileEntry], store: Path) -> None:
+    """Install a model at `origin.directory` in the store if the files that `fill` writes are sound.
 
-    To be used under `locked`. Raises `ModelCorrupt`, in the words of the copy that it comes from.
+    Call it under `locked`. Raises `ModelCorrupt`, which describes the location that the files come from.
     """
     target = origin.directory
     with staged(store, target.name) as folder:
         fill(folder)
-        copy = replace(folder_copy(folder), whereabouts=origin.whereabouts, remedy=origin.remedy)
-        digests = check(copy, target.name, files, hash_anew)
+        location = replace(folder_location(folder), description=origin.description, fix_hint=origin.fix_hint)
+        digests = check(location, target.name, files, hash_anew)
     remember({target / file: digest for file, digest in digests.items()}, store)
 
 
 def hash_anew(file: Path) -> str:
-    """Give a file's SHA-256, whatever is remembered."""
+    """Return a file's SHA-256, ignoring what is remembered."""
     return digest_of([file])
 
 
 def installed_folder(folder: Path, store: Path, catalog: Mapping[str, ModelEntry]) -> InstalledModel:
-    """Take a folder that somebody gave, and find out which model it is.
+    """Identify the model in a folder that the user named.
 
-    It has the catalog's name and revision if all the files are the same, else the folder's name.
+    It gets the catalog's name and revision if all the files are the same, otherwise the folder's name.
     """
-    copy = folder_copy(folder.absolute())
+    location = folder_location(folder.absolute())
     digest = partial(remembered_digest, store=store)
-    digests = check(copy, folder.name, {}, digest)
+    digests = check(location, folder.name, {}, digest)
     entry = entry_with_weights(digests[WEIGHTS], catalog)
     known = {file: entry.files[file].sha256 for file in digests if file in entry.files} if entry else {}
     is_the_same = all(sha256 in (None, digests[file]) for file, sha256 in known.items())
     name, revision = (entry.name, entry.revision) if entry and is_the_same else (folder.resolve().name, None)
-    return InstalledModel(name, copy.directory, revision or "unknown", digests[WEIGHTS], "directory")
+    return InstalledModel(name, location.directory, revision or "unknown", digests[WEIGHTS], "directory")
 
 
 def kept_folder(name: str, store: Path) -> Path | None:
-    """Give the store's folder of a model that the catalog doesn't have, if there is one.
+    """Return the store's folder of a model that is not in the catalog, if there is one.
 
-    A folder of that name where the program runs goes before it.
+    A folder of that name in the working directory takes precedence.
     """
-    # Listed, not opened: on a system blind to case, BASE would else be the catalog's base, unchecked.
+    # Listed, not opened: on a case-insensitive file system, BASE would otherwise be the catalog's base, unverified.
     if not NAME.fullmatch(name) or Path(name).is_dir() or name not in kept_names(store):
         return None
     return None if missing_from(store / name) else store / name
 
 
 def kept_names(store: Path) -> list[str]:
-    """Give the names of the store's folders, sorted."""
+    """Return the names of the store's folders, sorted."""
     return sorted(folder.name for folder in store.iterdir() if folder.is_dir()) if store.is_dir() else []
 
 
 def kept_model(folder: Path, store: Path) -> InstalledModel:
-    """Take a model that was imported under a name of its own, and check it against its manifest."""
+    """Verify a model that was imported under a name of its own against its manifest."""
     manifest = kept_manifest(folder)
-    copy = folder_copy(folder.absolute())
-    digests = check(copy, folder.name, manifest.files, partial(remembered_digest, store=store))
-    return InstalledModel(folder.name, copy.directory, manifest.revision, digests[WEIGHTS], "store")
+    location = folder_location(folder.absolute())
+    digests = check(location, folder.name, manifest.files, partial(remembered_digest, store=store))
+    return InstalledModel(folder.name, location.directory, manifest.revision, digests[WEIGHTS], "store")
 
 
 def kept_manifest(folder: Path) -> Manifest:
-    """Read what an imported model's files must be; an empty list if it came to its place by other ways."""
+    """Read the manifest of an imported model; it lists no files if the folder was put there by other means."""
     file = folder / MANIFEST
     if not file.is_file():
         return Manifest(folder.name, "unknown", {})

@@ -919,8 +919,8 @@ def hostile(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
     ],
     ids=lambda member: f"{member.name}-{member.type.decode()}",
 )
-def test_a_member_that_the_manifest_does_not_announce_is_refused(tmp_path: Path, store: Path, member: tarfile.TarInfo):
-    """Those called config.json are announced, but are no files; the last one is, but has another size."""
+def test_a_member_that_is_not_in_the_manifest_is_refused(tmp_path: Path, store: Path, member: tarfile.TarInfo):
+    """Those called config.json are in the manifest, but are not files; the last one is, but has another size."""
     path = exported(tmp_path)
     (manifest, data), *others = members_of(path)
     content = b"x" if member.isreg() else b""
@@ -930,7 +930,7 @@ def test_a_member_that_the_manifest_does_not_announce_is_refused(tmp_path: Path,
         data = json.dumps(announced).encode()
     kept = [(other, its) for other, its in others if other.name != member.name]
     rewritten(path, [(manifest, data), (member, content), *kept])
-    with pytest.raises(InputError, match="is not what its manifest announces"):
+    with pytest.raises(InputError, match="is not as its manifest says"):
         import_model(path, store=store, catalog={})
     assert left_in(store) == []
     assert not (tmp_path / "model.bin").exists()
@@ -940,7 +940,7 @@ def test_a_member_that_comes_twice_is_refused(tmp_path: Path, store: Path):
     path = exported(tmp_path)
     members = members_of(path)
     rewritten(path, [*members, members[-1]])
-    with pytest.raises(InputError, match="announces"):
+    with pytest.raises(InputError, match="is not as its manifest says"):
         import_model(path, store=store, catalog=NANO)
 
 
