@@ -1,4 +1,4 @@
-"""What callers of the library pass, checked: a wrong kind is a `UsageError` that names what to pass instead.
+"""Checks of what callers of the library pass: a wrong type is a `UsageError` that names what to pass instead.
 
 Values are checked where they are made (`TranscribeOptions`, `Settings`, `SubtitleOptions`).
 """
@@ -45,9 +45,9 @@ def path_of(value: object, what: str) -> Path:
 
 
 def optional_instance(value: object, kind: type[T], what: str, *, made_by: str | None = None) -> T | None:
-    """Return what was given if it is of the kind, or None. Raises `UsageError`, naming what to pass.
+    """Return the value if it is None or an instance of the type. Raises `UsageError`, naming what to pass.
 
-    made_by: the call that makes one of keyword arguments, if it isn't the kind itself; `{}` stands for them.
+    made_by: the call that makes an instance from keyword arguments, if it isn't the type itself; `{}` stands for them.
     """
     if value is None or isinstance(value, kind):
         return value
@@ -58,15 +58,15 @@ def optional_instance(value: object, kind: type[T], what: str, *, made_by: str |
 
 
 def optional_callable(value: object, what: str) -> None:
-    """Raise `UsageError` unless it is None or can be called."""
+    """Raise `UsageError` unless the value is None or callable."""
     if value is not None and not callable(value):
         raise UsageError(f"{what} is {_described(value)}", hint="Pass a function, or leave it out.")
 
 
 def settle_types(options: Any) -> None:
-    """Check every field of a frozen dataclass against its type, and make numbers of other libraries plain ones.
+    """Check every field of a frozen dataclass against its type, and convert other libraries' numbers to plain ones.
 
-    Fields whose types are neither text nor numbers nor None are left to the class. Raises `UsageError`.
+    Fields whose types are not text, numbers or None are left to the class. Raises `UsageError`.
     """
     hints = get_type_hints(type(options))
     for field in fields(options):

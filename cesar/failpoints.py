@@ -1,4 +1,4 @@
-"""Places where a test can have the process die or fail: `failpoint("claim:committed")`.
+"""Points at which a test can make the process die or fail: `failpoint("claim:committed")`.
 
 The variable CESAR_FAILPOINT names one, what happens there, and at which pass: `claim:committed=kill` or
 `checkpoint:begun=raise@3`. Actions: `kill` (SIGKILL to ourselves), `stop` (SIGSTOP), `raise` (an OSError), `exit`.
@@ -18,7 +18,7 @@ _passes: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Do here what CESAR_FAILPOINT asks for, if it means this place."""
+    """Perform the action in CESAR_FAILPOINT if it names this point."""
     if not _wanted or name != _wanted:
         return
     _passes[name] += 1

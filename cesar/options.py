@@ -32,7 +32,7 @@ class TranscribeOptions:
     prompt: str | None = None
     """Text in the style to be followed: names, spelling, punctuation. Put before every chunk."""
     hotwords: str | None = None
-    """Words to be expected, separated by blanks or commas."""
+    """Words to be expected, separated by spaces or commas."""
     word_timestamps: bool = False
     track: Track | None = None
     """Which audio track of several, counted from 1; `all` mixes them. None takes the one that holds speech."""

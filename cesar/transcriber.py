@@ -121,7 +121,7 @@ class AudioTranscriber:
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Iterator[Segment]:
-        """Give each segment as soon as it is finished. Leaving the loop stops the work.
+        """Yield each segment as soon as it is finished. Leaving the loop stops the work.
 
         `on_progress` runs in another thread than the loop.
         """
@@ -175,7 +175,7 @@ class AudioTranscriber:
 
         The format is `output_format`, else by the output's extension, else plain text; `subtitles` says how srt and vtt
         are set; the rest is as in `transcribe`.
-        Gives `language`, `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio`
+        Returns `language`, `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio`
         (seconds of the recording per second of work), `segment_count`, `output_path`, `model` (the fields of
         `ModelIdentity`), `timings` (seconds per stage), `warnings` and `dropped_s` (seconds that gave no text although
         speech was detected there) and `origin` (the fields of `Origin`).
@@ -220,14 +220,14 @@ class AudioTranscriber:
         return pool.Limits(settings.stall_timeout_s, settings.idle_timeout_s, settings.open_timeout_s)
 
     def _engine(self) -> EngineSpec:
-        """Find the weights, once."""
+        """Find the weights; cached."""
         if self._spec is None:
             self._spec = find_engine(self.model_size, self.settings)
         return self._spec
 
 
 class _Run:
-    """What the parent keeps of one run: the finished chunks, in order, and where the work stands."""
+    """The state of one run in the parent: the finished chunks, in order, and its position."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class _Run:
         self._report("loading")
 
     def hear(self, event: Event) -> None:
-        """Take note of an event."""
+        """Handle an event."""
         match event:
             case Loaded():
                 if self._on_begin:
@@ -266,7 +266,7 @@ class _Run:
                 self._add(self.earlier[start, end])
 
     def end(self, duration: float) -> None:
-        """Nothing more will come: what is left is silence."""
+        """Note the end: the rest is silence."""
         self._duration = duration
         self._report("recognising", position=duration)
 
@@ -285,7 +285,7 @@ class _Run:
 
 
 def find_engine(model_size: str, settings: Settings) -> EngineSpec:
-    """Say which weights a model name means here, and how they are to be run; fetches them if it may and must.
+    """Return which weights a model name stands for and how to run them; download them if necessary and allowed.
 
     Raises `ModelError`.
     """
@@ -310,7 +310,7 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
 def origin_of(recording: Path, recorded_at: str | None) -> Origin:
     """Return the origin of a transcript that this program has just made.
 
-    recorded_at: when it was made, by its tags; if they don't tell, it is when the file was last changed.
+    recorded_at: when the recording was made, by its tags; without one, the file's modification time is used.
     """
     source: Literal["media", "file"] | None = "media"
     if recorded_at is None:
@@ -326,7 +326,7 @@ def origin_of(recording: Path, recorded_at: str | None) -> Origin:
 
 
 def changed_at(recording: Path) -> str | None:
-    """When a file was last changed, as `Origin` has it."""
+    """Return a file's modification time in the form of `Origin`."""
     try:
         return _iso(datetime.fromtimestamp(recording.stat().st_mtime, UTC))
     except (OSError, ValueError, OverflowError):
@@ -349,7 +349,7 @@ def _require_chunks(done: Sequence[object]) -> None:
 
 
 def _require_place(output: Path, recording: Path) -> None:
-    """Say before the work, not after it, that the result can't be where it is wanted."""
+    """Raise before the work, not after it, if the result can't be written there."""
     require_readable(recording)
     try:
         has_folder = output.parent.is_dir()

@@ -1,4 +1,4 @@
-"""What a transcription gives: frozen values, and how they become plain JSON and back. No behaviour beyond that.
+"""The values of a transcript: frozen, and convertible to plain JSON and back.
 
 Every time is in seconds from the start of the recording, rounded to milliseconds.
 """
@@ -17,7 +17,7 @@ NOT_ASKED_FOR = "not asked for"
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word as it is written in its segment, without the blanks around it."""
+    """One word as it is written in its segment, without the spaces around it."""
 
     start: float
     end: float
@@ -41,11 +41,11 @@ class Segment:
     """Length of that pass's text over its zlib length; above 2.4 the text repeats itself."""
     no_speech_prob: float = 0.0
     temperature: float = 0.0
-    """What its tokens were drawn at; 0: without dice."""
+    """The temperature at which its tokens were sampled; 0 means greedy or beam search."""
     seek: int = 0
     """The frame, of 100 a second, at which that pass's window begins in the recording."""
     tokens: tuple[int, ...] = ()
-    """The text in the model's own tokens, without time stamps."""
+    """The text in the model's own tokens, without timestamps."""
     token_logprobs: tuple[float, ...] = ()
     """The log-probability of each token after those before it; empty unless asked for."""
     token_bytes: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What became of one stretch of the recording."""
+    """One stretch of the recording, and what became of it."""
 
     start: float
     end: float
@@ -68,14 +68,14 @@ class Span:
     reason: str | None = None
     """Why the stretch was dropped; None for speech and silence."""
     text: str | None = None
-    """What the recogniser had put there, where a text was dropped: it is never thrown away unseen."""
+    """The dropped text, where there was one: nothing is thrown away unseen."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Chunk:
-    """A finished piece of work: the result for one stretch of the recording, independent of every other stretch.
+    """The result for one stretch of the recording, independent of every other stretch.
 
-    Chunks are what a resumed run hands back (`done=`) so that their recognition is skipped.
+    A resumed run passes finished chunks in (`done=`) to skip their recognition.
     """
 
     start: float
@@ -97,11 +97,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a transcription has come."""
+    """Progress of a transcription."""
 
     phase: Phase
     position: float
-    """Everything before this second of the recording is done."""
+    """Everything before this position, in seconds, is done."""
     duration: float | None
     """Length of the recording in seconds; None while it is unknown."""
     worked: float = 0.0
@@ -129,7 +129,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which program made a transcript, when, and of which recording; None: not known."""
+    """Which program made a transcript, when, and of which recording; None means not known."""
 
     program: str = "Cesar"
     version: str | None = None
@@ -145,7 +145,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Transcript:
-    """A whole recording's transcript, with how it came about."""
+    """The transcript of a whole recording, and how it was made."""
 
     segments: tuple[Segment, ...]
     language: str
@@ -161,12 +161,12 @@ class Transcript:
     ledger: tuple[Span, ...] = ()
     """Every second of the recording as speech, silence or dropped; without gap or overlap."""
     is_partial: bool = False
-    """True while the recording is still being worked on."""
+    """Whether the recording is still being transcribed."""
     origin: Origin = field(default=Origin(), compare=False)
-    """How the transcript came about. Not compared: the same text recognised later is the same transcript."""
+    """How the transcript was made. Not compared: the same text recognised later is the same transcript."""
 
     def __repr__(self) -> str:
-        """Short enough for a notebook; `to_dict` gives everything."""
+        """Short enough for a notebook; `to_dict` has everything."""
         facts = [f"{self.duration:g} s", self.language, _counted(self.segments)]
         if self.warnings:
             facts.append(f"{len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}")
@@ -200,7 +200,7 @@ class Transcript:
         return round(self.duration - left_out, 3)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the transcript as plain JSON values; `from_dict` is the inverse."""
+        """Return the transcript as plain JSON values; `from_dict` is the inverse."""
         data = asdict(self)
         return {"origin": data.pop("origin"), "text": self.text, **data}
 
@@ -217,7 +217,7 @@ class Transcript:
 
 
 _SHOWN = 60
-"""Characters of the text that a value shows of itself."""
+"""Maximum number of characters of text in a `repr`."""
 
 
 def _beginning(text: str) -> str:
@@ -229,7 +229,7 @@ def _counted(segments: Sequence[Segment]) -> str:
 
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "km", "bo", "yue"})
-"""Languages written without blanks between words or sentences."""
+"""Languages written without spaces between words or sentences."""
 
 
 def segment_from_dict(data: Mapping[str, Any]) -> Segment:

@@ -1,4 +1,4 @@
-"""Results written to files whole or not at all. Knows nothing of formats."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _STANDARD_STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write text to a file, as UTF-8 with plain newlines, so that nobody ever sees half of it.
+    """Write text to a file atomically, as UTF-8 with plain newlines.
 
-    It goes to a hidden file in the same folder first, which then takes the target's place; whatever fails,
-    the target is as it was and nothing else is left behind. The file has the permissions of the one it
-    replaces, or those that any new file gets. A link stays: what it points to is replaced. Devices, pipes and
-    standard output are simply written to.
+    The text goes to a hidden file in the same folder, which then replaces the target; after an error the target
+    is unchanged and nothing else is left behind. The file keeps the permissions of the one it replaces, or gets those
+    of any new file. A symbolic link stays: its target is replaced. Devices, pipes and standard output are
+    written to directly.
 
     Raises `DiskFull` or `OutputNotWritable`.
     """

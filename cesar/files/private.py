@@ -21,7 +21,7 @@ _log = logging.getLogger("cesar.api.private")  # the service shows what its own 
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file so that, if it is new, only its owner may read it: for `open(..., opener=opener)`."""
+    """Open a file so that a new one is readable by its owner only: for `open(..., opener=opener)`."""
     return os.open(path, flags, FILE_MODE)
 
 
@@ -35,7 +35,7 @@ def make_folder(folder: Path) -> None:
 
 
 def is_for_group(folder: Path) -> bool:
-    """Whether somebody has set the folder up so that a group may work in it."""
+    """Whether the folder has been set up for a group to work in."""
     try:
         return folder.stat().st_mode & _GROUP_FOLDER == _GROUP_FOLDER
     except OSError:
@@ -43,19 +43,19 @@ def is_for_group(folder: Path) -> bool:
 
 
 def file_mode_in(folder: Path) -> int:
-    """Return the mode of a new file there that several programs share."""
+    """Return the mode for a new file there that several programs share."""
     return _GROUP_FILE_MODE if is_for_group(folder) else FILE_MODE
 
 
 def folder_mode_in(folder: Path) -> int:
-    """Return the mode of a new folder there that several programs share."""
+    """Return the mode for a new folder there that several programs share."""
     return _GROUP_FOLDER_MODE if is_for_group(folder) else FOLDER_MODE
 
 
 def tighten(path: Path) -> bool:
-    """Take a file or folder away from all but its owner; return whether that changed anything.
+    """Make a file or folder private to its owner; return whether that changed anything.
 
-    What belongs to another user stays as it is, and so do links.
+    Files of other users and symbolic links stay as they are.
     """
     with suppress(OSError):
         mode = path.lstat().st_mode

@@ -1,4 +1,4 @@
-"""How text looks to a reader: blanks, characters and their width, the end of a sentence. Knows no times."""
+"""How text looks to a reader: spaces, characters and their width, the end of a sentence. Knows no times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unicodedata import category, east_asian_width, normalize
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _SENTENCE_MARKS = frozenset(".!?。।॥؟።။\N{ARABIC FULL STOP}\N{ARMENIAN FULL STOP}")
 _ABBREVIATION = re.compile(r"\b(?:[^\W\d]|Mrs?|Ms|Dr|Prof|St|Sr|Jr|vs|etc)\.\Z")
 
@@ -30,42 +30,42 @@ _REGIONAL_INDICATORS = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
 
 
 def flatten(text: str) -> str:
-    r"""Put text on one line: each run of blanks, line breaks and control characters becomes one blank.
+    r"""Put text on one line: each run of spaces, line breaks and control characters becomes one space.
 
     >>> flatten(" So\tmuch\n\nof it. ")
     'So much of it.'
     """
-    return _BLANKS.sub(" ", text).strip(" ")
+    return _SPACES.sub(" ", text).strip(" ")
 
 
 def ends_sentence(text: str) -> bool:
-    """Tell whether text ends as a sentence does, and not with an abbreviation or an initial."""
+    """Return whether text ends as a sentence does, and not with an abbreviation or an initial."""
     end = unquote_end(text.rstrip())
     return end[-1:] in _SENTENCE_MARKS and not _ABBREVIATION.search(end)
 
 
 def ends_with_stop(text: str, language: str) -> bool:
-    """Tell whether text ends with a single full stop that belongs neither to an abbreviation nor to an ordinal."""
+    """Return whether text ends with a single full stop that belongs neither to an abbreviation nor to an ordinal."""
     end = text.rstrip()[-16:]
     is_ordinal = language in WITH_ORDINAL_STOPS and _ORDINAL.search(end)
     return bool(_STOP.search(end)) and not _ABBREVIATION.search(end) and not is_ordinal
 
 
 def starts_in_lower_case(text: str) -> bool:
-    """Tell whether text begins with a word in lower case, which no sentence does; "iPhone" is no such word."""
+    """Return whether text begins with a word in lower case, which no sentence does; "iPhone" is no such word."""
     start = text.lstrip(_OPENING)[:2]
     return start[:1].islower() and not start[1:].isupper()
 
 
 def is_capitalised(text: str) -> bool:
-    """Tell whether any word of a text begins with a capital."""
+    """Return whether any word of a text begins with a capital."""
     return any(word.lstrip(_OPENING)[:1].isupper() for word in text.split())
 
 
 def join_texts(texts: Iterable[str]) -> str:
-    """Join texts with blanks, but with none beside a Chinese or Japanese character.
+    """Join texts with spaces, but with none beside a Chinese or Japanese character.
 
-    Thai, Lao, Khmer and Burmese have no blanks between words, but between sentences.
+    Thai, Lao, Khmer and Burmese have no spaces between words, only between sentences.
 
     >>> join_texts(["今日は。", "はい。"]) + " " + join_texts(["One.", "Two."])
     '今日は。はい。 One. Two.'
@@ -78,7 +78,7 @@ def join_texts(texts: Iterable[str]) -> str:
 
 
 def is_wide(char: str) -> bool:
-    """Tell whether a character is full-width and of a script without blanks; Korean has them."""
+    """Return whether a character is full-width and of a script without spaces; Korean has them."""
     return east_asian_width(char) in "WF" and not HANGUL.match(char)
 
 
@@ -96,7 +96,7 @@ def unquote_end(text: str) -> str:
 def character_starts(text: str) -> list[int]:
     """Find where each character begins, taken as readers do: a letter with its accents, a whole emoji.
 
-    A short form of Unicode's grapheme clusters (Standard Annex #29). A blank never joins anything.
+    A short form of Unicode's grapheme clusters (Standard Annex #29). A space never joins anything.
     """
     starts: list[int] = []
     for index, char in enumerate(text):
@@ -106,7 +106,7 @@ def character_starts(text: str) -> list[int]:
 
 
 def columns(text: str) -> list[int]:
-    """Give the width of text[:i] for each i from 0 to len(text).
+    """Return the width of text[:i] for each i from 0 to len(text).
 
     Full-width characters and emoji take two columns, all others one.
 

@@ -106,7 +106,7 @@ class Failed:
     """The traceback, if it is a bug of ours."""
 
     def error(self) -> CesarError:
-        """Give the error as the parent raises it."""
+        """Return the error as the parent raises it."""
         error = BY_CODE[self.code](self.message, hint=self.hint)
         if self.details:
             error.add_note(self.details)
@@ -121,7 +121,7 @@ _BY_NAME: dict[str, type[Any]] = {
 
 
 def dump(message: EngineSpec | Request | Event) -> bytes:
-    """Give the message as one line."""
+    """Return the message as one line."""
     body = asdict(message)
     return json.dumps({"is": type(message).__name__, **body}, default=str).encode() + b"\n"
 

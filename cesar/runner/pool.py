@@ -1,7 +1,7 @@
-"""The parent's side: children kept warm by engine, killed to cancel, started again after a crash.
+"""The parent's side: one warm child per engine, killed to cancel, restarted after a crash.
 
-One child works on one recording at a time; who comes meanwhile waits for it. A child that dies or hangs is replaced,
-and goes on at the first chunk that was not finished; one that dies again without having finished any is the last.
+A child works on one recording at a time; other callers wait. A child that dies or hangs is replaced, and the new one
+resumes at the first unfinished chunk; if that one dies without finishing any, the run fails.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Limits:
     """How long a child may take, in seconds."""
 
     stall_timeout_s: float = 300.0
-    """To say anything at all."""
+    """To send anything at all."""
     idle_timeout_s: float = 300.0
-    """To be given more work."""
+    """To receive more work."""
     open_timeout_s: float = 60.0
-    """From being given a recording to the first of its sound."""
+    """From receiving a recording to its first sound."""
 
 
 Tell = Callable[[Event], None]
@@ -49,7 +49,7 @@ ShouldStop = Callable[[], bool]
 def run(
     spec: EngineSpec, request: Request, *, limits: Limits, tell: Tell, should_stop: ShouldStop
 ) -> tuple[Loaded, Ended]:
-    """Have a child transcribe a recording, telling of every event on the way.
+    """Have a child transcribe a recording; call `tell` with every event.
 
     Raises `Interrupted` when `should_stop` says so, whatever `tell` and `should_stop` raise, the child's own errors,
     and `ChildCrashed`, `ChildKilled` or `ChildStalled` if that happened twice in the same place.
@@ -66,7 +66,7 @@ def run(
 
 
 def close_all() -> None:
-    """Close every child, at work or not."""
+    """Close every child, busy or idle."""
     with _lock:
         slots = list(_slots.values())
     for slot in slots:
@@ -74,7 +74,7 @@ def close_all() -> None:
 
 
 class _Lost(Exception):
-    """A child died or hung; it had sent the `finished` chunks, and come as far as `reached`, in seconds."""
+    """A child died or hung; it had sent the `finished` chunks, and had reached `reached`, in seconds."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class _Lost(Exception):
         """Whether the child had been given the recording."""
 
     def error(self, request: Request, reached: float) -> RecognitionError:
-        """Return the error for what happened twice. What the recording can't have caused may pass."""
+        """Return the error for a second failure. One that the recording can't have caused is transient."""
         error = self._error(request, reached)
         is_kill = isinstance(self.cause, Died) and self.cause.was_killed
         error.may_pass = is_kill or not self.is_begun
@@ -127,7 +127,7 @@ class _Slot:
 
     @contextmanager
     def taken(self, limits: Limits, should_stop: ShouldStop) -> Iterator[_Slot]:
-        """Wait for the place, and let the child go after a time without work."""
+        """Wait for the slot; close the child after some time without work."""
         if self._user == threading.get_ident():
             raise UsageError(
                 "a callback can't transcribe with the model that is calling it",
@@ -151,7 +151,7 @@ class _Slot:
                 self._busy.release()
 
     def attempt(self, request: Request, limits: Limits, tell: Tell, should_stop: ShouldStop) -> tuple[Loaded, Ended]:
-        """Ask the child once. Whatever ends this other than an answer costs the child its life."""
+        """Send the child one request. Any exit other than by its answer kills the child."""
         finished: list[tuple[float, float]] = []
         reached, is_begun = 0.0, False
         try:
@@ -223,7 +223,7 @@ class _Slot:
 
 
 class _Opening:
-    """Watches that a recording is opened, and gives its first sound, within the time for it."""
+    """Watches that a recording is opened, and yields its first sound, in time."""
 
     def __init__(self, request: Request, limits: Limits) -> None:
         self._request = request
@@ -231,7 +231,7 @@ class _Opening:
         self._deadline: float | None = time.monotonic() + limits.open_timeout_s
 
     def watch(self, event: Event) -> Event:
-        """Take note of an event: any but that the file is open shows that there is sound, or that all is over."""
+        """Note an event: any but "opened" shows that there is sound, or that the run is over."""
         if not isinstance(event, Opened):
             self._deadline = None
         return event
@@ -277,7 +277,7 @@ def _slot(spec: EngineSpec) -> _Slot:
 
 
 def _forget() -> None:
-    """After a fork the children are the parent's, not ours."""
+    """After a fork the children belong to the parent."""
     _slots.clear()
     _lock.release()
 

@@ -38,8 +38,8 @@ _STEADY_HEAP = {
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
-"""For GNU's malloc, which reads them before `main`: one heap that keeps what it has. Inference takes and gives back the
-same tens of megabytes all the time; else they go back to the system, and return page by page."""
+"""For GNU's malloc, which reads them before `main`: one heap that keeps its memory. Inference allocates and frees the
+same tens of megabytes all the time; otherwise they would go back to the system, and return page by page."""
 # -P and -c keep the current folder off the module path: a user's own json.py or av.py must not be imported.
 _COMMAND = (sys.executable, "-P", "-c", _BOOTSTRAP, str(_ROOT))
 
@@ -48,21 +48,21 @@ Answers = queue.SimpleQueue[subprocess.Popen[bytes] | Exception]
 
 
 class Died(Exception):
-    """The child is gone; the text says how."""
+    """The child has died; the message says how."""
 
     def __init__(self, exit_code: int, last_words: str) -> None:
         super().__init__(_how(exit_code, last_words))
         self.was_killed = exit_code == -_SIGKILL
         self.had_no_memory = any(words in last_words for words in OUT_OF_MEMORY)
-        """It came to its limit in native code, which can't but abort."""
+        """It reached its memory limit in native code, which can only abort."""
 
 
 class Exhausted(Exception):
-    """The child has met its limit of memory, and lived to tell."""
+    """The child reached its memory limit, and could say so."""
 
 
 class Quiet(Exception):
-    """The child is there but has said nothing for too long."""
+    """The child is alive but has been silent for too long."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"nothing for {seconds:g} s")
@@ -70,7 +70,7 @@ class Quiet(Exception):
 
 
 class ChildProcess:
-    """A running child. Raises OSError if it can't be started."""
+    """A running child process. Raises OSError if it can't be started."""
 
     def __init__(self) -> None:
         self._process = _start()
@@ -82,18 +82,18 @@ class ChildProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the child is still there."""
+        """Whether the child is alive."""
         return self._process.poll() is None
 
     def send(self, message: EngineSpec | Request) -> None:
-        """Send a message; a child that is gone is noticed by `receive`."""
+        """Send a message; `receive` notices a child that has died."""
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.write(messages.dump(message))
             self._process.stdin.flush()
 
     def receive(self, *, timeout_s: float) -> Event | None:
-        """Give the next event, or None if there is none within the time. Raises `Died`."""
+        """Return the next event, or None on timeout. Raises `Died`."""
         was_running = self.is_running
         try:
             event = self._events.get(timeout=timeout_s)
@@ -108,7 +108,7 @@ class ChildProcess:
         return event
 
     def kill(self) -> None:
-        """End the child at once, and wait until it is gone."""
+        """Kill the child, and wait until it has exited."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdin is not None
@@ -121,7 +121,7 @@ class ChildProcess:
             for line in lines:
                 try:
                     self._events.put(messages.parse(line))
-                except ValueError:  # cut off by the child's death, or not from us: a start-up file's print
+                except ValueError:  # cut off by the child's death, or printed by a start-up file
                     self._last_lines.append(line.decode(errors="replace").rstrip())
         self._events.put(None)
 
@@ -143,7 +143,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 @cache
 def _starter() -> queue.SimpleQueue[Answers]:
-    """Give the queue of a thread that starts processes and lives as long as we do.
+    """Return the queue of a thread that starts processes and lives as long as we do.
 
     Linux kills a child when the *thread* that started it ends. It can't be an executor's: those end as soon as the
     main thread has, while the program's other threads may still be transcribing.

@@ -35,7 +35,7 @@ def _about(doc: str, check: checks.Check) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, checked when it is made: a value that can't be used is a `UsageError`."""
+    """All settings. Raises `UsageError` for a value that can't be used."""
 
     model: str = field(
         default="base",
@@ -223,7 +223,7 @@ class Settings:
 
     @property
     def audio_dir(self) -> Path:
-        """The folder of the recordings that came over the network: its whole path, as jobs name it to any process."""
+        """The absolute path of the folder for uploaded and fetched recordings."""
         return (self.data_dir / "audio").absolute()
 
     @property
@@ -237,7 +237,7 @@ def _settable() -> list[Field[Any]]:
 
 
 def documentation() -> dict[str, str]:
-    """Give every setting's one-line description by its name, in order."""
+    """Return the one-line description of each setting by name, in order."""
     return {item.name: item.metadata["doc"] for item in _settable()}
 
 
@@ -249,7 +249,7 @@ def load(
     """Gather the settings from flags, environment, settings file and defaults.
 
     overrides: values given as flags; None means not given.
-    config_file: the settings file; else the one that CESAR_CONFIG names, else the user's own, if it is there.
+    config_file: the settings file; by default the one named by CESAR_CONFIG, otherwise the user's own, if it exists.
     Raises `UsageError`, naming its origin, for a value that can't be used or a key that does not exist.
     """
     found = _from_file(config_file, environ) | _from_environment(environ) | _from_flags(overrides or {})
@@ -259,7 +259,7 @@ def load(
 
 
 def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
-    """Give the settings file that is read, if it is there: the one that CESAR_CONFIG names, else the user's own."""
+    """Return the settings file to read, if it exists: the one named by CESAR_CONFIG, otherwise the user's own."""
     named = environ.get(CONFIG_VARIABLE)
     return Path(named) if named else platformdirs.user_config_path("cesar", appauthor=False) / "config.toml"
 

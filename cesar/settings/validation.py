@@ -1,6 +1,6 @@
-"""What a setting's value may be: each check turns a value, or the text of one, into the setting's type.
+"""Checks of settings: each turns a value, or its text, into the setting's type.
 
-A check raises ValueError with what is allowed.
+A check raises ValueError that says what is allowed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Check = Callable[[object], object]
 
 
 def one_of(*allowed: str) -> Check:
-    """Take one of these words, in either case."""
+    """Accept one of these words, in any case."""
 
     def check(value: object) -> str:
         if isinstance(value, str) and value.lower() in allowed:
@@ -38,7 +38,7 @@ def one_of(*allowed: str) -> Check:
 
 
 def text(what: str) -> Check:
-    """Take any text but an empty one; `what` says what it is to be."""
+    """Accept any text but an empty one; `what` names it in the error."""
 
     def check(value: object) -> str:
         if isinstance(value, str) and value.strip():
@@ -49,7 +49,7 @@ def text(what: str) -> Check:
 
 
 def folder(value: object) -> Path:
-    """Take a folder; ~ is the home."""
+    """Accept a folder; ~ is the home folder."""
     if isinstance(value, Path) or (isinstance(value, str) and value.strip()):
         try:
             return Path(value).expanduser()
@@ -59,7 +59,7 @@ def folder(value: object) -> Path:
 
 
 def database(value: object) -> str | None:
-    """Take a file's path, or an address."""
+    """Accept a file's path or a URL."""
     if value is None:
         return None
     if isinstance(value, (str, Path)) and str(value).strip():
@@ -68,7 +68,7 @@ def database(value: object) -> str | None:
 
 
 def boolean(value: object) -> bool:
-    """Take true or false, or another word for it."""
+    """Accept true or false, or a synonym."""
     words = {
         "true": True,
         "yes": True,
@@ -87,7 +87,7 @@ def boolean(value: object) -> bool:
 
 
 def thread_count(value: object) -> int | None:
-    """Take a number of threads; None and auto let us choose."""
+    """Accept a number of threads; None and auto leave the choice to Cesar."""
     if value is None or value == "auto":
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit():
@@ -102,7 +102,7 @@ _MOST_SECONDS = 4_000_000
 
 
 def seconds(value: object) -> float:
-    """Take seconds above 0, as far as every system can wait."""
+    """Accept a positive number of seconds that every system can wait."""
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # it may raise
     except (TypeError, ValueError):
@@ -113,7 +113,7 @@ def seconds(value: object) -> float:
 
 
 def optional(check: Check, word: str) -> Check:
-    """Let a word, or nothing, mean None."""
+    """Accept a word, or nothing, for None."""
 
     def checked(value: object) -> object:
         if value is None or value == word:
@@ -127,7 +127,7 @@ def optional(check: Check, word: str) -> Check:
 
 
 def whole_number(least: int, most: int) -> Check:
-    """Take whole numbers from `least` to `most`."""
+    """Accept integers from `least` to `most`."""
 
     def checked(value: object) -> int:
         if isinstance(value, str) and value.isascii() and value.isdigit():
@@ -143,7 +143,7 @@ _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
 def size(value: object) -> int:
-    """Take a number of bytes, or one with a unit such as 500 MB or 4G (of 1024)."""
+    """Accept a number of bytes, or one with a unit such as 500 MB or 4G (powers of 1024)."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     found = re.fullmatch(r"(\d{1,15})\s*([kmgt]?)i?b?", str(value).strip().lower()) if isinstance(value, str) else None
@@ -153,7 +153,7 @@ def size(value: object) -> int:
 
 
 def names(value: object) -> tuple[str, ...]:
-    """Take several words: a list, or text with commas between them; `none` is none at all."""
+    """Accept several words: a list, or comma-separated text; `none` is the empty list."""
     if value == "none":
         return ()
     if isinstance(value, str):
@@ -167,7 +167,7 @@ _ORIGIN = re.compile(r"https?://[^\s/?#@*]+")
 
 
 def origins(value: object) -> tuple[str, ...]:
-    """Take web sites as browsers name them in `Origin` (RFC 6454, 6.2), in any case, with a slash at the end or not."""
+    """Accept origins as browsers send them in `Origin` (RFC 6454, 6.2), in any case, a trailing slash or not."""
     found = tuple(site.removesuffix("/").lower() for site in names(value))
     if all(_ORIGIN.fullmatch(site) for site in found):
         return found

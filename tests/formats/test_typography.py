@@ -99,7 +99,7 @@ def test_only_words_longer_than_a_line_are_torn() -> None:
         ("ちょっと", {3, 4}),  # a small kana does not begin a line
         ("東京Tower", {1, 2, 7}),  # a Latin word stays whole
         ("เขา", {3}),  # Thai vowels stay with their consonant, before it and after
-        ("한글", {2}),  # Korean has blanks for that
+        ("한글", {2}),  # Korean has spaces for that
         ("so—well", {3, 7}),
     ],
 )

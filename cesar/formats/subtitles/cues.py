@@ -174,7 +174,7 @@ def _block(
 def character_times(
     text: str, segment: Segment, speech: Sequence[tuple[float, float]] = ()
 ) -> list[tuple[float, float]]:
-    """Give the start and end of each character of the segment's flattened text.
+    """Return the start and end of each character of the segment's flattened text.
 
     Words are looked up in their order. The characters of a word share its time evenly, and so do those of the
     text between the words found. Without words, all characters share the time of the speech (start and end of
@@ -212,7 +212,7 @@ def _spoken(segment: Segment, speech: Sequence[tuple[float, float]]) -> list[tup
 
 
 def _spread(text: str, stretches: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Share out the time of the stretches to the characters evenly; blanks take none."""
+    """Share out the time of the stretches to the characters evenly; spaces take none."""
     share = sum(end - start for start, end in stretches) / max(1, len(text) - text.count(" "))
     edges = [share * count for count in accumulate((char != " " for char in text), initial=0)]
     return [(_moment(a, stretches, at_end=False), _moment(b, stretches, at_end=True)) for a, b in pairwise(edges)]

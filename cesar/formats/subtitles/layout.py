@@ -40,7 +40,7 @@ class Copy:
     """For each stop, the last one that a single line from there can reach."""
 
     def end_of(self, stop: int) -> int:
-        """Give the index after the last character before a stop, without the blank that a break swallows."""
+        """Return the index after the last character before a stop, without the space that a break swallows."""
         return stop - 1 if self.text[stop - 1] == " " else stop
 
     def width(self, start: int, stop: int) -> int:
@@ -48,7 +48,7 @@ class Copy:
         return self.widths[self.end_of(stop)] - self.widths[start]
 
     def fits(self, start: int, stop: int, max_lines: int) -> bool:
-        """Tell whether the text between two stops can be set in so many lines."""
+        """Return whether the text between two stops can be set in so many lines."""
         for _ in range(max_lines):
             start = self.reach[start]
             if start >= stop:
@@ -74,7 +74,7 @@ def prepare(text: str, language: str, line_length: int, seams: Iterable[int] = (
     widths = columns(text)
     costs = dict.fromkeys(seams, BETWEEN_WORDS) | break_costs(text, language, line_length)
     stops = [0, *sorted(costs)]
-    # How wide the text is up to each stop, without the blank that a break there swallows.
+    # How wide the text is up to each stop, without the space that a break there swallows.
     ends = [widths[stop - 1] if text[stop - 1] == " " else widths[stop] for stop in stops]
     reach = {start: stops[bisect_right(ends, widths[start] + line_length) - 1] for start in stops}
     return Copy(text, line_length, widths, costs, stops, reach)

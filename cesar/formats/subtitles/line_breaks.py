@@ -2,7 +2,7 @@
 
 The order of preference is that of the Netflix Timed Text Style Guide: after punctuation, before conjunctions,
 not between an article or a preposition and its noun. East Asian lines follow kinsoku, the rules for what may
-not begin or end a line. Thai, Lao, Khmer and Burmese have no blanks between words: ICU's dictionaries find them.
+not begin or end a line. Thai, Lao, Khmer and Burmese have no spaces between words: ICU's dictionaries find them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ BETWEEN_WORDS = 0.3
 AFTER_SHORT_WORD = 0.5
 """Up to three letters are mostly an article or a preposition, in any language with an alphabet."""
 BETWEEN_CHARACTERS = 0.7
-"""In a script without blanks, where a word may go on."""
+"""In a script without spaces, where a word may go on."""
 WITHIN_LIKELY_WORD = 1.0
 BEFORE_LONE_MARK = 3.0
-"""As in French, which has a blank before a question mark."""
+"""As in French, which has a space before a question mark."""
 WITHIN_WORD = 50.0
 """Only for a word longer than a line."""
 
@@ -103,7 +103,7 @@ def _costs_within(word: str) -> Iterator[tuple[int, float]]:
 
 
 def _between_words(text: str) -> frozenset[int]:
-    """Find where words begin in the runs of scripts that write them without blanks."""
+    """Find where words begin in the runs of scripts that write them without spaces."""
     runs = list(_UNSPACED_NARROW.finditer(text))
     if not runs:
         return frozenset()
@@ -140,7 +140,7 @@ def _may_not_end(char: str) -> bool:
 
 
 def _is_unspaced(char: str) -> bool:
-    """Tell whether a character's script has no blanks between words. Korean is full-width, but has them."""
+    """Return whether a character's script has no spaces between words. Korean is full-width, but has them."""
     return bool(_UNSPACED_NARROW.match(char)) or is_wide(char)
 
 

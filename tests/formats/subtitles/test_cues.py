@@ -220,7 +220,7 @@ def test_a_chinese_line_has_at_most_21_characters() -> None:
     ],
 )
 @pytest.mark.parametrize("lead", ["", "👨‍👩‍👧‍👦 "])
-def test_scripts_without_blanks_break_between_words(language: str, words_: list[str], lead: str) -> None:
+def test_scripts_without_spaces_break_between_words(language: str, words_: list[str], lead: str) -> None:
     """At every length of line; a character outside the basic plane before them doesn't shift the places."""
     text = "".join(words_)
     edges = {0, *accumulate(map(len, words_))}
@@ -232,7 +232,7 @@ def test_scripts_without_blanks_break_between_words(language: str, words_: list[
         assert {*accumulate(len(line.replace(" ", "")) for line in lines)} <= edges
 
 
-def test_thai_prefers_its_blanks() -> None:
+def test_thai_prefers_its_spaces() -> None:
     text = "วันนี้เราจะมาพูดถึงปัญญาประดิษฐ์ ซึ่งเปลี่ยนแปลงชีวิตของเราทุกคน"
     assert lines_of(text, language="th") == [tuple(text.split(" "))]
 
