@@ -12,7 +12,7 @@ import pytest
 from cesar.api.http.schemas import view_of
 from cesar.api.models import Job
 from cesar.client import Client, Event
-from cesar.client.connection import AGAIN_AFTER_S
+from cesar.client.connection import RETRY_DELAYS_S
 from cesar.client.event_stream import parse
 from cesar.errors import (
     BY_CODE,
@@ -100,7 +100,7 @@ def test_a_service_that_is_not_there_is_asked_a_few_times_and_then_named():
     with client_of(nobody, pauses) as client, pytest.raises(ServiceUnreachable) as raised:
         client.job("a")
     assert raised.value.message == f"the service at {nobody.url} can't be reached: connection refused"
-    assert tuple(pauses) == AGAIN_AFTER_S
+    assert tuple(pauses) == RETRY_DELAYS_S
 
 
 def test_a_question_is_asked_again_when_the_connection_breaks():

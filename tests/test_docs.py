@@ -22,11 +22,11 @@ import pytest
 import cesar
 from cesar.api.http.app import create_app
 from cesar.cli import exits, group
-from cesar.cli.exits import EXIT_CODES, describe, exit_code, tell
+from cesar.cli.exits import EXIT_CODES, describe, exit_code, report_error
 from cesar.cli.transcription import reporters
-from cesar.cli.transcription.model_download import show_size
+from cesar.cli.transcription.model_download import format_size
 from cesar.cli.transcription.outputs import choose_destination
-from cesar.cli.transcription.reporters import Finished, JsonLines
+from cesar.cli.transcription.reporters import FileResult, JsonReporter
 from cesar.client import Client, Event
 from cesar.errors import BY_CODE, CesarError, UnknownFormat
 from cesar.formats import FORMATS
@@ -122,16 +122,16 @@ def recording_events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, objec
     golden = json.loads((ROOT / "tests" / "golden" / "lighthouse.json").read_text(encoding="utf-8"))
     transcript = Transcript.from_dict(golden)
     error = UnknownFormat("no such format")
-    lines = JsonLines()
+    lines = JsonReporter()
     lines.left_out(Path("talks"), ["notes.xyz", "older/"])
     lines.started("a.mp3", 1, 2)
     lines.uploaded(1, 2)
     lines.progressed("a.mp3", Progress("recognising", 1.0, 2.0))
     lines.recognised("a.mp3", Chunk(0.0, 1.0, transcript.segments[:1], ()))
-    lines.finished("a.mp3", Finished(transcript, 1.0, (Path("a.txt"),)))
+    lines.finished("a.mp3", FileResult(transcript, 1.0, (Path("a.txt"),)))
     lines.skipped("a.mp3", [Path("a.txt")], 1, 2)
     lines.failed("a.mp3", error)
-    tell(describe(error), error, as_json=True, with_traceback=False)
+    report_error(describe(error), error, as_json=True, with_traceback=False)
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     first = next(event for event in told if event["event"] == "file_started")
     return [event for event in told if event["event"] != "file_started" or event is first]
@@ -220,7 +220,7 @@ def test_the_fields_of_json_are_documented_in_their_order(section, expected):
 
 def test_every_model_has_a_row_with_its_languages_and_size():
     documented = [row.cells[:3] for row in rows(ROOT / "docs" / "howto" / "pick-a-model.md", "Model")]
-    assert documented == [(f"`{it.name}`", it.languages, show_size(it.size_bytes)) for it in CATALOG.values()]
+    assert documented == [(f"`{it.name}`", it.languages, format_size(it.size_bytes)) for it in CATALOG.values()]
 
 
 # The library

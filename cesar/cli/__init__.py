@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cesar.cli.exits import abandon_stdout, describe, tell, unwind_on_signals
+from cesar.cli.exits import abandon_stdout, describe, report_error, unwind_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error ends
         end = describe(error)
         verbose = "-v" in arguments or "--verbose" in arguments
-        tell(end, error, as_json="--json-lines" in arguments, with_traceback=verbose)
+        report_error(end, error, as_json="--json-lines" in arguments, with_traceback=verbose)
         if isinstance(error, OSError) or end.code == 3:
             abandon_stdout()
         return end.code

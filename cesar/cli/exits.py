@@ -55,7 +55,7 @@ class Stopped(KeyboardInterrupt):
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class ExitStatus:
     """What the program leaves behind: an exit code, and what it says on standard error."""
 
     code: int
@@ -88,38 +88,38 @@ def exit_code(error: CesarError) -> int:
     return next(EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES)
 
 
-def describe(error: BaseException) -> Exit:
+def describe(error: BaseException) -> ExitStatus:
     """Turn whatever ended the run into an exit code and a line."""
     match error:
         case click.exceptions.Exit():
-            end = Exit(error.exit_code)
+            end = ExitStatus(error.exit_code)
         case click.ClickException():
             end = _describe_misuse(error)
         case CesarError():
-            end = Exit(exit_code(error), error.code, error.message, error.hint)
+            end = ExitStatus(exit_code(error), error.code, error.message, error.hint)
         case Stopped():
-            end = Exit(128 + error.number, Interrupted.code, "stopped")
+            end = ExitStatus(128 + error.number, Interrupted.code, "stopped")
         case KeyboardInterrupt() | click.Abort():
-            end = Exit(EXIT_CODES[Interrupted], Interrupted.code, "interrupted")
+            end = ExitStatus(EXIT_CODES[Interrupted], Interrupted.code, "interrupted")
         case BrokenPipeError():
-            end = Exit(EXIT_CODES[OutputError])  # whoever read us has left on purpose, as `head` does
+            end = ExitStatus(EXIT_CODES[OutputError])  # whoever read us has left on purpose, as `head` does
         case OSError(errno=errno.ENOSPC):
             where = f" for {error.filename}" if error.filename else ""
             hint = "Free some space and run the same command again."
-            end = Exit(EXIT_CODES[OutputError], DiskFull.code, f"no room is left{where}", hint)
+            end = ExitStatus(EXIT_CODES[OutputError], DiskFull.code, f"no room is left{where}", hint)
         case PermissionError() if error.filename:
             hint = "Run Cesar as the user that it belongs to, or check its permissions and those of its folders."
-            end = Exit(
+            end = ExitStatus(
                 EXIT_CODES[OutputError], OutputError.code, f"{error.filename} can't be used: permission denied", hint
             )
         case _:
             message = f"internal error: {type(error).__name__}: {error}"
             hint = "Run it again with -v for details, and please report it."
-            end = Exit(EXIT_CODES[CesarError], CesarError.code, message, hint)
+            end = ExitStatus(EXIT_CODES[CesarError], CesarError.code, message, hint)
     return end
 
 
-def _describe_misuse(error: click.ClickException) -> Exit:
+def _describe_misuse(error: click.ClickException) -> ExitStatus:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context else "cesar"
     message, hint = error.format_message(), ""
@@ -127,10 +127,10 @@ def _describe_misuse(error: click.ClickException) -> Exit:
         from cesar.cli.suggestions import describe_option
 
         message, hint = describe_option(error)
-    return Exit(EXIT_CODES[UsageError], UsageError.code, message, f"{hint} See `{command} --help`.".lstrip())
+    return ExitStatus(EXIT_CODES[UsageError], UsageError.code, message, f"{hint} See `{command} --help`.".lstrip())
 
 
-def tell(end: Exit, error: BaseException, *, as_json: bool, with_traceback: bool) -> None:
+def report_error(end: ExitStatus, error: BaseException, *, as_json: bool, with_traceback: bool) -> None:
     """Say on standard error how the run ended: one line, whatever the message holds."""
     internal = end.code == EXIT_CODES[CesarError]
     details = "".join(traceback.format_exception(error)) if internal and with_traceback else ""

@@ -29,7 +29,7 @@ class Finding:
     """Of a run of doctor, if nothing worse is found; 0: it works, or can be done without."""
 
 
-def rows_of(findings: Iterable[Finding], width: int = WIDTH) -> list[str]:
+def format_findings(findings: Iterable[Finding], width: int = WIDTH) -> list[str]:
     """Return lines no longer than the width: what is missing, then what is to be noted, then what works.
 
     A finding goes on in indented lines, and its hint begins one.

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from cesar.api.http.schemas import EventView, JobsView, JobView
 from cesar.client.connection import Connection, OnWait
-from cesar.client.event_stream import Event, follow
-from cesar.client.upload import OnSent, opened
+from cesar.client.event_stream import Event, stream_events
+from cesar.client.upload import OnSent, open_upload
 from cesar.errors import UsageError
 from cesar.formats.subtitles.cues import SubtitleOptions
 from cesar.options import TranscribeOptions
@@ -85,18 +85,18 @@ class Client:
         on_sent: called with the bytes that are sent and their total.
         Raises `InputError` if the file can't be read, `UploadTooLarge`, `TooManyJobs`, `IdempotencyConflict`.
         """
-        form = _form(options or TranscribeOptions(), model, priority, no_cache=no_cache)
-        fields = {name: _as_text(value) for name, value in form.items()}
-        with opened(Path(path), on_sent) as file:
-            answer = self._connection.ask(
+        form = _form_fields(options or TranscribeOptions(), model, priority, no_cache=no_cache)
+        fields = {name: _to_form_value(value) for name, value in form.items()}
+        with open_upload(Path(path), on_sent) as file:
+            response = self._connection.request(
                 "POST",
                 "/transcribe",
-                is_repeatable=idempotency_key is not None,
+                is_idempotent=idempotency_key is not None,
                 data=fields,
                 files={"file": file},
-                headers=_key_header(idempotency_key),
+                headers=_idempotency_header(idempotency_key),
             )
-        return self._connection.read(JobView, answer)
+        return self._connection.read(JobView, response)
 
     def submit_url(
         self,
@@ -109,18 +109,18 @@ class Client:
         idempotency_key: str | None = None,
     ) -> JobView:
         """Have the service fetch a recording from an http or https address; otherwise as `submit`."""
-        answer = self._connection.ask(
+        response = self._connection.request(
             "POST",
             "/transcribe/url",
-            is_repeatable=idempotency_key is not None,
-            json={"url": url, **_form(options or TranscribeOptions(), model, priority, no_cache=no_cache)},
-            headers=_key_header(idempotency_key),
+            is_idempotent=idempotency_key is not None,
+            json={"url": url, **_form_fields(options or TranscribeOptions(), model, priority, no_cache=no_cache)},
+            headers=_idempotency_header(idempotency_key),
         )
-        return self._connection.read(JobView, answer)
+        return self._connection.read(JobView, response)
 
     def job(self, job_id: str) -> JobView:
         """Give a job. Raises `JobNotFound`."""
-        return self._connection.read(JobView, self._connection.ask("GET", _path(job_id)))
+        return self._connection.read(JobView, self._connection.request("GET", _job_path(job_id)))
 
     def jobs(  # noqa: PLR0913 - all have defaults
         self,
@@ -142,7 +142,7 @@ class Client:
         wanted = {"status": list(status), "model": model, "name": name, "id_prefix": id_prefix, "cursor": cursor}
         params = {key: value for key, value in wanted.items() if value} | {"limit": limit}
         params |= {"include": "text"} if include_text else {}
-        return self._connection.read(JobsView, self._connection.ask("GET", "/jobs", params=params))
+        return self._connection.read(JobsView, self._connection.request("GET", "/jobs", params=params))
 
     def events(self, job_id: str, after: str | None = None) -> Iterator[Event]:
         """Give what happens to a job as it happens, from its beginning, or after the event of the id `after`.
@@ -150,12 +150,12 @@ class Client:
         Ends with the event `end` or `deleted`. A connection that breaks is opened again, and it goes on where it was;
         after a minute without the service `ServiceUnreachable` is raised.
         """
-        return follow(self._connection, f"{_path(job_id)}/events", after)
+        return stream_events(self._connection, f"{_job_path(job_id)}/events", after)
 
     def history(self, job_id: str) -> list[EventView]:
         """Give the changes of a job's status so far, the oldest first."""
-        answer = self._connection.ask("GET", f"{_path(job_id)}/history")
-        return self._connection.read_list(EventView, answer)
+        response = self._connection.request("GET", f"{_job_path(job_id)}/history")
+        return self._connection.read_list(EventView, response)
 
     def transcript(
         self,
@@ -177,42 +177,42 @@ class Client:
                 "max_lines": subtitles.max_lines,
                 "max_cue_duration": subtitles.max_cue_duration_s,
             }
-        answer = self._connection.ask("GET", f"{_path(job_id)}/transcript", params=params)
-        return answer.content.decode()
+        response = self._connection.request("GET", f"{_job_path(job_id)}/transcript", params=params)
+        return response.content.decode()
 
     def cancel(self, job_id: str) -> JobView:
         """Cancel a job: at once if it waits, else as soon as its worker hears of it."""
-        return self._connection.read(JobView, self._connection.ask("POST", f"{_path(job_id)}/cancel"))
+        return self._connection.read(JobView, self._connection.request("POST", f"{_job_path(job_id)}/cancel"))
 
     def retry(self, job_id: str) -> JobView:
         """Queue a failed or cancelled job again. Raises `IllegalMove` for others."""
-        answer = self._connection.ask("POST", f"{_path(job_id)}/retry", is_repeatable=False)
-        return self._connection.read(JobView, answer)
+        response = self._connection.request("POST", f"{_job_path(job_id)}/retry", is_idempotent=False)
+        return self._connection.read(JobView, response)
 
     def has_worker(self) -> bool:
         """Tell whether anybody does the service's jobs. True also where the service does not say."""
-        return self._connection.look("/health").get("worker") != "stopped"
+        return self._connection.get_json("/health").get("worker") != "stopped"
 
     def delete(self, job_id: str) -> None:
         """Remove a job, its recording and its text for good. Raises `IllegalMove` while it is at work."""
-        self._connection.ask("DELETE", _path(job_id), is_repeatable=False)
+        self._connection.request("DELETE", _job_path(job_id), is_idempotent=False)
 
 
-def _form(options: TranscribeOptions, model: str | None, priority: int, *, no_cache: bool) -> dict[str, Any]:
+def _form_fields(options: TranscribeOptions, model: str | None, priority: int, *, no_cache: bool) -> dict[str, Any]:
     """Give the fields of a request that are not as they would be anyway."""
-    usual = asdict(TranscribeOptions())
-    fields: dict[str, Any] = {name: value for name, value in asdict(options).items() if value != usual[name]}
+    defaults = asdict(TranscribeOptions())
+    fields: dict[str, Any] = {name: value for name, value in asdict(options).items() if value != defaults[name]}
     if options.languages:
         fields["languages"] = ",".join(options.languages)
     more = {"model": model, "priority": priority or None, "no_cache": no_cache or None}
     return fields | {name: value for name, value in more.items() if value is not None}
 
 
-def _as_text(value: object) -> str:
+def _to_form_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _key_header(key: str | None) -> dict[str, str]:
+def _idempotency_header(key: str | None) -> dict[str, str]:
     if key is None:
         return {}
     if not key or not (key.isascii() and key.isprintable() and key == key.strip()):
@@ -220,5 +220,5 @@ def _key_header(key: str | None) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
 
-def _path(job_id: str) -> str:
+def _job_path(job_id: str) -> str:
     return f"/jobs/{quote(job_id, safe='')}"

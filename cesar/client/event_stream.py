@@ -9,15 +9,15 @@ from typing import Any
 
 import httpx
 
-from cesar.client.connection import AGAIN_AFTER_S, Connection
+from cesar.client.connection import RETRY_DELAYS_S, Connection
 
 _MEDIA_TYPE = "text/event-stream"
-_OVER = 204
+_NO_CONTENT = 204
 """Nothing comes after the event that was told of as the last."""
-LAST = frozenset({"end", "deleted"})
+FINAL_EVENTS = frozenset({"end", "deleted"})
 """The events after which none come."""
-_RECONNECT_AFTER_S = (0.25, 0.5, 1.0, 2.0, 4.0, *[5.0] * 11)
-"""The pauses before each attempt to connect again: a minute, which is enough for a service to be started anew."""
+_RECONNECT_DELAYS_S = (0.25, 0.5, 1.0, 2.0, 4.0, *[5.0] * 11)
+"""The delays before each attempt to connect again: a minute, which is enough for a service to be started anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +31,34 @@ class Event:
     data: dict[str, Any]
 
 
-def follow(connection: Connection, path: str, after: str | None) -> Iterator[Event]:
-    """Give the events, going on after a broken connection, until one of `LAST` has come.
+def stream_events(connection: Connection, path: str, after: str | None) -> Iterator[Event]:
+    """Give the events, going on after a broken connection, until one of `FINAL_EVENTS` has come.
 
     Raises `ServiceUnreachable`, at once if no connection was ever made, and what the service answers.
     """
     last_id, failures = after or "", 0
-    pauses: tuple[float, ...] = AGAIN_AFTER_S
+    delays: tuple[float, ...] = RETRY_DELAYS_S
     while True:
         broken = httpx.TransportError("the stream of events ended too early")
         try:
-            with connection.open(path, _headers(last_id)) as answer:
-                if answer.status_code == _OVER:
+            with connection.stream(path, _headers(last_id)) as response:
+                if response.status_code == _NO_CONTENT:
                     return
-                if not answer.headers.get("Content-Type", "").startswith(_MEDIA_TYPE):
-                    raise connection.foreign(answer)
-                for event in parse(answer.iter_bytes()):
-                    failures, pauses = 0, _RECONNECT_AFTER_S
+                if not response.headers.get("Content-Type", "").startswith(_MEDIA_TYPE):
+                    raise connection.unexpected_response(response)
+                for event in parse(response.iter_bytes()):
+                    failures, delays = 0, _RECONNECT_DELAYS_S
                     if event is None:
                         continue
                     last_id = event.id or last_id
                     yield event
-                    if event.kind in LAST:
+                    if event.kind in FINAL_EVENTS:
                         return
         except httpx.TransportError as error:
             broken = error
-        if failures == len(pauses):
+        if failures == len(delays):
             raise connection.unreachable(broken) from broken
-        connection.sleep(pauses[failures])
+        connection.sleep(delays[failures])
         failures += 1
 
 

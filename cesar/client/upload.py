@@ -14,7 +14,7 @@ from cesar.files.readable import require_readable
 OnSent = Callable[[int, int], None]
 
 
-class _Counted:
+class _UploadFile:
     """A file that says how much of it has been read. What is written to it after it was opened is left out."""
 
     def __init__(self, path: Path, file: BinaryIO, on_sent: OnSent | None) -> None:
@@ -22,28 +22,28 @@ class _Counted:
         self._file = file
         self._on_sent = on_sent
         self._size = os.fstat(file.fileno()).st_size
-        self._at = 0
+        self._position = 0
 
-    def read(self, most: int) -> bytes:
-        block = self._file.read(min(most, self._size - self._at))
-        if not block and self._at < self._size:
+    def read(self, max_bytes: int) -> bytes:
+        block = self._file.read(min(max_bytes, self._size - self._position))
+        if not block and self._position < self._size:
             raise RecordingChanged(f"{self._path} became shorter while it was sent", hint="Send it when it is whole.")
-        self._at += len(block)
+        self._position += len(block)
         if self._on_sent is not None and block:
-            self._on_sent(self._at, self._size)
+            self._on_sent(self._position, self._size)
         return block
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = self._file.seek(base + offset)
-        return self._at
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = self._file.seek(base + offset)
+        return self._position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
 
 @contextmanager
-def opened(path: Path, on_sent: OnSent | None) -> Iterator[tuple[str, _Counted]]:
+def open_upload(path: Path, on_sent: OnSent | None) -> Iterator[tuple[str, _UploadFile]]:
     """Give a recording's name and its bytes, as httpx sends them.
 
     Raises `InputError` if it can't be read, or shrinks while it is sent.
@@ -51,6 +51,6 @@ def opened(path: Path, on_sent: OnSent | None) -> Iterator[tuple[str, _Counted]]
     require_readable(path)
     try:
         with path.open("rb", buffering=0) as file:
-            yield path.name.encode("utf-8", "replace").decode(), _Counted(path, file, on_sent)
+            yield path.name.encode("utf-8", "replace").decode(), _UploadFile(path, file, on_sent)
     except OSError as error:
         raise RecordingNotReadable(f"{path} can't be read: {error.strerror}") from error

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from cesar import errors
-from cesar.cli.exits import EXIT_CODES, Exit, Stopped, describe, exit_code, one_line, tell
+from cesar.cli.exits import EXIT_CODES, ExitStatus, Stopped, describe, exit_code, one_line, report_error
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_message_becomes_a_sentence_with_the_hint_after_it():
 @pytest.mark.parametrize("nasty", ["a\nb", "a\r\nb", "\x1b[2Ja", "a\u2028b", "a\x00b", "a\udcffb"])
 def test_whatever_the_message_holds_it_is_one_line_of_what_can_be_shown(nasty, capsys):
     error = errors.RecordingNotFound(f"there is no file {nasty}")
-    tell(describe(error), error, as_json=False, with_traceback=False)
+    report_error(describe(error), error, as_json=False, with_traceback=False)
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
     assert said.rstrip("\n").isprintable()
@@ -65,9 +65,9 @@ def test_an_unexpected_exception_is_told_as_a_bug_and_its_traceback_only_on_requ
         raise KeyError("what")
     except KeyError as error:
         end = describe(error)
-        tell(end, error, as_json=False, with_traceback=False)
+        report_error(end, error, as_json=False, with_traceback=False)
         short = capsys.readouterr().err
-        tell(end, error, as_json=False, with_traceback=True)
+        report_error(end, error, as_json=False, with_traceback=True)
         long = capsys.readouterr().err
     assert end.code == 1
     assert short.startswith("cesar: internal error: KeyError: 'what'.")
@@ -78,13 +78,13 @@ def test_an_unexpected_exception_is_told_as_a_bug_and_its_traceback_only_on_requ
 
 def test_a_users_mistake_never_has_a_traceback(capsys):
     error = errors.UsageError("wrong")
-    tell(describe(error), error, as_json=False, with_traceback=True)
+    report_error(describe(error), error, as_json=False, with_traceback=True)
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_an_error_is_an_event_when_events_are_asked_for(capsys):
     error = errors.UnknownModel("no model x")
-    tell(describe(error), error, as_json=True, with_traceback=False)
+    report_error(describe(error), error, as_json=True, with_traceback=False)
     assert json.loads(capsys.readouterr().err) == {
         "event": "error",
         "code": "unknown_model",
@@ -96,8 +96,8 @@ def test_an_error_is_an_event_when_events_are_asked_for(capsys):
 
 def test_a_reader_that_has_left_is_no_news(capsys):
     end = describe(BrokenPipeError(errno.EPIPE, "Broken pipe"))
-    tell(end, BrokenPipeError(), as_json=False, with_traceback=True)
-    assert end == Exit(3)
+    report_error(end, BrokenPipeError(), as_json=False, with_traceback=True)
+    assert end == ExitStatus(3)
     assert capsys.readouterr().err == ""
 
 

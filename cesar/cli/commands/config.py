@@ -35,7 +35,8 @@ def show(*, as_json: bool) -> None:
     settings = load()
     if as_json:
         shown = {
-            name: {"value": value_of(settings, name), "origin": _origin(settings, name)} for name in documentation()
+            name: {"value": setting_value(settings, name), "origin": _origin(settings, name)}
+            for name in documentation()
         }
         write_stdout(json.dumps(shown, indent=2) + "\n")
         return
@@ -44,7 +45,7 @@ def show(*, as_json: bool) -> None:
     show_table(("SETTING", "VALUE", "FROM"), [_row(settings, name) for name in documentation()])
 
 
-def value_of(settings: Settings, name: str) -> object:
+def setting_value(settings: Settings, name: str) -> object:
     """Give a setting's value as JSON has it; a secret's is hidden."""
     match getattr(settings, name):
         case None:
@@ -58,7 +59,7 @@ def value_of(settings: Settings, name: str) -> object:
 
 
 def _row(settings: Settings, name: str) -> tuple[str, str, str]:
-    match value_of(settings, name):
+    match setting_value(settings, name):
         case None:
             text = "-"
         case bool() as answer:

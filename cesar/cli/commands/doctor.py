@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import click
 
 import cesar
-from cesar.cli.commands.config import value_of
+from cesar.cli.commands.config import setting_value
 from cesar.cli.exits import EXIT_CODES, describe, exit_code
-from cesar.cli.findings import Finding, rows_of
-from cesar.cli.transcription.model_download import show_size
+from cesar.cli.findings import Finding, format_findings
+from cesar.cli.transcription.model_download import format_size
 from cesar.cli.transcription.writing import check_folder, write_stdout
 from cesar.engines.hardware import usable_cores
 from cesar.errors import CesarError, ModelError, OutputError, RecognitionError, UsageError
@@ -73,7 +73,7 @@ def command(*, repair: bool, adopt: bool, database: str | None) -> int:
         *_machine(),
         _changed_settings(settings),
     ]
-    write_stdout("\n".join(rows_of(findings)) + "\n")
+    write_stdout("\n".join(format_findings(findings)) + "\n")
     return next((finding.exit_code for finding in findings if finding.exit_code), 0)
 
 
@@ -91,7 +91,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("system", "ok", f"{platform.platform()}, {platform.machine()}")
     memory = _memory_bytes()
     yield Finding("cores", "ok", str(usable_cores()))
-    yield Finding("memory", "ok", show_size(memory) if memory else "unknown")
+    yield Finding("memory", "ok", format_size(memory) if memory else "unknown")
 
 
 def _memory_bytes() -> int | None:
@@ -178,9 +178,9 @@ def _data_folder(settings: Settings, *, is_needed: bool) -> Iterator[Finding]:
         yield Finding("data folder", "ok", str(folder))
     free = shutil.disk_usage(existing).free
     if free >= FREE_BYTES_WANTED:
-        yield Finding("free space", "ok", show_size(free))
+        yield Finding("free space", "ok", format_size(free))
     else:
-        yield Finding("free space", "note", show_size(free), "Free some space before you fetch a model.")
+        yield Finding("free space", "note", format_size(free), "Free some space before you fetch a model.")
 
 
 def _if_reachable(settings: Settings) -> list[Finding]:
@@ -231,5 +231,5 @@ def _database(settings: Settings) -> Finding:
 def _changed_settings(settings: Settings) -> Finding:
     """Name the settings that are not the defaults, with where each came from."""
     changed = [name for name in documentation() if settings.origins.get(name, DEFAULT) != DEFAULT]
-    listed = ", ".join(f"{name} = {value_of(settings, name)} ({settings.origins[name]})" for name in changed)
+    listed = ", ".join(f"{name} = {setting_value(settings, name)} ({settings.origins[name]})" for name in changed)
     return Finding("settings", "ok", f"{listed or 'all as they are by default'}; see `cesar config show`")

@@ -13,13 +13,13 @@ from cesar.cli.commands import transcribe
 from cesar.cli.exits import one_line
 from cesar.cli.params import complete_format, complete_model, server_option
 from cesar.cli.queue.backend import (
-    in_queue,
+    build_filter,
     list_jobs,
     load_for_queue,
-    place_of,
-    read_text,
-    tell_if_nobody_works,
-    wish_for,
+    queue_location,
+    read_transcript,
+    warn_if_no_worker,
+    with_queue,
 )
 from cesar.cli.transcription.progress import show_table
 from cesar.cli.transcription.reporters import write_stderr
@@ -42,11 +42,11 @@ database_option = click.option(
     "--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]"
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-_id_argument = click.argument("beginning", metavar="ID")
-_ids_argument = click.argument("beginnings", metavar="ID...", nargs=-1, required=True)
+_id_argument = click.argument("id_prefix", metavar="ID")
+_ids_argument = click.argument("id_prefixes", metavar="ID...", nargs=-1, required=True)
 
 
-def like_transcribe(*names: str) -> Callable[[click.Command], click.Command]:
+def with_transcribe_params(*names: str) -> Callable[[click.Command], click.Command]:
     """Let a command take the parameters of those names as `cesar transcribe` takes them."""
 
     def add(to: click.Command) -> click.Command:
@@ -65,7 +65,7 @@ def command() -> None:
     """
 
 
-@like_transcribe(
+@with_transcribe_params(
     *("inputs", "model", "language", "languages", "translate", "prompt", "hotwords", "word_timestamps", "start", "end"),
     *("beam_size", "temperature", "track"),
 )
@@ -83,37 +83,37 @@ def submit(*, database: str | None, server: str | None, model: str | None, as_js
     Prints the id of each job. Nothing is queued if one of the recordings can't be read.
     """
     settings = load_for_queue(database=database, server=server, model=model)
-    from cesar.cli.queue.tables import as_plain
+    from cesar.cli.queue.tables import job_to_dict
 
     queued: list[Job] = []
 
-    def note(job: Job) -> None:
+    def on_queued(job: Job) -> None:
         queued.append(job)
         if not as_json:
             _print_id(job)
 
     try:
-        _submit_all(settings, given, note)
+        _submit_all(settings, given, on_queued)
     finally:  # what is queued by now is told, whatever has come then
         if as_json:
-            _print_json([as_plain(job) for job in queued])
-    _tell_if_nobody_works(settings, queued)
+            _print_json([job_to_dict(job) for job in queued])
+    _warn_if_no_worker(settings, queued)
 
 
-def _tell_if_nobody_works(settings: Settings, jobs: Sequence[Job]) -> None:
+def _warn_if_no_worker(settings: Settings, jobs: Sequence[Job]) -> None:
     if any(not job.status.is_final for job in jobs):
-        in_queue(settings, lambda queue: tell_if_nobody_works(queue, settings, jobs))
+        with_queue(settings, lambda queue: warn_if_no_worker(queue, settings, jobs))
 
 
-def _submit_all(settings: Settings, given: dict[str, Any], note: Callable[[Job], None]) -> None:
+def _submit_all(settings: Settings, given: dict[str, Any], on_queued: Callable[[Job], None]) -> None:
     if settings.server is not None:
-        from cesar.cli.queue.submit_remote import send_all
+        from cesar.cli.queue.submit_remote import submit_all
 
-        send_all(settings, note, **given)
+        submit_all(settings, on_queued, **given)
     else:
-        from cesar.cli.queue.submit_local import queue_all
+        from cesar.cli.queue.submit_local import submit_all
 
-        queue_all(settings, note, **given)
+        submit_all(settings, on_queued, **given)
 
 
 @command.command("list")
@@ -123,7 +123,7 @@ def _submit_all(settings: Settings, given: dict[str, Any], note: Callable[[Job],
 @click.option("-m", "--model", metavar="NAME|DIR", shell_complete=complete_model, help="Only jobs for this model.")
 @click.option("--name", "name_contains", metavar="TEXT", help="Only jobs with this in their names.")
 @click.option("--limit", metavar="N", type=click.IntRange(1, 10_000), default=20, help="How many. [default: 20]")
-@click.option("--all", "wants_all", is_flag=True, help="All of them.")
+@click.option("--all", "all_jobs", is_flag=True, help="All of them.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where an earlier list ended.")
 @database_option
 @server_option
@@ -131,34 +131,34 @@ def _submit_all(settings: Settings, given: dict[str, Any], note: Callable[[Job],
 def list_(
     *,
     limit: int,
-    wants_all: bool,
+    all_jobs: bool,
     cursor: str | None,
     as_json: bool,
     database: str | None,
     server: str | None,
-    **wanted: Any,
+    **filters: Any,
 ) -> None:
     """List jobs, the newest first."""
     settings = load_for_queue(database=database, server=server)
-    from cesar.cli.queue.tables import COLUMNS, as_plain, rows
+    from cesar.cli.queue.tables import COLUMNS, job_to_dict, rows
 
-    page = list_jobs(settings, wish_for(**wanted), cursor=cursor, limit=None if wants_all else limit)
+    page = list_jobs(settings, build_filter(**filters), cursor=cursor, limit=None if all_jobs else limit)
     if as_json:
-        _print_json({"jobs": [as_plain(job) for job in page.jobs], "next_cursor": page.next_cursor})
+        _print_json({"jobs": [job_to_dict(job) for job in page.jobs], "next_cursor": page.next_cursor})
         return
     if page.jobs:
         show_table(COLUMNS, rows(page.jobs, width=_width()))
     else:
-        which = "such jobs" if any(wanted.values()) or cursor else "jobs"
-        write_stderr(f"There are no {which} in {place_of(settings)}.")
+        which = "such jobs" if any(filters.values()) or cursor else "jobs"
+        write_stderr(f"There are no {which} in {queue_location(settings)}.")
     if page.next_cursor:
         write_stderr(f"There are more: --cursor {page.next_cursor}, or --all.")
-    _tell_if_nobody_works(settings, page.jobs)
+    _warn_if_no_worker(settings, page.jobs)
 
 
 @command.command("show")
 @_id_argument
-@click.option("--transcript", "wants_text", is_flag=True, help="Print the text, and nothing else.")
+@click.option("--transcript", "as_text", is_flag=True, help="Print the text, and nothing else.")
 @click.option(
     "-f", "--format", "format_name", metavar="NAME", shell_complete=complete_format, help="Print it in this format."
 )
@@ -167,9 +167,9 @@ def list_(
 @server_option
 @_json_option
 def show(
-    beginning: str,
+    id_prefix: str,
     *,
-    wants_text: bool,
+    as_text: bool,
     format_name: str | None,
     as_json: bool,
     database: str | None,
@@ -180,30 +180,30 @@ def show(
 
     As long as the job is not completed, the transcript is what has been recognised so far.
     """
-    if wants_text + (format_name is not None) + as_json > 1:
+    if as_text + (format_name is not None) + as_json > 1:
         raise UsageError("only one of --transcript, --format and --json can be given", hint="Choose one.")
     formats = parse_formats(format_name or "txt")
     subtitles = read_subtitle_options(formats, **limits)
     settings = load_for_queue(database=database, server=server)
-    if wants_text or format_name is not None:
-        job, text = read_text(settings, beginning, formats if format_name else (), subtitles)
+    if as_text or format_name is not None:
+        job, text = read_transcript(settings, id_prefix, formats if format_name else (), subtitles)
         if job.status.value != "completed":
             write_stderr(f"{job.name} is {job.status.value}: this is what was recognised of it so far.")
         write_stdout(text)
         return
-    from cesar.cli.queue.tables import EVENT_COLUMNS, Wait, as_plain, details, event_as_plain, event_row
+    from cesar.cli.queue.tables import EVENT_COLUMNS, Wait, details, event_row, event_to_dict, job_to_dict
 
     async def read(queue: Queue) -> tuple[Job, Wait, Sequence[JobEvent]]:
-        job = await queue.find(beginning)
+        job = await queue.find(id_prefix)
         fetches = await queue.fetches_before([job.id]) if job.source_url else {}
         wait = Wait(await queue.waiting_before(job.id), fetches.get(job.id))
         return job, wait, await queue.events(job.id)
 
-    job, wait, events = in_queue(settings, read)
+    job, wait, events = with_queue(settings, read)
     if as_json:
-        history = [event_as_plain(event) for event in events]
+        history = [event_to_dict(event) for event in events]
         waits = {"waiting_before": wait.jobs_before, "fetches_before": wait.fetches_before}
-        _print_json({**as_plain(job), **waits, "events": history})
+        _print_json({**job_to_dict(job), **waits, "events": history})
         return
     show_table(("JOB", ""), details(job, wait))
     click.echo()
@@ -215,17 +215,17 @@ def show(
 @database_option
 @server_option
 @click.option("--json", "as_json", is_flag=True, help="Print the job whenever it changes, one JSON object a line.")
-def watch(beginning: str, *, database: str | None, server: str | None, as_json: bool) -> None:
+def watch(id_prefix: str, *, database: str | None, server: str | None, as_json: bool) -> None:
     """Follow a job until it ends. To leave with Ctrl-C does not stop the job.
 
     The exit code is 0 if it was completed, 130 if it was cancelled, and that of its error if it failed.
     """
     settings = load_for_queue(database=database, server=server)
-    from cesar.cli.queue.watch import follow, raise_unless_completed, watcher
+    from cesar.cli.queue.watch import follow, raise_unless_completed, update_printer
 
     try:
-        with watcher(as_json=as_json) as tell:
-            job = in_queue(settings, lambda queue: follow(queue, settings, beginning, tell))
+        with update_printer(as_json=as_json) as on_update:
+            job = with_queue(settings, lambda queue: follow(queue, settings, id_prefix, on_update))
     except KeyboardInterrupt as stop:
         raise Interrupted("no longer watching; the job is not stopped by that", hint="") from stop
     raise_unless_completed(job)
@@ -235,7 +235,7 @@ def watch(beginning: str, *, database: str | None, server: str | None, as_json: 
 @_ids_argument
 @database_option
 @server_option
-def cancel(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
+def cancel(id_prefixes: Sequence[str], *, database: str | None, server: str | None) -> int:
     """Cancel jobs; what is recognised of them is kept.
 
     One that waits is cancelled at once, one that is at work within seconds.
@@ -243,19 +243,19 @@ def cancel(beginnings: Sequence[str], *, database: str | None, server: str | Non
     from cesar.cli.queue import change
 
     settings = load_for_queue(database=database, server=server)
-    return change.change_each(beginnings, settings, change.cancel)
+    return change.change_each(id_prefixes, settings, change.cancel)
 
 
 @command.command("retry")
 @_ids_argument
 @database_option
 @server_option
-def retry(beginnings: Sequence[str], *, database: str | None, server: str | None) -> int:
+def retry(id_prefixes: Sequence[str], *, database: str | None, server: str | None) -> int:
     """Queue failed or cancelled jobs again, to go on where they were."""
     from cesar.cli.queue import change
 
     settings = load_for_queue(database=database, server=server)
-    return change.change_each(beginnings, settings, change.retry)
+    return change.change_each(id_prefixes, settings, change.retry)
 
 
 @command.command("delete")
@@ -263,16 +263,16 @@ def retry(beginnings: Sequence[str], *, database: str | None, server: str | None
 @click.option("-y", "--yes", is_flag=True, help="Don't ask. Without a terminal nothing is asked anyway.")
 @database_option
 @server_option
-def delete(beginnings: Sequence[str], *, yes: bool, database: str | None, server: str | None) -> int:
+def delete(id_prefixes: Sequence[str], *, yes: bool, database: str | None, server: str | None) -> int:
     """Remove jobs and their texts for good; recordings stay.
 
     One that is at work has to be cancelled first.
     """
     from cesar.cli.queue import change
 
-    is_asked = not yes and sys.stdin is not None and sys.stdin.isatty()
+    must_confirm = not yes and sys.stdin is not None and sys.stdin.isatty()
     settings = load_for_queue(database=database, server=server)
-    return change.change_each(beginnings, settings, change.delete, confirm=_confirm if is_asked else None)
+    return change.change_each(id_prefixes, settings, change.delete, confirm=_confirm if must_confirm else None)
 
 
 def _confirm(names: str) -> None:
@@ -282,15 +282,15 @@ def _confirm(names: str) -> None:
 
 def _print_id(job: Job) -> None:
     """Print the id, and for people also what the job is called."""
-    write_stdout(f"{job.id}  {one_line(job.name)}\n" if _is_read_by_people() else f"{job.id}\n")
+    write_stdout(f"{job.id}  {one_line(job.name)}\n" if _stdout_is_terminal() else f"{job.id}\n")
 
 
 def _width() -> int:
     """Give the columns of the terminal; where there is none, lines may be as long as they like."""
-    return shutil.get_terminal_size((80, 24)).columns if _is_read_by_people() else 1000
+    return shutil.get_terminal_size((80, 24)).columns if _stdout_is_terminal() else 1000
 
 
-def _is_read_by_people() -> bool:
+def _stdout_is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 

@@ -53,7 +53,7 @@ def create(key_name: str, *, scopes: tuple[str, ...], database: str | None, as_j
     async def make(keys: KeyRing) -> tuple[ApiKey, str]:
         return await keys.create(key_name, [Scope(scope) for scope in scopes])
 
-    key, token = _with_keys(load({"database": database}), make, may_make=True)
+    key, token = _with_keys(load({"database": database}), make, create=True)
     if as_json:
         _print_json({**_as_plain(key), "key": token})
         return
@@ -85,10 +85,10 @@ def list_(*, database: str | None, as_json: bool) -> None:
 def revoke(key_name: str, *, database: str | None, as_json: bool) -> None:
     """Let the key of that name, or id, be of no use any more. A running service heeds it within two seconds."""
     settings = load({"database": database})
-    from cesar.cli.queue.id_prefix import require_text
+    from cesar.cli.queue.id_prefix import require_utf8
     from cesar.cli.queue.local import database_file
 
-    require_text(key_name)
+    require_utf8(key_name)
     if not database_file(settings).exists():
         raise KeyNotFound(f"there is no key {key_name!r}")
     key = _with_keys(settings, lambda keys: keys.revoke(key_name))
@@ -98,20 +98,20 @@ def revoke(key_name: str, *, database: str | None, as_json: bool) -> None:
         write_stderr(f"The key {key.name} is revoked.")
 
 
-def _with_keys(settings: Settings, work: Callable[[KeyRing], Awaitable[T]], *, may_make: bool = False) -> T:
+def _with_keys(settings: Settings, work: Callable[[KeyRing], Awaitable[T]], *, create: bool = False) -> T:
     from cesar.api.queue.api_keys import KeyRing
-    from cesar.cli.queue.local import in_queue
+    from cesar.cli.queue.local import with_queue
 
     async def with_ring(queue: LocalQueue) -> T:
         return await work(KeyRing(queue.database))
 
-    return in_queue(settings, with_ring, may_make=may_make)
+    return with_queue(settings, with_ring, create=create)
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
-    from cesar.cli.queue.tables import show_time
+    from cesar.cli.queue.tables import format_time
 
-    return key.name, key.id, _scopes_of(key), show_time(key.created_at), show_time(key.revoked_at)
+    return key.name, key.id, _scopes_of(key), format_time(key.created_at), format_time(key.revoked_at)
 
 
 def _scopes_of(key: ApiKey) -> str:

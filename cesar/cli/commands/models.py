@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cesar.cli.params import complete_model
-from cesar.cli.transcription.model_download import download_shown, show_size
+from cesar.cli.transcription.model_download import download_progress, format_size
 from cesar.cli.transcription.progress import show_table
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import ModelCorrupt
@@ -37,7 +37,7 @@ def _row(status: ModelStatus, default: str) -> tuple[str, ...]:
     return (
         f"{status.name} (default)" if status.name == default else status.name,
         entry.languages if entry else "",
-        show_size(entry.size_bytes) if entry else "",
+        format_size(entry.size_bytes) if entry else "",
         status.source or "-",
         str(status.directory or ""),
     )
@@ -55,7 +55,7 @@ def pull(name: str, *, offline: bool) -> None:
     if settings.offline:
         found = store.locate(name, store=settings.models_dir, allow_network=False)
     else:
-        with download_shown(name) as on_progress:
+        with download_progress(name) as on_progress:
             found = store.pull(name, store=settings.models_dir, on_progress=on_progress)
     write_stderr(f"{found.name} is here: {found.directory}")
 

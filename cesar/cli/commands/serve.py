@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cesar.cli.commands.jobs import database_option, like_transcribe
+from cesar.cli.commands.jobs import database_option, with_transcribe_params
 from cesar.cli.commands.worker import log_format_option
 from cesar.settings.config import DEFAULT, load
 
@@ -15,7 +15,7 @@ _NICENESS = 10
 """How far recognition gives way to whoever asks the service something."""
 
 
-@like_transcribe("model", "device", "compute_type", "offline")
+@with_transcribe_params("model", "device", "compute_type", "offline")
 @click.command("serve")
 @click.option("--host", metavar="ADDRESS", help="Where to listen. [default: 127.0.0.1]")
 @click.option("--port", metavar="N", type=click.IntRange(0, 65535), help="0 takes a free one. [default: 5000]")

@@ -11,15 +11,15 @@ import click
 
 from cesar.cli.params import complete_format, complete_language, complete_model, read_time, read_track, server_option
 from cesar.cli.queue.backend import NO_SERVER
-from cesar.cli.queue.submit_options import model_wished_for
-from cesar.cli.server.logs import log_sent
+from cesar.cli.queue.submit_options import requested_model
+from cesar.cli.server.logs import package_log
 from cesar.cli.transcription.batch import Batch
 from cesar.cli.transcription.inputs import expand, left_out
-from cesar.cli.transcription.model_download import find_model
-from cesar.cli.transcription.outputs import choose_destination, plan
-from cesar.cli.transcription.reporters import JsonLines, Lines
+from cesar.cli.transcription.model_download import ensure_model
+from cesar.cli.transcription.outputs import choose_destination, plan_outputs
+from cesar.cli.transcription.reporters import JsonReporter, LineReporter
 from cesar.cli.transcription.subtitle_options import read_subtitle_options, subtitle_options
-from cesar.cli.transcription.writing import prepare
+from cesar.cli.transcription.writing import prepare_outputs
 from cesar.errors import UsageError
 from cesar.options import Track, TranscribeOptions
 from cesar.settings.config import Settings, load
@@ -27,7 +27,7 @@ from cesar.settings.validation import COMPUTE_TYPES, DEVICES
 from cesar.transcriber import AudioTranscriber
 
 if TYPE_CHECKING:
-    from cesar.cli.transcription.outputs import Job
+    from cesar.cli.transcription.outputs import FileTask
     from cesar.cli.transcription.reporters import Reporter
     from cesar.formats.subtitles.cues import SubtitleOptions
 
@@ -65,18 +65,18 @@ class Arguments:
     json_lines: bool
 
 
-PLACE = click.Path(readable=False, path_type=Path)
+WRITABLE_PATH = click.Path(readable=False, path_type=Path)
 """Click would look for itself whether it may be read, and call that wrong usage."""
 
 
 @click.command("transcribe")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(readable=False))
-@click.option("-o", "--output", metavar="FILE", type=PLACE, help="Write the text to FILE.")
+@click.option("-o", "--output", metavar="FILE", type=WRITABLE_PATH, help="Write the text to FILE.")
 @click.option(
     "-d",
     "--output-dir",
     metavar="DIR",
-    type=PLACE,
+    type=WRITABLE_PATH,
     help="Write each text to DIR, made if missing, named after its recording.",
 )
 @click.option(
@@ -154,21 +154,21 @@ def command(**given: Any) -> int:
     )
     if arguments.skip_existing and destination.is_stdout:
         raise UsageError("--skip-existing needs --output or --output-dir", hint="Say where the texts are.")
-    jobs = plan(expand(arguments.inputs), destination)
-    prepare(jobs, destination)
-    with log_sent(to_stderr=arguments.verbose and not arguments.json_lines):
-        return _run(jobs, arguments, settings, options, subtitles)
+    tasks = plan_outputs(expand(arguments.inputs), destination)
+    prepare_outputs(tasks, destination)
+    with package_log(to_stderr=arguments.verbose and not arguments.json_lines):
+        return _run(tasks, arguments, settings, options, subtitles)
 
 
 def _settings(arguments: Arguments) -> Settings:
-    of_this_machine = {
+    local_only = {
         "device": arguments.device,
         "compute_type": arguments.compute_type,
         "offline": arguments.offline or None,
     }
-    settings = load({**of_this_machine, "model": arguments.model, "server": arguments.server})
+    settings = load({**local_only, "model": arguments.model, "server": arguments.server})
     if settings.server is not None:
-        for name, value in of_this_machine.items():
+        for name, value in local_only.items():
             if value is not None:
                 hint = f"Leave it out, or give --server {NO_SERVER} to work on this machine."
                 raise UsageError(f"--{name.replace('_', '-')} says nothing to the service {settings.server}", hint=hint)
@@ -193,13 +193,13 @@ def _options(arguments: Arguments) -> TranscribeOptions:
 
 
 def _run(
-    jobs: list[Job],
+    tasks: list[FileTask],
     arguments: Arguments,
     settings: Settings,
     options: TranscribeOptions,
     subtitles: SubtitleOptions,
 ) -> int:
-    skips_existing, reporter = arguments.skip_existing, _reporter(jobs, arguments, options)
+    skip_existing, reporter = arguments.skip_existing, _reporter(tasks, arguments, options)
     for folder, names in left_out(arguments.inputs).items():
         reporter.left_out(folder, names)
     if settings.server is not None:
@@ -207,27 +207,27 @@ def _run(
         from cesar.cli.queue.transcribe_remote import RemoteTranscriber
 
         with connect(settings) as client:
-            remote = RemoteTranscriber(client, model=model_wished_for(settings), on_sent=reporter.uploaded)
-            return Batch(jobs, remote, options, reporter, skips_existing, subtitles).run()
-    if any(_is_work(job, arguments) for job in jobs):
-        find_model(settings, is_silent=arguments.quiet or arguments.json_lines)
+            remote = RemoteTranscriber(client, model=requested_model(settings), on_sent=reporter.uploaded)
+            return Batch(tasks, remote, options, reporter, skip_existing, subtitles).run()
+    if any(_needs_work(task, arguments) for task in tasks):
+        ensure_model(settings, is_silent=arguments.quiet or arguments.json_lines)
     transcriber = AudioTranscriber(settings.model, settings=settings)
-    return Batch(jobs, transcriber, options, reporter, skips_existing, subtitles).run()
+    return Batch(tasks, transcriber, options, reporter, skip_existing, subtitles).run()
 
 
-def _reporter(jobs: list[Job], arguments: Arguments, options: TranscribeOptions) -> Reporter:
+def _reporter(tasks: list[FileTask], arguments: Arguments, options: TranscribeOptions) -> Reporter:
     if arguments.json_lines:
-        return JsonLines()
-    lines = Lines(is_quiet=arguments.quiet, is_verbose=arguments.verbose)
+        return JsonReporter()
+    lines = LineReporter(is_quiet=arguments.quiet, is_verbose=arguments.verbose)
     if arguments.quiet or sys.stderr is None or not sys.stderr.isatty():
         return lines
-    from cesar.cli.transcription.progress import Bar
-    from cesar.cli.transcription.totals import Overall
+    from cesar.cli.transcription.progress import BarReporter
+    from cesar.cli.transcription.totals import OverallProgress
 
-    wanted = [job.recording for job in jobs if _is_work(job, arguments)]
-    return Bar(lines, options, Overall.of((recording.name, recording.path) for recording in wanted))
+    wanted = [task.source for task in tasks if _needs_work(task, arguments)]
+    return BarReporter(lines, options, OverallProgress.of((source.name, source.path) for source in wanted))
 
 
-def _is_work(job: Job, arguments: Arguments) -> bool:
-    is_possible = job.recording.problem is None and job.problem is None
-    return is_possible and not (arguments.skip_existing and job.is_done)
+def _needs_work(task: FileTask, arguments: Arguments) -> bool:
+    is_possible = task.source.problem is None and task.problem is None
+    return is_possible and not (arguments.skip_existing and task.is_done)

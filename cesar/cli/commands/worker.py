@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cesar.cli.commands.jobs import database_option, like_transcribe
+from cesar.cli.commands.jobs import database_option, with_transcribe_params
 from cesar.settings.config import load
 
 log_format_option = click.option(
@@ -14,7 +14,7 @@ log_format_option = click.option(
 )
 
 
-@like_transcribe("device", "compute_type", "offline")
+@with_transcribe_params("device", "compute_type", "offline")
 @click.command("worker")
 @click.option("--until-empty", is_flag=True, help="End when no job is waiting.")
 @database_option
@@ -30,6 +30,6 @@ def command(*, offline: bool, until_empty: bool, **flags: Any) -> None:
     settings = load({**flags, "offline": offline or None})
     import asyncio
 
-    from cesar.cli.server.working import work
+    from cesar.cli.server.working import run_worker
 
-    asyncio.run(work(settings, until_empty=until_empty))
+    asyncio.run(run_worker(settings, until_empty=until_empty))

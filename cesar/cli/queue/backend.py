@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from cesar.cli.queue.id_prefix import require_text
+from cesar.cli.queue.id_prefix import require_utf8
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import UsageError
 from cesar.settings.config import load
@@ -25,7 +25,7 @@ NO_SERVER = "none"
 class Queue(Protocol):
     """What a command does with a queue, wherever that is."""
 
-    async def find(self, beginning: str) -> Job:
+    async def find(self, id_prefix: str) -> Job:
         """Give the job whose id is this, or the one whose id begins so.
 
         Raises `JobNotFound` if there is none, `QueueError` if there are several.
@@ -44,10 +44,10 @@ class Queue(Protocol):
     async def has_worker(self) -> bool:
         """Whether anybody does the jobs; true also where that can't be told."""
 
-    async def text_of(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
+    async def render_transcript(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
         """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
 
-    def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
+    def updates(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
         """Give a job whenever it has changed, with what has happened to it, until it is over.
 
         Raises `JobNotFound` if it is deleted.
@@ -60,18 +60,18 @@ class Queue(Protocol):
     async def delete(self, job_id: str) -> None: ...
 
 
-async def tell_if_nobody_works(queue: Queue, settings: Settings, jobs: Iterable[Job]) -> bool:
+async def warn_if_no_worker(queue: Queue, settings: Settings, jobs: Iterable[Job]) -> bool:
     """Print a warning if some of the jobs wait and no worker is there to take them; return whether it was printed."""
     if all(job.status.is_final for job in jobs) or await queue.has_worker():
         return False
     if settings.server is not None:
         where = f"the service at {settings.server} has no worker"
-        way = "run `cesar worker` beside it, or `cesar serve` without --no-worker"
+        hint = "run `cesar worker` beside it, or `cesar serve` without --no-worker"
     else:
         where = "no worker is running"
         option = f" --database {settings.database}" if settings.origins.get("database") == "flag" else ""
-        way = f"start one with `cesar worker{option}`"
-    write_stderr(f"cesar: {where}, so nothing happens to waiting jobs: {way}")
+        hint = f"start one with `cesar worker{option}`"
+    write_stderr(f"cesar: {where}, so nothing happens to waiting jobs: {hint}")
     return True
 
 
@@ -85,29 +85,29 @@ def load_for_queue(*, database: str | None, server: str | None, **flags: object)
     return load({**flags, "database": database, "server": server if database is None else NO_SERVER})
 
 
-def in_queue(settings: Settings, work: Callable[[Queue], Awaitable[T]]) -> T:
+def with_queue(settings: Settings, work: Callable[[Queue], Awaitable[T]]) -> T:
     """Open the queue that the settings name, do the work, close the queue."""
     if settings.server is not None:
-        from cesar.cli.queue.remote import in_service
+        from cesar.cli.queue.remote import with_service
 
-        return in_service(settings, work)
+        return with_service(settings, work)
     from cesar.cli.queue import local
 
-    return local.in_queue(settings, work)
+    return local.with_queue(settings, work)
 
 
-def list_jobs(settings: Settings, wanted: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
+def list_jobs(settings: Settings, filters: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
     """Give up to `limit` jobs, the newest first; all of them without a limit."""
     if settings.server is not None:
-        from cesar.cli.queue.remote import in_service
+        from cesar.cli.queue.remote import with_service
 
-        return in_service(settings, lambda queue: queue.list_jobs(wanted, cursor=cursor, limit=limit))
+        return with_service(settings, lambda queue: queue.list_jobs(filters, cursor=cursor, limit=limit))
     from cesar.cli.queue import local
 
-    return local.list_jobs(settings, wanted, cursor=cursor, limit=limit)
+    return local.list_jobs(settings, filters, cursor=cursor, limit=limit)
 
 
-def place_of(settings: Settings) -> str:
+def queue_location(settings: Settings) -> str:
     """Say where the queue is."""
     if settings.server is not None:
         return settings.server
@@ -116,25 +116,25 @@ def place_of(settings: Settings) -> str:
     return str(database_file(settings))
 
 
-def wish_for(*, statuses: Sequence[str], model: str | None, name_contains: str | None) -> JobFilter:
+def build_filter(*, statuses: Sequence[str], model: str | None, name_contains: str | None) -> JobFilter:
     """Say which jobs to list. Raises `UsageError` for what is no text."""
     from cesar.api.models import JobFilter, JobStatus
 
     for text in (model or "", name_contains or ""):
-        require_text(text)
+        require_utf8(text)
     status = frozenset(JobStatus(status) for status in statuses)
     return JobFilter(status=status, model_size=model, name_contains=name_contains)
 
 
-def read_text(
-    settings: Settings, beginning: str, formats: Sequence[str], subtitles: SubtitleOptions
+def read_transcript(
+    settings: Settings, id_prefix: str, formats: Sequence[str], subtitles: SubtitleOptions
 ) -> tuple[Job, str]:
     """Return a job, and its transcript in a format, or as plain text without one; what there is of it so far."""
     if len(formats) > 1:
         raise UsageError(f"{len(formats)} formats can't share standard output", hint="Give one format.")
 
     async def read(queue: Queue) -> tuple[Job, str]:
-        job = await queue.find(beginning)
-        return job, await queue.text_of(job, formats[0] if formats else None, subtitles)
+        job = await queue.find(id_prefix)
+        return job, await queue.render_transcript(job, formats[0] if formats else None, subtitles)
 
-    return in_queue(settings, read)
+    return with_queue(settings, read)

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cesar.api.models import Job, JobStatus
-from cesar.cli.exits import describe, tell
-from cesar.cli.queue.backend import Queue, in_queue
+from cesar.cli.exits import describe, report_error
+from cesar.cli.queue.backend import Queue, with_queue
 from cesar.cli.queue.tables import label, short_id
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import CesarError, IllegalMove
@@ -20,22 +20,22 @@ Change = Callable[[Queue, Job], Awaitable[str]]
 
 
 def change_each(
-    beginnings: Sequence[str], settings: Settings, change: Change, *, confirm: Callable[[str], None] | None = None
+    id_prefixes: Sequence[str], settings: Settings, change: Change, *, confirm: Callable[[str], None] | None = None
 ) -> int:
     """Find all the jobs, then change one after the other; give the exit code of the first that can't be changed.
 
     confirm: gets their names before anything is changed, and raises if that must not be.
     Raises `QueueError` if one of them can't be found; then none is changed.
     """
-    jobs = in_queue(settings, lambda queue: _find_all(queue, beginnings))
+    jobs = with_queue(settings, lambda queue: _find_all(queue, id_prefixes))
     if confirm:
         confirm(", ".join(label(job) for job in jobs))
 
     async def change_all(queue: Queue) -> int:
-        codes = [await _attempt(queue, job, change) for job in jobs]
+        codes = [await _apply(queue, job, change) for job in jobs]
         return next((code for code in codes if code), 0)
 
-    return in_queue(settings, change_all)
+    return with_queue(settings, change_all)
 
 
 async def cancel(queue: Queue, job: Job) -> str:
@@ -70,17 +70,17 @@ async def delete(queue: Queue, job: Job) -> str:
     return "deleted"
 
 
-async def _find_all(queue: Queue, beginnings: Sequence[str]) -> list[Job]:
+async def _find_all(queue: Queue, id_prefixes: Sequence[str]) -> list[Job]:
     """Find the jobs, each once."""
-    jobs = [await queue.find(beginning) for beginning in beginnings]
+    jobs = [await queue.find(id_prefix) for id_prefix in id_prefixes]
     return list({job.id: job for job in jobs}.values())
 
 
-async def _attempt(queue: Queue, job: Job, change: Change) -> int:
+async def _apply(queue: Queue, job: Job, change: Change) -> int:
     try:
         write_stderr(f"{label(job)}: {await change(queue, job)}")
     except CesarError as error:
         end = describe(error)
-        tell(end, error, as_json=False, with_traceback=False)
+        report_error(end, error, as_json=False, with_traceback=False)
         return end.code
     return 0

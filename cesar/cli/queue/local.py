@@ -23,7 +23,7 @@ from cesar.api.storage.location import Place
 from cesar.api.storage.migrate import HEAD
 from cesar.api.storage.recordings import AudioStore
 from cesar.api.storage.schema import jobs
-from cesar.cli.queue.id_prefix import require_length, require_text, the_only
+from cesar.cli.queue.id_prefix import require_min_length, require_unique, require_utf8
 from cesar.errors import DatabaseDamaged, DatabaseError, JobNotFound, UsageError
 from cesar.formats import render
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 T = TypeVar("T")
-_LAST_LETTER = "\U0010ffff"
-_FIRST_STEP = "Queue a recording with `cesar jobs submit FILE`."
-_PAGE = 500
-_LOOK_EVERY_S = 1.0
+_MAX_CHAR = "\U0010ffff"
+_SUBMIT_HINT = "Queue a recording with `cesar jobs submit FILE`."
+_PAGE_SIZE = 500
+_POLL_INTERVAL_S = 1.0
 
 
 class LocalQueue(JobRepository):
@@ -49,30 +49,30 @@ class LocalQueue(JobRepository):
             audio=AudioStore(settings.audio_dir),
         )
 
-    async def find(self, beginning: str) -> Job:
+    async def find(self, id_prefix: str) -> Job:
         """Give the job whose id is this, or the one whose id begins so.
 
         Raises `JobNotFound` if there is none, `QueueError` if there are several.
         """
-        require_text(beginning)
-        if exact := await self.get(beginning):
+        require_utf8(id_prefix)
+        if exact := await self.get(id_prefix):
             return exact
-        require_length(beginning)
-        is_meant = sa.and_(jobs.c.id >= beginning, jobs.c.id < beginning + _LAST_LETTER)
-        some = sa.select(jobs.c.id).where(is_meant).limit(3)
-        ids = await self.database.read(lambda connection: connection.execute(some).scalars().all())
-        found = await self.get(the_only(ids, beginning))
+        require_min_length(id_prefix)
+        has_prefix = sa.and_(jobs.c.id >= id_prefix, jobs.c.id < id_prefix + _MAX_CHAR)
+        matches = sa.select(jobs.c.id).where(has_prefix).limit(3)
+        ids = await self.database.read(lambda connection: connection.execute(matches).scalars().all())
+        found = await self.get(require_unique(ids, id_prefix))
         if found is None:
-            raise JobNotFound(f"there is no job {beginning!r}")
+            raise JobNotFound(f"there is no job {id_prefix!r}")
         return found
 
-    async def text_of(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
+    async def render_transcript(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
         """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
         if format_name is None and job.result_text is not None:
             return f"{job.result_text}\n" if job.result_text else ""
         return render(transcript_of(job, await self.chunks(job.id)), format_name or "txt", subtitles)
 
-    async def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
+    async def updates(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
         """Give a job whenever it may have changed, with what has happened to it, until it is over."""
         wake = asyncio.Event()
         await self.subscribe(wake)
@@ -84,7 +84,7 @@ class LocalQueue(JobRepository):
             yield job, events
             if not is_over:
                 with suppress(TimeoutError):  # not wait_for, which forgets Ctrl-C if the wake-up comes with it (3.11)
-                    async with asyncio.timeout(_LOOK_EVERY_S):
+                    async with asyncio.timeout(_POLL_INTERVAL_S):
                         await wake.wait()
 
     async def _state(self, job_id: str, seen: int) -> tuple[Job, list[JobEvent]]:
@@ -94,7 +94,7 @@ class LocalQueue(JobRepository):
             row = queries.find(connection, job_id)
             if row is None:
                 raise JobNotFound(f"the job {job_id} was deleted")
-            return job_of(row), queries.events_of(connection, job_id, after=seen, limit=_PAGE)
+            return job_of(row), queries.events_of(connection, job_id, after=seen, limit=_PAGE_SIZE)
 
         return await self.database.read(read)
 
@@ -105,21 +105,21 @@ class LocalQueue(JobRepository):
         except DatabaseError:
             return True
 
-    async def require_soundness(self) -> None:
+    async def check_integrity(self) -> None:
         """Read the whole database. Raises `DatabaseDamaged` if something in it is damaged."""
         found = await self.database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
         if found != "ok":
             raise DatabaseDamaged(f"{self.database.place} is damaged: {found}")
 
 
-def in_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, may_make: bool = False) -> T:
+def with_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, create: bool = False) -> T:
     """Open the queue, do the work, close the queue.
 
-    may_make: whether the database is made if it isn't there; else `JobNotFound` is raised.
+    create: whether the database is made if it isn't there; else `JobNotFound` is raised.
     """
     file = database_file(settings)
-    if not may_make and not _is_there(settings):
-        raise JobNotFound(f"there are no jobs yet: {file} is not there", hint=_FIRST_STEP)
+    if not create and not _database_exists(settings):
+        raise JobNotFound(f"there are no jobs yet: {file} is not there", hint=_SUBMIT_HINT)
 
     async def opened() -> T:
         queue = LocalQueue(settings)
@@ -145,7 +145,7 @@ def database_file(settings: Settings) -> Path:
     return place.path
 
 
-def _is_there(settings: Settings) -> bool:
+def _database_exists(settings: Settings) -> bool:
     """Whether there is a database. Raises `DatabaseMissing` if there is none, but recordings that belong to it."""
     file = database_file(settings)
     if file.exists():
@@ -154,20 +154,20 @@ def _is_there(settings: Settings) -> bool:
     return False
 
 
-def list_jobs(settings: Settings, wanted: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
+def list_jobs(settings: Settings, filters: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
     """Give up to `limit` jobs, the newest first; all of them without a limit, none where there is no queue yet."""
-    if not _is_there(settings):
+    if not _database_exists(settings):
         return JobPage(jobs=(), next_cursor=None)
 
     async def read(queue: LocalQueue) -> JobPage:
-        page = await queue.list_page(wanted, cursor=cursor, limit=limit or _PAGE)
+        page = await queue.list_page(filters, cursor=cursor, limit=limit or _PAGE_SIZE)
         found = list(page.jobs)
         while limit is None and page.next_cursor is not None:
-            page = await queue.list_page(wanted, cursor=page.next_cursor, limit=_PAGE)
+            page = await queue.list_page(filters, cursor=page.next_cursor, limit=_PAGE_SIZE)
             found += page.jobs
         return JobPage(jobs=tuple(found), next_cursor=page.next_cursor)
 
-    return in_queue(settings, read)
+    return with_queue(settings, read)
 
 
 def check_database(settings: Settings) -> str:
@@ -177,9 +177,9 @@ def check_database(settings: Settings) -> str:
         return f"{file} is not there yet"
 
     async def read(queue: LocalQueue) -> dict[JobStatus, int]:
-        await queue.require_soundness()
+        await queue.check_integrity()
         return await queue.counts()
 
-    counts = in_queue(settings, read)
+    counts = with_queue(settings, read)
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return f"{file}, schema {HEAD}, {listed or 'no jobs'}"

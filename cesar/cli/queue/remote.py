@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from cesar.api.models import STORED, Job, JobEvent, JobFilter, JobPage, JobStatus
-from cesar.cli.queue.id_prefix import require_length, require_text, the_only
+from cesar.cli.queue.id_prefix import require_min_length, require_unique, require_utf8
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.client import Client, Event, EventView, JobView
 from cesar.errors import CesarError, JobNotFound
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 T = TypeVar("T")
-_PAGE = 100
-_UNTOLD = (
+_PAGE_SIZE = 100
+_HIDDEN_FIELDS = (
     *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost", "begun", "losses"),
     *("heartbeat_at", "cancel_requested_at", "generation"),
 )
@@ -34,8 +34,8 @@ class RemoteJob(Job):
     """A job as a service tells of it. Fields that it keeps to itself are null for programs."""
 
     @model_serializer(mode="wrap")
-    def _without_guesses(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {**serialize(self), **dict.fromkeys(_UNTOLD)}
+    def _hide_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {**serialize(self), **dict.fromkeys(_HIDDEN_FIELDS)}
 
 
 class RemoteQueue:
@@ -44,41 +44,41 @@ class RemoteQueue:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def find(self, beginning: str) -> Job:
+    async def find(self, id_prefix: str) -> Job:
         """Give the job whose id is this, or the one whose id begins so.
 
         Raises `JobNotFound` if there is none, `QueueError` if there are several.
         """
-        require_text(beginning)
-        if exact := await self.get(beginning):
+        require_utf8(id_prefix)
+        if exact := await self.get(id_prefix):
             return exact
-        require_length(beginning)
-        page = self._client.jobs(id_prefix=beginning, limit=3)
-        ids = [view.id for view in page.jobs if view.id.startswith(beginning)]
-        return job_of(self._client.job(the_only(ids, beginning)))
+        require_min_length(id_prefix)
+        page = self._client.jobs(id_prefix=id_prefix, limit=3)
+        ids = [view.id for view in page.jobs if view.id.startswith(id_prefix)]
+        return job_from_view(self._client.job(require_unique(ids, id_prefix)))
 
     async def get(self, job_id: str) -> Job | None:
         """Give a job, or None if there is none of that id."""
         if "/" in job_id or not job_id:
             return None  # no address could tell it from another page
         try:
-            return job_of(self._client.job(job_id))
+            return job_from_view(self._client.job(job_id))
         except JobNotFound:
             return None
 
-    async def list_jobs(self, wanted: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
+    async def list_jobs(self, filters: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
         """Give up to `limit` jobs, the newest first; all of them without a limit."""
         found: list[Job] = []
         while True:
             page = self._client.jobs(
-                status=sorted(wanted.status),
-                model=wanted.model_size,
-                name=wanted.name_contains,
+                status=sorted(filters.status),
+                model=filters.model_size,
+                name=filters.name_contains,
                 cursor=cursor,
-                limit=_PAGE if limit is None else min(_PAGE, limit - len(found)),
+                limit=_PAGE_SIZE if limit is None else min(_PAGE_SIZE, limit - len(found)),
                 include_text=True,
             )
-            found += map(job_of, page.jobs)
+            found += map(job_from_view, page.jobs)
             cursor = page.next_cursor
             if cursor is None or len(found) == limit:
                 return JobPage(jobs=tuple(found), next_cursor=cursor)
@@ -94,33 +94,33 @@ class RemoteQueue:
 
     async def events(self, job_id: str) -> Sequence[JobEvent]:
         """Give the changes of a job's status, the oldest first."""
-        return [_event_of(view) for view in self._client.history(job_id)]
+        return [_event_from_view(view) for view in self._client.history(job_id)]
 
-    async def text_of(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
+    async def render_transcript(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
         """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
         if format_name is None and job.result_text is not None:
             return f"{job.result_text}\n" if job.result_text else ""
         return self._client.transcript(job.id, format_name or "txt", subtitles=subtitles)
 
-    async def states(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
+    async def updates(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
         """Give a job whenever it has changed, with what has happened to it, until it is over."""
-        job = job_of(self._client.job(job_id))
-        untold: list[JobEvent] = []
+        job = job_from_view(self._client.job(job_id))
+        pending: list[JobEvent] = []
         for event in self._client.events(job_id):
             match event.kind:
                 case "status":
-                    untold.append(_event_of(EventView.model_validate(event.data)))
-                    job = job_of(self._client.job(job_id))
-                    if untold[-1].after is job.status:  # else the job is further by now, and the next events tell how
-                        yield job, untold
-                        untold = []
+                    pending.append(_event_from_view(EventView.model_validate(event.data)))
+                    job = job_from_view(self._client.job(job_id))
+                    if pending[-1].after is job.status:  # else the job is further by now, and the next events tell how
+                        yield job, pending
+                        pending = []
                 case "progress":
                     job = with_progress(job, event)
-                    yield job, untold
-                    untold = []
+                    yield job, pending
+                    pending = []
                 case "deleted":
                     raise JobNotFound(f"the job {job_id} was deleted")
-        yield job_of(self._client.job(job_id)), untold
+        yield job_from_view(self._client.job(job_id)), pending
 
     async def has_worker(self) -> bool:
         """Whether anybody does the jobs; true also where that can't be told."""
@@ -128,11 +128,11 @@ class RemoteQueue:
 
     async def request_cancel(self, job_id: str) -> Job:
         """Cancel a waiting job at once, a running one as soon as its worker hears of it."""
-        return job_of(self._client.cancel(job_id))
+        return job_from_view(self._client.cancel(job_id))
 
     async def retry(self, job_id: str) -> Job:
         """Queue a failed or cancelled job again. Raises `IllegalMove` for others."""
-        return job_of(self._client.retry(job_id))
+        return job_from_view(self._client.retry(job_id))
 
     async def delete(self, job_id: str) -> None:
         """Remove a job and all that is stored of it. Raises `IllegalMove` while it is being processed."""
@@ -142,10 +142,10 @@ class RemoteQueue:
 def connect(settings: Settings) -> Client:
     """Give a client of the service that the settings name; it says when it has to wait."""
     assert settings.server is not None
-    return Client(settings.server, settings.api_key, on_wait=_tell_of_wait)
+    return Client(settings.server, settings.api_key, on_wait=_report_wait)
 
 
-def in_service(settings: Settings, work: Callable[[RemoteQueue], Awaitable[T]]) -> T:
+def with_service(settings: Settings, work: Callable[[RemoteQueue], Awaitable[T]]) -> T:
     """Do some work with the queue of the service that the settings name."""
     with connect(settings) as client:
         step = cast("Coroutine[Any, Any, T]", work(RemoteQueue(client)))
@@ -156,11 +156,11 @@ def in_service(settings: Settings, work: Callable[[RemoteQueue], Awaitable[T]]) 
     raise AssertionError("a verb of a service's queue waited for a loop")
 
 
-def job_of(view: JobView) -> RemoteJob:
+def job_from_view(view: JobView) -> RemoteJob:
     """Give a job in the shape that the commands show."""
     failed = view.error
-    told: dict[str, Any] = {
-        **view.model_dump(include=_SAME),
+    fields: dict[str, Any] = {
+        **view.model_dump(include=_SHARED_FIELDS),
         "options": view.options.model_dump(),
         "audio_path": view.source_url or view.name.strip() or view.id,
         "model_size": view.model,
@@ -168,23 +168,24 @@ def job_of(view: JobView) -> RemoteJob:
         "audio_digest": view.audio_sha256,
         "result_text": view.text,
         "detected_language": view.language,
-        "outcome": _outcome_of(view),
+        "outcome": _outcome_from_view(view),
         # When it was asked for is not told, only that it was.
         "cancel_requested_at": view.created_at if view.cancel_requested else None,
         "error_code": failed and failed.code,
         "error_message": failed and failed.message,
         "error_hint": (failed and failed.hint) or None,
     }
-    return RemoteJob.model_validate(told, context=STORED)
+    return RemoteJob.model_validate(fields, context=STORED)
 
 
 def with_progress(job: RemoteJob, event: Event) -> RemoteJob:
     """Bring a job up to date with a `progress` event."""
-    told: dict[str, Any] = {name: event.data[name] for name in ("phase", "position", "duration") if name in event.data}
-    return job.model_copy(update=told)
+    names = ("phase", "position", "duration")
+    fields: dict[str, Any] = {name: event.data[name] for name in names if name in event.data}
+    return job.model_copy(update=fields)
 
 
-def _outcome_of(view: JobView) -> Mapping[str, object] | None:
+def _outcome_from_view(view: JobView) -> Mapping[str, object] | None:
     if view.status is not JobStatus.COMPLETED:
         return None
     return {
@@ -195,12 +196,12 @@ def _outcome_of(view: JobView) -> Mapping[str, object] | None:
     }
 
 
-def _event_of(view: EventView) -> JobEvent:
+def _event_from_view(view: EventView) -> JobEvent:
     return JobEvent(**view.model_dump(), owner=None)
 
 
-def _tell_of_wait(error: CesarError, seconds: float) -> None:
+def _report_wait(error: CesarError, seconds: float) -> None:
     write_stderr(f"cesar: {error.message}; trying again in {seconds:.0f} s")
 
 
-_SAME = set(JobView.model_fields) & set(RemoteJob.model_fields) - {"options"}
+_SHARED_FIELDS = set(JobView.model_fields) & set(RemoteJob.model_fields) - {"options"}

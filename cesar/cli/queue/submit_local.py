@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cesar.api.models import Job
-from cesar.cli.queue.id_prefix import require_text
-from cesar.cli.queue.local import LocalQueue, in_queue
-from cesar.cli.queue.submit_options import options_of, require_key, tell_left_out
+from cesar.cli.queue.id_prefix import require_utf8
+from cesar.cli.queue.local import LocalQueue, with_queue
+from cesar.cli.queue.submit_options import build_options, report_left_out, require_valid_key
 from cesar.cli.transcription.inputs import STDIN, expand
-from cesar.cli.transcription.model_download import SCRIPTED
+from cesar.cli.transcription.model_download import SCRIPTED_PREFIX
 from cesar.errors import RecordingNotReadable, UsageError
 from cesar.models import store
 from cesar.models.catalog import CATALOG
@@ -18,56 +18,58 @@ from cesar.models.catalog import CATALOG
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cesar.cli.transcription.inputs import Recording
+    from cesar.cli.transcription.inputs import SourceFile
     from cesar.settings.config import Settings
 
 
-def queue_all(settings: Settings, note: Callable[[Job], None], **given: Any) -> None:
-    """Queue what the arguments name (see `new_jobs`), and tell of each job that is queued."""
-    jobs = new_jobs(settings, **given)
-    tell_left_out(given["inputs"])
+def submit_all(settings: Settings, on_queued: Callable[[Job], None], **given: Any) -> None:
+    """Queue what the arguments name (see `build_jobs`), and tell of each job that is queued."""
+    jobs = build_jobs(settings, **given)
+    report_left_out(given["inputs"])
 
     async def create(queue: LocalQueue) -> None:
         for job in jobs:
-            note(await queue.create(job))
+            on_queued(await queue.create(job))
 
-    in_queue(settings, create, may_make=True)
+    with_queue(settings, create, create=True)
 
 
-def new_jobs(
-    settings: Settings, *, inputs: Sequence[str], priority: int, idempotency_key: str | None, **wishes: Any
+def build_jobs(
+    settings: Settings, *, inputs: Sequence[str], priority: int, idempotency_key: str | None, **options: Any
 ) -> list[Job]:
     """Make a job of every recording that the arguments name.
 
-    wishes: those of `cesar transcribe`, by their parameters' names; None and False are not given.
+    options: those of `cesar transcribe`, by their parameters' names; None and False are not given.
     Raises `InputError` for the first recording that can't be read, `UsageError` for what can't be queued,
     `UnknownModel`.
     """
-    paths = [_lasting_path(recording) for recording in expand(inputs)]
+    paths = [_absolute_path(recording) for recording in expand(inputs)]
     if idempotency_key is not None:
-        require_key(idempotency_key, for_count=len(paths))
-    options, model = options_of(**wishes), _lasting_model(settings)
-    return [
-        Job(audio_path=path, model_size=model, options=options, priority=priority, idempotency_key=idempotency_key)
-        for path in paths
-    ]
+        require_valid_key(idempotency_key, for_count=len(paths))
+    fields: dict[str, Any] = {
+        "model_size": _absolute_model(settings),
+        "options": build_options(**options),
+        "priority": priority,
+        "idempotency_key": idempotency_key,
+    }
+    return [Job(audio_path=path, **fields) for path in paths]
 
 
-def _lasting_model(settings: Settings) -> str:
+def _absolute_model(settings: Settings) -> str:
     """Name the model so that it is the same wherever the worker runs: a folder by its whole path.
 
     A model of the catalog need not be here yet. Raises `UnknownModel`.
     """
     name = settings.model
-    require_text(name)
+    require_utf8(name)
     if name in CATALOG:
         return name
-    if name.startswith(SCRIPTED):
-        return SCRIPTED + str(Path(name.removeprefix(SCRIPTED)).absolute())
+    if name.startswith(SCRIPTED_PREFIX):
+        return SCRIPTED_PREFIX + str(Path(name.removeprefix(SCRIPTED_PREFIX)).absolute())
     return str(store.locate(name, store=settings.models_dir, allow_network=False).directory)
 
 
-def _lasting_path(recording: Recording) -> str:
+def _absolute_path(recording: SourceFile) -> str:
     """Give the whole path of a recording that will still be there when its turn comes."""
     nothing = "Nothing was queued."
     if recording.problem:

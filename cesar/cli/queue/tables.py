@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 COLUMNS = ("ID", "STATUS", "NAME", "MODEL", "DONE", "AGE", "TEXT")
 EVENT_COLUMNS = ("WHEN", "STATUS", "ATTEMPT", "WHY")
 _SHORT_ID = 8
-_SHORTEST_TEXT, _LONGEST_TEXT = 12, 48
-_BETWEEN_COLUMNS = 2
+_MIN_TEXT_WIDTH, _MAX_TEXT_WIDTH = 12, 48
+_COLUMN_GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,17 @@ class Wait:
     fetches_before: int | None = None
 
 
-def waits_to_be_fetched(count: int) -> str:
+def fetch_wait_reason(count: int) -> str:
     """Return why a recording is not here yet, and nobody fetches it."""
     return f"waits to be fetched while {count} other{'s are' if count > 1 else ' is'}"
 
 
-def as_plain(job: Job) -> dict[str, Any]:
+def job_to_dict(job: Job) -> dict[str, Any]:
     """Give all fields of a job but the name of its worker's claim, as plain JSON values."""
     return {**job.model_dump(mode="json", exclude={"owner"}), "progress": round(job.progress, 4)}
 
 
-def event_as_plain(event: JobEvent) -> dict[str, Any]:
+def event_to_dict(event: JobEvent) -> dict[str, Any]:
     """Give an event as plain JSON values."""
     return event.model_dump(mode="json", exclude={"job_id", "owner"})
 
@@ -58,15 +58,15 @@ def label(job: Job) -> str:
 
 def rows(jobs: Sequence[Job], width: int) -> list[tuple[str, ...]]:
     """Give the rows of a list, see `COLUMNS`; texts are cut so that they fit into lines of that width."""
-    firsts = [_row(job) for job in jobs]
-    taken = sum(max(map(len, column)) + _BETWEEN_COLUMNS for column in zip(COLUMNS, *firsts, strict=False))
-    room = min(_LONGEST_TEXT, max(_SHORTEST_TEXT, width - taken))
-    return [(*first, _shortened(_remark(job), room)) for first, job in zip(firsts, jobs, strict=True)]
+    cells = [_row(job) for job in jobs]
+    used = sum(max(map(len, column)) + _COLUMN_GAP for column in zip(COLUMNS, *cells, strict=False))
+    text_width = min(_MAX_TEXT_WIDTH, max(_MIN_TEXT_WIDTH, width - used))
+    return [(*row, _truncate(_text_or_reason(job), text_width)) for row, job in zip(cells, jobs, strict=True)]
 
 
 def _row(job: Job) -> tuple[str, ...]:
-    age = show_age(utc_now() - job.created_at)
-    return short_id(job.id), job.status.value, one_line(job.name), job.model_size, _done(job), age
+    age = format_age(utc_now() - job.created_at)
+    return short_id(job.id), job.status.value, one_line(job.name), job.model_size, _progress(job), age
 
 
 def details(job: Job, wait: Wait) -> list[tuple[str, str]]:
@@ -80,26 +80,26 @@ def details(job: Job, wait: Wait) -> list[tuple[str, str]]:
         ("options", _options(job.options)),
         ("priority", str(job.priority) if job.priority else ""),
         ("key", job.idempotency_key or ""),
-        ("queued", show_time(job.created_at)),
-        ("started", show_time(job.started_at)),
-        ("ended", show_time(job.completed_at)),
-        ("not before", show_time(job.run_after)),
+        ("queued", format_time(job.created_at)),
+        ("started", format_time(job.started_at)),
+        ("ended", format_time(job.completed_at)),
+        ("not before", format_time(job.run_after)),
         ("attempts", _attempts(job)),
         ("error", f"{job.error_message} ({job.error_code})" if job.error_message else ""),
         ("hint", job.error_hint or ""),
         ("language", job.detected_language or ""),
         *(("warning", warning) for warning in warnings_of(job)),
-        ("text", _shortened(job.result_text or "", 200)),
+        ("text", _truncate(job.result_text or "", 200)),
     ]
     return [(what, text) for what, text in known if text]
 
 
 def event_row(event: JobEvent) -> tuple[str, ...]:
     """Give an event's row; see `EVENT_COLUMNS`."""
-    return show_time(event.at), event.after.value, str(event.attempt or ""), event.reason
+    return format_time(event.at), event.after.value, str(event.attempt or ""), event.reason
 
 
-def told(event: JobEvent) -> str:
+def describe_event(event: JobEvent) -> str:
     """Tell of an event in a few words."""
     match event.after:
         case JobStatus.PROCESSING:
@@ -126,15 +126,15 @@ def warnings_of(job: Job) -> list[str]:
     return list((job.outcome or {}).get("warnings") or ())
 
 
-def show_time(time: datetime | None) -> str:
+def format_time(time: datetime | None) -> str:
     """Write a point in time as people here read it; empty for none."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def show_age(age: timedelta) -> str:
+def format_age(age: timedelta) -> str:
     """Write how long ago something was, roughly.
 
-    >>> show_age(timedelta(seconds=7500))
+    >>> format_age(timedelta(seconds=7500))
     '2 h'
     """
     seconds = max(0, int(age.total_seconds()))
@@ -144,20 +144,20 @@ def show_age(age: timedelta) -> str:
     return f"{seconds} s"
 
 
-def _done(job: Job) -> str:
+def _progress(job: Job) -> str:
     if job.status is JobStatus.QUEUED and not job.position:
         return ""
     return f"{job.progress:.0%}"
 
 
-def _remark(job: Job) -> str:
+def _text_or_reason(job: Job) -> str:
     """What there is to read about a job in a list: its text, what went wrong, or why there is none."""
     if job.status is JobStatus.PROCESSING:
         return ""
     return job.error_message or job.result_text or "; ".join(warnings_of(job))
 
 
-def _shortened(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= length else f"{flat[: length - 1].rstrip()}…"
 
@@ -167,7 +167,7 @@ def _status(job: Job, wait: Wait) -> str:
     if wait.jobs_before is not None:
         parts.append(f"{wait.jobs_before} before it" if wait.jobs_before else "next to go")
     if wait.fetches_before:
-        parts.append(waits_to_be_fetched(wait.fetches_before))
+        parts.append(fetch_wait_reason(wait.fetches_before))
     if job.status is not JobStatus.COMPLETED and job.duration and job.position:
         parts.append(f"{job.progress:.0%} done ({job.position:.0f} of {job.duration:.0f} s)")
     if job.status is JobStatus.PROCESSING and job.cancel_requested_at:
@@ -176,11 +176,11 @@ def _status(job: Job, wait: Wait) -> str:
 
 
 def _options(options: TranscribeOptions) -> str:
-    usual = asdict(TranscribeOptions())
-    return ", ".join(f"{name} {value}" for name, value in asdict(options).items() if value != usual[name])
+    defaults = asdict(TranscribeOptions())
+    return ", ".join(f"{name} {value}" for name, value in asdict(options).items() if value != defaults[name])
 
 
 def _attempts(job: Job) -> str:
     counts = [(job.failures, "failed"), (job.losses, "lost their worker")]
-    remarks = ", ".join(f"{count} {what}" for count, what in counts if count)
-    return f"{job.attempt} ({remarks})" if remarks else str(job.attempt or "")
+    details = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return f"{job.attempt} ({details})" if details else str(job.attempt or "")

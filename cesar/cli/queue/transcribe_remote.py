@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from uuid import uuid4
 
-from cesar.cli.queue.remote import job_of
+from cesar.cli.queue.remote import job_from_view
 from cesar.cli.queue.tables import short_id
 from cesar.cli.queue.watch import raise_unless_completed
 from cesar.cli.transcription.reporters import write_stderr
@@ -21,7 +21,7 @@ from cesar.transcriber import OnChunk, OnProgress, changed_at
 from cesar.transcript import Chunk, Progress, Segment, Transcript, segment_from_dict
 
 OnSent = Callable[[int, int], None]
-_SEGMENT = [field.name for field in fields(Segment)]
+_SEGMENT_FIELDS = [field.name for field in fields(Segment)]
 
 
 class RemoteTranscriber:
@@ -49,23 +49,25 @@ class RemoteTranscriber:
         """
         recording = Path(path)
         key = str(uuid4())  # whatever breaks while it is sent, it becomes one job
-        with _named(recording):
+        with _given_path_in_errors(recording):
             job = self._client.submit(
-                recording, options, model=self._model, idempotency_key=key, on_sent=_at_percents(self._on_sent)
+                recording, options, model=self._model, idempotency_key=key, on_sent=_once_per_percent(self._on_sent)
             )
             with self._cancelled_if_interrupted(job.id):
                 self._follow(job.id, on_progress or _ignore, on_chunk or _ignore)
-                raise_unless_completed(job_of(self._client.job(job.id)))
-                return _dated(Transcript.from_dict(json.loads(self._client.transcript(job.id, "json"))), recording)
+                raise_unless_completed(job_from_view(self._client.job(job.id)))
+                transcript = Transcript.from_dict(json.loads(self._client.transcript(job.id, "json")))
+                return _with_file_time(transcript, recording)
 
     def _follow(self, job_id: str, on_progress: OnProgress, on_chunk: OnChunk) -> None:
         on_progress(Progress("loading", 0.0, None))
         for event in self._client.events(job_id):
             match event.kind:
                 case "progress":
-                    on_progress(_progress_of(event))
+                    on_progress(_progress_from_event(event))
                 case "segment":
-                    segment = segment_from_dict({name: event.data[name] for name in _SEGMENT if name in event.data})
+                    data = {name: event.data[name] for name in _SEGMENT_FIELDS if name in event.data}
+                    segment = segment_from_dict(data)
                     on_chunk(Chunk(segment.start, segment.end, (segment,), ()))
                 case "deleted":
                     raise JobNotFound(f"the job {job_id} was deleted")
@@ -86,7 +88,7 @@ class RemoteTranscriber:
 
 
 @contextmanager
-def _named(recording: Path) -> Iterator[None]:
+def _given_path_in_errors(recording: Path) -> Iterator[None]:
     """Call the recording in errors as it was given: the service knows no more than its name."""
     try:
         yield
@@ -97,7 +99,7 @@ def _named(recording: Path) -> Iterator[None]:
         raise
 
 
-def _dated(transcript: Transcript, recording: Path) -> Transcript:
+def _with_file_time(transcript: Transcript, recording: Path) -> Transcript:
     """Add the file's own time, which the service does not know, where the recording's tags have none."""
     if transcript.origin.recorded_at or not (changed := changed_at(recording)):
         return transcript
@@ -105,22 +107,22 @@ def _dated(transcript: Transcript, recording: Path) -> Transcript:
     return replace(transcript, origin=origin)
 
 
-def _progress_of(event: Event) -> Progress:
+def _progress_from_event(event: Event) -> Progress:
     data = event.data
     return Progress(data.get("phase") or "loading", data.get("position") or 0.0, data.get("duration"))
 
 
-def _at_percents(on_sent: OnSent) -> OnSent:
-    told = -1
+def _once_per_percent(on_sent: OnSent) -> OnSent:
+    last = -1
 
-    def tell(sent: int, total: int) -> None:
-        nonlocal told
+    def report(sent: int, total: int) -> None:
+        nonlocal last
         percent = 100 * sent // total
-        if percent != told:
-            told = percent
+        if percent != last:
+            last = percent
             on_sent(sent, total)
 
-    return tell
+    return report
 
 
 def _ignore(_what: object) -> None:

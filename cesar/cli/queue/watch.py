@@ -11,57 +11,57 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from cesar.api.models import Job, JobEvent, JobStatus
-from cesar.cli.queue.backend import tell_if_nobody_works
-from cesar.cli.queue.tables import as_plain, short_id, summary, told, waits_to_be_fetched, warnings_of
-from cesar.cli.transcription.reporters import Lines, write_stderr
+from cesar.cli.queue.backend import warn_if_no_worker
+from cesar.cli.queue.tables import describe_event, fetch_wait_reason, job_to_dict, short_id, summary, warnings_of
+from cesar.cli.transcription.reporters import LineReporter, write_stderr
 from cesar.cli.transcription.writing import write_stdout
 from cesar.errors import BY_CODE, Interrupted, RecognitionError
 from cesar.transcript import Progress
 
 if TYPE_CHECKING:
     from cesar.cli.queue.backend import Queue
-    from cesar.cli.transcription.progress import Bar
+    from cesar.cli.transcription.progress import BarReporter
     from cesar.settings.config import Settings
 
-_LOOK_EVERY_S = 5.0
-Tell = Callable[[Job, Sequence[JobEvent]], None]
+_WAIT_CHECK_INTERVAL_S = 5.0
+OnUpdate = Callable[[Job, Sequence[JobEvent]], None]
 """Hears how a job stands now, and what has happened to it since it was told of last."""
 
 
-async def follow(queue: Queue, settings: Settings, beginning: str, tell: Tell) -> Job:
+async def follow(queue: Queue, settings: Settings, id_prefix: str, on_update: OnUpdate) -> Job:
     """Tell of a job until it is over, and give it as it is then; and once, if nobody is there to do it."""
-    job = await queue.find(beginning)
-    is_told, looked_at = False, -math.inf
-    async for now, events in queue.states(job.id):
-        tell(now, events)
+    job = await queue.find(id_prefix)
+    is_reported, checked_at = False, -math.inf
+    async for now, events in queue.updates(job.id):
+        on_update(now, events)
         job = now
-        if not is_told and time.monotonic() - looked_at > _LOOK_EVERY_S:
-            is_told, looked_at = await _tell_why_it_waits(queue, settings, job), time.monotonic()
+        if not is_reported and time.monotonic() - checked_at > _WAIT_CHECK_INTERVAL_S:
+            is_reported, checked_at = await _report_wait(queue, settings, job), time.monotonic()
     return job
 
 
-async def _tell_why_it_waits(queue: Queue, settings: Settings, job: Job) -> bool:
+async def _report_wait(queue: Queue, settings: Settings, job: Job) -> bool:
     """Print that nobody is there to do a job, or to fetch its recording yet; return whether it was printed."""
-    if await tell_if_nobody_works(queue, settings, [job]):
+    if await warn_if_no_worker(queue, settings, [job]):
         return True
     if job.status is not JobStatus.QUEUED or job.source_url is None:
         return False
     fetches = (await queue.fetches_before([job.id])).get(job.id)
     if fetches:
-        write_stderr(f"{job.name}: {waits_to_be_fetched(fetches)}")
+        write_stderr(f"{job.name}: {fetch_wait_reason(fetches)}")
     return bool(fetches)
 
 
 @contextmanager
-def watcher(*, as_json: bool) -> Iterator[Tell]:
+def update_printer(*, as_json: bool) -> Iterator[OnUpdate]:
     """Give who is told: a program, a terminal with a bar, or a log."""
     if as_json:
-        yield _Json().tell
+        yield _JsonPrinter().update
     elif sys.stderr is None or not sys.stderr.isatty():
-        yield _Lines().tell
+        yield _LinePrinter().update
     else:
-        with closing(_Bar()) as bar:
-            yield bar.tell
+        with closing(_BarPrinter()) as bar:
+            yield bar.update
 
 
 def raise_unless_completed(job: Job) -> None:
@@ -74,43 +74,43 @@ def raise_unless_completed(job: Job) -> None:
         raise kind(job.error_message or "the job failed", hint=job.error_hint)
 
 
-class _Json:
+class _JsonPrinter:
     """One JSON object a line, whenever the job is not as it was."""
 
     def __init__(self) -> None:
         self._last = ""
 
-    def tell(self, job: Job, _events: Sequence[JobEvent]) -> None:
-        line = json.dumps(as_plain(job))
+    def update(self, job: Job, _events: Sequence[JobEvent]) -> None:
+        line = json.dumps(job_to_dict(job))
         if line != self._last:
             write_stdout(f"{line}\n")
         self._last = line
 
 
-class _Lines:
+class _LinePrinter:
     """A line for every event, and for every tenth of the recording."""
 
     def __init__(self) -> None:
         self._tenths = 0
 
-    def tell(self, job: Job, events: Sequence[JobEvent]) -> None:
-        _tell_events(job, events)
+    def update(self, job: Job, events: Sequence[JobEvent]) -> None:
+        _print_events(job, events)
         tenths = int(10 * job.progress)
         if tenths > self._tenths and job.status is JobStatus.PROCESSING:
             write_stderr(f"{job.name}: {tenths}0 %")
         self._tenths = tenths
 
 
-class _Bar:
+class _BarPrinter:
     """A line for every event, and a bar while the job is at work."""
 
     def __init__(self) -> None:
         self._bar = JobBar()
 
-    def tell(self, job: Job, events: Sequence[JobEvent]) -> None:
+    def update(self, job: Job, events: Sequence[JobEvent]) -> None:
         if events:
             self.close()
-            _tell_events(job, events)
+            _print_events(job, events)
         self._bar.show(job if job.status is JobStatus.PROCESSING else None)
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class JobBar:
     """A bar for the job that is at work, if there is one."""
 
     def __init__(self) -> None:
-        self._bar: Bar | None = None
+        self._bar: BarReporter | None = None
         self._job_id = ""
 
     def show(self, job: Job | None) -> None:
@@ -132,9 +132,9 @@ class JobBar:
         if job is None:
             return
         if self._bar is None:
-            from cesar.cli.transcription.progress import Bar
+            from cesar.cli.transcription.progress import BarReporter
 
-            self._bar, self._job_id = Bar(Lines(), job.options), job.id
+            self._bar, self._job_id = BarReporter(LineReporter(), job.options), job.id
             self._bar.started(job.name, 1, 1)
         self._bar.progressed(job.name, Progress(job.phase or "loading", job.position, job.duration))
 
@@ -145,9 +145,11 @@ class JobBar:
             self._bar = None
 
 
-def _tell_events(job: Job, events: Sequence[JobEvent]) -> None:
+def _print_events(job: Job, events: Sequence[JobEvent]) -> None:
     for event in events:
-        what = summary(job) if event.after is JobStatus.COMPLETED and job.status is event.after else told(event)
+        what = (
+            summary(job) if event.after is JobStatus.COMPLETED and job.status is event.after else describe_event(event)
+        )
         write_stderr(f"{job.name}: {what}")
         if event.after is JobStatus.COMPLETED:
             for warning in warnings_of(job):

@@ -19,21 +19,21 @@ from cesar.cli.transcription.reporters import write_stderr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SERVICE = "cesar.api"
+SERVICE_LOGGER = "cesar.api"
 """The job service's loggers."""
 _LIBRARIES = ("uvicorn", "asyncio")
 
 
-class _ErrorStream(logging.Handler):
+class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         write_stderr(f"cesar: {record.levelname.lower()}: {record.getMessage()}")
 
 
-class _ServiceLog(logging.Handler):
-    def __init__(self, *, as_json: bool, reword: Callable[[str], str]) -> None:
+class _ServiceLogHandler(logging.Handler):
+    def __init__(self, *, as_json: bool, rewrite: Callable[[str], str]) -> None:
         super().__init__()
         self._write = self._as_json if as_json else self._as_text
-        self._reword = reword
+        self._reword = rewrite
 
     def emit(self, record: logging.LogRecord) -> None:
         self._write(record, datetime.fromtimestamp(record.created, UTC))
@@ -41,7 +41,7 @@ class _ServiceLog(logging.Handler):
     def _as_text(self, record: logging.LogRecord, at: datetime) -> None:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         write_stderr(f"{at.astimezone():%Y-%m-%d %H:%M:%S} {level}{self._reword(record.getMessage())}")
-        for line in _traceback_of(record).splitlines():
+        for line in _format_traceback(record).splitlines():
             write_stderr(line)
 
     def _as_json(self, record: logging.LogRecord, at: datetime) -> None:
@@ -51,21 +51,21 @@ class _ServiceLog(logging.Handler):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if details := _traceback_of(record):
+        if details := _format_traceback(record):
             line["traceback"] = details
         write_stderr(json.dumps(line))
 
 
-def _traceback_of(record: logging.LogRecord) -> str:
+def _format_traceback(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
     return "".join(traceback.format_exception(error)) if error else ""
 
 
 @contextmanager
-def log_sent(*, to_stderr: bool) -> Iterator[None]:
+def package_log(*, to_stderr: bool) -> Iterator[None]:
     """Show the log, or keep it and Python's warnings off standard error; what matters is in the transcript."""
     logger = logging.getLogger("cesar")
-    handler = _ErrorStream() if to_stderr else logging.NullHandler()
+    handler = _StderrHandler() if to_stderr else logging.NullHandler()
     before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if to_stderr else logging.WARNING)
@@ -81,17 +81,19 @@ def log_sent(*, to_stderr: bool) -> Iterator[None]:
 
 
 @contextmanager
-def service_log_shown(log_format: str, reword: Callable[[str], str] = str) -> Iterator[None]:
+def service_log(log_format: str, rewrite: Callable[[str], str] = str) -> Iterator[None]:
     """Show the job service's log, as `text` or `json`, and nothing else that is logged.
 
-    reword: changes the messages of a log for people.
+    rewrite: changes the messages of a log for people.
     """
-    service = logging.getLogger(SERVICE)
-    handler, before = _ServiceLog(as_json=log_format == "json", reword=reword), service.level
+    service = logging.getLogger(SERVICE_LOGGER)
+    handler = _ServiceLogHandler(as_json=log_format == "json", rewrite=rewrite)
+    library_handler = _ServiceLogHandler(as_json=log_format == "json", rewrite=rewrite)
+    before = service.level
     service.addHandler(handler)
     service.setLevel(logging.INFO)
     try:
-        with log_sent(to_stderr=False), _libraries_shown(_ServiceLog(as_json=log_format == "json", reword=reword)):
+        with package_log(to_stderr=False), _library_logs(library_handler):
             yield
     finally:
         service.setLevel(before)
@@ -99,7 +101,7 @@ def service_log_shown(log_format: str, reword: Callable[[str], str] = str) -> It
 
 
 @contextmanager
-def _libraries_shown(handler: logging.Handler) -> Iterator[None]:
+def _library_logs(handler: logging.Handler) -> Iterator[None]:
     """Show warnings of the server and the event loop in the same form; callers may cause any number of them."""
     handler.setLevel(logging.WARNING)
     handler.addFilter(Throttle())

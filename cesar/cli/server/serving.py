@@ -21,10 +21,10 @@ from cesar.api.http.server.fair_queue import FairQueue
 from cesar.api.http.server.protocol import GuardedProtocol
 from cesar.api.models import JobStatus
 from cesar.cli.queue.local import database_file
-from cesar.cli.server.logs import SERVICE, service_log_shown
-from cesar.cli.server.signals import Stopper, signals_heard
-from cesar.cli.server.working import tell_of_stop
-from cesar.cli.transcription.model_download import find_model
+from cesar.cli.server.logs import SERVICE_LOGGER, service_log
+from cesar.cli.server.signals import SignalHandler, handle_signals
+from cesar.cli.server.working import report_stop
+from cesar.cli.transcription.model_download import ensure_model
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import UsageError
 
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from cesar.api.http.dependencies import Service
     from cesar.settings.config import Settings
 
-_FINISH_REQUESTS_S = 3
+_REQUEST_GRACE_S = 3
 _BACKLOG = 2048
-_ACCEPTED_AT_ONCE = 4
+_ACCEPT_BATCH_SIZE = 4
 """A flood of connections takes turns with requests: asyncio accepts as many in a row as its backlog says."""
-_MOST_FILES = 65_536
-_FILES_KEPT_BACK = 256
+_MAX_OPEN_FILES = 65_536
+_RESERVED_FILES = 256
 
 
 async def serve(settings: Settings, *, with_worker: bool) -> None:
     """Answer requests, and do jobs, until a signal comes."""
     database_file(settings)  # a queue in memory would end with the command
     if with_worker:
-        find_model(settings, is_silent=False)
+        ensure_model(settings, is_silent=False)
     app = create_app(settings, with_worker=with_worker)
     service: Service = app.state.service
     connections = Connections(_connection_limits(settings, raise_file_limit()))
@@ -59,24 +59,24 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_FINISH_REQUESTS_S,
-            backlog=_ACCEPTED_AT_ONCE,
+            timeout_graceful_shutdown=_REQUEST_GRACE_S,
+            backlog=_ACCEPT_BATCH_SIZE,
         )
     )
 
     async def stop(is_urgent: bool) -> None:
-        await _say_stop(service, is_urgent=is_urgent)
+        await _report_stop(service, is_urgent=is_urgent)
         server.should_exit = True
         await service.stop(now=is_urgent)
 
-    stopper = Stopper(stop, settings.shutdown_grace_s + _FINISH_REQUESTS_S)
-    with listening, service_log_shown(settings.log_format), signals_heard(stopper.hear):
-        complain_once_a_minute(asyncio.get_running_loop())
+    handler = SignalHandler(stop, settings.shutdown_grace_s + _REQUEST_GRACE_S)
+    with listening, service_log(settings.log_format), handle_signals(handler.on_signal):
+        throttle_loop_errors(asyncio.get_running_loop())
         await service.repository.connect(
             for_recordings=True, check=True
         )  # what is wrong with the database is told in one line
         try:
-            await _say_where(service, listening)
+            await _print_startup(service, listening)
             await server.serve(sockets=[listening])
         finally:
             await service.repository.close()
@@ -85,26 +85,26 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
 def raise_file_limit() -> int:
     """Raise this process's limit of open files as far as the system allows; return the limit."""
     if sys.platform == "win32":
-        return _MOST_FILES
+        return _MAX_OPEN_FILES
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft == resource.RLIM_INFINITY or soft >= most:
-        return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    limit = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= limit:
+        return _MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     except (ValueError, OSError):  # macOS allows fewer than it says
         return soft
-    return most
+    return limit
 
 
-def _connection_limits(settings: Settings, most_files: int) -> ConnectionLimits:
+def _connection_limits(settings: Settings, max_files: int) -> ConnectionLimits:
     """Leave files for the database, recordings and recognisers, whatever the callers do."""
-    total = max(1, min(settings.max_connections, most_files - _FILES_KEPT_BACK, most_files // 2))
+    total = max(1, min(settings.max_connections, max_files - _RESERVED_FILES, max_files // 2))
     if total < settings.max_connections:
         write_stderr(
-            f"warning: {total} connections at most: the system lets this process open {most_files} files (ulimit -n)"
+            f"warning: {total} connections at most: the system lets this process open {max_files} files (ulimit -n)"
         )
     return ConnectionLimits(total, min(settings.max_connections_per_address, total))
 
@@ -131,18 +131,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-def complain_once_a_minute(loop: asyncio.AbstractEventLoop) -> None:
+def throttle_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
     """Have what goes wrong in the loop itself logged as all else is, and not thousands of times a second.
 
     So asyncio does when no more files can be opened, and a connection comes.
     """
-    complaints = Complaints(logging.getLogger(SERVICE), "the service goes on after an error")
+    complaints = Complaints(logging.getLogger(SERVICE_LOGGER), "the service goes on after an error")
 
-    def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def log_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         complaints.tell(error if isinstance(error, Exception) else RuntimeError(context["message"]))
 
-    loop.set_exception_handler(tell)
+    loop.set_exception_handler(log_error)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -164,7 +164,7 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-async def _say_where(service: Service, listening: socket.socket) -> None:
+async def _print_startup(service: Service, listening: socket.socket) -> None:
     settings = service.settings
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -173,19 +173,19 @@ async def _say_where(service: Service, listening: socket.socket) -> None:
     write_stderr(f"Queue: {database_file(settings)}, {waiting} waiting. Recordings: {settings.audio_dir}")
     if service.worker is None:
         write_stderr("Only answering: `cesar worker` does the jobs.")
-    if not service.needs_key and not _is_only_here(settings):
+    if not service.needs_key and not _listens_on_loopback(settings):
         write_stderr("warning: anybody who can reach this address may use the service, without an API key")
     if service.needs_key and not [key for key in await service.keys.list() if key.revoked_at is None]:
         write_stderr("warning: there is no API key yet, so nobody can use it: `cesar keys create NAME` makes one")
 
 
-def _is_only_here(settings: Settings) -> bool:
+def _listens_on_loopback(settings: Settings) -> bool:
     from cesar.api.http.app import is_loopback
 
     return is_loopback(settings.host)
 
 
-async def _say_stop(service: Service, *, is_urgent: bool) -> None:
+async def _report_stop(service: Service, *, is_urgent: bool) -> None:
     job_id = service.worker.current_job_id if service.worker is not None else None
     job = await service.repository.get(job_id) if job_id is not None and not is_urgent else None
-    tell_of_stop(None if job is None else job.name, service.settings.shutdown_grace_s, is_urgent=is_urgent)
+    report_stop(None if job is None else job.name, service.settings.shutdown_grace_s, is_urgent=is_urgent)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-_OVERTIME_S = 5.0
+_WATCHDOG_MARGIN_S = 5.0
 """How much longer than it was told to the process may take to end."""
-_ENDED_BY_WATCHDOG = 70
+_WATCHDOG_EXIT_CODE = 70
 
 
-class Stopper:
+class SignalHandler:
     """Hears signals: the first has the program finish, the second has it stop.
 
     stop: is awaited with whether it is urgent. grace_s: how long the program may take to finish, in seconds.
@@ -33,17 +33,17 @@ class Stopper:
         self._loop = asyncio.get_running_loop()
         self._watchdog = _Watchdog()
         self._count = 0
-        self._stopping: asyncio.Future[None] | None = None
+        self._stop_task: asyncio.Future[None] | None = None
 
-    def hear(self, _number: int, _frame: FrameType | None) -> None:
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Leave word. This runs in the midst of whatever the main thread does, also if the loop is stuck."""
         self._count += 1
-        self._watchdog.allow((self._grace_s if self._count == 1 else 0.0) + _OVERTIME_S)
+        self._watchdog.allow((self._grace_s if self._count == 1 else 0.0) + _WATCHDOG_MARGIN_S)
         with suppress(RuntimeError):  # the loop is closed: there is nothing left to stop
-            self._loop.call_soon_threadsafe(self._begin, self._count > 1)
+            self._loop.call_soon_threadsafe(self._start_stop, self._count > 1)
 
-    def _begin(self, is_urgent: bool) -> None:
-        self._stopping = asyncio.ensure_future(self._stop(is_urgent))
+    def _start_stop(self, is_urgent: bool) -> None:
+        self._stop_task = asyncio.ensure_future(self._stop(is_urgent))
 
 
 class _Watchdog:
@@ -64,19 +64,19 @@ class _Watchdog:
                 deadline = min(deadline, self._deadlines.get(timeout=left))
         with suppress(OSError):
             os.write(2, b"cesar: the worker does not end: something in it is stuck. It is ended; no job is lost.\n")
-        os._exit(_ENDED_BY_WATCHDOG)
+        os._exit(_WATCHDOG_EXIT_CODE)
 
 
 @contextmanager
-def signals_heard(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handle_signals(on_signal: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have the function called at every signal that asks to end, but for those that are ignored (as by nohup)."""
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
-    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in heard:
-        signal.signal(number, hear)
+    handled = [number for number, action in before.items() if action is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, on_signal)
     try:
         yield
     finally:
-        for number in heard:
+        for number in handled:
             signal.signal(number, before[number])

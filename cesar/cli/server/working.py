@@ -14,53 +14,53 @@ from cesar.api.models import Job, JobFilter, JobStatus
 from cesar.api.worker import BackgroundWorker
 from cesar.cli.queue.local import LocalQueue, database_file
 from cesar.cli.queue.tables import label
-from cesar.cli.server.logs import service_log_shown
-from cesar.cli.server.signals import Stopper, signals_heard
-from cesar.cli.transcription.model_download import require_model
+from cesar.cli.server.logs import service_log
+from cesar.cli.server.signals import SignalHandler, handle_signals
+from cesar.cli.transcription.model_download import check_model
 from cesar.cli.transcription.reporters import write_stderr
 
 if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
-_SHOW_EVERY_S = 0.25
-_MOST_TAKEN = 200
+_REFRESH_INTERVAL_S = 0.25
+_MAX_RECENT = 200
 """How many of the jobs taken last are known by their names."""
 _WAITING = JobFilter(status=frozenset({JobStatus.QUEUED}))
 
 
-async def work(settings: Settings, *, until_empty: bool) -> None:
+async def run_worker(settings: Settings, *, until_empty: bool) -> None:
     """Do jobs until a signal comes or, with `until_empty`, until none is waiting."""
     file = database_file(settings)
-    require_model(settings)
-    jobs = _WorkersQueue(settings)
+    check_model(settings)
+    jobs = _WorkerQueue(settings)
     worker = BackgroundWorker(jobs, settings=settings, grace_s=settings.shutdown_grace_s)
     if until_empty:
-        jobs.when_empty = partial(_stop_unless_at_work, worker)
+        jobs.when_empty = partial(_stop_if_idle, worker)
 
     async def stop(is_urgent: bool) -> None:
-        tell_of_stop(jobs.at_work(worker.current_job_id), settings.shutdown_grace_s, is_urgent=is_urgent)
+        report_stop(jobs.name_of(worker.current_job_id), settings.shutdown_grace_s, is_urgent=is_urgent)
         await worker.shutdown(now=is_urgent)
 
-    stopper = Stopper(stop, settings.shutdown_grace_s)
-    with service_log_shown(settings.log_format, jobs.reword), signals_heard(stopper.hear):
+    handler = SignalHandler(stop, settings.shutdown_grace_s)
+    with service_log(settings.log_format, jobs.name_jobs), handle_signals(handler.on_signal):
         try:
             await jobs.connect_for_work()
             waiting = (await jobs.counts())[JobStatus.QUEUED]
             write_stderr(f"Taking jobs from {file}, {waiting} waiting. Ctrl-C to stop.")
-            async with _bar_shown(lambda: jobs.named(worker.current_job_id), settings.log_format):
+            async with _progress_bar(lambda: jobs.recent_job(worker.current_job_id), settings.log_format):
                 await worker.run()
         finally:
             await jobs.close()
 
 
-async def _stop_unless_at_work(worker: BackgroundWorker) -> None:
+async def _stop_if_idle(worker: BackgroundWorker) -> None:
     """Stop, but not while recordings are being fetched: those jobs are not waiting any more."""
     if not worker.is_processing:
         await worker.shutdown()
 
 
 @asynccontextmanager
-async def _bar_shown(at_work: Callable[[], Job | None], log_format: str) -> AsyncIterator[None]:
+async def _progress_bar(current_job: Callable[[], Job | None], log_format: str) -> AsyncIterator[None]:
     """Show a bar for the job at work, on a terminal; the log's lines go above it."""
     if log_format != "text" or sys.stderr is None or not sys.stderr.isatty():
         yield
@@ -70,8 +70,8 @@ async def _bar_shown(at_work: Callable[[], Job | None], log_format: str) -> Asyn
     async def show() -> None:
         with closing(JobBar()) as bar:
             while True:
-                bar.show(at_work())
-                await asyncio.sleep(_SHOW_EVERY_S)
+                bar.show(current_job())
+                await asyncio.sleep(_REFRESH_INTERVAL_S)
 
     showing = asyncio.create_task(show())
     try:
@@ -81,7 +81,7 @@ async def _bar_shown(at_work: Callable[[], Job | None], log_format: str) -> Asyn
         await asyncio.gather(showing, return_exceptions=True)
 
 
-def tell_of_stop(name: str | None, grace_s: float, *, is_urgent: bool) -> None:
+def report_stop(name: str | None, grace_s: float, *, is_urgent: bool) -> None:
     """Say what a signal has brought about; `name` is what the job at work is called, if there is one."""
     if is_urgent:
         write_stderr("stopping now")
@@ -89,18 +89,18 @@ def tell_of_stop(name: str | None, grace_s: float, *, is_urgent: bool) -> None:
         write_stderr(f"finishing {name}, up to {grace_s:g} s; again to stop now")
 
 
-class _WorkersQueue(LocalQueue):
+class _WorkerQueue(LocalQueue):
     """The queue as its worker uses it: knows what the job at work is called, and tells when none is waiting."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.when_empty: Callable[[], Awaitable[None]] | None = None
-        self._taken: OrderedDict[str, Job] = OrderedDict()
+        self._recent: OrderedDict[str, Job] = OrderedDict()
 
     async def get_next_queued(self, **wanted: Any) -> Job | None:
         job = await super().get_next_queued(**wanted)
         if job is not None:
-            self._note(job)
+            self._remember(job)
         elif self.when_empty is not None and not (await self.list_page(_WAITING, limit=1)).jobs:
             await self.when_empty()
         return job
@@ -108,25 +108,25 @@ class _WorkersQueue(LocalQueue):
     async def get_next_to_fetch(self, **wanted: Any) -> Job | None:
         job = await super().get_next_to_fetch(**wanted)
         if job is not None:
-            self._note(job)
+            self._remember(job)
         return job
 
-    def named(self, job_id: str | None) -> Job | None:
+    def recent_job(self, job_id: str | None) -> Job | None:
         """Return the job of that id, if it was taken a short while ago."""
-        return self._taken.get(job_id or "")
+        return self._recent.get(job_id or "")
 
-    def at_work(self, job_id: str | None) -> str | None:
+    def name_of(self, job_id: str | None) -> str | None:
         """Give what the job of that id is called, if it was taken a short while ago."""
-        job = self.named(job_id)
+        job = self.recent_job(job_id)
         return None if job is None else job.name
 
-    def reword(self, message: str) -> str:
+    def name_jobs(self, message: str) -> str:
         """Call the jobs in a message of the log by their names."""
-        for job in self._taken.values():
+        for job in self._recent.values():
             message = message.replace(f"job {job.id}", label(job))
         return message
 
-    def _note(self, job: Job) -> None:
-        self._taken[job.id] = job
-        if len(self._taken) > _MOST_TAKEN:
-            self._taken.popitem(last=False)
+    def _remember(self, job: Job) -> None:
+        self._recent[job.id] = job
+        if len(self._recent) > _MAX_RECENT:
+            self._recent.popitem(last=False)

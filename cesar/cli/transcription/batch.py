@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from cesar.cli.exits import exit_code
 from cesar.cli.transcription.inputs import local_file
 from cesar.cli.transcription.outputs import STDOUT
-from cesar.cli.transcription.reporters import Finished
+from cesar.cli.transcription.reporters import FileResult
 from cesar.cli.transcription.totals import Tally
-from cesar.cli.transcription.writing import deliver
+from cesar.cli.transcription.writing import write_outputs
 from cesar.errors import (
     CesarError,
     Interrupted,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cesar.cli.transcription.outputs import Job
+    from cesar.cli.transcription.outputs import FileTask
     from cesar.cli.transcription.reporters import Reporter
     from cesar.formats.subtitles.cues import SubtitleOptions
     from cesar.options import TranscribeOptions
@@ -51,11 +51,11 @@ class Transcriber(Protocol):
 class Batch:
     """A run: what it is to do, and what has become of it so far."""
 
-    jobs: Sequence[Job]
+    tasks: Sequence[FileTask]
     transcriber: Transcriber
     options: TranscribeOptions
     reporter: Reporter
-    skips_existing: bool = False
+    skip_existing: bool = False
     subtitles: SubtitleOptions | None = None
     finished: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -63,53 +63,53 @@ class Batch:
     failures: dict[str, CesarError] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Do every job and give the exit code: 0, or that of the first failure.
+        """Do every task and give the exit code: 0, or that of the first failure.
 
         Raises `Interrupted`, saying what was finished, and BrokenPipeError when nobody reads standard output.
         """
-        begun = time.monotonic()
+        started_at = time.monotonic()
         try:
-            for number, job in enumerate(self.jobs, start=1):
-                error = self._attempt(job, number)
-                if error and _concerns_all(error, job):
+            for number, task in enumerate(self.tasks, start=1):
+                error = self._attempt(task, number)
+                if error and _affects_all(error, task):
                     break
         except KeyboardInterrupt as stop:
             raise self._interrupted() from stop
         finally:
             self.reporter.close()
-        self.reporter.ended(self._tally(time.monotonic() - begun))
+        self.reporter.ended(self._tally(time.monotonic() - started_at))
         return next((exit_code(error) for error in self.failures.values()), 0)
 
-    def _attempt(self, job: Job, number: int) -> CesarError | None:
-        name = job.recording.name
-        if self.skips_existing and job.is_done:
+    def _attempt(self, task: FileTask, number: int) -> CesarError | None:
+        name = task.source.name
+        if self.skip_existing and task.is_done:
             self.skipped.append(name)
-            self.reporter.skipped(name, _files_of(job), number, len(self.jobs))
+            self.reporter.skipped(name, _output_files(task), number, len(self.tasks))
             return None
-        self.reporter.started(name, number, len(self.jobs))
+        self.reporter.started(name, number, len(self.tasks))
         try:
-            self._do(job)
+            self._process(task)
         except CesarError as error:
             self.failures[name] = error
             self.reporter.failed(name, error)
             return error
         return None
 
-    def _do(self, job: Job) -> None:
-        if job.problem:
-            raise job.problem
-        name = job.recording.name
-        begun = time.monotonic()
-        transcript = self._transcribe(job)
+    def _process(self, task: FileTask) -> None:
+        if task.problem:
+            raise task.problem
+        name = task.source.name
+        started_at = time.monotonic()
+        transcript = self._transcribe(task)
         self.reporter.close()  # a bar and the text must not share a line of the terminal
-        deliver(job, transcript, with_heading=len(self.jobs) > 1, subtitles=self.subtitles)
+        write_outputs(task, transcript, with_heading=len(self.tasks) > 1, subtitles=self.subtitles)
         self.finished.append(name)
         self.audio_s += transcript.duration_asked_for
-        self.reporter.finished(name, Finished(transcript, time.monotonic() - begun, _files_of(job)))
+        self.reporter.finished(name, FileResult(transcript, time.monotonic() - started_at, _output_files(task)))
 
-    def _transcribe(self, job: Job) -> Transcript:
-        name = job.recording.name
-        with local_file(job.recording) as path:
+    def _transcribe(self, task: FileTask) -> Transcript:
+        name = task.source.name
+        with local_file(task.source) as path:
             try:
                 transcript = self.transcriber.transcribe(
                     path,
@@ -117,9 +117,9 @@ class Batch:
                     on_progress=lambda progress: self.reporter.progressed(name, progress),
                     on_chunk=lambda chunk: self.reporter.recognised(name, chunk),
                 )
-                return transcript if path == job.recording.path else _renamed(transcript, name)
+                return transcript if path == task.source.path else _renamed(transcript, name)
             except CesarError as error:
-                if path == job.recording.path:
+                if path == task.source.path:
                     raise
                 message = error.message.replace(str(path), name)  # nobody knows the temporary file
                 raise type(error)(message, hint=error.hint) from error
@@ -129,13 +129,13 @@ class Batch:
 
     def _tally(self, elapsed_s: float) -> Tally:
         counts = {"done": len(self.finished), "skipped": len(self.skipped)}
-        return Tally(len(self.jobs), failures=self.failures, audio_s=self.audio_s, elapsed_s=elapsed_s, **counts)
+        return Tally(len(self.tasks), failures=self.failures, audio_s=self.audio_s, elapsed_s=elapsed_s, **counts)
 
     def _interrupted(self) -> Interrupted:
-        there = self.finished + self.skipped
-        done = f"{len(there)} of {len(self.jobs)} finished"
-        names = f" ({', '.join(there)})" if there else ""
-        can_resume = not any(_uses_stdout(job) for job in self.jobs)
+        present = self.finished + self.skipped
+        done = f"{len(present)} of {len(self.tasks)} finished"
+        names = f" ({', '.join(present)})" if present else ""
+        can_resume = not any(_uses_stdout(task) for task in self.tasks)
         hint = "Run the same command with --skip-existing to do the rest." if can_resume and names else None
         return Interrupted(f"interrupted: {done}{names}", hint=hint)
 
@@ -148,15 +148,15 @@ def _renamed(transcript: Transcript, name: str) -> Transcript:
     return replace(transcript, origin=origin)
 
 
-def _files_of(job: Job) -> tuple[Path, ...]:
-    return tuple(target.path for target in job.targets if target.path != STDOUT)
+def _output_files(task: FileTask) -> tuple[Path, ...]:
+    return tuple(target.path for target in task.targets if target.path != STDOUT)
 
 
-def _concerns_all(error: CesarError, job: Job) -> bool:
+def _affects_all(error: CesarError, task: FileTask) -> bool:
     """Tell whether the other recordings would fail for the same reason."""
-    of_all = (ModelError, ServiceUnreachable, Unauthorised, NotPermitted)
-    return isinstance(error, of_all) or (isinstance(error, OutputError) and _uses_stdout(job))
+    fatal = (ModelError, ServiceUnreachable, Unauthorised, NotPermitted)
+    return isinstance(error, fatal) or (isinstance(error, OutputError) and _uses_stdout(task))
 
 
-def _uses_stdout(job: Job) -> bool:
-    return any(target.path == STDOUT for target in job.targets)
+def _uses_stdout(task: FileTask) -> bool:
+    return any(target.path == STDOUT for target in task.targets)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MEDIA_ENDINGS = """
+_MEDIA_EXTENSIONS = """
     16sv 302 3g2 3ga 3gp 3gp2 3gpp 722 8svx aa aa3 aac aax ac3 ac4 acm adp ads adts adx aea afc aif aifc aiff aix al
     amr amv aob apc ape apl aptx aptxhd asf ast au avi avr awb bcstm bfstm bik binka bit bitpacked bmv bonk brstm
     bw64 bwf c2 caf cdxl daud dav dfpwm dif divx dsf dss dtk dts dtshd dv dvd dvr-ms eac3 ec3 evo f4a f4b f4p f4v
@@ -22,28 +22,28 @@ _MEDIA_ENDINGS = """
     tp trp ts tta ty ty+ ub ul usm uw vag vb viv vob voc vpk vqe vqf vql vro w64 wa wav wave way weba webm wma wmv
     wsd wtv wv wve xa xl xmd xmv xvag xvid yop
 """
-MEDIA_SUFFIXES = frozenset(f".{ending}" for ending in _MEDIA_ENDINGS.split())
+MEDIA_SUFFIXES = frozenset(f".{extension}" for extension in _MEDIA_EXTENSIONS.split())
 """What counts as media in a folder; a file that is named itself may have any ending.
 
 Every extension that FFmpeg's demuxers name, but for those below, and others that recorders and editors write.
 """
-_SOUNDLESS_ENDINGS = """
+_SOUNDLESS_EXTENSIONS = """
     264 265 266 adf ans apv aqt art asc avc avif avs avs2 avs3 cdata cdg cif diz evc flm gif h261 h264 h265
     h266 h26l heic heif hevc ice idf idx imx ipu j2k jxl mcc mjpeg mjpg mks mpl2 mpo nfo obu pjs qcif rcv rgb rt
     sami sbg scc ser smi stl sub sup txt v210 vc1 vt vtt vvc webvtt y4m yuv yuv10
 """
-SOUNDLESS_SUFFIXES = frozenset(f".{ending}" for ending in _SOUNDLESS_ENDINGS.split())
+SOUNDLESS_SUFFIXES = frozenset(f".{extension}" for extension in _SOUNDLESS_EXTENSIONS.split())
 """Extensions of FFmpeg's demuxers for pictures, subtitles, text art and video without sound."""
 AMBIGUOUS_SUFFIXES = frozenset({".cgi", ".dat", ".v"})
 """Extensions of demuxers too, but nearly all such files are something else: they are left out, and told of."""
-_DOCUMENT_ENDINGS = """
+_DOCUMENT_EXTENSIONS = """
     arw ass bdm bmp cfg cpi cr2 csv cue db desktop dng doc docx htm html ico ini jp2 jpeg jpg json lnk log lrc md
     md5 nef ods odt pdf png psd py rtf sfv sh sha1 sha256 srt ssa svg tex thm tif tiff toml tsv url webp xls
     xlsx xml xmp yaml yml
 """
-_UNREMARKABLE = SOUNDLESS_SUFFIXES.union(f".{ending}" for ending in _DOCUMENT_ENDINGS.split())
+_IGNORED_SUFFIXES = SOUNDLESS_SUFFIXES.union(f".{extension}" for extension in _DOCUMENT_EXTENSIONS.split())
 """What lies beside recordings and is left out without a word: texts, subtitles, pictures."""
-_EXAMPLES = 3
+_MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Contents:
     """Names of files that may have sound but are not taken for recordings, and of folders, with a slash."""
 
 
-def look_into(folder: Path) -> Contents:
+def scan_folder(folder: Path) -> Contents:
     """Sort what is directly in the folder into recordings and the rest. Raises OSError."""
     media: list[Path] = []
     left_out: list[str] = []
@@ -68,23 +68,23 @@ def look_into(folder: Path) -> Contents:
             left_out += [name] if suffix in MEDIA_SUFFIXES and not name.startswith("._") else []
         elif suffix in MEDIA_SUFFIXES and (os.path.isfile(path) or not os.path.exists(path)):  # noqa: PTH110, PTH113
             media.append(path)  # also what can't be looked at: its problem is told when its turn comes
-        elif suffix not in _UNREMARKABLE:
+        elif suffix not in _IGNORED_SUFFIXES:
             left_out.append(name)
     return Contents(tuple(media), tuple(left_out))
 
 
-def remark(folder: Path, left_out: Sequence[str]) -> str:
+def describe_left_out(folder: Path, left_out: Sequence[str]) -> str:
     """Return a line that names what of a folder is left out.
 
-    >>> remark(Path("talks"), ("a.bin", "b.bin", "c.bin", "old/"))
+    >>> describe_left_out(Path("talks"), ("a.bin", "b.bin", "c.bin", "old/"))
     'talks: 3 files (a.bin, b.bin, c.bin) and 1 folder (old/) left out; name one itself to have it transcribed'
     """
     folders = [name for name in left_out if name.endswith("/")]
     files = [name for name in left_out if not name.endswith("/")]
-    counted = [_counted(names, what) for names, what in ((files, "file"), (folders, "folder")) if names]
+    counted = [_count_with_examples(names, what) for names, what in ((files, "file"), (folders, "folder")) if names]
     return f"{folder}: {' and '.join(counted)} left out; name one itself to have it transcribed"
 
 
-def _counted(names: list[str], what: str) -> str:
-    examples = ", ".join(names[:_EXAMPLES]) + (", …" if len(names) > _EXAMPLES else "")
+def _count_with_examples(names: list[str], what: str) -> str:
+    examples = ", ".join(names[:_MAX_EXAMPLES]) + (", …" if len(names) > _MAX_EXAMPLES else "")
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({examples})"

@@ -14,7 +14,7 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cesar.cli.transcription.folders import look_into
+from cesar.cli.transcription.folders import scan_folder
 from cesar.errors import (
     DiskFull,
     EmptyRecording,
@@ -31,37 +31,37 @@ if TYPE_CHECKING:
 
 STDIN = Path("-")
 STDIN_NAME = "stdin"
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class SourceFile:
     """One recording to transcribe, or what keeps it from being one."""
 
     path: Path
     """`STDIN` for standard input."""
     problem: InputError | None = None
     """Known before anything is decoded: the file is missing, empty, or no file."""
-    given: str = ""
+    address: str = ""
     """What the user wrote where no path is the same: an address."""
 
     @property
     def name(self) -> str:
         """How the recording is called in messages: as the user wrote it."""
-        return STDIN_NAME if self.path == STDIN else self.given or str(self.path)
+        return STDIN_NAME if self.path == STDIN else self.address or str(self.path)
 
 
-def expand(given: Sequence[str]) -> list[Recording]:
+def expand(arguments: Sequence[str]) -> list[SourceFile]:
     """Give the recordings that the arguments name, each once, in order.
 
     A folder stands for the media files directly in it, sorted by name, hidden ones left out.
     Raises `UsageError` when standard input is a terminal, for then nobody would send a recording.
     """
-    if str(STDIN) in given and sys.stdin is not None and sys.stdin.isatty():
+    if str(STDIN) in arguments and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("standard input is a terminal", hint="Pipe a recording into it: `... | cesar transcribe -`.")
-    found: dict[Path, Recording] = {}
-    for argument in given:
-        for recording in _recordings_of(argument):
+    found: dict[Path, SourceFile] = {}
+    for argument in arguments:
+        for recording in _expand_argument(argument):
             found.setdefault(_identity(recording.path), recording)
     return list(found.values())
 
@@ -70,46 +70,46 @@ def _identity(path: Path) -> Path:
     return path if path == STDIN else Path(os.path.realpath(path))
 
 
-def _recordings_of(argument: str) -> list[Recording]:
+def _expand_argument(argument: str) -> list[SourceFile]:
     if argument == str(STDIN):
-        return [Recording(STDIN)]
+        return [SourceFile(STDIN)]
     if not argument:
         raise UsageError("the name of a recording is empty")
-    if _ADDRESS.match(argument) and not os.path.exists(argument):  # noqa: PTH110 - unlike Path.exists it never raises
-        return [Recording(Path(argument), _address(argument), given=argument)]
+    if _URL.match(argument) and not os.path.exists(argument):  # noqa: PTH110 - unlike Path.exists it never raises
+        return [SourceFile(Path(argument), _address_problem(argument), address=argument)]
     path = Path(argument)
     if path == STDIN:
         path = path.absolute()  # a file of that name, written ./-
     try:
         status = path.stat()
     except OSError as error:
-        return [Recording(path, _unreachable(path, error, is_folder=argument.endswith(os.sep)))]
+        return [SourceFile(path, _access_problem(path, error, is_folder=argument.endswith(os.sep)))]
     if stat.S_ISDIR(status.st_mode):
-        return _recordings_in(path)
-    return [Recording(path, _problem_of(path, status))]
+        return _expand_folder(path)
+    return [SourceFile(path, _file_problem(path, status))]
 
 
-def _recordings_in(folder: Path) -> list[Recording]:
+def _expand_folder(folder: Path) -> list[SourceFile]:
     try:
-        media = look_into(folder).media
+        media = scan_folder(folder).media
     except OSError as error:
-        return [Recording(folder, _unreachable(folder, error))]
+        return [SourceFile(folder, _access_problem(folder, error))]
     if not media:
-        return [Recording(folder, NoMediaInFolder(f"the folder {folder} has no audio or video files"))]
-    return [recording for path in media for recording in _recordings_of(str(path))]
+        return [SourceFile(folder, NoMediaInFolder(f"the folder {folder} has no audio or video files"))]
+    return [recording for path in media for recording in _expand_argument(str(path))]
 
 
-def left_out(given: Sequence[str]) -> dict[Path, tuple[str, ...]]:
+def left_out(arguments: Sequence[str]) -> dict[Path, tuple[str, ...]]:
     """Return what `expand` leaves out of each folder among the arguments, as far as it is worth telling."""
     found: dict[Path, tuple[str, ...]] = {}
-    for argument in given:
+    for argument in arguments:
         with suppress(OSError):  # told as the folder's own problem
-            if argument and os.path.isdir(argument) and (names := look_into(Path(argument)).left_out):  # noqa: PTH112
+            if argument and os.path.isdir(argument) and (names := scan_folder(Path(argument)).left_out):  # noqa: PTH112
                 found[Path(argument)] = names
     return found
 
 
-def _unreachable(path: Path, error: OSError, *, is_folder: bool = False) -> InputError:
+def _access_problem(path: Path, error: OSError, *, is_folder: bool = False) -> InputError:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         return RecordingNotReadable(f"{path} can't be read: {error.strerror}")
     if path.is_symlink():
@@ -122,7 +122,7 @@ def _unreachable(path: Path, error: OSError, *, is_folder: bool = False) -> Inpu
     return RecordingNotFound(f"there is no file or folder {path}")
 
 
-def _address(text: str) -> InputError:
+def _address_problem(text: str) -> InputError:
     if text.lower().startswith("file:"):
         return RecordingNotFound(f"{text} is an address, not a file", hint="Give the path alone, without file://.")
     hint = (
@@ -132,7 +132,7 @@ def _address(text: str) -> InputError:
     return RecordingNotFound(f"{text} is an address, not a file", hint=hint)
 
 
-def _problem_of(path: Path, status: os.stat_result) -> InputError | None:
+def _file_problem(path: Path, status: os.stat_result) -> InputError | None:
     if stat.S_ISFIFO(status.st_mode):
         return None  # as a shell's <(...) gives it
     if not stat.S_ISREG(status.st_mode):
@@ -145,7 +145,7 @@ def _problem_of(path: Path, status: os.stat_result) -> InputError | None:
 
 
 @contextmanager
-def local_file(recording: Recording) -> Iterator[Path]:
+def local_file(recording: SourceFile) -> Iterator[Path]:
     """Give the path of a recording's bytes; a stream is spooled to a temporary file, removed afterwards.
 
     Raises the recording's problem if it has one, `EmptyRecording` for an empty stream, and `DiskFull` when

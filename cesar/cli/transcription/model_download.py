@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
     from cesar.settings.config import Settings
 
-SCRIPTED = "scripted:"
+SCRIPTED_PREFIX = "scripted:"
 """Begins the name of an engine that needs no weights; see `cesar.engines.scripted`."""
 
 
-def find_model(settings: Settings, *, is_silent: bool) -> None:
+def ensure_model(settings: Settings, *, is_silent: bool) -> None:
     """See, before any work, that the model is here or comes here; the transcriber then finds it again.
 
     Raises `ModelError`.
     """
-    if settings.model.startswith(SCRIPTED):
+    if settings.model.startswith(SCRIPTED_PREFIX):
         return
-    with nullcontext() if is_silent else download_shown(settings.model) as on_progress:
+    with nullcontext() if is_silent else download_progress(settings.model) as on_progress:
         store.locate(
             settings.model,
             store=settings.models_dir,
@@ -35,9 +35,9 @@ def find_model(settings: Settings, *, is_silent: bool) -> None:
         )
 
 
-def require_model(settings: Settings) -> None:
+def check_model(settings: Settings) -> None:
     """Raise `ModelError` if the model can't be had; one that can be fetched is left for the job that needs it."""
-    if settings.model.startswith(SCRIPTED):
+    if settings.model.startswith(SCRIPTED_PREFIX):
         return
     try:
         store.locate(settings.model, store=settings.models_dir, allow_network=False)
@@ -47,7 +47,7 @@ def require_model(settings: Settings) -> None:
 
 
 @contextmanager
-def download_shown(name: str) -> Iterator[Callable[[int, int], None]]:
+def download_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """Give what is to be called with the bytes that have arrived and their total.
 
     It shows a bar on a terminal, else a line for every tenth; and nothing if it is never called.
@@ -58,22 +58,22 @@ def download_shown(name: str) -> Iterator[Callable[[int, int], None]]:
         with download_bar(name) as on_progress:
             yield on_progress
     else:
-        yield _Tenths(name)
+        yield _LineProgress(name)
 
 
-class _Tenths:
+class _LineProgress:
     def __init__(self, name: str) -> None:
         self._name = name
-        self._told = -1
+        self._tenths = -1
 
     def __call__(self, arrived: int, total: int) -> None:
         tenths = 10 * arrived // total if total else 0
-        if tenths > self._told:
-            self._told = tenths
-            write_stderr(f"{self._name}: {show_size(arrived)} of {show_size(total)}")
+        if tenths > self._tenths:
+            self._tenths = tenths
+            write_stderr(f"{self._name}: {format_size(arrived)} of {format_size(total)}")
 
 
-def show_size(size_bytes: int) -> str:
+def format_size(size_bytes: int) -> str:
     """Write a size as people read it.
 
     >>> show_size(1_530_000_000)

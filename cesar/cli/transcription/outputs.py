@@ -16,7 +16,7 @@ from cesar.formats import FORMATS, format_for_path, parse_formats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cesar.cli.transcription.inputs import Recording
+    from cesar.cli.transcription.inputs import SourceFile
 
 STDOUT = Path("-")
 
@@ -31,10 +31,10 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FileTask:
     """One recording of a run with the texts to be written for it."""
 
-    recording: Recording
+    source: SourceFile
     targets: tuple[Target, ...]
     problem: UsageError | None = None
     """What keeps its texts from being written: their names belong to another recording of the run."""
@@ -80,58 +80,58 @@ def choose_destination(file: Path | None, folder: Path | None, formats: Sequence
     return destination
 
 
-def plan(recordings: Sequence[Recording], destination: Destination) -> list[Job]:
+def plan_outputs(sources: Sequence[SourceFile], destination: Destination) -> list[FileTask]:
     """Give every recording its targets; pure but for looking which paths are the same file.
 
     A recording whose texts would take the name of another's, or of a recording, has a problem instead of targets.
     Raises `UsageError` if `--output` names a recording, or is given for several.
     """
     if destination.is_stdout:
-        return [Job(recording, (Target(destination.formats[0], STDOUT),)) for recording in recordings]
-    if destination.file and len(recordings) > 1:
+        return [FileTask(recording, (Target(destination.formats[0], STDOUT),)) for recording in sources]
+    if destination.file and len(sources) > 1:
         raise UsageError(
-            f"--output takes one recording, and there are {len(recordings)}",
+            f"--output takes one recording, and there are {len(sources)}",
             hint="Give a folder with --output-dir.",
         )
-    usable = [recording for recording in recordings if recording.problem is None]
+    usable = [recording for recording in sources if recording.problem is None]
     inputs = _identities(recording.path for recording in usable)
     named = dict(zip(usable, _name_targets(usable, destination, inputs), strict=True))
-    jobs = _with_problems([Job(recording, named.get(recording, ())) for recording in recordings], inputs)
-    if destination.file and (problem := jobs[0].problem):
+    tasks = _with_problems([FileTask(recording, named.get(recording, ())) for recording in sources], inputs)
+    if destination.file and (problem := tasks[0].problem):
         raise problem
-    return jobs
+    return tasks
 
 
 def _name_targets(
-    recordings: Sequence[Recording], destination: Destination, inputs: frozenset[object]
+    sources: Sequence[SourceFile], destination: Destination, inputs: frozenset[object]
 ) -> list[tuple[Target, ...]]:
     if destination.folder:
-        bases = _distinct_bases(recordings, destination, inputs)
+        bases = _distinct_bases(sources, destination, inputs)
         return [_targets(destination.folder / base, destination.formats) for base in bases]
     file = destination.file or STDOUT
     if len(destination.formats) == 1:
-        return [(Target(destination.formats[0], file),) for _ in recordings]
+        return [(Target(destination.formats[0], file),) for _ in sources]
     base = file.with_suffix("") if format_for_path(file) else file
-    return [_targets(base, destination.formats) for _ in recordings]
+    return [_targets(base, destination.formats) for _ in sources]
 
 
 def _targets(base: Path, formats: Sequence[str]) -> tuple[Target, ...]:
     return tuple(Target(name, base.with_name(base.name + FORMATS[name].extensions[0])) for name in formats)
 
 
-def _distinct_bases(recordings: Sequence[Recording], destination: Destination, inputs: frozenset[object]) -> list[str]:
+def _distinct_bases(sources: Sequence[SourceFile], destination: Destination, inputs: frozenset[object]) -> list[str]:
     """Name each recording's texts by its stem; where that is taken, by its whole name.
 
     A whole name may be another's stem (`a.mp3` and `a.mp3.ogg`), so this goes on until nothing changes.
     """
     folder = destination.folder or Path()
-    paths = [recording.path for recording in recordings]
+    paths = [recording.path for recording in sources]
     whole = [STDIN_NAME if path == STDIN else path.name for path in paths]
     bases = [Path(name).stem for name in whole]
     while True:
         counts = Counter(_fold(base) for base in bases)
         taken = [
-            counts[_fold(base)] > 1 or _hits(_targets(folder / base, destination.formats), inputs) for base in bases
+            counts[_fold(base)] > 1 or _collides(_targets(folder / base, destination.formats), inputs) for base in bases
         ]
         longer = [whole[i] if taken[i] else base for i, base in enumerate(bases)]
         if longer == bases:
@@ -144,31 +144,31 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _with_problems(jobs: Sequence[Job], inputs: frozenset[object]) -> list[Job]:
+def _with_problems(tasks: Sequence[FileTask], inputs: frozenset[object]) -> list[FileTask]:
     """Leave the targets to the first that has them; what would overwrite a recording has none either."""
-    first: dict[str, Job] = {}
-    checked: list[Job] = []
-    for job in jobs:
-        names = [_fold(str(target.path)) for target in job.targets]
+    first: dict[str, FileTask] = {}
+    checked: list[FileTask] = []
+    for task in tasks:
+        names = [_fold(str(target.path)) for target in task.targets]
         others = [first[name] for name in names if name in first]
-        problem = _overwriting(job, inputs) or (_same_name(job, others[0]) if others else None)
+        problem = _overwriting(task, inputs) or (_name_clash(task, others[0]) if others else None)
         if problem is None:
-            first |= dict.fromkeys(names, job)
-        checked.append(job if problem is None else Job(job.recording, (), problem))
+            first |= dict.fromkeys(names, task)
+        checked.append(task if problem is None else FileTask(task.source, (), problem))
     return checked
 
 
-def _same_name(job: Job, other: Job) -> UsageError:
+def _name_clash(task: FileTask, other: FileTask) -> UsageError:
     return UsageError(
-        f"the text of {job.recording.name} would have the same name as that of {other.recording.name}",
+        f"the text of {task.source.name} would have the same name as that of {other.source.name}",
         hint="Rename one of them, or transcribe it into another folder. Capitals and the way that accents are written "
         "tell no names apart on many systems.",
     )
 
 
-def _overwriting(job: Job, inputs: frozenset[object]) -> UsageError | None:
-    for target in job.targets:
-        if _hits([target], inputs):
+def _overwriting(task: FileTask, inputs: frozenset[object]) -> UsageError | None:
+    for target in task.targets:
+        if _collides([target], inputs):
             return UsageError(
                 f"{target.path} is a recording of this run and would be overwritten",
                 hint="Choose another name or folder for the text.",
@@ -176,7 +176,7 @@ def _overwriting(job: Job, inputs: frozenset[object]) -> UsageError | None:
     return None
 
 
-def _hits(targets: Iterable[Target], inputs: frozenset[object]) -> bool:
+def _collides(targets: Iterable[Target], inputs: frozenset[object]) -> bool:
     return any(not inputs.isdisjoint(_identities([target.path])) for target in targets)
 
 

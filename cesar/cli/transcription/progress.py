@@ -31,43 +31,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from cesar.cli.transcription.reporters import Finished, Lines
-    from cesar.cli.transcription.totals import Overall, Tally
+    from cesar.cli.transcription.reporters import FileResult, LineReporter
+    from cesar.cli.transcription.totals import OverallProgress, Tally
     from cesar.errors import CesarError
     from cesar.options import TranscribeOptions
     from cesar.transcript import Chunk
     from cesar.transcript import Progress as Position
 
 
-_LEAST_S = 1.0
+_MIN_AUDIO_S = 1.0
 """From less sound than this, no pace can be told."""
 
 
-def pace(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, str]:
+def speed_and_eta(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, str]:
     """Give the speed and the time that is left, as they are shown; empty while next to nothing is done.
 
     >>> pace(600.0, 3600.0, 50.0)
     ('12.0x', '0:04:10')
     """
-    if done_s < _LEAST_S or elapsed_s <= 0:
+    if done_s < _MIN_AUDIO_S or elapsed_s <= 0:
         return "", ""
     speed = done_s / elapsed_s
     left = "" if total_s is None else str(timedelta(seconds=round(max(0.0, total_s - done_s) / speed)))
     return f"{speed:.1f}x", left
 
 
-class Bar:
+class BarReporter:
     """A bar for the recording at work, and one for all of them; what begins, ends and fails is told above, by lines."""
 
-    def __init__(self, lines: Lines, options: TranscribeOptions, overall: Overall | None = None) -> None:
+    def __init__(self, lines: LineReporter, options: TranscribeOptions, overall: OverallProgress | None = None) -> None:
         self._lines = lines
         self._options = options
         self._overall = overall
-        self._all_begun = time.monotonic()
+        self._run_started_at = time.monotonic()
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._all: TaskID | None = None
-        self._begun: float | None = None
+        self._overall_task: TaskID | None = None
+        self._started_at: float | None = None
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
         """Print what of a folder is left out."""
@@ -80,7 +80,7 @@ class Bar:
     def started(self, name: str, number: int, total: int) -> None:
         """Show a bar that only moves to and fro: the model is loaded and the recording opened."""
         label = self._lines.label(name, number, total)
-        self._begun = None
+        self._started_at = None
         self._progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=34)),
             BarColumn(bar_width=20),
@@ -92,10 +92,10 @@ class Bar:
             redirect_stdout=False,  # what goes there is a transcript, and not for the bar's console
         )
         self._task = self._progress.add_task(escape(one_line(label)), total=None, speed="", left="")
-        self._all = None
+        self._overall_task = None
         if self._overall is not None and total > 1:
-            self._all = self._progress.add_task(f"all {total}", total=None, speed="", left="")
-            self._show_all(name, 0.0)
+            self._overall_task = self._progress.add_task(f"all {total}", total=None, speed="", left="")
+            self._show_overall(name, 0.0)
         self._progress.start()
 
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
@@ -111,29 +111,29 @@ class Bar:
             self._progress.update(self._task, total=None, completed=0, speed="", left="")
             return
         now = time.monotonic()
-        self._begun = self._begun or now
+        self._started_at = self._started_at or now
         done = max(0.0, max(progress.position, progress.worked) - self._options.start)
         ends = [end for end in (self._options.end, progress.duration) if end is not None]
         total = min(ends) - self._options.start if ends else None
-        speed, left = pace(done, total, now - self._begun)
+        speed, left = speed_and_eta(done, total, now - self._started_at)
         self._progress.update(self._task, total=total, completed=done, speed=speed, left=left)
         if self._overall is not None and total is not None:
             self._overall.opened(name, total)
-        self._show_all(name, done)
+        self._show_overall(name, done)
 
-    def _show_all(self, name: str, done_s: float) -> None:
+    def _show_overall(self, name: str, done_s: float) -> None:
         """Move the bar of all recordings, if any length is known by now."""
-        if self._progress is None or self._all is None or self._overall is None:
+        if self._progress is None or self._overall_task is None or self._overall is None:
             return
-        if so_far := self._overall.so_far(name, done_s):
-            done, total = so_far
-            speed, left = pace(done, total, time.monotonic() - self._all_begun)
-            self._progress.update(self._all, total=total, completed=done, speed=speed, left=left)
+        if totals := self._overall.progress(name, done_s):
+            done, total = totals
+            speed, left = speed_and_eta(done, total, time.monotonic() - self._run_started_at)
+            self._progress.update(self._overall_task, total=total, completed=done, speed=speed, left=left)
 
     def recognised(self, name: str, chunk: Chunk) -> None:
         """Show nothing: the text comes whole."""
 
-    def finished(self, name: str, result: Finished) -> None:
+    def finished(self, name: str, result: FileResult) -> None:
         """Take the bar away and say what came of it."""
         self._end(name)
         self._lines.finished(name, result)
@@ -193,6 +193,6 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
     # Drawn first and printed by click, so that a closed pipe and a full disk end as everywhere else.
-    paper = io.StringIO()
-    Console(file=paper, force_terminal=is_terminal, width=None if is_terminal else 1000).print(table)
-    click.echo("\n".join(line.rstrip() for line in paper.getvalue().splitlines()))
+    buffer = io.StringIO()
+    Console(file=buffer, force_terminal=is_terminal, width=None if is_terminal else 1000).print(table)
+    click.echo("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))

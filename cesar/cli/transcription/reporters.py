@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from cesar.cli.exits import describe, one_line, tell
-from cesar.cli.transcription.folders import remark
+from cesar.cli.exits import describe, one_line, report_error
+from cesar.cli.transcription.folders import describe_left_out
 from cesar.ledger import dropped_s, has_speech
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FileResult:
     """What came of one recording."""
 
     transcript: Transcript
@@ -56,7 +56,7 @@ class Reporter(Protocol):
     def recognised(self, name: str, chunk: Chunk) -> None:
         """Hear what has been recognised of it."""
 
-    def finished(self, name: str, result: Finished) -> None:
+    def finished(self, name: str, result: FileResult) -> None:
         """Hear that its texts are written."""
 
     def failed(self, name: str, error: CesarError) -> None:
@@ -69,7 +69,7 @@ class Reporter(Protocol):
         """Leave the terminal as it was, however the run ended."""
 
 
-class Lines:
+class LineReporter:
     """A short line for what begins, ends and fails.
 
     is_quiet: failures only, and recordings with speech that gave no text. is_verbose: also how the time was spent, and
@@ -83,13 +83,13 @@ class Lines:
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
         """Print how many they are, with examples."""
-        self._say(f"cesar: {remark(folder, names)}")
+        self._print(f"cesar: {describe_left_out(folder, names)}")
 
     def started(self, name: str, number: int, total: int) -> None:
         """Say which recording is next, if there are several."""
         label = self.label(name, number, total)
         if total > 1:
-            self._say(f"{label} ...")
+            self._print(f"{label} ...")
 
     def label(self, name: str, number: int, total: int) -> str:
         """Settle what the recording is called in the lines that follow, and give it."""
@@ -100,7 +100,7 @@ class Lines:
         """Print it of the only one; of several, the closing line has the number."""
         label = self.label(name, number, total)
         if total == 1 or self._is_verbose:
-            self._say(f"{label}: its texts are there already")
+            self._print(f"{label}: its texts are there already")
 
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
         """Say nothing, as for progress."""
@@ -111,25 +111,25 @@ class Lines:
     def recognised(self, name: str, chunk: Chunk) -> None:
         """Say nothing: the text comes whole."""
 
-    def finished(self, name: str, result: Finished) -> None:
+    def finished(self, name: str, result: FileResult) -> None:
         """Say how long it took and where the text is."""
         files = f" -> {', '.join(str(file) for file in result.files)}" if result.files else ""
-        self._say(f"{self._label}: {_summary(result.transcript, result.elapsed_s)}{files}")
+        self._print(f"{self._label}: {_summary(result.transcript, result.elapsed_s)}{files}")
         for warning in result.transcript.warnings:
-            if not self._is_quiet or is_lost(result.transcript):
+            if not self._is_quiet or lost_all_text(result.transcript):
                 write_stderr(f"cesar: {name}: warning: {warning}")
         if self._is_verbose:
-            self._say(f"{self._label}: {_account(result.transcript)}")
+            self._print(f"{self._label}: {_describe_run(result.transcript)}")
 
     def failed(self, name: str, error: CesarError) -> None:  # noqa: ARG002 - the message names it
         """Say what went wrong and what to do."""
-        tell(describe(error), error, as_json=False, with_traceback=self._is_verbose)
+        report_error(describe(error), error, as_json=False, with_traceback=self._is_verbose)
 
     def ended(self, tally: Tally) -> None:
         """Print what came of them and what failed, when there was more than one recording."""
         if tally.total == 1:
             return
-        self._say(tally.line)
+        self._print(tally.line)
         if tally.failures:
             each = ", ".join(f"{name} ({error.code})" for name, error in tally.failures.items())
             rest = f"; {tally.untried} not tried" if tally.untried else ""
@@ -138,12 +138,12 @@ class Lines:
     def close(self) -> None:
         """Do nothing: lines leave nothing to tidy up."""
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self._is_quiet:
             write_stderr(line)
 
 
-def is_lost(transcript: Transcript) -> bool:
+def lost_all_text(transcript: Transcript) -> bool:
     """Whether all text of a recording was dropped: it must not look like silence."""
     return not transcript.segments and has_speech(transcript.ledger)
 
@@ -151,17 +151,17 @@ def is_lost(transcript: Transcript) -> bool:
 def _summary(transcript: Transcript, elapsed_s: float) -> str:
     seconds = transcript.duration_asked_for
     speed = f" ({seconds / elapsed_s:.1f}x)" if elapsed_s > 0 else ""
-    said = transcript.language if transcript.segments else "no text" if is_lost(transcript) else "no speech"
+    said = transcript.language if transcript.segments else "no text" if lost_all_text(transcript) else "no speech"
     return f"{seconds:.1f} s in {elapsed_s:.1f} s{speed}, {said}"
 
 
-def _account(transcript: Transcript) -> str:
+def _describe_run(transcript: Transcript) -> str:
     model = transcript.model
     timings = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in transcript.timings.items())
     return f"{model.name} on {model.device} in {model.compute_type}; {timings}"
 
 
-class JsonLines:
+class JsonReporter:
     """Every event as one line of JSON in ASCII: {"event": ..., "file": ..., ...}; times are in seconds."""
 
     def __init__(self) -> None:
@@ -194,11 +194,11 @@ class JsonLines:
         for segment in chunk.segments:
             self._emit("segment", name, **asdict(segment))
 
-    def finished(self, name: str, result: Finished) -> None:
+    def finished(self, name: str, result: FileResult) -> None:
         """Write `file_finished`."""
         files = [str(file) for file in result.files]
-        about = _about(result.transcript)
-        self._emit("file_finished", name, skipped=False, elapsed=result.elapsed_s, outputs=files, **about)
+        fields = _result_fields(result.transcript)
+        self._emit("file_finished", name, skipped=False, elapsed=result.elapsed_s, outputs=files, **fields)
 
     def failed(self, name: str, error: CesarError) -> None:
         """Write `file_failed`."""
@@ -210,11 +210,11 @@ class JsonLines:
     def close(self) -> None:
         """Do nothing: lines leave nothing to tidy up."""
 
-    def _emit(self, event: str, name: str, **about: Any) -> None:
-        write_stderr(json.dumps({"event": event, "file": name, **about}))
+    def _emit(self, event: str, name: str, **fields: Any) -> None:
+        write_stderr(json.dumps({"event": event, "file": name, **fields}))
 
 
-def _about(transcript: Transcript) -> dict[str, Any]:
+def _result_fields(transcript: Transcript) -> dict[str, Any]:
     return {
         "duration": transcript.duration,
         "language": transcript.language,

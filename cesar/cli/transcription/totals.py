@@ -48,13 +48,13 @@ class Tally:
         if not self.audio_s or not self.elapsed_s:
             return ""
         took = timedelta(seconds=round(self.elapsed_s))
-        return f": {show_length(self.audio_s)} of sound in {took} ({self.audio_s / self.elapsed_s:.1f}x)"
+        return f": {format_duration(self.audio_s)} of sound in {took} ({self.audio_s / self.elapsed_s:.1f}x)"
 
 
-def show_length(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a length of sound as people count it.
 
-    >>> show_length(42.0), show_length(1500.0), show_length(9000.0)
+    >>> format_duration(42.0), format_duration(1500.0), format_duration(9000.0)
     ('42 s', '25.0 minutes', '2.5 hours')
     """
     if seconds < 120:
@@ -63,7 +63,7 @@ def show_length(seconds: float) -> str:
 
 
 @dataclass(slots=True)
-class Overall:
+class OverallProgress:
     """How much of all recordings is done, by their lengths where they are known and by their sizes elsewhere."""
 
     sizes: Mapping[str, int]
@@ -72,7 +72,7 @@ class Overall:
     _done: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, paths: Iterable[tuple[str, Path]]) -> Overall:
+    def of(cls, paths: Iterable[tuple[str, Path]]) -> OverallProgress:
         """Look at the sizes of these recordings; what can't be looked at counts for nothing."""
         return cls({name: _size(path) for name, path in paths})
 
@@ -84,7 +84,7 @@ class Overall:
         """Note that there is nothing left to do for a recording."""
         self._done.add(name)
 
-    def so_far(self, name: str, position_s: float) -> tuple[float, float] | None:
+    def progress(self, name: str, position_s: float) -> tuple[float, float] | None:
         """Return what is done and what there is, in seconds, while a recording is at this position.
 
         None while no length is known.
@@ -100,9 +100,9 @@ class Overall:
         if name in self._lengths:
             return self._lengths[name]
         kind = Path(name).suffix.lower()
-        alike = [each for each in self._lengths if Path(each).suffix.lower() == kind] or list(self._lengths)
-        size = sum(self.sizes.get(each, 0) for each in alike)
-        return self.sizes[name] * sum(self._lengths[each] for each in alike) / size if size else 0.0
+        comparable = [each for each in self._lengths if Path(each).suffix.lower() == kind] or list(self._lengths)
+        size = sum(self.sizes.get(each, 0) for each in comparable)
+        return self.sizes[name] * sum(self._lengths[each] for each in comparable) / size if size else 0.0
 
 
 def _size(path: Path) -> int:

@@ -20,16 +20,16 @@ from cesar.formats import render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cesar.cli.transcription.outputs import Destination, Job
+    from cesar.cli.transcription.outputs import Destination, FileTask
     from cesar.formats.subtitles.cues import SubtitleOptions
     from cesar.transcript import Transcript
 
 DEVICES = Path("/dev")
-ROOM_BYTES = 4096
+PROBE_BYTES = 4096
 """What must find room before any work is done: a block of most file systems, and a short transcript."""
 
 
-def prepare(jobs: Sequence[Job], destination: Destination) -> None:
+def prepare_outputs(tasks: Sequence[FileTask], destination: Destination) -> None:
     """Check, before any work, that the texts can be written; makes the output folder if it is missing.
 
     Raises `OutputNotWritable`.
@@ -40,8 +40,8 @@ def prepare(jobs: Sequence[Job], destination: Destination) -> None:
         return
     if destination.folder:
         _make_folder(destination.folder)
-    files = [target.path for job in jobs for target in job.targets]
-    folders = {folder for file in files if (folder := _folder_to_replace_in(file))}
+    files = [target.path for task in tasks for target in task.targets]
+    folders = {folder for file in files if (folder := _folder_to_write_to(file))}
     for folder in sorted(folders | ({destination.folder} if destination.folder else set())):
         check_folder(folder)
 
@@ -57,7 +57,7 @@ def _make_folder(folder: Path) -> None:
         raise OutputNotWritable(f"the folder {folder} can't be made: {error.strerror}") from error
 
 
-def _folder_to_replace_in(path: Path) -> Path | None:
+def _folder_to_write_to(path: Path) -> Path | None:
     """Check an output file by itself; give the folder that has to take it, None if it is written in place."""
     try:
         real = path.resolve()
@@ -81,7 +81,7 @@ def check_folder(folder: Path) -> None:
         raise OutputNotWritable(f"there is no folder {folder}")
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            file.write(bytes(ROOM_BYTES))
+            file.write(bytes(PROBE_BYTES))
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"no room is left in {folder}") from error
@@ -89,34 +89,36 @@ def check_folder(folder: Path) -> None:
         raise OutputNotWritable(f"the folder {folder} can't be written to: {reason}") from error
 
 
-def deliver(job: Job, transcript: Transcript, *, with_heading: bool, subtitles: SubtitleOptions | None = None) -> None:
+def write_outputs(
+    task: FileTask, transcript: Transcript, *, with_heading: bool, subtitles: SubtitleOptions | None = None
+) -> None:
     """Write a transcript to all its targets: every file whole, or not at all.
 
     with_heading: several texts share standard output, and each gets a line that says whose it is. JSON gets
     none: there, one document follows the other.
     Raises `OutputError`, or BrokenPipeError when the reader of standard output has left.
     """
-    texts = [(target, render(transcript, target.format, subtitles)) for target in job.targets]
+    texts = [(target, render(transcript, target.format, subtitles)) for target in task.targets]
     for target, text in texts:
         if target.path != STDOUT:
-            _write_or_keep(target.path, text)
+            _write_or_salvage(target.path, text)
         elif with_heading and target.format != "json":
-            write_stdout(f"== {one_line(job.recording.name)} ==\n{text}\n")
+            write_stdout(f"== {one_line(task.source.name)} ==\n{text}\n")
         else:
             write_stdout(text)
 
 
-def _write_or_keep(path: Path, text: str) -> None:
+def _write_or_salvage(path: Path, text: str) -> None:
     """Write the file; if that fails after all the work, put the text into the system's folder for temporary files."""
     try:
         write_whole(path, text)
     except OutputError as error:
-        if kept := _keep(path, text):
+        if kept := _write_to_temp(path, text):
             raise type(error)(error.message, hint=f"The text was kept in {kept}. {error.hint}") from error
         raise
 
 
-def _keep(path: Path, text: str) -> Path | None:
+def _write_to_temp(path: Path, text: str) -> Path | None:
     try:
         folder = Path(tempfile.mkdtemp(prefix="cesar-"))
     except OSError:

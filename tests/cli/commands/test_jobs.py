@@ -178,7 +178,7 @@ def test_pages_follow_one_another_by_the_cursor(inside, three):
 
 
 def test_all_gives_every_page(inside, three, monkeypatch):
-    monkeypatch.setattr("cesar.cli.queue.local._PAGE", 1)
+    monkeypatch.setattr("cesar.cli.queue.local._PAGE_SIZE", 1)
     page = json.loads(inside("jobs", "list", "--all", "--limit", "1", "--json")[1])
     assert [job["name"] for job in page["jobs"]] == ["third", "second", "first"]
     assert page["next_cursor"] is None

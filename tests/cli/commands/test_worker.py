@@ -15,7 +15,7 @@ import pytest
 
 from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
-from cesar.cli.server.working import _WorkersQueue
+from cesar.cli.server.working import _WorkerQueue
 from cesar.settings.config import Settings
 from cesar.transcriber import AudioTranscriber
 from tests.cli.queues import Queue, on_a_terminal, said
@@ -145,7 +145,7 @@ def test_empty_is_only_what_has_no_job_that_is_to_be_tried_again(queue):
 
     async def ask() -> list[str]:
         told: list[str] = []
-        jobs = _WorkersQueue(Settings(database=str(queue.file)))
+        jobs = _WorkerQueue(Settings(database=str(queue.file)))
 
         async def note() -> None:
             told.append("empty")

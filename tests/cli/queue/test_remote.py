@@ -134,7 +134,7 @@ def test_a_job_at_work_shows_how_far_it_is(there, queue):
 
 
 def test_pages_of_the_service_are_put_together(there, queue, monkeypatch):
-    monkeypatch.setattr("cesar.cli.queue.remote._PAGE", 2)
+    monkeypatch.setattr("cesar.cli.queue.remote._PAGE_SIZE", 2)
     queue.fill({f"aaaa{number}": str(number) for number in range(5)})
     page = json.loads(there("list", "--all", "--json")[1])
     assert [job["name"] for job in page["jobs"]] == ["4", "3", "2", "1", "0"]
@@ -429,7 +429,7 @@ def test_the_server_can_be_set_and_a_flag_for_this_machine_wins(inside, service,
 
 
 def test_a_service_that_is_not_there_is_one_line(inside, monkeypatch):
-    monkeypatch.setattr("cesar.client.connection.AGAIN_AFTER_S", (0.0, 0.0))
+    monkeypatch.setattr("cesar.client.connection.RETRY_DELAYS_S", (0.0, 0.0))
     nobody = "http://127.0.0.1:1"
     for arguments in (["list"], ["show", "aaaa"], ["watch", "aaaa"], *([change, "aaaa"] for change in CHANGES)):
         code, out, err = inside("jobs", *arguments, "--server", nobody)

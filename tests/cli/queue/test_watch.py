@@ -18,7 +18,7 @@ import pytest
 from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.api.repository import JobRepository
 from cesar.cli.queue.local import LocalQueue
-from cesar.cli.queue.watch import follow, raise_unless_completed, watcher
+from cesar.cli.queue.watch import follow, raise_unless_completed, update_printer
 from cesar.errors import BY_CODE, JobNotFound
 from cesar.options import TranscribeOptions
 from cesar.settings.config import Settings
@@ -86,7 +86,7 @@ def test_programs_get_the_job_in_a_line_whenever_it_changes(inside, queue):
 
 
 def test_a_job_that_is_as_it_was_is_not_written_again(capfd):
-    with watcher(as_json=True) as tell:
+    with update_printer(as_json=True) as tell:
         for position in (1.0, 1.0, 2.0):
             tell(Job(id="a", audio_path="/talk.wav", created_at=LONG_AGO, position=position), ())
     assert [json.loads(line)["position"] for line in capfd.readouterr().out.splitlines()] == [1.0, 2.0]
@@ -94,7 +94,7 @@ def test_a_job_that_is_as_it_was_is_not_written_again(capfd):
 
 def test_a_log_gets_a_line_for_every_tenth(capfd):
     """Those that were passed in one step have one."""
-    with watcher(as_json=False) as tell:
+    with update_printer(as_json=False) as tell:
         for position in (0.0, 5.0, 12.0, 14.0, 55.0):
             at_work = Job(audio_path="/talk.wav", status=JobStatus.PROCESSING, position=position, duration=100.0)
             tell(at_work, ())
@@ -127,13 +127,13 @@ def ended(job: Job) -> Job:
 
 
 def test_a_watched_job_is_told_of_at_every_change_until_it_is_over(queue):
-    """Two processes in one: the watcher, and another repository that does the work."""
+    """Two processes in one: the observer, and another repository that does the work."""
     told: list[tuple[str, list[str]]] = []
 
     async def watch() -> Job:
-        async with opened(JobRepository(queue.file)) as worker, opened(watchers(queue)) as watcher:
+        async with opened(JobRepository(queue.file)) as worker, opened(observer_of(queue)) as observer:
             job = await worker.create(Job(audio_path="/there/talk.mp3"))
-            watching = asyncio.create_task(follow(watcher, Settings(), job.id[:6], tell))
+            watching = asyncio.create_task(follow(observer, Settings(), job.id[:6], tell))
             await eventually(lambda: len(told) == 1)
             claimed = await worker.get_next_queued()
             assert claimed is not None
@@ -167,12 +167,12 @@ def test_watching_says_that_a_recording_waits_while_others_are_fetched(queue, ca
 
     async def watch() -> None:
         seen = asyncio.Event()
-        async with opened(JobRepository(queue.file)) as worker, opened(watchers(queue)) as watcher:
+        async with opened(JobRepository(queue.file)) as worker, opened(observer_of(queue)) as observer:
             for _ in range(fetching):
                 await worker.create(Job(audio_path=address, source_url=address))
                 assert await worker.get_next_queued() is not None
             waiting = await worker.create(Job(audio_path=address, source_url=address))
-            watching = asyncio.create_task(follow(watcher, Settings(), waiting.id, lambda _job, _events: seen.set()))
+            watching = asyncio.create_task(follow(observer, Settings(), waiting.id, lambda _job, _events: seen.set()))
             await asyncio.wait_for(seen.wait(), 60)
             await eventually(is_told)
             await worker.request_cancel(waiting.id)
@@ -192,11 +192,11 @@ def test_watching_says_that_a_recording_waits_while_others_are_fetched(queue, ca
 def test_a_job_that_is_deleted_is_watched_no_longer(queue):
     async def watch() -> None:
         seen = asyncio.Event()
-        async with opened(watchers(queue)) as watcher:
-            job = await watcher.create(Job(audio_path="/there/talk.mp3"))
-            watching = asyncio.create_task(follow(watcher, Settings(), job.id, lambda _job, _events: seen.set()))
+        async with opened(observer_of(queue)) as observer:
+            job = await observer.create(Job(audio_path="/there/talk.mp3"))
+            watching = asyncio.create_task(follow(observer, Settings(), job.id, lambda _job, _events: seen.set()))
             await asyncio.wait_for(seen.wait(), 60)
-            await watcher.delete(job.id)
+            await observer.delete(job.id)
             await asyncio.wait_for(watching, 60)
 
     queue.file.parent.mkdir(parents=True)
@@ -204,7 +204,7 @@ def test_a_job_that_is_deleted_is_watched_no_longer(queue):
         asyncio.run(watch())
 
 
-def watchers(queue: Queue) -> LocalQueue:
+def observer_of(queue: Queue) -> LocalQueue:
     return LocalQueue(Settings(database=str(queue.file)))
 
 

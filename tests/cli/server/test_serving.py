@@ -18,8 +18,8 @@ import uvicorn
 from cesar.api.http.server.connections import ConnectionLimits, Connections
 from cesar.api.http.server.fair_queue import FairQueue
 from cesar.api.http.server.protocol import GuardedProtocol, Timeouts
-from cesar.cli.server.serving import complain_once_a_minute, raise_file_limit
-from cesar.cli.transcription.model_download import require_model
+from cesar.cli.server.serving import raise_file_limit, throttle_loop_errors
+from cesar.cli.transcription.model_download import check_model
 from cesar.errors import ModelNotInstalled, UnknownModel
 from cesar.settings.config import load
 
@@ -210,7 +210,7 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
 def test_what_goes_wrong_again_and_again_in_the_loop_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def go_wrong() -> None:
         loop = asyncio.get_running_loop()
-        complain_once_a_minute(loop)
+        throttle_loop_errors(loop)
         for _ in range(1000):
             loop.call_exception_handler({"message": "no more files", "exception": OSError(24, "Too many open files")})
 
@@ -242,8 +242,8 @@ def test_a_model_that_is_not_there_ends_it_before_it_begins(command, options, sa
 
 
 def test_a_worker_leaves_a_model_that_can_be_fetched_to_the_job_that_needs_it(environ):
-    require_model(replace(load(), model="large-v3"))
+    check_model(replace(load(), model="large-v3"))
     with pytest.raises(ModelNotInstalled):
-        require_model(replace(load(), model="large-v3", offline=True))
+        check_model(replace(load(), model="large-v3", offline=True))
     with pytest.raises(UnknownModel):
-        require_model(replace(load(), model="nonsense"))
+        check_model(replace(load(), model="nonsense"))

@@ -4,7 +4,13 @@ from pathlib import Path
 import av
 import pytest
 
-from cesar.cli.transcription.folders import AMBIGUOUS_SUFFIXES, MEDIA_SUFFIXES, SOUNDLESS_SUFFIXES, look_into, remark
+from cesar.cli.transcription.folders import (
+    AMBIGUOUS_SUFFIXES,
+    MEDIA_SUFFIXES,
+    SOUNDLESS_SUFFIXES,
+    describe_left_out,
+    scan_folder,
+)
 from cesar.cli.transcription.inputs import expand, left_out
 from cesar.errors import RecordingNotFound
 
@@ -36,26 +42,34 @@ def test_no_ending_is_decided_on_twice():
 @pytest.mark.parametrize("ending", ["asf", "mxf", "3ga", "dss", "awb", "rm", "WTV", "voc", "m2t", "bwf", "mp4a", "gxf"])
 def test_a_recorders_ending_counts_as_media_in_a_folder(ending, tmp_path):
     make(tmp_path, f"talk.{ending}")
-    assert [path.name for path in look_into(tmp_path).media] == [f"talk.{ending}"]
+    assert [path.name for path in scan_folder(tmp_path).media] == [f"talk.{ending}"]
 
 
 def test_what_may_have_sound_and_is_left_out_is_named(tmp_path):
     make(tmp_path, "a.mp3", "b.xyz", "no ending", ".hidden.mp3", "c.dat", "d.zip")
     (tmp_path / "older").mkdir()
     os.mkfifo(tmp_path / "pipe.wav")
-    assert look_into(tmp_path).left_out == (".hidden.mp3", "b.xyz", "c.dat", "d.zip", "no ending", "older/", "pipe.wav")
+    assert scan_folder(tmp_path).left_out == (
+        ".hidden.mp3",
+        "b.xyz",
+        "c.dat",
+        "d.zip",
+        "no ending",
+        "older/",
+        "pipe.wav",
+    )
 
 
 def test_texts_pictures_and_what_systems_leave_behind_are_left_out_without_a_word(tmp_path):
     make(tmp_path, "a.mp3", "a.txt", "a.srt", "a.json", "notes.PDF", "cover.jpg", "._a.mp3", ".DS_Store", "Thumbs.db")
     (tmp_path / ".git").mkdir()
-    assert look_into(tmp_path).left_out == ()
+    assert scan_folder(tmp_path).left_out == ()
 
 
 def test_a_remark_counts_files_and_folders_with_three_examples_of_each():
     names = ("a.x", "b.x", "c.x", "d.x", "old/")
     told = "talks: 4 files (a.x, b.x, c.x, …) and 1 folder (old/) left out; name one itself to have it transcribed"
-    assert remark(Path("talks"), names) == told
+    assert describe_left_out(Path("talks"), names) == told
 
 
 def test_only_folders_that_left_something_out_are_told_of(tmp_path):

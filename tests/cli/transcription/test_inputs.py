@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cesar.cli.transcription.inputs import STDIN, Recording, expand, local_file
+from cesar.cli.transcription.inputs import STDIN, SourceFile, expand, local_file
 from cesar.errors import (
     EmptyRecording,
     NoMediaInFolder,
@@ -158,14 +158,14 @@ def test_standard_input_is_spooled_and_the_file_is_gone_afterwards(stdin, tmp_pa
 def test_nothing_on_standard_input_is_an_empty_recording(stdin, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stdin(b"")
-    with pytest.raises(EmptyRecording), local_file(Recording(STDIN)):
+    with pytest.raises(EmptyRecording), local_file(SourceFile(STDIN)):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_closed_standard_input_is_told(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(RecordingNotReadable, match="closed"), local_file(Recording(STDIN)):
+    with pytest.raises(RecordingNotReadable, match="closed"), local_file(SourceFile(STDIN)):
         pass
 
 
@@ -183,6 +183,6 @@ def test_a_named_pipe_is_spooled_too(tmp_path):
 
 
 def test_a_problem_is_raised_when_the_recording_is_to_be_read():
-    recording = Recording(Path("gone.mp3"), RecordingNotFound("there is no file gone.mp3"))
+    recording = SourceFile(Path("gone.mp3"), RecordingNotFound("there is no file gone.mp3"))
     with pytest.raises(RecordingNotFound), local_file(recording):
         pass

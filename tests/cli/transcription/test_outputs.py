@@ -4,18 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.cli.transcription.inputs import STDIN, Recording
-from cesar.cli.transcription.outputs import STDOUT, Destination, choose_destination, plan
+from cesar.cli.transcription.inputs import STDIN, SourceFile
+from cesar.cli.transcription.outputs import STDOUT, Destination, choose_destination, plan_outputs
 from cesar.errors import RecordingNotFound, UnknownFormat, UsageError
 
 
 def recordings(*names, folder=Path("talks")):
-    return [Recording(folder / name) for name in names]
+    return [SourceFile(folder / name) for name in names]
 
 
 def planned(names, **said):
     """The outputs' file names for recordings of these names, written to a folder."""
-    jobs = plan(recordings(*names), Destination(folder=Path("out"), **said))
+    jobs = plan_outputs(recordings(*names), Destination(folder=Path("out"), **said))
     return [[target.path.name for target in job.targets] for job in jobs]
 
 
@@ -53,22 +53,22 @@ def test_a_file_and_a_folder_together_are_refused():
 
 def test_a_file_for_several_recordings_is_refused():
     with pytest.raises(UsageError, match="--output takes one recording"):
-        plan(recordings("a.mp3", "b.mp3"), Destination(file=Path("a.txt")))
+        plan_outputs(recordings("a.mp3", "b.mp3"), Destination(file=Path("a.txt")))
 
 
 def test_one_format_goes_to_exactly_the_file_that_is_named():
-    [job] = plan(recordings("a.mp3"), Destination(file=Path("notes.log"), formats=("srt",)))
+    [job] = plan_outputs(recordings("a.mp3"), Destination(file=Path("notes.log"), formats=("srt",)))
     assert [target.path for target in job.targets] == [Path("notes.log")]
 
 
 @pytest.mark.parametrize("file", ["talk.srt", "talk"])
 def test_several_formats_each_put_their_own_ending_on_the_file_that_is_named(file):
-    [job] = plan(recordings("a.mp3"), Destination(file=Path(file), formats=("srt", "md")))
+    [job] = plan_outputs(recordings("a.mp3"), Destination(file=Path(file), formats=("srt", "md")))
     assert [target.path for target in job.targets] == [Path("talk.srt"), Path("talk.md")]
 
 
 def test_an_ending_that_is_no_formats_is_part_of_the_name():
-    [job] = plan(recordings("a.mp3"), Destination(file=Path("talk.v2"), formats=("srt", "md")))
+    [job] = plan_outputs(recordings("a.mp3"), Destination(file=Path("talk.v2"), formats=("srt", "md")))
     assert [target.path.name for target in job.targets] == ["talk.v2.srt", "talk.v2.md"]
 
 
@@ -93,7 +93,7 @@ def test_a_name_made_longer_may_make_another_one_longer():
 
 def test_of_recordings_whose_texts_would_have_one_name_the_first_has_it():
     twins = [*recordings("a.mp3"), *recordings("A.MP3", folder=Path("other"))]
-    first, second = plan(twins, Destination(folder=Path("out")))
+    first, second = plan_outputs(twins, Destination(folder=Path("out")))
     assert [target.path for target in first.targets] == [Path("out/a.mp3.txt")]
     assert second.targets == ()
     assert second.problem is not None
@@ -104,18 +104,18 @@ def test_a_recording_whose_text_would_replace_another_recording_is_the_only_one_
     names = ["a.txt", "a.txt.txt", "b.mp3"]
     for name in names:
         (tmp_path / name).write_bytes(b"x")
-    jobs = plan([Recording(tmp_path / name) for name in names], Destination(folder=tmp_path))
+    jobs = plan_outputs([SourceFile(tmp_path / name) for name in names], Destination(folder=tmp_path))
     assert ["overwritten" in job.problem.message if job.problem else None for job in jobs] == [True, None, None]
 
 
 def test_standard_input_has_a_name_too():
-    [job] = plan([Recording(STDIN)], Destination(folder=Path("out")))
+    [job] = plan_outputs([SourceFile(STDIN)], Destination(folder=Path("out")))
     assert [target.path for target in job.targets] == [Path("out/stdin.txt")]
 
 
 def test_a_text_that_would_take_a_recordings_place_is_named_otherwise(tmp_path):
     (tmp_path / "notes.txt").write_bytes(b"x")
-    [job] = plan([Recording(tmp_path / "notes.txt")], Destination(folder=tmp_path))
+    [job] = plan_outputs([SourceFile(tmp_path / "notes.txt")], Destination(folder=tmp_path))
     assert [target.path.name for target in job.targets] == ["notes.txt.txt"]
 
 
@@ -127,17 +127,17 @@ def test_naming_the_recording_itself_as_output_is_refused_by_whatever_name(link,
     other.hardlink_to(recording) if link == "hardlink" else other.symlink_to(recording)
     for output in (recording, other):
         with pytest.raises(UsageError, match="overwritten"):
-            plan([Recording(recording)], Destination(file=output))
+            plan_outputs([SourceFile(recording)], Destination(file=output))
 
 
 def test_a_recording_with_a_problem_has_no_texts_and_takes_no_names():
-    gone = Recording(Path("a.wav"), RecordingNotFound("there is no file a.wav"))
-    jobs = plan([*recordings("a.mp3"), gone], Destination(folder=Path("out")))
+    gone = SourceFile(Path("a.wav"), RecordingNotFound("there is no file a.wav"))
+    jobs = plan_outputs([*recordings("a.mp3"), gone], Destination(folder=Path("out")))
     assert [[target.path.name for target in job.targets] for job in jobs] == [["a.txt"], []]
 
 
 def test_a_job_is_done_when_every_text_is_there(tmp_path):
-    [job] = plan(recordings("a.mp3"), Destination(folder=tmp_path, formats=("txt", "srt")))
+    [job] = plan_outputs(recordings("a.mp3"), Destination(folder=tmp_path, formats=("txt", "srt")))
     assert not job.is_done
     (tmp_path / "a.txt").write_text("", encoding="utf-8")
     assert not job.is_done
@@ -146,7 +146,7 @@ def test_a_job_is_done_when_every_text_is_there(tmp_path):
 
 
 def test_standard_output_is_never_done():
-    [job] = plan(recordings("a.mp3"), Destination())
+    [job] = plan_outputs(recordings("a.mp3"), Destination())
     assert not job.is_done
 
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from cesar.cli.transcription.progress import Bar, pace
-from cesar.cli.transcription.reporters import Finished, JsonLines, Lines, write_stderr
-from cesar.cli.transcription.totals import Overall, Tally
+from cesar.cli.transcription.progress import BarReporter, speed_and_eta
+from cesar.cli.transcription.reporters import FileResult, JsonReporter, LineReporter, write_stderr
+from cesar.cli.transcription.totals import OverallProgress, Tally
 from cesar.errors import CesarError, NotMedia, RecordingNotFound
 from cesar.options import TranscribeOptions
 from cesar.transcript import Chunk, ModelIdentity, Progress, Segment, Transcript, Word
@@ -26,12 +26,12 @@ def play(reporter, name="a.mp3", *, total=1, error=None):
     if error:
         reporter.failed(name, error)
     else:
-        reporter.finished(name, Finished(TRANSCRIPT, 2.0, ()))
+        reporter.finished(name, FileResult(TRANSCRIPT, 2.0, ()))
     reporter.close()
 
 
 def test_every_event_is_one_line_of_json_with_its_file(capsys):
-    play(JsonLines(), "a\n音.mp3")
+    play(JsonReporter(), "a\n音.mp3")
     lines = capsys.readouterr().err.splitlines()
     events = [json.loads(line) for line in lines]
     assert [event["event"] for event in events] == [
@@ -46,7 +46,7 @@ def test_every_event_is_one_line_of_json_with_its_file(capsys):
 
 
 def test_events_carry_times_in_seconds(capsys):
-    play(JsonLines())
+    play(JsonReporter())
     _, loading, progress, segment, finished = map(json.loads, capsys.readouterr().err.splitlines())
     assert (loading["phase"], loading["fraction"]) == ("loading", None)
     assert (progress["position"], progress["duration"], progress["fraction"]) == (15.0, 30.0, 0.5)
@@ -57,21 +57,21 @@ def test_events_carry_times_in_seconds(capsys):
 
 
 def test_a_failed_file_is_an_event_with_code_and_hint(capsys):
-    play(JsonLines(), error=NotMedia("a.mp3 is not media"))
+    play(JsonReporter(), error=NotMedia("a.mp3 is not media"))
     failed = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (failed["event"], failed["code"], failed["exit_code"]) == ("file_failed", "not_media", 3)
     assert failed["hint"]
 
 
 def test_a_recording_that_was_left_out_is_finished_but_skipped(capsys, tmp_path):
-    JsonLines().skipped("a.mp3", [tmp_path / "a.txt"], 1, 1)
+    JsonReporter().skipped("a.mp3", [tmp_path / "a.txt"], 1, 1)
     _, event = map(json.loads, capsys.readouterr().err.splitlines())
     assert event["skipped"] is True
     assert event["outputs"] == [str(tmp_path / "a.txt")]
 
 
 def test_lines_tell_speed_language_and_warnings_one_line_each(capsys):
-    play(Lines(), total=3)
+    play(LineReporter(), total=3)
     said = capsys.readouterr().err
     assert "[1/3] a.mp3: 30.0 s in 2.0 s (15.0x), de" in said
     assert "cesar: a.mp3: warning: it was\\nnoisy" in said
@@ -79,62 +79,62 @@ def test_lines_tell_speed_language_and_warnings_one_line_each(capsys):
 
 
 def test_quiet_lines_tell_failures_only(capsys):
-    play(Lines(is_quiet=True))
+    play(LineReporter(is_quiet=True))
     assert capsys.readouterr().err == ""
-    play(Lines(is_quiet=True), error=NotMedia("a.mp3 is not media"))
+    play(LineReporter(is_quiet=True), error=NotMedia("a.mp3 is not media"))
     assert capsys.readouterr().err.startswith("cesar: a.mp3 is not media.")
 
 
 def test_verbose_lines_tell_how_the_time_was_spent(capsys):
-    play(Lines(is_verbose=True))
+    play(LineReporter(is_verbose=True))
     assert "base on cpu in int8; decode 0.50 s" in capsys.readouterr().err
 
 
 def test_the_traceback_of_an_internal_error_needs_verbose(capsys):
     error = CesarError("internal error with a.mp3: boom")
-    play(Lines(), error=error)
+    play(LineReporter(), error=error)
     assert "Error:" not in capsys.readouterr().err
-    play(Lines(is_verbose=True), error=error)
+    play(LineReporter(is_verbose=True), error=error)
     assert "CesarError:" in capsys.readouterr().err
 
 
 def test_the_closing_line_counts_and_names_what_failed(capsys):
     failures = {"a.mp3": NotMedia("x"), "b.wav": RecordingNotFound("y")}
-    Lines(is_quiet=True).ended(Tally(5, 3, failures))
+    LineReporter(is_quiet=True).ended(Tally(5, 3, failures))
     said = capsys.readouterr().err
     assert said == "cesar: 2 of 5 failed: a.mp3 (not_media), b.wav (file_not_found)\n"
-    Lines(is_quiet=True).ended(Tally(5, 0, failures))
+    LineReporter(is_quiet=True).ended(Tally(5, 0, failures))
     assert capsys.readouterr().err.endswith("; 3 not tried\n")
 
 
 def test_the_closing_line_has_what_came_of_all_recordings(capsys):
-    Lines().ended(Tally(12, 8, {"a.mp3": NotMedia("x")}, skipped=2, audio_s=5400.0, elapsed_s=600.0))
+    LineReporter().ended(Tally(12, 8, {"a.mp3": NotMedia("x")}, skipped=2, audio_s=5400.0, elapsed_s=600.0))
     first, _ = capsys.readouterr().err.splitlines()
     told = "8 of 12 done, 1 failed, 2 skipped (there already), 1 not tried: 1.5 hours of sound in 0:10:00 (9.0x)"
     assert first == told
 
 
 def test_lengths_that_are_not_known_yet_are_guessed_by_those_of_the_same_kind():
-    overall = Overall({"a.mp3": 100, "b.mp3": 300, "c.wav": 1000, "d.wav": 500})
-    assert overall.so_far("a.mp3", 0.0) is None
+    overall = OverallProgress({"a.mp3": 100, "b.mp3": 300, "c.wav": 1000, "d.wav": 500})
+    assert overall.progress("a.mp3", 0.0) is None
     overall.opened("a.mp3", 60.0)
-    assert overall.so_far("a.mp3", 30.0) == (30.0, 60.0 + 180.0 + 600.0 + 300.0)
+    assert overall.progress("a.mp3", 30.0) == (30.0, 60.0 + 180.0 + 600.0 + 300.0)
     overall.ended("a.mp3")
     overall.opened("c.wav", 10.0)
-    assert overall.so_far("c.wav", 5.0) == (65.0, 60.0 + 180.0 + 10.0 + 5.0)
+    assert overall.progress("c.wav", 5.0) == (65.0, 60.0 + 180.0 + 10.0 + 5.0)
 
 
 def test_a_recording_without_a_length_counts_for_what_it_has_come_to():
-    overall = Overall({"stdin": 0, "a.mp3": 100})
+    overall = OverallProgress({"stdin": 0, "a.mp3": 100})
     overall.opened("a.mp3", 60.0)
-    assert overall.so_far("stdin", 30.0) == (0.0, 60.0)
+    assert overall.progress("stdin", 30.0) == (0.0, 60.0)
 
 
 def test_a_bar_of_several_recordings_shows_how_much_of_all_is_done(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
-    overall = Overall({"a.mp3": 100, "b.mp3": 300})
-    play(Bar(Lines(), TranscribeOptions(), overall), total=2)
+    overall = OverallProgress({"a.mp3": 100, "b.mp3": 300})
+    play(BarReporter(LineReporter(), TranscribeOptions(), overall), total=2)
     said = capsys.readouterr().err
     assert "all 2" in said
     assert "50%" in said
@@ -142,7 +142,7 @@ def test_a_bar_of_several_recordings_shows_how_much_of_all_is_done(capsys, monke
 
 
 def test_one_recording_needs_no_closing_line(capsys):
-    Lines().ended(Tally(1, 0, {"a.mp3": NotMedia("x")}))
+    LineReporter().ended(Tally(1, 0, {"a.mp3": NotMedia("x")}))
     assert capsys.readouterr().err == ""
 
 
@@ -158,7 +158,7 @@ def test_a_standard_error_that_nobody_reads_stops_no_work(monkeypatch):
 
 def test_the_bar_goes_away_and_leaves_the_lines(capsys):
     options = TranscribeOptions(start=10.0, end=20.0)
-    play(Bar(Lines(), options), "[red]a.mp3")
+    play(BarReporter(LineReporter(), options), "[red]a.mp3")
     said = capsys.readouterr().err
     assert "[red]a.mp3: 30.0 s in 2.0 s (15.0x), de" in said
 
@@ -167,12 +167,12 @@ def test_the_bar_shows_the_part_asked_for(capsys, monkeypatch):
     """15 s of 30 s are half of what lies between 10 s and 20 s."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    play(Bar(Lines(), TranscribeOptions(start=10.0, end=20.0)))
+    play(BarReporter(LineReporter(), TranscribeOptions(start=10.0, end=20.0)))
     assert "50%" in capsys.readouterr().err
 
 
 def test_speed_is_recording_per_work_and_the_rest_is_taken_to_go_on_like_that():
-    assert pace(600.0, 3600.0, 50.0) == ("12.0x", "0:04:10")
-    assert pace(600.0, None, 50.0) == ("12.0x", "")
-    assert pace(0.0, 3600.0, 50.0) == ("", "")
-    assert pace(0.01, 3600.0, 50.0) == ("", ""), "not 22 days"
+    assert speed_and_eta(600.0, 3600.0, 50.0) == ("12.0x", "0:04:10")
+    assert speed_and_eta(600.0, None, 50.0) == ("12.0x", "")
+    assert speed_and_eta(0.0, 3600.0, 50.0) == ("", "")
+    assert speed_and_eta(0.01, 3600.0, 50.0) == ("", ""), "not 22 days"

@@ -4,38 +4,38 @@ from pathlib import Path
 
 import pytest
 
-from cesar.cli.transcription.inputs import Recording
-from cesar.cli.transcription.outputs import STDOUT, Destination, Job, Target, plan
-from cesar.cli.transcription.writing import deliver, prepare
+from cesar.cli.transcription.inputs import SourceFile
+from cesar.cli.transcription.outputs import STDOUT, Destination, FileTask, Target, plan_outputs
+from cesar.cli.transcription.writing import prepare_outputs, write_outputs
 from cesar.errors import OutputNotWritable
 from cesar.transcript import ModelIdentity, Segment, Transcript
 
 TRANSCRIPT = Transcript(
     (Segment(0.0, 1.0, "Grüße 音."),), "de", 1.0, 1.0, ModelIdentity("base", "r", "d", "cpu", "int8")
 )
-RECORDING = Recording(Path("talks/a.mp3"))
+RECORDING = SourceFile(Path("talks/a.mp3"))
 
 
 def to_stdout(name="txt"):
-    return Job(RECORDING, (Target(name, STDOUT),))
+    return FileTask(RECORDING, (Target(name, STDOUT),))
 
 
 def checked(destination):
-    prepare(plan([RECORDING], destination), destination)
+    prepare_outputs(plan_outputs([RECORDING], destination), destination)
 
 
 def test_text_goes_to_standard_output_as_it_is(capfdbinary):
-    deliver(to_stdout(), TRANSCRIPT, with_heading=False)
+    write_outputs(to_stdout(), TRANSCRIPT, with_heading=False)
     assert capfdbinary.readouterr().out == "Grüße 音.\n".encode()
 
 
 def test_several_texts_each_have_a_heading(capfd):
-    deliver(to_stdout(), TRANSCRIPT, with_heading=True)
+    write_outputs(to_stdout(), TRANSCRIPT, with_heading=True)
     assert capfd.readouterr().out == "== talks/a.mp3 ==\nGrüße 音.\n\n"
 
 
 def test_json_has_no_heading(capfd):
-    deliver(to_stdout("json"), TRANSCRIPT, with_heading=True)
+    write_outputs(to_stdout("json"), TRANSCRIPT, with_heading=True)
     assert capfd.readouterr().out.startswith("{")
 
 
@@ -43,14 +43,14 @@ def test_json_has_no_heading(capfd):
 def test_standard_output_is_utf8_whatever_the_locale_says(encoding, capfdbinary, monkeypatch):
     with os.fdopen(os.dup(1), "w", encoding=encoding) as narrow:
         monkeypatch.setattr(sys, "stdout", narrow)
-        deliver(to_stdout(), TRANSCRIPT, with_heading=False)
+        write_outputs(to_stdout(), TRANSCRIPT, with_heading=False)
     assert capfdbinary.readouterr().out == "Grüße 音.\n".encode()
 
 
 def test_every_format_gets_its_file(tmp_path):
     destination = Destination(folder=tmp_path, formats=("txt", "srt"))
-    [job] = plan([RECORDING], destination)
-    deliver(job, TRANSCRIPT, with_heading=True)
+    [job] = plan_outputs([RECORDING], destination)
+    write_outputs(job, TRANSCRIPT, with_heading=True)
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "Grüße 音.\n"
     assert "-->" in (tmp_path / "a.srt").read_text(encoding="utf-8")
 
@@ -89,9 +89,9 @@ def test_a_text_that_finds_no_place_after_all_the_work_is_kept_and_said_where(tm
     spare = tmp_path / "spare"
     spare.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(spare))
-    job = Job(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
+    job = FileTask(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
     with pytest.raises(OutputNotWritable) as failure:
-        deliver(job, TRANSCRIPT, with_heading=False)
+        write_outputs(job, TRANSCRIPT, with_heading=False)
     (kept,) = spare.glob("cesar-*/a.txt")
     assert kept.read_text(encoding="utf-8") == "Grüße 音.\n"
     assert str(kept) in failure.value.hint
@@ -99,8 +99,8 @@ def test_a_text_that_finds_no_place_after_all_the_work_is_kept_and_said_where(tm
 
 def test_a_text_that_finds_no_place_anywhere_is_the_first_error_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no spare"))
-    job = Job(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
+    job = FileTask(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
     with pytest.raises(OutputNotWritable) as failure:
-        deliver(job, TRANSCRIPT, with_heading=False)
+        write_outputs(job, TRANSCRIPT, with_heading=False)
     assert "kept" not in failure.value.hint
     assert list(tmp_path.iterdir()) == []
