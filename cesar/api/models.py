@@ -1,4 +1,4 @@
-"""What a job is: its states, the moves between them, and the value that travels between repository and worker."""
+"""What a job is: its states, its transitions, and the value that repository and worker exchange."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cesar.transcript import Phase
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -28,7 +28,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job is over, unless somebody has it tried again."""
+        """Whether the job is finished, unless someone retries it."""
         return self in (JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED)
 
 
@@ -39,11 +39,11 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
     JobStatus.ERROR: frozenset({JobStatus.QUEUED}),
     JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
 }
-"""Every legal move. The database refuses all others too (see `migrations`)."""
+"""Every valid transition. A trigger in the database rejects all others too (see `migrations`)."""
 
 
 def _storable(text: str) -> str:
-    """Any text but half a character (a lone surrogate), which no database takes."""
+    """Return the text unless it has a lone surrogate, which no database accepts."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -52,16 +52,16 @@ def _storable(text: str) -> str:
 
 
 STORED = object()
-"""The context in which a job is validated that comes from the database."""
+"""The validation context of a job read from the database."""
 
 
 def utc_now() -> datetime:
-    """Give the time, in UTC and saying so."""
+    """Return the current time, timezone-aware in UTC."""
     return datetime.now(UTC)
 
 
 def _known_model(name: str, validation: ValidationInfo) -> str:
-    """A model's name, an absolute folder of one, or `scripted:FILE`; in a stored job whatever it was once called."""
+    """Accept a model's name, the absolute path of its folder, or `scripted:FILE`; in a stored job, any name."""
     if validation.context is STORED:
         return name
     if name in CATALOG or name.startswith("scripted:") or PurePath(name).is_absolute():
@@ -75,7 +75,7 @@ NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)
 
 
 class Claim(BaseModel):
-    """The right to write a job's outcome: held by one owner for one attempt, and void once either has changed."""
+    """The right to write a job's outcome, held by one owner for one attempt; void once either changes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,9 +84,9 @@ class Claim(BaseModel):
 
 
 class Job(BaseModel):
-    """One recording to be transcribed, with all that became of it.
+    """One recording to be transcribed, with its progress and outcome.
 
-    A job that `JobRepository.get_next_queued` returned carries its claim; one that was merely read does not.
+    A job returned by `JobRepository.get_next_queued` carries its claim; one that was only read does not.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -102,65 +102,65 @@ class Job(BaseModel):
     detected_language: str | None = None
     error_message: str | None = None
 
-    # What the submitter may ask for.
+    # The request.
     name: Text = ""
-    """What people call the recording; the file's name unless given."""
+    """The recording's display name; by default the file's name."""
     options: TranscribeOptions = Field(default_factory=TranscribeOptions)
     priority: int = Field(default=0, ge=-1000, le=1000)
-    """Higher goes first; jobs of the same priority go in the order in which they were queued."""
+    """Higher goes first; jobs of equal priority go in the order in which they were queued."""
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
-    """Submitting the same key and request again gives the same job."""
+    """Submitting the same key and request again returns the same job."""
 
     no_cache: bool = False
-    """Recognise it even if the same was recognised before."""
+    """Recognise it even if the result of the same work is stored already."""
 
-    # Where it comes from. Jobs that are queued on the machine itself have none of this.
+    # The origin. Jobs submitted on the machine itself have none of this.
     submitter: Text = ""
-    """The id of the API key that it was submitted with."""
+    """The id of the API key it was submitted with."""
     source_url: Text | None = None
-    """Where the worker is to fetch the recording; `audio_path` is the same until it is fetched."""
+    """The address from which the worker fetches the recording; until then, `audio_path` is the same."""
     audio_digest: str | None = None
-    """SHA-256 of the recording, hexadecimal, if Cesar keeps it; None: it is the user's own file."""
+    """SHA-256 of the recording, hexadecimal, if Cesar stores it; None: it is the user's own file."""
     audio_bytes: int | None = None
-    """Size of the recording, where Cesar keeps it or was told."""
+    """Size of the recording, if Cesar stores it or the server announced it."""
 
-    # What the worker tells.
+    # Progress, result and error: written by the worker.
     phase: Phase | None = None
     position: float = 0.0
     """Everything before this second of the recording is done."""
     duration: float | None = None
     """Length of the recording in seconds; None while it is unknown."""
     fetched_bytes: int = 0
-    """How much of it has been fetched from `source_url`."""
+    """Number of bytes fetched from `source_url`."""
     outcome: dict[str, Any] | None = None
-    """What a transcript tells besides its text: duration, model, timings, warnings, language probability."""
+    """The transcript without its text: duration, model, timings, warnings, language probability."""
     error_code: str | None = None
     error_hint: str | None = None
 
-    # What the repository keeps; `update` writes none of it from here.
+    # Maintained by the repository; `update` does not write these fields.
     seq: int = 0
-    """The place in the queue: grows by every job, never reused."""
+    """The sequence number in the queue: grows with every job and is never reused."""
     version: int = 0
-    """Grows by every change of the job but heartbeats and checkpoints."""
+    """Grows with every change of the job except heartbeats and checkpoints."""
     attempt: int = 0
-    """How often the job was claimed. It never shrinks: it is what a claim is checked by."""
+    """How often the job was claimed. It never shrinks: claims are checked against it."""
     owner: str | None = None
     failures: int = 0
     """Transient failures since the job was queued."""
     lost: int = 0
-    """How many lost workers count against this job: it ends in an error at six (see `cesar.api.queue.losses`)."""
+    """Lost workers in a row that count against this job; it can end in an error from six on (see `losses`)."""
     begun: int = 0
-    """The latest attempt whose recogniser was given the recording."""
+    """The latest attempt in which recognition began."""
     losses: int = 0
-    """Workers lost in a row, whether or not the job is to blame: it waits longer after each."""
+    """Workers lost in a row, whether or not the job is to blame; it waits longer after each."""
     run_after: UtcTime | None = None
-    """Not before this time: set when the job is to be tried again."""
+    """The job is not claimed before this time; set when it is to be retried."""
     heartbeat_at: UtcTime | None = None
     cancel_requested_at: UtcTime | None = None
     generation: int = 0
-    """How often its checkpoints were dropped, because the work was no longer the same."""
+    """How often its checkpoints were dropped because the work had changed."""
     cached_from: str | None = None
-    """The job whose result this one was given at once."""
+    """The job whose stored result this one received."""
     claim: Claim | None = Field(default=None, exclude=True, repr=False)
 
     def model_post_init(self, _context: Any, /) -> None:
@@ -170,7 +170,7 @@ class Job(BaseModel):
 
     @property
     def progress(self) -> float:
-        """The part that is done of what was asked for, 0 to 1; 0 while the recording's length is unknown."""
+        """The completed share of the requested span, 0 to 1; 0 while the recording's length is unknown."""
         if self.status is JobStatus.COMPLETED:
             return 1.0
         if not self.duration:
@@ -180,12 +180,12 @@ class Job(BaseModel):
 
 
 class JobEvent(BaseModel):
-    """One change of a job's state, as it was written together with that change."""
+    """One transition of a job, written in the same transaction."""
 
     model_config = ConfigDict(frozen=True)
 
     id: int
-    """Grows over all jobs; never reused."""
+    """Grows across all jobs; never reused."""
     job_id: str
     at: UtcTime
     before: JobStatus | None
@@ -193,12 +193,12 @@ class JobEvent(BaseModel):
     after: JobStatus
     attempt: int
     owner: str | None
-    """Who held the claim that the change was made with, or that it gave."""
+    """The holder of the claim under which the transition was made, or which it granted."""
     reason: str
 
 
 class JobFilter(BaseModel):
-    """Which jobs to list; what is left out does not matter."""
+    """Which jobs to list; an absent field matches every job."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -209,24 +209,24 @@ class JobFilter(BaseModel):
     created_before: UtcTime | None = None
     submitter: str | None = None
     id_prefix: Text | None = None
-    """How their ids begin."""
+    """The first characters of their ids."""
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """How much of each job a page holds, and how much a page holds in all."""
+class PageContent:
+    """How much of each job a page holds, and its maximum size."""
 
     with_text: bool = True
-    """Whether the jobs have their `result_text`; else it is not even read, and None."""
-    most_bytes: int | None = None
-    """A page ends early rather than hold more text than this, but has one job at least; None: it holds any amount."""
+    """Whether the jobs have their `result_text`; otherwise it is not read, and None."""
+    max_bytes: int | None = None
+    """Maximum size of a page's text; a longer page ends early, but has at least one job. None: unlimited."""
 
 
 class JobPage(BaseModel):
-    """Some jobs of a listing."""
+    """One page of a list of jobs."""
 
     model_config = ConfigDict(frozen=True)
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
-    """What to ask with for the following page; None at the end."""
+    """The cursor of the next page; None at the end."""

@@ -17,11 +17,19 @@ from typing import Any
 
 from cesar.api.execution import temporary_files
 from cesar.api.execution.backoff import backoff
-from cesar.api.execution.job_run import JobRun, error_of, is_kill, is_transient, look_at, outcome_of, text_of
-from cesar.api.execution.throttled_log import Complaints
-from cesar.api.execution.turns import Fetches, Turns
+from cesar.api.execution.job_run import (
+    JobRun,
+    exception_of,
+    is_transient,
+    outcome_of,
+    retrieve_exception,
+    safe_message,
+    was_killed,
+)
+from cesar.api.execution.throttled_log import ThrottledErrorLog
+from cesar.api.execution.turns import Fetches, RecogniserTurns
 from cesar.api.models import Job, JobStatus, utc_now
-from cesar.api.queue.leases import LEASE_TTL_S, steady_clock
+from cesar.api.queue.leases import LEASE_TTL_S, monotonic_clock
 from cesar.api.repository import JobRepository
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import CesarError, ClaimLost, DatabaseError, Interrupted, RecognitionError
@@ -29,15 +37,15 @@ from cesar.settings.config import Settings
 from cesar.transcriber import AudioTranscriber
 
 _CANCEL_POLL_S = 0.5
-_TELL_EVERY_S = 1.0
+_REPORT_INTERVAL_S = 1.0
 """How often to tell what has arrived of a recording that is fetched."""
 _STOP_TIMEOUT_S = 10.0
 _HEAD_START_S = 2.0
-_MOST_FETCHES = 4
-_LAST_WORDS_S = 0.9
-_LONGEST_PAUSE_S = 30.0
+_MAX_FETCHES = 4
+_FLUSH_TIMEOUT_S = 0.9
+_MAX_BACKOFF_S = 30.0
 _log = logging.getLogger(__name__)
-_at_work: ContextVar[JobRun | None] = ContextVar("_at_work", default=None)
+_current_run: ContextVar[JobRun | None] = ContextVar("_current_run", default=None)
 """The job that a thread works for, however late the thread begins."""
 
 
@@ -65,17 +73,17 @@ class BackgroundWorker:
         self._grace_s = grace_s
         lease_s = getattr(repository, "lease_ttl_s", None) if lease_ttl_s is None else lease_ttl_s
         lease_s = lease_s if isinstance(lease_s, (int, float)) else LEASE_TTL_S
-        self._beat_interval_s = lease_s / 6
+        self._heartbeat_interval_s = lease_s / 6
         self._self_fence_s = lease_s * 2 / 3
         self._shutdown_event = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._force_stop = asyncio.Event()
         self._wake = asyncio.Event()
         self._current_job_id: str | None = None
-        self._turns = Turns()
-        self._fetches = Fetches(_MOST_FETCHES if settings is None else settings.fetches_at_once)
+        self._recogniser = RecogniserTurns()
+        self._fetches = Fetches(_MAX_FETCHES if settings is None else settings.fetches_at_once)
         self._claiming = asyncio.Lock()
         """Held from looking whether there is room for a fetch until it counts."""
-        self._complaints = Complaints(_log, "the worker goes on after an error")
+        self._errors = ThrottledErrorLog(_log, "the worker goes on after an error")
 
     @property
     def is_processing(self) -> bool:
@@ -94,13 +102,13 @@ class BackgroundWorker:
         working = asyncio.create_task(self._work())
         try:
             await self._shutdown_event.wait()
-            await self._wait_for(working, self._hurry, timeout_s=self._grace_s)
+            await self._wait_for(working, self._force_stop, timeout_s=self._grace_s)
         except asyncio.CancelledError:
             self._shutdown_event.set()
             raise
         finally:
-            self._hurry.set()
-            await self._end(working)
+            self._force_stop.set()
+            await self._flush(working)
             _log.info("the worker has stopped")
 
     async def shutdown(self, *, now: bool = False) -> None:
@@ -108,82 +116,82 @@ class BackgroundWorker:
         _log.info("the worker is asked to stop%s", " now" if now else "")
         self._shutdown_event.set()
         if now:
-            self._hurry.set()
+            self._force_stop.set()
 
-    async def _end(self, working: asyncio.Task[None]) -> None:
+    async def _flush(self, working: asyncio.Task[None]) -> None:
         """Give the work the time to write down how far it has come, and no more."""
-        await self._wait_for(working, timeout_s=_LAST_WORDS_S)
+        await self._wait_for(working, timeout_s=_FLUSH_TIMEOUT_S)
         if not working.done():
             _log.error("the worker leaves its job as it is: the database, or the work, does not answer")
             working.cancel()
             await asyncio.wait({working}, timeout=0.1)
 
     async def _work(self) -> None:
-        beside = [asyncio.create_task(self._again_and_again(self._fetch_beside))] if self._keeps_recordings else []
-        self._turns.is_led = True
+        fetching = [asyncio.create_task(self._repeat(self._fetch_next))] if self._keeps_recordings else []
+        self._recogniser.is_dispatched = True
         try:
-            await self._again_and_again(self._do_next)
-            self._turns.end_lead()
+            await self._repeat(self._process_next)
+            self._recogniser.stop_dispatching()
             await self.repository.unsubscribe(self._wake)
-            await asyncio.gather(*beside)
+            await asyncio.gather(*fetching)
             if self._fetches.tasks:
                 await asyncio.wait(set(self._fetches.tasks))
         finally:
-            self._turns.end_lead()
-            for task in (*beside, *self._fetches.tasks):
+            self._recogniser.stop_dispatching()
+            for task in (*fetching, *self._fetches.tasks):
                 task.cancel()
 
-    async def _again_and_again(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat a step until the worker is to stop, whatever goes wrong in one."""
-        delays = backoff(longest_s=_LONGEST_PAUSE_S)
+        delays = backoff(max_s=_MAX_BACKOFF_S)
         while not self._shutdown_event.is_set():
             try:
-                await self._listen()
+                await self._subscribe()
                 await step()
-                delays = backoff(longest_s=_LONGEST_PAUSE_S)
+                delays = backoff(max_s=_MAX_BACKOFF_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next job must have its turn
-                self._complaints.tell(error)
+                self._errors.report(error)
                 await self._wait_for(self._shutdown_event, self._wake, timeout_s=next(delays))
 
-    async def _do_next(self) -> None:
+    async def _process_next(self) -> None:
         """When the recogniser is free: do the first job in the queue's order, be it still there or fetched already."""
         self._wake.clear()
-        await self._wait_for(self._shutdown_event, self._turns.free)
+        await self._wait_for(self._shutdown_event, self._recogniser.free)
         if self._shutdown_event.is_set():
             return
-        first, over = self._turns.first, None
+        first, settled = self._recogniser.first, None
         earlier: dict[str, Any] = {} if first is None else {"before": first}
         async with self._claiming:
-            job = await self.repository.get_next_queued(**self._fetches.room, **earlier)
+            job = await self.repository.get_next_queued(**self._fetches.claim_limits, **earlier)
             if job is not None and self._must_fetch(job):
-                over = self._begin_beside(job)
-        if over is not None:  # it gets a moment's start, so that jobs from near addresses keep their place
-            signs = (over, self._turns.awaited, self._shutdown_event)
-            await self._wait_for(*signs, timeout_s=_HEAD_START_S)
+                settled = self._start_fetch(job)
+        if settled is not None:  # it gets a moment's start, so that jobs from near addresses keep their place
+            events = (settled, self._recogniser.awaited, self._shutdown_event)
+            await self._wait_for(*events, timeout_s=_HEAD_START_S)
         elif job is not None:
             await self._process_job(job)
         elif first is not None:
-            self._turns.pass_on()
+            self._recogniser.hand_over()
         else:
-            signs = (self._wake, self._turns.awaited, self._shutdown_event)
-            await self._wait_for(*signs, timeout_s=self.poll_interval)
+            events = (self._wake, self._recogniser.awaited, self._shutdown_event)
+            await self._wait_for(*events, timeout_s=self.poll_interval)
 
-    async def _fetch_beside(self) -> None:
-        """While a recording is recognised: begin to fetch another. Otherwise `_do_next` does, in the queue's order."""
-        await self._wait_for(self._shutdown_event, self._turns.taken)
+    async def _fetch_next(self) -> None:
+        """Start another fetch while a recording is recognised; otherwise `_process_next` does so, in queue order."""
+        await self._wait_for(self._shutdown_event, self._recogniser.busy)
         if self._shutdown_event.is_set():
             return
         self._wake.clear()
         job = None
         async with self._claiming:
-            room = self._fetches.room
-            if room.get("may_fetch", True):
-                job = await self.repository.get_next_to_fetch(**room)
+            limits = self._fetches.claim_limits
+            if limits.get("may_fetch", True):
+                job = await self.repository.get_next_to_fetch(**limits)
             if job is not None:
-                self._begin_beside(job)
+                self._start_fetch(job)
         if job is None:
-            signs = (self._wake, self._turns.free, self._shutdown_event)
-            await self._wait_for(*signs, timeout_s=self.poll_interval)
+            events = (self._wake, self._recogniser.free, self._shutdown_event)
+            await self._wait_for(*events, timeout_s=self.poll_interval)
 
     @property
     def _keeps_recordings(self) -> bool:
@@ -197,57 +205,57 @@ class BackgroundWorker:
             return False
         return job.audio_digest is None or not store.path_of(job.audio_digest).exists()
 
-    def _begin_beside(self, job: Job) -> asyncio.Event:
+    def _start_fetch(self, job: Job) -> asyncio.Event:
         """Begin to fetch a job's recording, after which it waits for its turn; give what tells that it has that."""
 
         async def process() -> None:
             try:
                 await self._process_job(job)
             except Exception as error:  # noqa: BLE001 - as in the loop
-                self._complaints.tell(error)
+                self._errors.report(error)
             finally:
                 self._wake.set()  # there is room for another
 
-        return self._fetches.begin(job, asyncio.create_task(process()))
+        return self._fetches.add(job, asyncio.create_task(process()))
 
-    async def _listen(self) -> None:
+    async def _subscribe(self) -> None:
         """Have new jobs wake us; that is but a hint, as the queue is polled anyway."""
         try:
             await self.repository.subscribe(self._wake)
         except Exception as error:  # noqa: BLE001
-            self._complaints.tell(error)
+            self._errors.report(error)
 
     async def _process_job(self, job: Job) -> None:
         """Take one claimed job to its end: completed, failed, cancelled, or given back."""
         self._current_job_id = self._current_job_id if self._must_fetch(job) else job.id
         run = JobRun(job, self.repository)
-        keeping: asyncio.Task[None] | None = None
+        heartbeat: asyncio.Task[None] | None = None
         try:
             job.status = JobStatus.PROCESSING
             job.started_at = utc_now()
-            await self._record(job)
-            keeping = asyncio.create_task(self._keep_claim(run))
+            await self._save(job)
+            heartbeat = asyncio.create_task(self._keep_claim(run))
             _log.info("job %s starts (attempt %d)", job.id, job.attempt)
-            await self._conclude(run, await self._transcribe(run))
+            await self._write_outcome(run, await self._transcribe(run))
         except ClaimLost as lost:
             run.stop("claim lost")
             _log.warning("%s; its work is dropped", lost)
         finally:
-            if keeping is not None:
-                keeping.cancel()  # the last thing to stop, so that nobody takes what is still being written
+            if heartbeat is not None:
+                heartbeat.cancel()  # the last thing to stop, so that nobody takes what is still being written
             if self._current_job_id == job.id:
                 self._current_job_id = None
-            self._turns.leave(job)
+            self._recogniser.release(job)
 
     async def _transcribe(self, run: JobRun) -> asyncio.Task[dict[str, str]]:
         """Have the work done until it ends or is stopped; give its task, which may not be done."""
-        _at_work.set(run)  # the thread gets a copy of this context
+        _current_run.set(run)  # the thread gets a copy of this context
         task = asyncio.create_task(self._fetch_and_transcribe(run))
-        task.add_done_callback(look_at)
-        await self._wait_for(task, self._hurry, run.stopped)
-        if not task.done() and self._hurry.is_set():
+        task.add_done_callback(retrieve_exception)
+        await self._wait_for(task, self._force_stop, run.stopped)
+        if not task.done() and self._force_stop.is_set():
             run.stop("shutdown")
-        await self._wait_for(task, timeout_s=_LAST_WORDS_S / 2 if run.stop_reason == "shutdown" else _STOP_TIMEOUT_S)
+        await self._wait_for(task, timeout_s=_FLUSH_TIMEOUT_S / 2 if run.stop_reason == "shutdown" else _STOP_TIMEOUT_S)
         return task
 
     async def _fetch_and_transcribe(self, run: JobRun) -> dict[str, str]:
@@ -258,21 +266,21 @@ class BackgroundWorker:
             assert job.source_url is not None
             assert store is not None
             arrived = await run.fetch(job.source_url, store, self._settings)
-            await self._until_written(lambda: self.repository.keep_fetched(job, arrived))
-            await asyncio.to_thread(store.remove_part, job.id)
+            await self._until_written(lambda: self.repository.store_download(job, arrived))
+            await asyncio.to_thread(store.remove_partial, job.id)
             if run.stopped.is_set():
                 raise Interrupted("the work was stopped")
             job.phase = None
-        await self._turns.take(job, run.stopped, is_next=not must_fetch)
-        self._fetches.end(job)
+        await self._recogniser.acquire(job, run.stopped, is_next=not must_fetch)
+        self._fetches.discard(job)
         self._wake.set()  # there may be room for another fetch
         self._current_job_id = job.id
         return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)  # by the transcriber
 
-    async def _conclude(self, run: JobRun, task: asyncio.Task[dict[str, str]]) -> None:
+    async def _write_outcome(self, run: JobRun, task: asyncio.Task[dict[str, str]]) -> None:
         """Write down what became of the job: what was finished counts, even if it was to be stopped."""
         job = run.job
-        error = error_of(task)
+        error = exception_of(task)
         if run.stop_reason == "claim lost":
             raise ClaimLost(f"the claim on job {job.id} was lost")
         if task.done() and error is None:
@@ -282,7 +290,7 @@ class BackgroundWorker:
                 await self._fail(job, wrong)
         elif run.stop_reason == "cancelled":
             job.status, job.completed_at = JobStatus.CANCELLED, utc_now()
-            await self._record(job)
+            await self._save(job)
             _log.info("job %s is cancelled", job.id)
         elif run.stop_reason is not None:
             job.status = JobStatus.QUEUED
@@ -299,27 +307,27 @@ class BackgroundWorker:
         job.detected_language = result["language"]
         job.outcome = run.outcome
         job.error_code = job.error_message = job.error_hint = None
-        await self._record(job)
+        await self._save(job)
         _log.info("job %s is completed", job.id)
         if dropped_s := (job.outcome or {}).get("dropped_s"):
             _log.warning("job %s: %.1f s with speech gave no text; its warnings say why", job.id, dropped_s)
 
     async def _fail(self, job: Job, error: BaseException) -> None:
         job.result_text = job.detected_language = job.outcome = None
-        job.error_message = text_of(error)
+        job.error_message = safe_message(error)
         job.error_code = error.code if isinstance(error, CesarError) else CesarError.code
         job.error_hint = error.hint if isinstance(error, CesarError) else None
         if is_transient(error):
-            queue_again = self.repository.put_back if is_kill(error) else self.repository.retry_later
+            queue_again = self.repository.requeue_killed if was_killed(error) else self.repository.retry_later
             await self._until_written(lambda: queue_again(job))
             _log.error("job %s failed and may be tried again: %s", job.id, job.error_message)
             return
         job.status, job.completed_at = JobStatus.ERROR, utc_now()
-        await self._record(job)
+        await self._save(job)
         unexpected = None if isinstance(error, (CesarError, OSError)) else error
         _log.error("job %s failed: %s", job.id, job.error_message, exc_info=unexpected)
 
-    async def _record(self, job: Job) -> None:
+    async def _save(self, job: Job) -> None:
         """Write a job as it is now."""
         snapshot = job.model_copy()
 
@@ -340,37 +348,39 @@ class BackgroundWorker:
             try:
                 await write()
             except DatabaseError as error:
-                self._complaints.tell(error)
+                self._errors.report(error)
                 await asyncio.sleep(delay_s)
             else:
                 return
 
     async def _keep_claim(self, run: JobRun) -> None:
         """Beat while the job is at work, and stop the work when it is to be cancelled or the claim can't be kept."""
-        kept_at = steady_clock()
+        renewed_at = monotonic_clock()
         while True:
-            await asyncio.sleep(min(_CANCEL_POLL_S, self._beat_interval_s / 2))
-            asked_at = steady_clock()
-            since_s = asked_at - kept_at
-            is_due = since_s >= self._beat_interval_s or (run.has_arrivals and since_s >= _TELL_EVERY_S)
-            ask = self.repository.heartbeat if is_due else self.repository.is_cancel_requested
+            await asyncio.sleep(min(_CANCEL_POLL_S, self._heartbeat_interval_s / 2))
+            requested_at = monotonic_clock()
+            since_s = requested_at - renewed_at
+            is_heartbeat_due = since_s >= self._heartbeat_interval_s or (
+                run.has_unreported_bytes and since_s >= _REPORT_INTERVAL_S
+            )
+            call = self.repository.heartbeat if is_heartbeat_due else self.repository.is_cancel_requested
             try:
-                if is_due:
-                    run.tell_arrivals()
-                is_cancelled = await asyncio.wait_for(ask(run.job), self._beat_interval_s / 2)
-                kept_at = asked_at if is_due else kept_at
+                if is_heartbeat_due:
+                    run.mark_reported()
+                is_cancelled = await asyncio.wait_for(call(run.job), self._heartbeat_interval_s / 2)
+                renewed_at = requested_at if is_heartbeat_due else renewed_at
                 if is_cancelled is True:
                     run.stop("cancelled")
             except ClaimLost:
                 run.stop("claim lost")
             except Exception as error:  # noqa: BLE001 - the claim lasts a while; the next beat may get through
-                self._complaints.tell(error)
-            if steady_clock() - kept_at > self._self_fence_s:
+                self._errors.report(error)
+            if monotonic_clock() - renewed_at > self._self_fence_s:
                 run.stop("claim not kept")
 
     def _run_transcription(self, audio_path: str, model_size: str) -> dict[str, str]:
         """Transcribe a recording; runs in a thread."""
-        run = _at_work.get()
+        run = _current_run.get()
         try:
             descriptor, output_path = tempfile.mkstemp(suffix=".txt", dir=temporary_files.folder_of(self._settings))
         except OSError as error:
@@ -381,22 +391,22 @@ class BackgroundWorker:
                 transcriber = AudioTranscriber(model_size=model_size)
             else:
                 transcriber = AudioTranscriber(model_size=model_size, settings=self._settings)
-            wishes = {} if run is None else run.wishes(self._settings)
-            told = transcriber.transcribe_file(audio_path, output_path, **wishes)
+            arguments = {} if run is None else run.transcribe_arguments(self._settings)
+            result = transcriber.transcribe_file(audio_path, output_path, **arguments)
             if run is not None:
                 run.require_same_recording()
-                run.outcome = outcome_of(told)
+                run.outcome = outcome_of(result)
             text = Path(output_path).read_text(encoding="utf-8").strip()
-            return {"text": text, "language": told.get("language", "unknown")}
+            return {"text": text, "language": result.get("language", "unknown")}
         finally:
             Path(output_path).unlink(missing_ok=True)
 
     @staticmethod
-    async def _wait_for(*signs: asyncio.Event | asyncio.Task[object], timeout_s: float | None = None) -> None:
+    async def _wait_for(*events: asyncio.Event | asyncio.Task[object], timeout_s: float | None = None) -> None:
         """Wait until an event is set or a task is done, for so long at most."""
-        waits = {asyncio.create_task(sign.wait()) if isinstance(sign, asyncio.Event) else sign for sign in signs}
+        waits = {asyncio.create_task(event.wait()) if isinstance(event, asyncio.Event) else event for event in events}
         try:
             await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits.difference(signs):
+            for wait in waits.difference(events):
                 wait.cancel()

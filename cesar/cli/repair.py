@@ -9,20 +9,20 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cesar.api.recovery.repair import repair
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.recordings import AudioStore
 from cesar.cli.queue.local import LocalQueue, database_file
 from cesar.cli.transcription.reporters import write_stderr
 
 if TYPE_CHECKING:
-    from cesar.api.recovery.repair import Saved
+    from cesar.api.recovery.repair import RepairReport
     from cesar.settings.config import Settings
 
 
 def repair_database(settings: Settings) -> None:
     """Save what can be read of the queue's database, and say what that was."""
     file = database_file(settings)
-    place = Place.of(settings.database_place, allow_network=settings.allow_network_fs)
+    place = DatabaseLocation.parse(settings.database_place, allow_network=settings.allow_network_fs)
     saved = repair(place, AudioStore(settings.audio_dir))
     if saved is None:
         write_stderr(f"{file} is sound: nothing was done.")
@@ -49,17 +49,17 @@ def adopt_recordings(settings: Settings) -> None:
         write_stderr(_without_a_job(count, settings))
 
 
-def _told(saved: Saved, settings: Settings) -> list[str]:
+def _told(saved: RepairReport, settings: Settings) -> list[str]:
     lines = [
         f"Saved {saved.jobs} jobs, {saved.chunks} finished chunks and {saved.keys} API keys.",
-        f"The damaged database is kept: {saved.kept_as}",
+        f"The damaged database is kept: {saved.damaged_copy}",
     ]
     if saved.requeued:
         lines.append(f"{len(saved.requeued)} of the jobs are queued again: their results were not all there.")
     if saved.lost_jobs:
         lines.append(f"warning: of {saved.lost_jobs} more jobs only traces could be read.")
-    if saved.without_a_job:
-        lines.append(_without_a_job(saved.without_a_job, settings))
+    if saved.orphaned_recordings:
+        lines.append(_without_a_job(saved.orphaned_recordings, settings))
     return lines
 
 

@@ -44,17 +44,17 @@ class Clocks:
     """A wall clock and a steady clock that stand still until they are moved."""
 
     now: datetime = datetime(2030, 5, 17, 12, tzinfo=UTC)
-    steady_s: float = 1000.0
+    monotonic_s: float = 1000.0
 
     def wall(self) -> datetime:
         return self.now
 
-    def steady(self) -> float:
-        return self.steady_s
+    def monotonic(self) -> float:
+        return self.monotonic_s
 
     def go_on(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
-        self.steady_s += seconds
+        self.monotonic_s += seconds
 
 
 class QueueCase(IsolatedAsyncioTestCase):
@@ -73,7 +73,7 @@ class QueueCase(IsolatedAsyncioTestCase):
 
     async def open(self, db: str | Path | None = None, **options: Any) -> JobRepository:
         """Open a repository on the test's file, or elsewhere; it is closed when the test is over."""
-        clocks = {"clock": self.clocks.wall, "steady": self.clocks.steady}
+        clocks = {"clock": self.clocks.wall, "monotonic": self.clocks.monotonic}
         repository = JobRepository(self.file if db is None else db, **{**clocks, **options})
         self.addAsyncCleanup(repository.close)
         await repository.connect()
@@ -180,7 +180,7 @@ class WorkerCase(QueueCase):
 
     async def is_waiting(self) -> None:
         """Wait until a worker has found the queue empty and watches it."""
-        await eventually(lambda: self.repository._wakeups.waiting)
+        await eventually(lambda: self.repository._notifier.on_new_job)
         for _ in range(3):
             await self.repository.database.change_counter()
             await self.repository.counts()

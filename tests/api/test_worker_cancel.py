@@ -140,7 +140,7 @@ class TestLostClaims(TestCancelling):
 
     async def take_away(self) -> Job:
         clocks = Clocks()
-        other = await self.open(clock=clocks.wall, steady=clocks.steady)
+        other = await self.open(clock=clocks.wall, monotonic=clocks.monotonic)
         deadline = time.monotonic() + PATIENCE_S
         while (job := await other.get_next_queued()) is None:
             assert time.monotonic() < deadline
@@ -182,7 +182,7 @@ class TestLostClaims(TestCancelling):
     async def test_a_claim_that_cannot_be_kept_stops_the_work_before_anybody_may_take_it(self) -> None:
         job = await self.queue_one("/talk.wav")
         clocks = Clocks()
-        with patch("cesar.api.worker.steady_clock", clocks.steady):
+        with patch("cesar.api.worker.monotonic_clock", clocks.monotonic):
             worker = self.start_worker(lease_ttl_s=3.0)
             await eventually(lambda: self.transcriber.begun)
             go_on = self.hold_writes()

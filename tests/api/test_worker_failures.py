@@ -166,7 +166,7 @@ class TestFailingDatabase(WorkerCase):
                 await eventually(lambda: gate.begun)  # noqa: B023 - awaited here
                 other = self.lock_out()
                 gate.open()
-                await eventually(lambda: worker._complaints.said)  # noqa: B023
+                await eventually(lambda: worker._errors.logged_at)  # noqa: B023
                 assert worker.is_processing
                 other.rollback()
                 await self.is_over(job)
@@ -179,7 +179,7 @@ class TestFailingDatabase(WorkerCase):
         await self.repository.events()
         with self.assertLogs("cesar.api.worker", logging.ERROR):
             other = self.lock_out()
-            await eventually(lambda: worker._complaints.said)
+            await eventually(lambda: worker._errors.logged_at)
             other.rollback()
         await self.is_over(await self.queue())
 
@@ -222,7 +222,7 @@ class TestFailingLoop(WorkerCase):
             worker = self.employ_with(*[DatabaseUnavailable("away")] * 5, ValueError("a bug"))
             await eventually(lambda: self.mock.get_next_queued.await_count > 6)
             assert len(logs.output) == 2
-            worker._complaints.said["DatabaseUnavailable"] -= 61  # a minute later
+            worker._errors.logged_at["DatabaseUnavailable"] -= 61  # a minute later
             self.mock.get_next_queued.side_effect = [DatabaseUnavailable("still away")]
             await eventually(lambda: len(logs.output) > 2)
         assert "still away" in logs.output[2]
@@ -259,7 +259,7 @@ def test_a_worker_takes_any_repository_that_is_closed_under_it(tmp_path: Path) -
         worker = BackgroundWorker(repository, 0.001)
         running = asyncio.create_task(worker.run())
         await repository.close()
-        await eventually(lambda: worker._complaints.said)
+        await eventually(lambda: worker._errors.logged_at)
         await worker.shutdown()
         await asyncio.wait_for(running, PATIENCE_S)
 

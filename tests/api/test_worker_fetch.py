@@ -119,7 +119,7 @@ class TestWithoutStore(IsolatedAsyncioTestCase):
             worker._run_transcription = gate  # type: ignore[method-assign]
             await worker._process_job(Job(audio_path="http://127.0.0.1/a.wav", source_url="http://127.0.0.1/a.wav"))
             assert gate.begun == ["http://127.0.0.1/a.wav"]
-            repository.keep_fetched.assert_not_called()
+            repository.store_download.assert_not_called()
 
 
 class TestFailures(FetchingWorkerCase):
@@ -443,7 +443,7 @@ class TestStopping(FetchingWorkerCase):
 
     async def take_away(self) -> Job:
         clocks = Clocks()
-        other = await self.open(clock=clocks.wall, steady=clocks.steady)
+        other = await self.open(clock=clocks.wall, monotonic=clocks.monotonic)
         while (taken := await other.get_next_queued()) is None:
             clocks.go_on(LEASE_TTL_S / 4)
         return taken

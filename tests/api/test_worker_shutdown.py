@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from cesar.api.models import JobStatus
-from cesar.api.worker import _LAST_WORDS_S as REAL_LAST_WORDS_S
+from cesar.api.worker import _FLUSH_TIMEOUT_S as REAL_LAST_WORDS_S
 from cesar.api.worker import BackgroundWorker
 from tests.api.support import PATIENCE_S, WorkerCase, eventually
 
@@ -138,7 +138,7 @@ class TestShutdown(WorkerCase):
         job = await self.queue()
         worker = self.employ(self.gate)
         await eventually(lambda: self.gate.begun)
-        assert worker._beat_interval_s == 3 / 6
+        assert worker._heartbeat_interval_s == 3 / 6
         self.gate.open()
         await self.is_over(job)
 
@@ -168,5 +168,5 @@ class TestShutdown(WorkerCase):
         await self.is_waiting()
         await worker.shutdown()
         await self.returns(worker)
-        assert self.repository._wakeups.waiting == set()
-        assert self.repository._wakeups.looking is None
+        assert self.repository._notifier.on_new_job == set()
+        assert self.repository._notifier.poller is None

@@ -66,7 +66,7 @@ class TestWaking(WorkerCase):
     async def test_a_worker_polls_though_nobody_wakes_it(self) -> None:
         self.employ(self.gate, poll_interval=0.02)
         await self.is_waiting()
-        self.repository._wakeups.waiting.clear()
+        self.repository._notifier.on_new_job.clear()
         await self.is_over(await self.queue())
 
     async def test_a_job_queued_by_another_process_just_before_the_watch_begins_is_not_overlooked(self) -> None:
@@ -106,6 +106,6 @@ class TestWakingInMemory(WorkerCase):
     async def test_a_job_is_begun_at_once_too(self) -> None:
         self.gate.open()
         self.employ(self.gate, poll_interval=RARELY_S)
-        await eventually(lambda: self.repository._wakeups.waiting)
+        await eventually(lambda: self.repository._notifier.on_new_job)
         await self.is_over(await self.queue())
-        assert self.repository._wakeups.looking is None, "no other process can see it"
+        assert self.repository._notifier.poller is None, "no other process can see it"

@@ -107,7 +107,7 @@ class Clerk:
 
     async def sweep(self) -> list[int]:
         swept = await self._repository.sweep()
-        return [swept.removed, swept.put_aside, len(swept.spared)]
+        return [swept.removed, swept.set_aside, len(swept.retained)]
 
     async def cancel(self, job: str) -> str:
         return (await self._repository.request_cancel(job)).status

@@ -95,9 +95,9 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             self.read_before.append(done[1])
 
     def claim(self, worker, number):
-        repository, owner, steady = self.at(worker)
+        repository, owner, monotonic = self.at(worker)
         call = repository.get_next_queued()
-        done = self.both("claim", lambda: self.model.claim(owner, self.wall, steady), call)
+        done = self.both("claim", lambda: self.model.claim(owner, self.wall, monotonic), call)
         assert done is not None
         expected, job = done
         assert (None if job is None else job.id) == (None if expected is None else expected.id)
@@ -111,8 +111,8 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
 
     def beat(self, worker, job, number):
         job.position = float(number)
-        repository, owner, steady = self.at(worker)
-        self.model.tick(owner, steady)
+        repository, owner, monotonic = self.at(worker)
+        self.model.tick(owner, monotonic)
         call = repository.heartbeat(job)
         if done := self.both("beat", lambda: self.model.beat(job.id, job.claim, job.position), call):
             assert done[1] == done[0]
@@ -143,15 +143,15 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             assert done[0][0] <= done[1].run_after <= done[0][1]
             self.model.jobs[job.id].run_after = done[1].run_after
 
-    def begin(self, worker, job, number):
-        call = self.at(worker)[0].begin(job)
-        self.both("begin", lambda: self.model.begin(job.id, job.claim, job.position), call)
+    def mark_begun(self, worker, job, number):
+        call = self.at(worker)[0].mark_begun(job)
+        self.both("begin", lambda: self.model.mark_begun(job.id, job.claim, job.position), call)
 
-    def put_back(self, worker, job, number):
+    def requeue_killed(self, worker, job, number):
         job.error_code = "out_of_memory"
-        call = self.at(worker)[0].put_back(job)
+        call = self.at(worker)[0].requeue_killed(job)
         put_back = self.both(
-            "put back", lambda: self.model.put_back(job.id, job.claim, "out_of_memory", self.wall), call
+            "put back", lambda: self.model.requeue_killed(job.id, job.claim, "out_of_memory", self.wall), call
         )
         if put_back:
             assert put_back[1].status is put_back[0]
@@ -167,9 +167,9 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
     # Without a claim
 
     def cancel(self, worker, job_id, number):
-        repository, owner, steady = self.at(worker)
+        repository, owner, monotonic = self.at(worker)
         call = repository.request_cancel(job_id)
-        if done := self.both("cancel", lambda: self.model.cancel(job_id, owner, self.wall, steady), call):
+        if done := self.both("cancel", lambda: self.model.cancel(job_id, owner, self.wall, monotonic), call):
             assert done[1].status is done[0]
 
     def retry(self, worker, job_id, number):
@@ -177,9 +177,9 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             assert done[1].status is done[0]
 
     def delete(self, worker, job_id, number):
-        repository, owner, steady = self.at(worker)
+        repository, owner, monotonic = self.at(worker)
         call = repository.delete(job_id)
-        if self.both("delete", lambda: self.model.delete(job_id, owner, self.wall, steady), call):
+        if self.both("delete", lambda: self.model.delete(job_id, owner, self.wall, monotonic), call):
             self.acknowledged.discard(job_id)
 
     def submit_again(self, worker, job_id, number):
@@ -218,7 +218,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             getattr(self, name)(worker, argument)
 
     def time_passes(self, worker, seconds):
-        self.steady += seconds
+        self.monotonic += seconds
         self.wall += timedelta(seconds=seconds)
 
     def set_clock(self, worker, hours):
@@ -236,7 +236,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             self.wall += timedelta(minutes=11)
             self.claim(worker, 0)
             if self.claimed:
-                self.begin(worker, self.claimed[-1], 0)
+                self.mark_begun(worker, self.claimed[-1], 0)
             self.end_worker(worker, says_goodbye=False)
 
     def lose_beside_others(self, worker, times):
@@ -265,7 +265,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             self.delete(worker, "no such job", 0)
             if beats and self.claimed:
                 self.beat(worker, self.claimed[-1], 1)
-            self.steady += 12
+            self.monotonic += 12
         self.claim(worker, 0)
 
     def prune(self, worker, days):

@@ -14,7 +14,7 @@ from itertools import count
 from typing import TypeVar
 
 from cesar.api.models import Claim, JobStatus
-from cesar.api.queue.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, chance_of
+from cesar.api.queue.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, loss_probability
 from cesar.errors import ClaimLost, IdempotencyConflict, IllegalMove, JobNotFound, QueueError, StaleJob
 
 T = TypeVar("T")
@@ -221,13 +221,13 @@ class Queue:
         since = min(number for number, event in its if event[1] is PROCESSING and event[2] > job.attempt - job.lost)
         firsts = [first for other in others if (first := other.first_told(since)) is not None]
         among_lost = firsts.count(True) + job.losses - job.lost
-        return chance_of(job.lost, among_lost=among_lost, among_done=firsts.count(False)) <= BLAME
+        return loss_probability(job.lost, among_lost=among_lost, among_done=firsts.count(False)) <= BLAME
 
-    def begin(self, job_id: str, claim: Claim, position: float) -> None:
+    def mark_begun(self, job_id: str, claim: Claim, position: float) -> None:
         self.beat(job_id, claim, position)
         self.jobs[job_id].begun = claim.attempt
 
-    def put_back(self, job_id: str, claim: Claim, error_code: str, now: datetime) -> JobStatus:
+    def requeue_killed(self, job_id: str, claim: Claim, error_code: str, now: datetime) -> JobStatus:
         job = self.fenced(job_id, claim)
         self._count_loss(job, now, is_begun=True, error_code=error_code)
         return job.status

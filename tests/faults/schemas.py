@@ -18,7 +18,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from cesar.api.storage import migrate
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 
 FOLDER = Path(__file__).with_name("old_schemas")
 STATUSES = ("queued", "processing", "completed", "error", "cancelled")
@@ -72,7 +72,7 @@ def schema_by_migrations(revision: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "queue.db")
             engine = sa.create_engine(f"sqlite:///{path}")
-            migrate.bring_up_to_date(engine, Place(path), None)
+            migrate.upgrade(engine, DatabaseLocation(path), None)
             engine.dispose()
             return schema_of(path)
     finally:

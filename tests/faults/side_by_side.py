@@ -65,7 +65,7 @@ class SideBySide:
             (self.folder / "queue.db").write_bytes(empty_database())
         self.model = Queue()
         self.wall = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
-        self.steady = 0.0
+        self.monotonic = 0.0
         self.acknowledged: set[str] = set()
         self.ids: list[str] = []
         self.claimed: list[Job] = []
@@ -79,14 +79,14 @@ class SideBySide:
             lease_ttl_s=LEASE_S,
             retry_delay_s=RETRY_DELAY.total_seconds(),
             clock=lambda: self.wall,
-            steady=lambda: self.steady_of(number),
+            monotonic=lambda: self.steady_of(number),
         )
         self.run(repository.connect())
         return repository
 
     def steady_of(self, number: int) -> float:
         """Steady clocks of different machines begin anywhere."""
-        return self.steady + 1000 * number
+        return self.monotonic + 1000 * number
 
     def teardown(self) -> None:
         for worker in self.workers:

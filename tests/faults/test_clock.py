@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.transitions import LONGEST_DELAY
+from cesar.api.queue.transitions import MAX_DELAY
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from tests.faults.support import all_over, faults_found, rows, statuses, taken_back
@@ -53,7 +53,7 @@ class Holders:
         self.clock = clock
         self.rng = rng
         # The steady clock stands still: whatever expires, expires by the other one.
-        self.repositories = [JobRepository(database, clock=clock, steady=lambda: 0.0) for _ in range(3)]
+        self.repositories = [JobRepository(database, clock=clock, monotonic=lambda: 0.0) for _ in range(3)]
         self.held: list[tuple[JobRepository, Job]] = []
         self.submitted: list[str] = []
         self.claims = 0
@@ -98,7 +98,7 @@ class Holders:
 
     async def finish_all(self) -> None:
         """Whatever failed is due again when the longest delay is over, wherever the clock has been meanwhile."""
-        self.clock.jump(LONGEST_DELAY)
+        self.clock.jump(MAX_DELAY)
         while self.held or await self.claim():
             repository, job = self.held.pop()
             job.status = JobStatus.COMPLETED
@@ -149,7 +149,7 @@ def test_workers_do_each_job_once_and_in_order_while_the_clock_jumps(
         return {"text": "heard", "language": "en"}
 
     async def work() -> list[str]:
-        repositories = [JobRepository(database, clock=clock, steady=lambda: 0.0) for _ in range(2)]
+        repositories = [JobRepository(database, clock=clock, monotonic=lambda: 0.0) for _ in range(2)]
         workers = [BackgroundWorker(repository, 0.01) for repository in repositories]
         for repository, worker in zip(repositories, workers, strict=True):
             await repository.connect()

@@ -132,7 +132,7 @@ class Life:
             job = await self.repository.get_next_queued()
             self._clock.seconds += 0.1
             if job is not None and self._clock.seconds < until_s:
-                await self.repository.begin(job)
+                await self.repository.mark_begun(job)
                 work_s = self._rng.uniform(0.5, 1.5)
                 if job.id == poison or self._clock.seconds + work_s >= until_s:
                     break
@@ -161,7 +161,7 @@ class Clock:
         return datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
     def repository(self, database: Path) -> JobRepository:
-        return JobRepository(database, clock=self.now, steady=lambda: self.seconds)
+        return JobRepository(database, clock=self.now, monotonic=lambda: self.seconds)
 
 
 async def open_jobs(repository: JobRepository) -> int:

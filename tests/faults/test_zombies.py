@@ -23,7 +23,7 @@ from cesar.api.models import Claim, Job, JobStatus, utc_now
 from cesar.api.queue import attempts, transitions
 from cesar.api.repository import JobRepository
 from cesar.api.storage.database import Database
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 from cesar.api.worker import BackgroundWorker
 from tests.faults.clerk import ClerkProcess
 from tests.faults.jobs import middle, model, submit, write_sentences
@@ -187,17 +187,17 @@ def test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_bea
 
     async def take_back() -> list[tuple[str, int]]:
         seen = []
-        opened = Database(Place.of(database))
+        opened = Database(DatabaseLocation.parse(database))
         await opened.connect()
 
         def in_one_transaction(connection: sa.Connection) -> None:
             row = transitions.claim_next(connection, "somebody", utc_now())
             assert row is not None
-            [before] = attempts.running(connection)
-            attempts.heartbeat(connection, transitions.job_of(row, Claim(owner="somebody", attempt=1)), utc_now())
-            [after] = attempts.running(connection)
+            [before] = attempts.running_heartbeats(connection)
+            attempts.heartbeat(connection, transitions.job_from_row(row, Claim(owner="somebody", attempt=1)), utc_now())
+            [after] = attempts.running_heartbeats(connection)
             for beat in (before, after, after):
-                attempts.take_back(connection, beat, "lease expired", utc_now(), timedelta())
+                attempts.reclaim(connection, beat, "lease expired", utc_now(), timedelta())
                 row = transitions.lock(connection, row["id"])
                 seen.append((row["status"], row["losses"]))
 
@@ -215,7 +215,7 @@ def test_a_claim_that_is_kept_is_not_taken_however_long_the_work_lasts(tmp_path:
     async def work() -> None:
         nonlocal now
         holder = JobRepository(tmp_path / "queue.db")
-        other = JobRepository(tmp_path / "queue.db", lease_ttl_s=60, steady=lambda: now)
+        other = JobRepository(tmp_path / "queue.db", lease_ttl_s=60, monotonic=lambda: now)
         await holder.connect()
         await other.connect()
         await holder.create(Job(audio_path="a.wav"))
@@ -240,7 +240,7 @@ def test_a_worker_that_is_never_idle_takes_back_an_expired_claim_too(tmp_path: P
     async def work() -> float:
         nonlocal now
         wedged = JobRepository(tmp_path / "queue.db")
-        busy = JobRepository(tmp_path / "queue.db", lease_ttl_s=60, steady=lambda: now)
+        busy = JobRepository(tmp_path / "queue.db", lease_ttl_s=60, monotonic=lambda: now)
         await wedged.connect()
         await busy.connect()
         for _ in range(10):

@@ -20,7 +20,7 @@ from typing import Any
 from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
 from cesar.api.storage import database
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 from cesar.errors import DatabaseFull, DatabaseUnavailable
 from cesar.transcript import Chunk, Segment
 from tests.faults.power import Op, interpose
@@ -235,13 +235,13 @@ def main() -> None:
     parser.add_argument("--on-network", action="store_true", help="have Cesar think that there is no shared memory")
     asked = parser.parse_args()
     if asked.synchronous:
-        rules = database._writer_rules
-        database._writer_rules = lambda place, patience_s: (
-            *rules(place, patience_s),
+        rules = database._writer_pragmas
+        database._writer_pragmas = lambda location, busy_timeout_s: (
+            *rules(location, busy_timeout_s),
             f"synchronous={asked.synchronous}",
         )
     if asked.on_network:
-        Place.is_on_network = property(lambda place: True)  # type: ignore[method-assign, assignment]
+        DatabaseLocation.is_on_network = property(lambda location: True)  # type: ignore[method-assign, assignment]
     if asked.breaks:
         asked.history.write_text(
             json.dumps(asyncio.run(withstand(asked.database, asked.verbs, random.Random(asked.seed))))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cesar.api.execution.download.partial_file import Part
-from cesar.api.storage.location import Place
+from cesar.api.execution.download.partial_file import PartialFile
+from cesar.api.storage.location import DatabaseLocation
 from cesar.files import private
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there, files have no modes")
@@ -48,14 +48,14 @@ def test_a_file_in_a_folders_place_is_told_of(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("umask")
 def test_a_new_database_is_private(tmp_path: Path) -> None:
-    place = Place(tmp_path / "data" / "cesar.db")
+    place = DatabaseLocation(tmp_path / "data" / "cesar.db")
     place.prepare()
     assert (mode_of(tmp_path / "data"), mode_of(tmp_path / "data" / "cesar.db")) == (0o700, 0o600)
 
 
 @pytest.mark.usefixtures("umask")
 def test_what_is_fetched_is_private(tmp_path: Path) -> None:
-    part = Part.open(tmp_path / "job.part", lambda: False)
+    part = PartialFile.open(tmp_path / "job.part", lambda: False)
     part._file.close()
     assert mode_of(tmp_path / "job.part") == 0o600
 
@@ -64,7 +64,7 @@ def test_a_database_in_a_folder_that_was_set_up_for_a_group_is_the_groups(tmp_pa
     tmp_path.chmod(0o2770)
     before = os.umask(0o002)
     try:
-        Place(tmp_path / "cesar.db").prepare()
+        DatabaseLocation(tmp_path / "cesar.db").prepare()
     finally:
         os.umask(before)
     assert (mode_of(tmp_path), mode_of(tmp_path / "cesar.db")) == (0o2770, 0o660)
@@ -78,7 +78,7 @@ def test_an_existing_database_and_the_files_beside_it_are_made_private(tmp_path:
     for name in ("audio", "models", "tmp"):
         (tmp_path / name).mkdir()
     tmp_path.chmod(0o755)
-    Place(tmp_path / "cesar.db").prepare()
+    DatabaseLocation(tmp_path / "cesar.db").prepare()
     assert {mode_of(tmp_path / name) for name in names} == {0o600}
     assert mode_of(tmp_path) == 0o700
 
@@ -87,7 +87,7 @@ def test_a_folder_with_other_things_in_it_keeps_its_mode(tmp_path: Path) -> None
     (tmp_path / "notes.txt").write_text("ours")
     (tmp_path / "notes.txt").chmod(0o644)
     tmp_path.chmod(0o755)
-    Place(tmp_path / "cesar.db").prepare()
+    DatabaseLocation(tmp_path / "cesar.db").prepare()
     assert (mode_of(tmp_path), mode_of(tmp_path / "notes.txt")) == (0o755, 0o644)
     assert mode_of(tmp_path / "cesar.db") == 0o600
 

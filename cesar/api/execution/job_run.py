@@ -37,7 +37,7 @@ from cesar.transcript import Chunk, Progress
 
 T = TypeVar("T")
 StopReason = Literal["cancelled", "claim lost", "claim not kept", "shutdown"]
-_TRANSIENT = (RecordingChanged, DiskFull, DownloadFailed, FetchFailed, MemoryError)
+_TRANSIENT_ERRORS = (RecordingChanged, DiskFull, DownloadFailed, FetchFailed, MemoryError)
 _TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class JobRun:
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._recording: tuple[Path, object] | None = None
-        self._told_bytes: tuple[int, int | None] | None = None
+        self._reported_bytes: tuple[int, int | None] | None = None
 
     def stop(self, reason: StopReason) -> None:
         """Have the work end soon: the child is killed. The first reason counts. Only from the event loop."""
@@ -78,29 +78,29 @@ class JobRun:
         )  # it takes a while, and the loop has to serve
         from cesar.api.execution.download.fetch import Limits, fetch
 
-        part = await self._repository.place_to_fetch(self.job)
-        fetched = await fetch(url, part, Limits.of(settings), self._on_fetched, self.stopped)
+        partial = await self._repository.download_path(self.job)
+        fetched = await fetch(url, partial, Limits.of(settings), self._on_fetched, self.stopped)
         self.job.audio_digest = fetched.digest
         self.job.audio_bytes = self.job.fetched_bytes = fetched.size
         self.job.audio_path = str(store.path_of(fetched.digest))
         _log.info("job %s has its recording: %d bytes", self.job.id, fetched.size)
-        return part
+        return partial
 
     def _on_fetched(self, fetched_bytes: int, audio_bytes: int | None) -> None:
         self.job.fetched_bytes, self.job.audio_bytes = fetched_bytes, audio_bytes
 
     @property
-    def has_arrivals(self) -> bool:
+    def has_unreported_bytes(self) -> bool:
         """Whether more of the recording has been fetched than the last beat told."""
-        return self.job.phase == "fetching" and self._told_bytes != (self.job.fetched_bytes, self.job.audio_bytes)
+        return self.job.phase == "fetching" and self._reported_bytes != (self.job.fetched_bytes, self.job.audio_bytes)
 
-    def tell_arrivals(self) -> None:
+    def mark_reported(self) -> None:
         """Take it that a beat tells now what has arrived."""
-        self._told_bytes = self.job.fetched_bytes, self.job.audio_bytes
+        self._reported_bytes = self.job.fetched_bytes, self.job.audio_bytes
 
     # From here on: the thread's side.
 
-    def wishes(self, settings: Settings | None) -> dict[str, Any]:
+    def transcribe_arguments(self, settings: Settings | None) -> dict[str, Any]:
         """Give `AudioTranscriber.transcribe_file` what it needs beyond the two paths."""
         settings = load() if settings is None else settings
         return {
@@ -109,7 +109,7 @@ class JobRun:
             "on_chunk": self._on_chunk,
             "on_begin": self._on_begin,
             "should_stop": self._stop.is_set,
-            "done": self._done(settings),
+            "done": self._completed_chunks(settings),
         }
 
     def require_same_recording(self) -> None:
@@ -119,7 +119,7 @@ class JobRun:
             if _identity(path) not in (None, before):
                 raise RecordingChanged(f"{self.job.name} was changed while it was transcribed")
 
-    def _done(self, settings: Settings) -> list[Chunk]:
+    def _completed_chunks(self, settings: Settings) -> list[Chunk]:
         """Give the chunks that an earlier attempt has finished."""
         recording = Path(self.job.audio_path)
         if not os.path.isfile(recording):  # noqa: PTH113 - unlike Path.is_file it never raises
@@ -132,7 +132,7 @@ class JobRun:
             raise
         except (CesarError, OSError):
             return []  # the transcription will meet the same trouble, and tell of it better
-        found = self._in_database(lambda: self._repository.resume(self.job, work))
+        found = self._call_repository(lambda: self._repository.resume(self.job, work))
         done = found if isinstance(found, list) else []
         self.job.position = done[-1].end if done else 0.0
         if done:
@@ -140,7 +140,7 @@ class JobRun:
         return done
 
     def _on_begin(self) -> None:
-        self._in_database(lambda: self._repository.begin(self.job))
+        self._call_repository(lambda: self._repository.mark_begun(self.job))
 
     def _on_progress(self, progress: Progress) -> None:
         self.job.phase = progress.phase
@@ -149,9 +149,9 @@ class JobRun:
 
     def _on_chunk(self, chunk: Chunk) -> None:
         self.require_same_recording()
-        self._in_database(lambda: self._repository.checkpoint(self.job, chunk))
+        self._call_repository(lambda: self._repository.checkpoint(self.job, chunk))
 
-    def _in_database(self, call: Any) -> Any:
+    def _call_repository(self, call: Any) -> Any:
         """Have the event loop do it, again and again while the database is away. Raises `Interrupted` when stopped."""
         for delay_s in backoff():
             try:
@@ -175,7 +175,7 @@ def _identity(path: Path) -> object:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def is_kill(error: BaseException) -> bool:
+def was_killed(error: BaseException) -> bool:
     """Whether the system has killed the recogniser, which may have to do with its job or with anything else."""
     return isinstance(error, ChildKilled) and error.may_pass
 
@@ -187,30 +187,30 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, RecognitionError):
         return error.may_pass
-    return isinstance(error, _TRANSIENT) and not isinstance(error, FetchTooSlow)
+    return isinstance(error, _TRANSIENT_ERRORS) and not isinstance(error, FetchTooSlow)
 
 
-def outcome_of(told: Mapping[str, Any]) -> dict[str, Any]:
+def outcome_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a transcript tells besides its text, as plain JSON values."""
     return {
-        "duration": told.get("audio_duration"),
-        "language_probability": told.get("language_probability"),
-        "model": told.get("model"),
-        "timings": told.get("timings"),
-        "warnings": told.get("warnings"),
-        "dropped_s": told.get("dropped_s"),
-        "origin": told.get("origin"),
+        "duration": result.get("audio_duration"),
+        "language_probability": result.get("language_probability"),
+        "model": result.get("model"),
+        "timings": result.get("timings"),
+        "warnings": result.get("warnings"),
+        "dropped_s": result.get("dropped_s"),
+        "origin": result.get("origin"),
     }
 
 
-def error_of(task: asyncio.Task[Any]) -> BaseException | None:
+def exception_of(task: asyncio.Task[Any]) -> BaseException | None:
     """Give what a task has raised; None if it has not, or goes on."""
     if not task.done():
         return None
     return CesarError("the work gave itself up") if task.cancelled() else task.exception()
 
 
-def text_of(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
     """Say what an error says, in characters that can be stored."""
     try:
         text = str(error)
@@ -219,7 +219,7 @@ def text_of(error: BaseException) -> str:
     return (text or type(error).__name__).encode("utf-8", "replace").decode("utf-8")
 
 
-def look_at(task: asyncio.Task[Any]) -> None:
+def retrieve_exception(task: asyncio.Task[Any]) -> None:
     """Take note of a result that nobody may come for, so that asyncio doesn't complain of it."""
     if not task.cancelled():
         task.exception()

@@ -9,25 +9,25 @@ from collections.abc import Callable
 
 from cesar.errors import CesarError
 
-_SAY_AGAIN_S = 60.0
-_LONGEST_KIND = 80
-_MOST_KINDS = 100
+_INTERVAL_S = 60.0
+_MAX_KIND_LENGTH = 80
+_MAX_KINDS = 100
 
 
-class Complaints:
+class ThrottledErrorLog:
     """Logs errors, with what they mean for the reader; of an error that is no `CesarError`, the traceback too."""
 
     def __init__(self, log: logging.Logger, meaning: str) -> None:
-        self.said: dict[str, float] = {}
+        self.logged_at: dict[str, float] = {}
         """When each kind of error was logged last."""
         self._log = log
         self._meaning = meaning
 
-    def tell(self, error: Exception) -> None:
+    def report(self, error: Exception) -> None:
         """Log an error, unless one of its kind was logged within the last minute."""
         kind, now = type(error).__name__, time.monotonic()
-        if now - self.said.get(kind, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
-            self.said[kind] = now
+        if now - self.logged_at.get(kind, -_INTERVAL_S) >= _INTERVAL_S:
+            self.logged_at[kind] = now
             unexpected = None if isinstance(error, CesarError) else error
             self._log.error("%s: %s: %s", self._meaning, kind, error, exc_info=unexpected)
 
@@ -38,43 +38,43 @@ class ThrottledLog:
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._clock = clock
-        self._said: dict[str, float] = {}
-        self._unsaid: Counter[str] = Counter()
+        self._logged_at: dict[str, float] = {}
+        self._suppressed: Counter[str] = Counter()
 
     def info(self, kind: str, message: str) -> None:
         """Log a message, unless one of its kind was logged within the last minute. There must be few kinds."""
-        self._tell(logging.INFO, kind, message)
+        self._log_throttled(logging.INFO, kind, message)
 
     def error(self, kind: str, message: str) -> None:
         """Log an error in the same way."""
-        self._tell(logging.ERROR, kind, message)
+        self._log_throttled(logging.ERROR, kind, message)
 
-    def _tell(self, level: int, kind: str, message: str) -> None:
+    def _log_throttled(self, level: int, kind: str, message: str) -> None:
         now = self._clock()
-        if now - self._said.get(kind, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
-            self._unsaid[kind] += 1
+        if now - self._logged_at.get(kind, -_INTERVAL_S) < _INTERVAL_S:
+            self._suppressed[kind] += 1
             return
-        self._said[kind] = now
-        unsaid = self._unsaid.pop(kind, 0)
+        self._logged_at[kind] = now
+        suppressed = self._suppressed.pop(kind, 0)
         self._log.log(
-            level, "%s%s", message, f" (and {unsaid} more of this kind since the last line)" if unsaid else ""
+            level, "%s%s", message, f" (and {suppressed} more of this kind since the last line)" if suppressed else ""
         )
 
 
-class Throttle(logging.Filter):
+class ThrottleFilter(logging.Filter):
     """Lets each message of a foreign library through once a minute, whatever its arguments are."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._said: dict[tuple[str, str], float] = {}
+        self._logged_at: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is to be logged."""
-        kind, now = (record.name, str(record.msg)[:_LONGEST_KIND]), self._clock()
-        if now - self._said.get(kind, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+        kind, now = (record.name, str(record.msg)[:_MAX_KIND_LENGTH]), self._clock()
+        if now - self._logged_at.get(kind, -_INTERVAL_S) < _INTERVAL_S:
             return False
-        if len(self._said) >= _MOST_KINDS:
-            self._said.clear()
-        self._said[kind] = now
+        if len(self._logged_at) >= _MAX_KINDS:
+            self._logged_at.clear()
+        self._logged_at[kind] = now
         return True

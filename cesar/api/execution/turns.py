@@ -1,4 +1,4 @@
-"""Who has the recogniser: `Turns`; and which jobs are fetched beside it: `Fetches`. Both belong to one event loop."""
+"""Which job has the recogniser, and which are being fetched meanwhile. Each value belongs to one event loop."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from cesar.api.models import Job
 from cesar.errors import Interrupted
 
 
-class Turns:
+class RecogniserTurns:
     """One job has the recogniser at a time; of those that wait, the first in the queue's order is next.
 
-    While a worker leads (`is_led`), a job that waits has its turn by `pass_on` only: the queue may have an earlier one.
+    While the worker dispatches (`is_dispatched`), only `hand_over` gives a waiting job its turn: an earlier one may be
+    in the queue.
     """
 
     def __init__(self) -> None:
-        self.free, self.taken = asyncio.Event(), asyncio.Event()
+        self.free, self.busy = asyncio.Event(), asyncio.Event()
         """Whether nobody has the recogniser, or somebody has."""
         self.awaited = asyncio.Event()
         """Set while nobody has it and somebody waits for it."""
-        self.is_led = False
+        self.is_dispatched = False
         self._holder: str | None = None
         self._waiting: dict[str, tuple[Job, asyncio.Event]] = {}
-        self._show()
+        self._update_events()
 
     @property
     def first(self) -> tuple[int, int] | None:
@@ -33,18 +34,18 @@ class Turns:
         job = self._first_waiting()
         return None if job is None else (job.priority, job.seq)
 
-    async def take(self, job: Job, stopped: asyncio.Event, *, is_next: bool = False) -> None:
-        """Wait for the recogniser, and have it until `leave`. Raises `Interrupted` when stopped meanwhile.
+    async def acquire(self, job: Job, stopped: asyncio.Event, *, is_next: bool = False) -> None:
+        """Wait for the recogniser, and have it until `release`. Raises `Interrupted` when stopped meanwhile.
 
         is_next: the worker that leads has chosen this job, and nobody has the recogniser.
         """
         turn = asyncio.Event()
         self._waiting[job.id] = job, turn
         if is_next and self._holder is None:
-            self._give(job)
-        elif not self.is_led:
-            self.pass_on()
-        self._show()
+            self._grant(job)
+        elif not self.is_dispatched:
+            self.hand_over()
+        self._update_events()
         waits = [asyncio.create_task(turn.wait()), asyncio.create_task(stopped.wait())] if not turn.is_set() else []
         try:
             if waits:
@@ -53,43 +54,43 @@ class Turns:
             for wait in waits:
                 wait.cancel()
             if not turn.is_set():
-                self.leave(job)
+                self.release(job)
         if not turn.is_set():
             raise Interrupted("the work was stopped")
 
-    def leave(self, job: Job) -> None:
+    def release(self, job: Job) -> None:
         """Give the recogniser up, if the job has it; else wait for it no longer."""
         self._waiting.pop(job.id, None)
         if self._holder == job.id:
             self._holder = None
-        if not self.is_led:
-            self.pass_on()
-        self._show()
+        if not self.is_dispatched:
+            self.hand_over()
+        self._update_events()
 
-    def pass_on(self) -> None:
+    def hand_over(self) -> None:
         """Give the recogniser to the first job that waits, unless somebody has it."""
         job = self._first_waiting()
         if self._holder is None and job is not None:
-            self._give(job)
-            self._show()
+            self._grant(job)
+            self._update_events()
 
-    def end_lead(self) -> None:
+    def stop_dispatching(self) -> None:
         """From now on, those that wait have their turn by themselves."""
-        self.is_led = False
-        self.pass_on()
+        self.is_dispatched = False
+        self.hand_over()
 
     def _first_waiting(self) -> Job | None:
         return min((job for job, _ in self._waiting.values()), key=lambda job: (-job.priority, job.seq), default=None)
 
-    def _give(self, job: Job) -> None:
+    def _grant(self, job: Job) -> None:
         self._holder = job.id
         self._waiting.pop(job.id)[1].set()
 
-    def _show(self) -> None:
+    def _update_events(self) -> None:
         is_free = self._holder is None
         for event, is_so in (
             (self.free, is_free),
-            (self.taken, not is_free),
+            (self.busy, not is_free),
             (self.awaited, is_free and self._waiting),
         ):
             event.set() if is_so else event.clear()
@@ -101,8 +102,8 @@ class Fetches:
     Those that wait for it count too: a worker does not gather recordings that other workers might recognise meanwhile.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._under_way: dict[str, tuple[Job, asyncio.Event]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         """All that they have left to do, recognition included."""
@@ -113,25 +114,25 @@ class Fetches:
         return list(self._under_way)
 
     @property
-    def room(self) -> Mapping[str, Any]:
+    def claim_limits(self) -> Mapping[str, Any]:
         """What `get_next_queued` is to be told of which jobs have room; nothing if all have."""
-        if len(self._under_way) >= self._most:
+        if len(self._under_way) >= self._limit:
             return {"may_fetch": False}
         counts = Counter(job.submitter for job, _ in self._under_way.values())
-        most = max(1, self._most - 1)  # whoever names slow addresses leaves room for others
-        full = frozenset(submitter for submitter, count in counts.items() if count >= most)
+        per_submitter = max(1, self._limit - 1)  # whoever names slow addresses leaves room for others
+        full = frozenset(submitter for submitter, count in counts.items() if count >= per_submitter)
         return {"no_fetch_for": full} if full else {}
 
-    def begin(self, job: Job, work: asyncio.Task[None]) -> asyncio.Event:
+    def add(self, job: Job, work: asyncio.Task[None]) -> asyncio.Event:
         """Note that a job is being fetched; give what is set when it has the recogniser, or is over."""
-        over = asyncio.Event()
-        self._under_way[job.id] = job, over
+        settled = asyncio.Event()
+        self._under_way[job.id] = job, settled
         self.tasks.add(work)
         work.add_done_callback(self.tasks.discard)
-        work.add_done_callback(lambda _: self.end(job))
-        return over
+        work.add_done_callback(lambda _: self.discard(job))
+        return settled
 
-    def end(self, job: Job) -> None:
+    def discard(self, job: Job) -> None:
         """Note that a job has the recogniser, or needs it no more."""
         if (found := self._under_way.pop(job.id, None)) is not None:
             found[1].set()

@@ -47,7 +47,7 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
         settings.database_place,
         allow_network_fs=settings.allow_network_fs,
         audio=AudioStore(settings.audio_dir),
-        patience_s=_PATIENCE_S,
+        busy_timeout_s=_PATIENCE_S,
     )
     metrics = Metrics()
     service = Service(

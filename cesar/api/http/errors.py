@@ -287,7 +287,7 @@ def _methods_at(request: Request) -> list[str]:
 def _folders_of(request: Request) -> list[str]:
     """Name the folders that no caller needs to know of; those within others first."""
     service = service_of(request)
-    database = service.repository.database.place.path
+    database = service.repository.database.location.path
     folders = {service.settings.data_dir, service.settings.data_dir.absolute(), Path(tempfile.gettempdir())}
     folders |= {Path.home()} | (set() if database is None else {database.parent})
     return sorted((str(folder) for folder in folders if len(folder.parts) > 1), key=len, reverse=True)

@@ -24,7 +24,7 @@ from cesar.api.storage.database import Database
 from cesar.api.storage.schema import api_keys
 from cesar.errors import KeyNotFound, UsageError
 
-FRESH_S = 1.0
+CACHE_TTL_S = 1.0
 """So long what was read of the keys is relied on: a key that another process has revoked may be of use until then."""
 _TOKEN = re.compile(r"cesar_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _NAME = re.compile(r"[\w.@-]([\w .@-]{0,62}[\w.@-])?")
@@ -41,7 +41,7 @@ class Scope(StrEnum):
     """All of that with everybody's jobs."""
 
 
-_LADDER = tuple(Scope)
+_SCOPES = tuple(Scope)
 
 
 class ApiKey(BaseModel):
@@ -59,8 +59,8 @@ class ApiKey(BaseModel):
     @property
     def allowed(self) -> frozenset[Scope]:
         """All scopes that it has, those included."""
-        highest = max(map(_LADDER.index, self.scopes), default=-1)
-        return frozenset(_LADDER[: highest + 1])
+        highest = max(map(_SCOPES.index, self.scopes), default=-1)
+        return frozenset(_SCOPES[: highest + 1])
 
 
 class KeyRing:
@@ -88,7 +88,7 @@ class KeyRing:
         row = {**key.model_dump(), "scopes": sorted(key.scopes), "digest": _digest(secret)}
 
         def insert(connection: sa.Connection) -> None:
-            if connection.execute(sa.select(api_keys.c.id).where(_is_called(name))).first() is not None:
+            if connection.execute(sa.select(api_keys.c.id).where(_matches(name))).first() is not None:
                 raise UsageError(f"there is a key {name!r} already", hint="Choose another name: it stays taken.")
             connection.execute(sa.insert(api_keys), row)
 
@@ -104,7 +104,7 @@ class KeyRing:
         """Let a key be of no use from now on. Its name stays taken. Raises `KeyNotFound`."""
 
         def revoke(connection: sa.Connection) -> ApiKey:
-            row = connection.execute(sa.select(api_keys).where(_is_called(name_or_id))).mappings().first()
+            row = connection.execute(sa.select(api_keys).where(_matches(name_or_id))).mappings().first()
             if row is None:
                 raise KeyNotFound(f"there is no key {name_or_id!r}")
             if row["revoked_at"] is None:
@@ -125,14 +125,14 @@ class KeyRing:
         parts = _TOKEN.fullmatch(token)
         if parts is None:
             return None
-        digest, key = (await self._usable()).get(parts[1], ("", None))
+        digest, key = (await self._active_keys()).get(parts[1], ("", None))
         return key if hmac.compare_digest(digest, _digest(parts[2])) else None
 
-    async def _usable(self) -> Mapping[str, tuple[str, ApiKey]]:
+    async def _active_keys(self) -> Mapping[str, tuple[str, ApiKey]]:
         async with self._reading:  # one reads for all who come meanwhile
-            asked_at = self._clock()
-            if asked_at - self._read_at >= FRESH_S:
-                self._read_at = asked_at
+            requested_at = self._clock()
+            if requested_at - self._read_at >= CACHE_TTL_S:
+                self._read_at = requested_at
                 try:
                     found = await self._read()
                 except BaseException:
@@ -147,7 +147,7 @@ class KeyRing:
         return [(row["digest"], _key_of(row)) for row in rows]
 
 
-def _is_called(name_or_id: str) -> sa.ColumnElement[bool]:
+def _matches(name_or_id: str) -> sa.ColumnElement[bool]:
     return sa.or_(api_keys.c.name == name_or_id, api_keys.c.id == name_or_id)
 
 

@@ -12,15 +12,15 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.leases import Beat
-from cesar.api.queue.losses import lose
-from cesar.api.queue.transitions import LONGEST_DELAY, Row, fenced, is_status, move, one, write
+from cesar.api.queue.leases import Heartbeat
+from cesar.api.queue.losses import record_loss
+from cesar.api.queue.transitions import MAX_DELAY, Row, is_status, lock_claimed, lock_where, transition, update_row
 from cesar.api.storage.schema import chunks, jobs
 from cesar.transcript import Chunk
 
 MAX_RETRIES = 3
 """After so many transient failures the next one is final."""
-_PROGRESS = ("phase", "position", "duration", "fetched_bytes", "audio_bytes")
+_PROGRESS_COLUMNS = ("phase", "position", "duration", "fetched_bytes", "audio_bytes")
 """The columns that a heartbeat writes."""
 
 
@@ -29,54 +29,56 @@ def retry_later(connection: sa.Connection, job: Job, delay: timedelta, now: date
 
     The delay doubles every time; half of it is left to chance, so that failures of many don't come back together.
     """
-    row = fenced(connection, job)
+    row = lock_claimed(connection, job)
     failures = row["failures"] + 1
     error = {"error_code": job.error_code, "error_message": job.error_message, "error_hint": job.error_hint}
     if row["cancel_requested_at"] is not None:
-        return move(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
+        return transition(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
     if failures > MAX_RETRIES:
-        return move(connection, row, JobStatus.ERROR, "given up", failures=failures, completed_at=now, **error)
-    wait = min(delay * 2 ** (failures - 1), LONGEST_DELAY) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-    return move(connection, row, JobStatus.QUEUED, "to be retried", failures=failures, run_after=now + wait, **error)
+        return transition(connection, row, JobStatus.ERROR, "given up", failures=failures, completed_at=now, **error)
+    wait = min(delay * 2 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+    return transition(
+        connection, row, JobStatus.QUEUED, "to be retried", failures=failures, run_after=now + wait, **error
+    )
 
 
 def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
     """Give a job back, with its checkpoints, as if nothing had happened."""
-    row = fenced(connection, job)
+    row = lock_claimed(connection, job)
     if row["cancel_requested_at"] is not None:
-        return move(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
-    return move(connection, row, JobStatus.QUEUED, "released")
+        return transition(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
+    return transition(connection, row, JobStatus.QUEUED, "released")
 
 
-def put_back(connection: sa.Connection, job: Job, now: datetime, delay: timedelta) -> Row:
+def requeue_killed(connection: sa.Connection, job: Job, now: datetime, delay: timedelta) -> Row:
     """Queue a job again whose recogniser was killed by the system; its error says so. Raises `ClaimLost`."""
     error = {"error_code": job.error_code, "error_message": job.error_message, "error_hint": job.error_hint}
-    row = fenced(connection, job)
-    return lose(connection, row, "recogniser killed", now, delay, is_begun=True, error=error)
+    row = lock_claimed(connection, job)
+    return record_loss(connection, row, "recogniser killed", now, delay, is_begun=True, error=error)
 
 
-def take_back(connection: sa.Connection, beat: Beat, reason: str, now: datetime, delay: timedelta) -> None:
+def reclaim(connection: sa.Connection, beat: Heartbeat, reason: str, now: datetime, delay: timedelta) -> None:
     """Take a job from an owner that is dead or has not kept its claim; nothing happens if it has moved since."""
-    row = one(connection, jobs.c.seq == beat.job_seq)
-    if row is None or beat != beat_of(row) or row["status"] != JobStatus.PROCESSING:
+    row = lock_where(connection, jobs.c.seq == beat.job_seq)
+    if row is None or beat != heartbeat_of(row) or row["status"] != JobStatus.PROCESSING:
         return
-    lose(connection, row, reason, now, delay, is_begun=row["begun"] == row["attempt"])
+    record_loss(connection, row, reason, now, delay, is_begun=row["begun"] == row["attempt"])
 
 
 def heartbeat(connection: sa.Connection, job: Job, now: datetime) -> Row:
     """Keep a claim, and write down how far the work has come. Raises `ClaimLost`."""
-    row = fenced(connection, job)
-    progress = {name: getattr(job, name) for name in _PROGRESS}
-    return write(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **progress)
+    row = lock_claimed(connection, job)
+    progress = {name: getattr(job, name) for name in _PROGRESS_COLUMNS}
+    return update_row(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **progress)
 
 
-def begin(connection: sa.Connection, job: Job, now: datetime) -> Row:
+def mark_begun(connection: sa.Connection, job: Job, now: datetime) -> Row:
     """Note that the recogniser is about to be given the recording. Raises `ClaimLost`.
 
     Only from here on can the loss of the worker count against the job.
     """
     row = heartbeat(connection, job, now)
-    return write(connection, row, begun=row["attempt"])
+    return update_row(connection, row, begun=row["attempt"])
 
 
 def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime) -> None:
@@ -87,31 +89,31 @@ def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime)
     kept = {"job_seq": row["seq"], "start": chunk.start, "end": chunk.end, "attempt": row["attempt"]}
     connection.execute(sa.insert(chunks), {**kept, "payload": asdict(chunk)})
     if row["lost"] or row["losses"]:
-        write(connection, row, lost=0, losses=0)
+        update_row(connection, row, lost=0, losses=0)
 
 
-def keep_checkpoints(connection: sa.Connection, job: Job, fingerprint: str) -> None:
+def drop_stale_checkpoints(connection: sa.Connection, job: Job, fingerprint: str) -> None:
     """Drop the job's checkpoints unless they are of the same work. Raises `ClaimLost`."""
-    row = fenced(connection, job)
+    row = lock_claimed(connection, job)
     if row["fingerprint"] != fingerprint:
         connection.execute(sa.delete(chunks).where(chunks.c.job_seq == row["seq"]))
         again = row["generation"] + (row["fingerprint"] is not None)
-        write(connection, row, fingerprint=fingerprint, position=0.0, generation=again)
+        update_row(connection, row, fingerprint=fingerprint, position=0.0, generation=again)
 
 
-def keep_fetched(connection: sa.Connection, job: Job) -> Row:
+def store_download(connection: sa.Connection, job: Job) -> Row:
     """Write down where the recording lies that was fetched. Raises `ClaimLost`."""
     fetched = {name: getattr(job, name) for name in ("audio_path", "audio_digest", "audio_bytes", "fetched_bytes")}
-    return write(connection, fenced(connection, job), **fetched)
+    return update_row(connection, lock_claimed(connection, job), **fetched)
 
 
-def beat_of(row: Row) -> Beat:
+def heartbeat_of(row: Row) -> Heartbeat:
     """Give the beat of a job that is being processed."""
-    return Beat(row["seq"], row["owner"], row["attempt"], row["beat"])
+    return Heartbeat(row["seq"], row["owner"], row["attempt"], row["beat"])
 
 
-def running(connection: sa.Connection) -> list[Beat]:
+def running_heartbeats(connection: sa.Connection) -> list[Heartbeat]:
     """Give the beats of all jobs that are being processed."""
     columns = (jobs.c.seq, jobs.c.owner, jobs.c.attempt, jobs.c.beat)
     rows = connection.execute(sa.select(*columns).where(is_status(JobStatus.PROCESSING))).mappings()
-    return [beat_of(row) for row in rows]
+    return [heartbeat_of(row) for row in rows]

@@ -25,23 +25,23 @@ class Cursor:
     """Where the last chunk starts of which they have everything, in seconds."""
     segments: int = 0
     """How many segments they have."""
-    of_next: int = 0
+    segment_offset: int = 0
     """How many of these are of the chunk after that one."""
     is_end: bool = False
     """Whether they know that the job is over."""
 
     def __str__(self) -> str:
-        counts = f"{round(self.chunk_start * 1000)}-{self.segments}-{self.of_next}"
+        counts = f"{round(self.chunk_start * 1000)}-{self.segments}-{self.segment_offset}"
         return f"{self.event}-{self.generation}-{counts}{'-end' if self.is_end else ''}"
 
     @classmethod
-    def read(cls, text: str) -> Cursor:
+    def parse(cls, text: str) -> Cursor:
         """Read what `str` gave. Raises ValueError."""
         found = re.fullmatch(r"(\d{1,18})-(\d{1,9})-(-?\d{1,12})-(\d{1,9})-(\d{1,9})(-end)?", text, re.ASCII)
         if found is None:
             raise ValueError(f"{text!r} is no cursor")
-        event, generation, chunk_start, segments, of_next = map(int, found.groups()[:5])
-        return cls(event, generation, chunk_start / 1000, segments, of_next, found[6] is not None)
+        event, generation, chunk_start, segments, segment_offset = map(int, found.groups()[:5])
+        return cls(event, generation, chunk_start / 1000, segments, segment_offset, found[6] is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,30 +10,40 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.transitions import Row, claim, is_status, move, note, one
+from cesar.api.queue.transitions import Row, claim, is_status, lock_where, record_event, transition
 from cesar.api.storage.schema import chunks, jobs
 from cesar.errors import CesarError, IdempotencyConflict, QueueError, TooManyJobs
 
-_KEPT_BY_US = {"seq", "version", "attempt", "owner", "claim", "options", "heartbeat_at", "cached_from", "generation"}
-_RESULT = ("result_text", "detected_language", "outcome", "position", "duration", "fingerprint")
-_LATER_OPTIONS = {"languages", "track"}
+_GENERATED_FIELDS = {
+    "seq",
+    "version",
+    "attempt",
+    "owner",
+    "claim",
+    "options",
+    "heartbeat_at",
+    "cached_from",
+    "generation",
+}
+_RESULT_COLUMNS = ("result_text", "detected_language", "outcome", "position", "duration", "fingerprint")
+_NEW_OPTIONS = {"languages", "track"}
 """Requests that don't use them have the hash that they had before these existed, so a key stays good over an update."""
 _INSERT = sa.insert(jobs).returning(*jobs.c)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class SubmissionPolicy:
     """On what terms a job is taken."""
 
     result_key: str | None = None
     """The fingerprint of its work: a completed job of the same submitter and fingerprint has its result already."""
-    most_open: int | None = None
+    max_open: int | None = None
     """How many unfinished jobs its submitter may have, this one included."""
     refusal: CesarError | None = None
     """Why no new job is taken that would have to wait, raised for one; None: it is taken."""
 
 
-def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms: Terms) -> Row:
+def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, policy: SubmissionPolicy) -> Row:
     """Put a new job at the end of the queue, and lead it from there to its status if that is another.
 
     With an idempotency key that is known, give that key's job and do nothing.
@@ -44,29 +54,29 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, terms
     request = _request_hash(job, job.audio_digest or job.audio_path)
     key = None if job.idempotency_key is None else stored_key(job.submitter, job.idempotency_key)
     if key is not None:
-        earlier = one(connection, jobs.c.idempotency_key == key)
+        earlier = lock_where(connection, jobs.c.idempotency_key == key)
         if earlier is not None:
-            as_it_was_written = _request_hash(job, job.audio_path)  # by earlier versions
-            if earlier["idempotency_hash"] not in (request, as_it_was_written):
+            legacy = _request_hash(job, job.audio_path)  # by earlier versions
+            if earlier["idempotency_hash"] not in (request, legacy):
                 raise IdempotencyConflict(f"the key {job.idempotency_key!r} was used for another request")
             return earlier
-    if one(connection, jobs.c.id == job.id) is not None:
+    if lock_where(connection, jobs.c.id == job.id) is not None:
         raise QueueError(f"there is a job {job.id} already", hint="Leave the id out: each job gets one of its own.")
-    known = None if job.no_cache or terms.result_key is None else _find_result(connection, job, terms.result_key)
-    if known is None and terms.refusal is not None:
-        raise terms.refusal
-    if known is None and terms.most_open is not None:
-        require_room(connection, job.submitter, terms.most_open)
+    known = None if job.no_cache or policy.result_key is None else _find_result(connection, job, policy.result_key)
+    if known is None and policy.refusal is not None:
+        raise policy.refusal
+    if known is None and policy.max_open is not None:
+        require_quota(connection, job.submitter, policy.max_open)
     new = {"options": job.options.to_dict(), "version": 0, "attempt": 0, "beat": 0, "idempotency_hash": request}
-    values = job.model_dump(exclude=_KEPT_BY_US) | {"status": JobStatus.QUEUED, "idempotency_key": key}
+    values = job.model_dump(exclude=_GENERATED_FIELDS) | {"status": JobStatus.QUEUED, "idempotency_key": key}
     row = connection.execute(_INSERT, values | new).mappings().one()
-    note(connection, row, None, "submitted")
+    record_event(connection, row, None, "submitted")
     if known is not None:
         return _complete_from(connection, row, known, owner, now)
     if job.status in (JobStatus.PROCESSING, JobStatus.COMPLETED, JobStatus.ERROR):
         row = claim(connection, row, owner, now, "claimed when submitted")
     if job.status.is_final:
-        row = move(connection, row, job.status, job.status.value)
+        row = transition(connection, row, job.status, job.status.value)
     return row
 
 
@@ -77,18 +87,18 @@ def stored_key(submitter: str, key: str) -> str:
 
 def _request_hash(job: Job, recording: str) -> str:
     """Return what tells one request from another. recording: its digest, which no move of the data folder changes."""
-    options = {name: value for name, value in job.options.to_dict().items() if value or name not in _LATER_OPTIONS}
+    options = {name: value for name, value in job.options.to_dict().items() if value or name not in _NEW_OPTIONS}
     request = [recording, job.model_size, job.name, job.priority, options]
     request += ["no_cache"] if job.no_cache else []
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 
 
-def require_room(connection: sa.Connection, submitter: str, most_open: int) -> None:
+def require_quota(connection: sa.Connection, submitter: str, max_open: int) -> None:
     """Raise `TooManyJobs` if a submitter has as many unfinished jobs as it may."""
     is_open = jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.PROCESSING.value])
     its_open = sa.select(sa.func.count()).select_from(jobs).where(is_open, jobs.c.submitter == submitter)
-    if connection.execute(its_open).scalar_one() >= most_open:
-        raise TooManyJobs(f"{most_open} jobs are waiting or at work already, which is as many as may be")
+    if connection.execute(its_open).scalar_one() >= max_open:
+        raise TooManyJobs(f"{max_open} jobs are waiting or at work already, which is as many as may be")
 
 
 def _find_result(connection: sa.Connection, job: Job, result_key: str) -> Row | None:
@@ -105,5 +115,7 @@ def _complete_from(connection: sa.Connection, row: Row, known: Row, owner: str, 
         chunks.c.job_seq == known["seq"]
     )
     connection.execute(sa.insert(chunks).from_select(["job_seq", "attempt", "start", "end", "payload"], copied))
-    result = {name: known[name] for name in _RESULT}
-    return move(connection, row, JobStatus.COMPLETED, "cached", completed_at=now, cached_from=known["id"], **result)
+    result = {name: known[name] for name in _RESULT_COLUMNS}
+    return transition(
+        connection, row, JobStatus.COMPLETED, "cached", completed_at=now, cached_from=known["id"], **result
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cesar.api.models import JobStatus
-from cesar.api.queue.transitions import LONGEST_DELAY, Row, move
+from cesar.api.queue.transitions import MAX_DELAY, Row, transition
 from cesar.api.storage.schema import events, jobs
 from cesar.errors import WorkerLost
 
@@ -24,18 +24,18 @@ MAX_LOST_ALONE = 20
 """So many losses in a row end a job that is the only one to lose its workers, though no others were done."""
 BLAME = 1e-4
 """A job is to blame if chance would hit it this often at most, if it were like the others."""
-_LOSSES = ("worker died", "lease expired", "recogniser killed", WorkerLost.code)
+_LOSS_REASONS = ("worker died", "lease expired", "recogniser killed", WorkerLost.code)
 """The reasons of the events that tell of a loss."""
-_MAX_LOSSES_BEFORE_BEGUN = 7
+_MAX_DELAYING_LOSSES_BEFORE_BEGUN = 7
 """Losses before the recording was begun make no job wait for longer than these do: a minute."""
 
 
-def wait_after(losses: int, delay: timedelta) -> timedelta:
+def delay_after(losses: int, delay: timedelta) -> timedelta:
     """Return how long a job waits after so many losses in a row: not at all after the first, then ever longer."""
-    return timedelta() if losses < 2 else min(delay / 16 * 2 ** min(losses - 1, 20), LONGEST_DELAY)
+    return timedelta() if losses < 2 else min(delay / 16 * 2 ** min(losses - 1, 20), MAX_DELAY)
 
 
-def lose(  # noqa: PLR0913 - what is known of a loss
+def record_loss(  # noqa: PLR0913 - what is known of a loss
     connection: sa.Connection,
     row: Row,
     reason: str,
@@ -50,18 +50,18 @@ def lose(  # noqa: PLR0913 - what is known of a loss
     is_begun: whether the recogniser had been given the recording. error: what its worker could tell of the kill.
     """
     if row["cancel_requested_at"] is not None:
-        return move(connection, row, JobStatus.CANCELLED, reason, completed_at=now)
-    is_counted_for_delay = is_begun or row["losses"] < _MAX_LOSSES_BEFORE_BEGUN
+        return transition(connection, row, JobStatus.CANCELLED, reason, completed_at=now)
+    is_counted_for_delay = is_begun or row["losses"] < _MAX_DELAYING_LOSSES_BEFORE_BEGUN
     lost, losses = row["lost"] + is_begun, row["losses"] + is_counted_for_delay
     if is_begun and _is_to_blame(connection, row, lost, losses):
         end: dict[str, Any] = {**(error or _worker_lost(lost)), "lost": lost, "losses": losses, "completed_at": now}
-        return move(connection, row, JobStatus.ERROR, end["error_code"], **end)
-    wait = wait_after(losses, delay)
+        return transition(connection, row, JobStatus.ERROR, end["error_code"], **end)
+    wait = delay_after(losses, delay)
     later: dict[str, Any] = {"run_after": now + wait if wait else None, "lost": lost, "losses": losses, **(error or {})}
-    return move(connection, row, JobStatus.QUEUED, reason, **later)
+    return transition(connection, row, JobStatus.QUEUED, reason, **later)
 
 
-def chance_of(lost: int, *, among_lost: int, among_done: int) -> float:
+def loss_probability(lost: int, *, among_lost: int, among_done: int) -> float:
     """Return how likely so many losses in a row are for a job that is like the others.
 
     among_lost, among_done: how many of the others lost their worker and how many were completed, each at its first
@@ -81,14 +81,14 @@ def _is_to_blame(connection: sa.Connection, row: Row, lost: int, losses: int) ->
     """
     if lost < MIN_LOST:
         return False
-    if lost >= MAX_LOST_ALONE and not _do_others_lose(connection, row):
+    if lost >= MAX_LOST_ALONE and not _other_jobs_lose_workers(connection, row):
         return True
-    among_lost, among_done = _others(connection, row, lost)
+    among_lost, among_done = _count_others(connection, row, lost)
     # A worker that was killed before the recording was begun was killed by something else.
-    return chance_of(lost, among_lost=among_lost + losses - lost, among_done=among_done) <= BLAME
+    return loss_probability(lost, among_lost=among_lost + losses - lost, among_done=among_done) <= BLAME
 
 
-def _others(connection: sa.Connection, row: Row, lost: int) -> tuple[int, int]:
+def _count_others(connection: sa.Connection, row: Row, lost: int) -> tuple[int, int]:
     """Count the other jobs that lost their worker, and those that were completed, since this one's losses began.
 
     Each counts once, by what came first: a second bad recording must not speak for the first.
@@ -96,16 +96,16 @@ def _others(connection: sa.Connection, row: Row, lost: int) -> tuple[int, int]:
     mine = sa.and_(events.c.job_seq == row["seq"], events.c.after == JobStatus.PROCESSING)
     first_attempt = sa.and_(mine, events.c.attempt > row["attempt"] - lost)
     since = sa.select(sa.func.min(events.c.id)).where(first_attempt).scalar_subquery()
-    is_loss = events.c.reason.in_(_LOSSES)
-    is_told = sa.and_(events.c.before == JobStatus.PROCESSING, is_loss | (events.c.after == JobStatus.COMPLETED))
-    others = sa.and_(events.c.id > since, is_told, events.c.job_seq != row["seq"])
+    is_loss = events.c.reason.in_(_LOSS_REASONS)
+    is_outcome = sa.and_(events.c.before == JobStatus.PROCESSING, is_loss | (events.c.after == JobStatus.COMPLETED))
+    others = sa.and_(events.c.id > since, is_outcome, events.c.job_seq != row["seq"])
     firsts = sa.select(sa.func.min(events.c.id)).where(others).group_by(events.c.job_seq)
     counts = sa.select(is_loss, sa.func.count()).where(events.c.id.in_(firsts)).group_by(is_loss)
     found = {bool(is_lost): count for is_lost, count in connection.execute(counts)}
     return found.get(True, 0), found.get(False, 0)
 
 
-def _do_others_lose(connection: sa.Connection, row: Row) -> bool:
+def _other_jobs_lose_workers(connection: sa.Connection, row: Row) -> bool:
     is_open = jobs.c.status.in_([status.value for status in JobStatus if not status.is_final])
     others = sa.select(jobs.c.seq).where(is_open, jobs.c.losses > 0, jobs.c.seq != row["seq"])
     return connection.execute(others.limit(1)).first() is not None

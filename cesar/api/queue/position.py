@@ -8,27 +8,29 @@ from typing import Any
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.eta import AtWork, Line, Pace, Waiting
-from cesar.api.queue.transitions import is_status, job_of
+from cesar.api.queue.eta import QueuePosition, QueueSnapshot, RunningJob, Throughput
+from cesar.api.queue.transitions import is_status, job_from_row
 from cesar.api.storage.schema import jobs
 
 
-def line(connection: sa.Connection) -> Line:
+def snapshot(connection: sa.Connection) -> QueueSnapshot:
     """Give the jobs that are being processed, and the models of all that are unfinished."""
     rows = connection.execute(sa.select(jobs).where(is_status(JobStatus.PROCESSING))).mappings()
-    at_work = tuple(_at_work(job_of(row)) for row in rows)
+    running = tuple(_running_job(job_from_row(row)) for row in rows)
     waiting = sa.select(jobs.c.model_size).where(is_status(JobStatus.QUEUED)).distinct()
-    models = {*connection.execute(waiting).scalars(), *(job.model_size for job in at_work)}
-    return Line(at_work, frozenset(models))
+    models = {*connection.execute(waiting).scalars(), *(job.model_size for job in running)}
+    return QueueSnapshot(running, frozenset(models))
 
 
-def waiting(connection: sa.Connection, ids: Sequence[str], paces: Mapping[str, Pace]) -> dict[str, Waiting]:
+def positions(
+    connection: sa.Connection, ids: Sequence[str], throughputs: Mapping[str, Throughput]
+) -> dict[str, QueuePosition]:
     """Give the place of each of these jobs that waits.
 
     A recording whose length is not known yet counts as the usual one of its model. It is all reckoned in the
     database: there may be many thousands.
     """
-    work = _work_s(paces)
+    work = _work_s(throughputs)
     up_to_it: dict[str, Any] = {"order_by": (jobs.c.priority.desc(), jobs.c.seq), "rows": (None, 0)}
     inner = (
         sa.select(
@@ -43,22 +45,22 @@ def waiting(connection: sa.Connection, ids: Sequence[str], paces: Mapping[str, P
         .subquery()
     )
     rows = connection.execute(sa.select(inner).where(inner.c.id.in_(ids))).mappings()
-    return {row["id"]: _waiting_of(row) for row in rows}
+    return {row["id"]: _position_of(row) for row in rows}
 
 
-def ahead(connection: sa.Connection, model_size: str, paces: Mapping[str, Pace]) -> Waiting:
+def next_position(connection: sa.Connection, model_size: str, throughputs: Mapping[str, Throughput]) -> QueuePosition:
     """Give the place that a new job of the usual priority would have: after all that wait with no lower one."""
-    work = _work_s(paces)
+    work = _work_s(throughputs)
     counted = sa.select(sa.func.count(), sa.func.count(work), sa.func.sum(work))
     before = counted.where(is_status(JobStatus.QUEUED), jobs.c.priority >= 0)
-    place, known, total_s = connection.execute(before).one()
-    pace = paces.get(model_size)
-    own_s = None if pace is None else pace.usual_s / pace.speed
-    return Waiting(place, (total_s or 0.0) if place == known else None, own_s, None)
+    rank, known, total_s = connection.execute(before).one()
+    throughput = throughputs.get(model_size)
+    own_work_s = None if throughput is None else throughput.mean_duration_s / throughput.speed
+    return QueuePosition(rank, (total_s or 0.0) if rank == known else None, own_work_s, None)
 
 
-def _at_work(job: Job) -> AtWork:
-    return AtWork(
+def _running_job(job: Job) -> RunningJob:
+    return RunningJob(
         id=job.id,
         model_size=job.model_size,
         position=job.position,
@@ -70,20 +72,20 @@ def _at_work(job: Job) -> AtWork:
     )
 
 
-def _waiting_of(row: sa.RowMapping) -> Waiting:
-    own_s = row["own_s"]
-    is_known = row["place"] - 1 == row["known"] - (own_s is not None)
-    before_s = (row["total_s"] or 0.0) - (own_s or 0.0) if is_known else None
-    return Waiting(row["place"] - 1, before_s, own_s, row["run_after"])
+def _position_of(row: sa.RowMapping) -> QueuePosition:
+    own_work_s = row["own_s"]
+    is_known = row["place"] - 1 == row["known"] - (own_work_s is not None)
+    work_ahead_s = (row["total_s"] or 0.0) - (own_work_s or 0.0) if is_known else None
+    return QueuePosition(row["place"] - 1, work_ahead_s, own_work_s, row["run_after"])
 
 
-def _work_s(paces: Mapping[str, Pace]) -> sa.ColumnElement[Any]:
+def _work_s(throughputs: Mapping[str, Throughput]) -> sa.ColumnElement[Any]:
     """Reckon the seconds of work that a waiting job still needs; NULL where its model's pace isn't known."""
-    if not paces:
+    if not throughputs:
         return sa.null()
     of_model = {"value": jobs.c.model_size}
-    speed = sa.case({model: pace.speed for model, pace in paces.items()}, **of_model)
-    usual = sa.case({model: pace.usual_s for model, pace in paces.items()}, **of_model)
+    speed = sa.case({model: throughput.speed for model, throughput in throughputs.items()}, **of_model)
+    usual = sa.case({model: throughput.mean_duration_s for model, throughput in throughputs.items()}, **of_model)
     length = sa.func.coalesce(jobs.c.duration, usual)
     start, end = (jobs.c.options[name].as_float() for name in ("start", "end"))
     left = sa.func.min(sa.func.coalesce(end, length), length) - sa.func.max(start, jobs.c.position)

@@ -9,15 +9,15 @@ from itertools import accumulate
 
 import sqlalchemy as sa
 
-from cesar.api.models import Extent, Job, JobEvent, JobFilter, JobPage, JobStatus
+from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus, PageContent
 from cesar.api.queue.cursor import Changes, Cursor, Tail
-from cesar.api.queue.transitions import Row, is_status, job_of
+from cesar.api.queue.transitions import Row, is_status, job_from_row
 from cesar.api.storage.schema import chunks, events, jobs
 from cesar.errors import QueueError
 from cesar.transcript import Chunk, chunk_from_dict
 
 _WITHOUT_TEXT = [column for column in jobs.c if column.name != "result_text"]
-_LAST_LETTER = "\U0010ffff"
+_LAST_CHARACTER = "\U0010ffff"
 
 
 def find(connection: sa.Connection, job_id: str) -> Row | None:
@@ -31,7 +31,7 @@ def find_by_key(connection: sa.Connection, stored_key: str) -> Row | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PageRequest:
     """Where a page begins, how many jobs it has at most, and which way it goes."""
 
     cursor: str | None
@@ -39,32 +39,32 @@ class Place:
     newest_first: bool
 
 
-def page(connection: sa.Connection, wanted: JobFilter, place: Place, extent: Extent) -> JobPage:
+def page(connection: sa.Connection, wanted: JobFilter, request: PageRequest, content: PageContent) -> JobPage:
     """Return up to `limit` jobs after the cursor; fewer if they would be more text than the extent allows."""
     conditions = _conditions(wanted)
-    if place.cursor is not None:
-        seq = _seq_of(place.cursor)
-        conditions.append(jobs.c.seq < seq if place.newest_first else jobs.c.seq > seq)
-    order = jobs.c.seq.desc() if place.newest_first else jobs.c.seq
-    limit = place.limit
-    if extent.most_bytes is not None:
-        sizes = sa.select(_size(extent)).where(*conditions).order_by(order).limit(limit)
-        limit = _how_many(connection.execute(sizes).scalars(), extent.most_bytes)
-    columns = jobs.c if extent.with_text else _WITHOUT_TEXT
+    if request.cursor is not None:
+        seq = _seq_of(request.cursor)
+        conditions.append(jobs.c.seq < seq if request.newest_first else jobs.c.seq > seq)
+    order = jobs.c.seq.desc() if request.newest_first else jobs.c.seq
+    limit = request.limit
+    if content.max_bytes is not None:
+        sizes = sa.select(_size(content)).where(*conditions).order_by(order).limit(limit)
+        limit = _how_many(connection.execute(sizes).scalars(), content.max_bytes)
+    columns = jobs.c if content.with_text else _WITHOUT_TEXT
     rows = connection.execute(sa.select(*columns).where(*conditions).order_by(order).limit(limit + 1)).mappings().all()
-    found = tuple(job_of(row) for row in rows[:limit])
+    found = tuple(job_from_row(row) for row in rows[:limit])
     return JobPage(jobs=found, next_cursor=str(found[-1].seq) if len(rows) > limit else None)
 
 
-def _size(extent: Extent) -> sa.ColumnElement[int]:
+def _size(content: PageContent) -> sa.ColumnElement[int]:
     """Measure what a job has that may be long, in characters."""
     size = sa.func.length(sa.cast(jobs.c.options, sa.Text))
-    return size + sa.func.coalesce(sa.func.length(jobs.c.result_text), 0) if extent.with_text else size
+    return size + sa.func.coalesce(sa.func.length(jobs.c.result_text), 0) if content.with_text else size
 
 
-def _how_many(sizes: Iterable[int], most: int) -> int:
-    """Count the sizes from the beginning that are no more than `most` together, the first in any case."""
-    return max(1, sum(total <= most for total in accumulate(sizes)))
+def _how_many(sizes: Iterable[int], max_total: int) -> int:
+    """Count the sizes from the beginning that are no more than `max_total` together, the first in any case."""
+    return max(1, sum(total <= max_total for total in accumulate(sizes)))
 
 
 def waiting_before(connection: sa.Connection, job_id: str) -> int | None:
@@ -98,10 +98,10 @@ def counts(connection: sa.Connection) -> dict[JobStatus, int]:
     return dict.fromkeys(JobStatus, 0) | {JobStatus(status): count for status, count in found}
 
 
-def standing(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int | None]:
+def jobs_ahead(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int | None]:
     """Say for those of the jobs that there are how many go before each that waits; None: it does not wait."""
-    place = sa.func.row_number().over(order_by=(jobs.c.priority.desc(), jobs.c.seq)) - 1
-    waiting = sa.select(jobs.c.seq, place.label("before")).where(is_status(JobStatus.QUEUED)).subquery()
+    rank = sa.func.row_number().over(order_by=(jobs.c.priority.desc(), jobs.c.seq)) - 1
+    waiting = sa.select(jobs.c.seq, rank.label("before")).where(is_status(JobStatus.QUEUED)).subquery()
     found = sa.select(jobs.c.id, waiting.c.before).outerjoin(waiting, waiting.c.seq == jobs.c.seq)
     return {row.id: row.before for row in connection.execute(found.where(jobs.c.id.in_(job_ids)))}
 
@@ -136,7 +136,7 @@ def tail(connection: sa.Connection, job_id: str, after: Cursor, limit: int) -> T
     is_new = sa.and_(chunks.c.job_seq == row["seq"], chunks.c.start > after.chunk_start)
     payloads = connection.execute(sa.select(chunks.c.payload).where(is_new).order_by(chunks.c.start).limit(limit))
     new = tuple(chunk_from_dict(payload) for payload in payloads.scalars())
-    return Tail(job_of(row), tuple(events_of(connection, job_id, after=after.event, limit=limit)), new)
+    return Tail(job_from_row(row), tuple(events_of(connection, job_id, after=after.event, limit=limit)), new)
 
 
 def changes(connection: sa.Connection, after: int) -> Changes:
@@ -158,7 +158,7 @@ def recent_outcomes(connection: sa.Connection, model_size: str, limit: int) -> l
     """Give the jobs that were completed last with a model, the newest first; not those whose result was known."""
     done = (is_status(JobStatus.COMPLETED), jobs.c.model_size == model_size, jobs.c.cached_from.is_(None))
     newest = sa.select(*_WITHOUT_TEXT).where(*done).order_by(jobs.c.seq.desc()).limit(limit)
-    return [job_of(row) for row in connection.execute(newest).mappings()]
+    return [job_from_row(row) for row in connection.execute(newest).mappings()]
 
 
 def has_audio(connection: sa.Connection, digest: str) -> bool:
@@ -204,7 +204,7 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.submitter is not None:
         conditions.append(jobs.c.submitter == wanted.submitter)
     if wanted.id_prefix:
-        conditions += [jobs.c.id >= wanted.id_prefix, jobs.c.id < wanted.id_prefix + _LAST_LETTER]
+        conditions += [jobs.c.id >= wanted.id_prefix, jobs.c.id < wanted.id_prefix + _LAST_CHARACTER]
     if wanted.created_after is not None:
         conditions.append(jobs.c.created_at > wanted.created_after)
     if wanted.created_before is not None:

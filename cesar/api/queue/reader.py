@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from cesar.api.models import Extent, Job, JobEvent, JobFilter, JobPage, JobStatus
+from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus, PageContent
 from cesar.api.queue import enqueue, position, queries, transitions
 from cesar.api.queue.cursor import Changes, Cursor, Tail
-from cesar.api.queue.eta import Line, Pace, Waiting
+from cesar.api.queue.eta import QueuePosition, QueueSnapshot, Throughput
 from cesar.api.storage.database import Database
 from cesar.errors import QueueError
 from cesar.transcript import Chunk
@@ -25,13 +25,13 @@ class JobReader:
     async def get(self, job_id: str) -> Job | None:
         """Give a job, or None if there is none of that id."""
         row = await self.database.read(lambda connection: queries.find(connection, job_id))
-        return None if row is None else transitions.job_of(row)
+        return None if row is None else transitions.job_from_row(row)
 
     async def find_by_key(self, submitter: str, key: str) -> Job | None:
         """Give the job that a submitter's idempotency key stands for, or None if it stands for none."""
         stored = enqueue.stored_key(submitter, key)
         row = await self.database.read(lambda connection: queries.find_by_key(connection, stored))
-        return None if row is None else transitions.job_of(row)
+        return None if row is None else transitions.job_from_row(row)
 
     async def list_all(self) -> list[Job]:
         """Give all jobs, newest first. See `list_page` for many."""
@@ -45,13 +45,13 @@ class JobReader:
         cursor: str | None = None,
         limit: int = 100,
         newest_first: bool = True,
-        extent: Extent = Extent(),  # noqa: B008 - frozen
+        content: PageContent = PageContent(),  # noqa: B008 - frozen
     ) -> JobPage:
         """Give up to `limit` jobs that fit the filter, from where the page before ended (its `next_cursor`)."""
         if limit < 1:
             raise QueueError(f"a limit of {limit} jobs can't be used", hint="Ask for one at least.")
-        place = queries.Place(cursor, limit, newest_first=newest_first)
-        return await self.database.read(lambda connection: queries.page(connection, wanted, place, extent))
+        request = queries.PageRequest(cursor, limit, newest_first=newest_first)
+        return await self.database.read(lambda connection: queries.page(connection, wanted, request, content))
 
     async def stored_bytes(self, submitter: str, *, besides: str = "") -> int:
         """Return the size of the recordings that are kept for a submitter's jobs, each once, but for that digest."""
@@ -69,21 +69,21 @@ class JobReader:
         """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
         return await self.database.read(lambda connection: queries.fetches_before(connection, job_ids))
 
-    async def line(self) -> Line:
+    async def queue_snapshot(self) -> QueueSnapshot:
         """Give the jobs that are being processed, and the models of all that are unfinished."""
-        return await self.database.read(position.line)
+        return await self.database.read(position.snapshot)
 
-    async def ahead(self, model_size: str, paces: Mapping[str, Pace]) -> Waiting:
+    async def next_position(self, model_size: str, throughputs: Mapping[str, Throughput]) -> QueuePosition:
         """Give the place that a new job for a model would have, with the usual length, and the work before it."""
-        return await self.database.read(lambda connection: position.ahead(connection, model_size, paces))
+        return await self.database.read(lambda connection: position.next_position(connection, model_size, throughputs))
 
-    async def waiting(self, ids: Sequence[str], paces: Mapping[str, Pace]) -> dict[str, Waiting]:
+    async def positions(self, ids: Sequence[str], throughputs: Mapping[str, Throughput]) -> dict[str, QueuePosition]:
         """Give the place of each of these jobs that waits, and the work before it. paces: those that are known."""
-        return await self.database.read(lambda connection: position.waiting(connection, ids, paces))
+        return await self.database.read(lambda connection: position.positions(connection, ids, throughputs))
 
-    async def standing(self, job_ids: Collection[str]) -> dict[str, int | None]:
+    async def jobs_ahead(self, job_ids: Collection[str]) -> dict[str, int | None]:
         """Say for those of the jobs that there are how many go before each that waits; None: it does not wait."""
-        return await self.database.read(lambda connection: queries.standing(connection, job_ids))
+        return await self.database.read(lambda connection: queries.jobs_ahead(connection, job_ids))
 
     async def events(
         self, job_id: str | None = None, *, after: int = 0, limit: int = 1000, submitter: str | None = None

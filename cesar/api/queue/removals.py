@@ -18,20 +18,20 @@ from cesar.api.storage.recordings import AudioStore, is_newer
 from cesar.api.storage.schema import removals
 
 
-def note(connection: sa.Connection, gone: Iterable[Row], now: datetime) -> None:
+def record(connection: sa.Connection, gone: Iterable[Row], now: datetime) -> None:
     """Note the recordings of jobs that have just been deleted, but for those that other jobs have."""
     for digest in {row["audio_digest"] for row in gone if row["audio_digest"] is not None}:
         if not queries.has_audio(connection, digest):
-            forget(connection, digest)
+            drop(connection, digest)
             connection.execute(sa.insert(removals), {"digest": digest, "at": now})
 
 
-def forget(connection: sa.Connection, digest: str) -> None:
+def drop(connection: sa.Connection, digest: str) -> None:
     """Drop the note of a recording that is gone, or has a job again."""
     connection.execute(sa.delete(removals).where(removals.c.digest == digest))
 
 
-def finish(connection: sa.Connection, store: AudioStore, spared: Collection[str]) -> int:
+def finish(connection: sa.Connection, store: AudioStore, retained: Collection[str]) -> int:
     """Remove what deletions have left in the folder; return the number of recordings.
 
     One that has a job again stays, as does one that came after the deletion: this database may be a copy from before.
@@ -39,10 +39,10 @@ def finish(connection: sa.Connection, store: AudioStore, spared: Collection[str]
     count = 0
     for digest, at in connection.execute(sa.select(removals.c.digest, removals.c.at)).all():
         with suppress(OSError):
-            place = store.path_of(digest)
-            is_left = place.exists() and not is_newer(place, at)
-            if is_left and digest not in spared and not queries.has_audio(connection, digest):
+            path = store.path_of(digest)
+            is_left = path.exists() and not is_newer(path, at)
+            if is_left and digest not in retained and not queries.has_audio(connection, digest):
                 store.remove(digest)
                 count += 1
-            forget(connection, digest)
+            drop(connection, digest)
     return count

@@ -12,11 +12,11 @@ from cesar.api.queue import queries
 from cesar.api.queue.transitions import is_status
 from cesar.api.storage.schema import chunks, events, jobs
 
-_MOST_PASSAGES = 5000
+_MAX_TRANSITIONS = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class AtWork:
+class RunningProgress:
     """How far a job is that is being processed."""
 
     seq: int
@@ -27,7 +27,7 @@ class AtWork:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class Transition:
     """A job's way from one status to another."""
 
     before: JobStatus | None
@@ -35,29 +35,29 @@ class Passage:
     after: JobStatus
     reason: str
     attempt: int
-    stayed_s: float | None
+    time_in_state_s: float | None
     """How long the job was in the status before, in seconds; None for a new one."""
     audio_s: float | None
     """How much of the recording was asked for, in seconds; None while that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class QueueStats:
     """The queue as one consistent state."""
 
     counts: dict[JobStatus, int]
     waiting_since: datetime | None
     """When the oldest job was handed in that may begin now; None if there is none."""
-    at_work: tuple[AtWork, ...]
-    beaten_at: datetime | None
+    running: tuple[RunningProgress, ...]
+    oldest_heartbeat_at: datetime | None
     """Of the claims, the heartbeat that is longest ago; None if nothing is at work."""
     checkpoint_bytes: int
     """What is stored of the chunks of jobs at work."""
     last_event: int
-    passages: tuple[Passage, ...]
+    transitions: tuple[Transition, ...]
 
 
-def look(connection: sa.Connection, now: datetime, after: int | None) -> Vitals:
+def queue_stats(connection: sa.Connection, now: datetime, after: int | None) -> QueueStats:
     """Read how the queue does.
 
     after: the event whose successors are to be the passages, some thousands at most; None: there are to be none. Of
@@ -67,14 +67,14 @@ def look(connection: sa.Connection, now: datetime, after: int | None) -> Vitals:
     working = connection.execute(sa.select(*columns).where(is_status(JobStatus.PROCESSING))).all()
     found = [] if after is None else connection.execute(_since(after)).all()
     newest = found[-1].id if found else after if after is not None else queries.last_event(connection)
-    return Vitals(
+    return QueueStats(
         counts=queries.counts(connection),
         waiting_since=_waiting_since(connection, now),
-        at_work=tuple(AtWork(*row[:5]) for row in working),
-        beaten_at=min((row.heartbeat_at for row in working if row.heartbeat_at is not None), default=None),
+        running=tuple(RunningProgress(*row[:5]) for row in working),
+        oldest_heartbeat_at=min((row.heartbeat_at for row in working if row.heartbeat_at is not None), default=None),
         checkpoint_bytes=_checkpoint_bytes(connection, [row.seq for row in working]),
         last_event=newest,
-        passages=tuple(_passage(row) for row in found),
+        transitions=tuple(_transition(row) for row in found),
     )
 
 
@@ -94,21 +94,21 @@ def _checkpoint_bytes(connection: sa.Connection, working: list[int]) -> int:
 def _since(after: int) -> sa.Select[tuple[object, ...]]:
     earlier = events.alias()
     is_earlier = sa.and_(earlier.c.job_seq == events.c.job_seq, earlier.c.id < events.c.id)
-    stood_at = sa.select(earlier.c.at).where(is_earlier).order_by(earlier.c.id.desc()).limit(1).scalar_subquery()
-    told = (events.c.id, events.c.before, events.c.after, events.c.reason, events.c.attempt, events.c.at)
-    statement = sa.select(*told, stood_at.label("stood_at"), jobs.c.duration, jobs.c.options)
+    previous_at = sa.select(earlier.c.at).where(is_earlier).order_by(earlier.c.id.desc()).limit(1).scalar_subquery()
+    columns = (events.c.id, events.c.before, events.c.after, events.c.reason, events.c.attempt, events.c.at)
+    statement = sa.select(*columns, previous_at.label("stood_at"), jobs.c.duration, jobs.c.options)
     statement = statement.join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
-    return statement.order_by(events.c.id).limit(_MOST_PASSAGES)
+    return statement.order_by(events.c.id).limit(_MAX_TRANSITIONS)
 
 
-def _passage(row: sa.Row[tuple[object, ...]]) -> Passage:
+def _transition(row: sa.Row[tuple[object, ...]]) -> Transition:
     start, end = row.options.get("start") or 0.0, row.options.get("end")
     audio_s = None if row.duration is None else max(0.0, min(end or row.duration, row.duration) - start)
-    return Passage(
+    return Transition(
         before=None if row.before is None else JobStatus(row.before),
         after=JobStatus(row.after),
         reason=row.reason,
         attempt=row.attempt,
-        stayed_s=None if row.stood_at is None else max(0.0, (row.at - row.stood_at).total_seconds()),
+        time_in_state_s=None if row.previous_at is None else max(0.0, (row.at - row.previous_at).total_seconds()),
         audio_s=audio_s,
     )

@@ -18,8 +18,8 @@ from cesar.api.storage.schema import events, jobs
 from cesar.errors import ClaimLost, IllegalMove, JobNotFound, StaleJob
 from cesar.options import MOST_SECONDS
 
-LONGEST_DELAY = timedelta(minutes=10)
-_OUTCOME = (
+MAX_DELAY = timedelta(minutes=10)
+_OUTCOME_COLUMNS = (
     "started_at",
     "completed_at",
     "result_text",
@@ -39,23 +39,23 @@ _UPDATE = sa.update(jobs).where(jobs.c.seq == sa.bindparam("this")).returning(*j
 Row = sa.RowMapping
 
 
-def job_of(row: Row, claim: Claim | None = None) -> Job:
+def job_from_row(row: Row, claim: Claim | None = None) -> Job:
     """Build the job that a row holds."""
     stored = {key: value for key, value in row.items() if key not in _INTERNAL}
-    stored["options"] = _usable(stored["options"])
+    stored["options"] = _clamp_times(stored["options"])
     if row["submitter"] and row["idempotency_key"]:
         stored["idempotency_key"] = row["idempotency_key"].removeprefix(f"{row['submitter']}:")
     return Job.model_validate({**stored, "claim": claim}, context=STORED)
 
 
-def _usable(options: dict[str, Any]) -> dict[str, Any]:
+def _clamp_times(options: dict[str, Any]) -> dict[str, Any]:
     """Bring times within their limits that an earlier version took without any."""
     most = {"start": MOST_SECONDS - 1, "end": MOST_SECONDS}
     return options | {name: time for name, time in most.items() if (options.get(name) or 0) > time}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ClaimFilter:
     """Which of the waiting jobs a worker takes."""
 
     may_fetch: bool = True
@@ -84,12 +84,12 @@ class Wanted:
         return found
 
 
-def claim_next(connection: sa.Connection, owner: str, now: datetime, wanted: Wanted = Wanted()) -> Row | None:
+def claim_next(connection: sa.Connection, owner: str, now: datetime, wanted: ClaimFilter = ClaimFilter()) -> Row | None:
     """Give the waiting job that is first to go to this owner: the highest priority, then the oldest."""
     is_due = sa.or_(
         jobs.c.run_after.is_(None),
         jobs.c.run_after <= now,
-        jobs.c.run_after > now + LONGEST_DELAY,  # nobody is told to wait so long: the clock was put back
+        jobs.c.run_after > now + MAX_DELAY,  # nobody is told to wait so long: the clock was put back
     )
     row = (
         connection.execute(
@@ -110,26 +110,26 @@ def update(connection: sa.Connection, job: Job, owner: str, now: datetime) -> Ro
 
     Raises `ClaimLost`, `StaleJob`, `IllegalMove` or `JobNotFound`.
     """
-    changes = {column: getattr(job, column) for column in _OUTCOME}
+    changes = {column: getattr(job, column) for column in _OUTCOME_COLUMNS}
     if job.claim is None:
         row = lock(connection, job.id)
         changes["priority"] = job.priority
         if row["version"] != job.version:
             raise StaleJob(f"the job {job.id} has changed since it was read")
     else:
-        written = _written_already(connection, job, job.claim)
+        written = _already_written(connection, job, job.claim)
         if written is not None:
             return written
-        row = fenced(connection, job)
+        row = lock_claimed(connection, job)
     if job.status == row["status"]:
-        return write(connection, row, version=row["version"] + 1, **changes)
+        return update_row(connection, row, version=row["version"] + 1, **changes)
     if job.status is JobStatus.PROCESSING:
         row = claim(connection, row, owner, now, "claimed by update")
-        return write(connection, row, **changes)
+        return update_row(connection, row, **changes)
     if job.status is JobStatus.QUEUED and job.claim is None:
         changes |= _FRESH
     reason = job.error_code if job.status is JobStatus.ERROR else None
-    return move(connection, row, job.status, reason or job.status.value, **changes)
+    return transition(connection, row, job.status, reason or job.status.value, **changes)
 
 
 def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
@@ -137,9 +137,11 @@ def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
     row = lock(connection, job_id)
     match JobStatus(row["status"]):
         case JobStatus.QUEUED:
-            return move(connection, row, JobStatus.CANCELLED, "cancelled", cancel_requested_at=now, completed_at=now)
+            return transition(
+                connection, row, JobStatus.CANCELLED, "cancelled", cancel_requested_at=now, completed_at=now
+            )
         case JobStatus.PROCESSING if row["cancel_requested_at"] is None:
-            return write(connection, row, version=row["version"] + 1, cancel_requested_at=now)
+            return update_row(connection, row, version=row["version"] + 1, cancel_requested_at=now)
     return row
 
 
@@ -153,7 +155,7 @@ def retry(connection: sa.Connection, job_id: str) -> Row:
     row = lock(connection, job_id)
     if row["status"] == JobStatus.PROCESSING:
         raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
-    return move(connection, row, JobStatus.QUEUED, "retried by hand", **_FRESH)
+    return transition(connection, row, JobStatus.QUEUED, "retried by hand", **_FRESH)
 
 
 def delete(connection: sa.Connection, job_id: str) -> Row:
@@ -180,15 +182,15 @@ def prune(connection: sa.Connection, before: datetime, limit: int) -> Sequence[R
 
 def lock(connection: sa.Connection, job_id: str) -> Row:
     """Give a job's row, which nobody else changes until the transaction's end. Raises `JobNotFound`."""
-    row = one(connection, jobs.c.id == job_id)
+    row = lock_where(connection, jobs.c.id == job_id)
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
     return row
 
 
-def fenced(connection: sa.Connection, job: Job) -> Row:
+def lock_claimed(connection: sa.Connection, job: Job) -> Row:
     """Lock the row of a job whose claim still holds. Raises `ClaimLost` otherwise."""
-    row = one(connection, jobs.c.id == job.id)
+    row = lock_where(connection, jobs.c.id == job.id)
     require_claim(row, job)
     assert row is not None
     return row
@@ -202,7 +204,7 @@ def require_claim(row: Row | None, job: Job) -> None:
         raise ClaimLost(f"the claim on job {job.id} (attempt {job.claim.attempt}) was lost")
 
 
-def move(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **changes: Any) -> Row:
+def transition(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **changes: Any) -> Row:
     """Change a job's state, with the event that tells of it. Raises `IllegalMove`.
 
     Outside of PROCESSING nobody owns a job.
@@ -211,14 +213,14 @@ def move(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **c
     if after not in TRANSITIONS[before]:
         raise IllegalMove(f"the job {row['id']} is {before} and can't become {after}")
     owner = changes.pop("owner", None)
-    moved = write(connection, row, status=after, owner=owner, version=row["version"] + 1, **changes)
-    note(connection, moved, before, reason, owner or row["owner"])
+    moved = update_row(connection, row, status=after, owner=owner, version=row["version"] + 1, **changes)
+    record_event(connection, moved, before, reason, owner or row["owner"])
     return moved
 
 
 def claim(connection: sa.Connection, row: Row, owner: str, now: datetime, reason: str) -> Row:
     """Give a waiting job to an owner, under a new attempt."""
-    return move(
+    return transition(
         connection,
         row,
         JobStatus.PROCESSING,
@@ -232,9 +234,9 @@ def claim(connection: sa.Connection, row: Row, owner: str, now: datetime, reason
     )
 
 
-def _written_already(connection: sa.Connection, job: Job, claim: Claim) -> Row | None:
+def _already_written(connection: sa.Connection, job: Job, claim: Claim) -> Row | None:
     """Give the row if this very outcome was committed before, by a write whose answer got lost."""
-    row = one(connection, jobs.c.id == job.id)
+    row = lock_where(connection, jobs.c.id == job.id)
     if row is None or row["status"] != job.status or not job.status.is_final:
         return None
     newest = sa.select(events).where(events.c.job_seq == row["seq"]).order_by(events.c.id.desc()).limit(1)
@@ -243,18 +245,20 @@ def _written_already(connection: sa.Connection, job: Job, claim: Claim) -> Row |
     return row if by_this_claim else None
 
 
-def write(connection: sa.Connection, row: Row, **changes: Any) -> Row:
+def update_row(connection: sa.Connection, row: Row, **changes: Any) -> Row:
     """Change a row as it stands, without an event."""
     return connection.execute(_UPDATE, {"this": row["seq"], **changes}).mappings().one()
 
 
-def note(connection: sa.Connection, row: Row, before: JobStatus | None, reason: str, owner: str | None = None) -> None:
+def record_event(
+    connection: sa.Connection, row: Row, before: JobStatus | None, reason: str, owner: str | None = None
+) -> None:
     """Write the event of a change that has just been made."""
     event = {"job_seq": row["seq"], "at": utc_now(), "before": before, "after": row["status"], "reason": reason}
     connection.execute(sa.insert(events), {**event, "attempt": row["attempt"], "owner": owner})
 
 
-def one(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:
+def lock_where(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:
     """Lock the one row of which that holds."""
     return connection.execute(sa.select(jobs).where(where).with_for_update()).mappings().first()
 

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from cesar.api.models import JobStatus
-from cesar.api.queue.leases import Owner
+from cesar.api.queue.leases import LeaseOwner
 from cesar.api.recovery import ownership
-from cesar.api.recovery.salvage import Pages, Row
-from cesar.api.storage.location import Place
-from cesar.api.storage.migrate import APPLICATION_ID, bring_up_to_date, sync_folder
+from cesar.api.recovery.salvage import PageReader, SalvagedRow
+from cesar.api.storage.location import DatabaseLocation
+from cesar.api.storage.migrate import APPLICATION_ID, sync_folder, upgrade
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DatabaseError, DatabaseMissing, DatabaseUnavailable, NotADatabase
 from cesar.failpoints import failpoint
@@ -50,7 +50,7 @@ Record = dict[str, Any]
 
 
 @dataclass
-class Saved:
+class RepairReport:
     """What was saved."""
 
     jobs: int = 0
@@ -60,46 +60,46 @@ class Saved:
     """Jobs of which only traces were found."""
     chunks: int = 0
     keys: int = 0
-    without_a_job: int = 0
+    orphaned_recordings: int = 0
     """Recordings in the folder that no saved job has."""
-    kept_as: Path = Path()
+    damaged_copy: Path = Path()
     """The damaged file."""
 
 
-def repair(place: Place, store: AudioStore) -> Saved | None:
+def repair(location: DatabaseLocation, store: AudioStore) -> RepairReport | None:
     """Save what can be read; None if the database is sound, and nothing was done.
 
     Raises `DatabaseMissing`, `DatabaseUnavailable` while a program works with it, and `NotADatabase` if nothing of
     Cesar's can be read in the file; then nothing was changed.
     """
-    path = place.path
+    path = location.path
     if path is None or not path.is_file():
-        raise DatabaseMissing(f"the database {place} is not there, so there is nothing to repair")
-    with _alone_with(path):
+        raise DatabaseMissing(f"the database {location} is not there, so there is nothing to repair")
+    with _exclusive_access(path):
         _undo_swap(path)
-        if _is_sound(place, path):
+        if _is_sound(location, path):
             return None
-        pages = Pages(path)
+        pages = PageReader(path)
         new = path.with_name(f"{path.name}.repaired")
         _remove(new)
         try:
-            saved = _save(pages, new)
-            if not (saved.jobs or saved.keys or saved.chunks):
+            report = _save(pages, new)
+            if not (report.jobs or report.keys or report.chunks):
                 hint = f"Move {path} elsewhere and put back a copy of it. Nothing was changed."
-                raise NotADatabase(f"nothing of Cesar's can be read in {place}", hint=hint)
-            _set_identity(new, _identity_of(pages, place, store))
+                raise NotADatabase(f"nothing of Cesar's can be read in {location}", hint=hint)
+            _set_identity(new, _identity_of(pages, location, store))
             _verify(new)
-            saved.kept_as = _swap(path, new)
+            report.damaged_copy = _swap(path, new)
         finally:
             _remove(new)
-        saved.without_a_job = _spare(place, store)
-    return saved
+        report.orphaned_recordings = _retain_recordings(location, store)
+    return report
 
 
 @contextmanager
-def _alone_with(path: Path) -> Iterator[None]:
+def _exclusive_access(path: Path) -> Iterator[None]:
     """Keep other programs away. Raises `DatabaseUnavailable` if one is at work."""
-    owner = Owner(path.with_name(f"{path.name}-owners"))
+    owner = LeaseOwner(path.with_name(f"{path.name}-owners"))
     busy = DatabaseUnavailable(f"a program is working with {path}", hint="Stop `cesar serve` and `cesar worker` first.")
     try:
         with FileLock(f"{path}-lock", timeout=_LOCK_TIMEOUT_S, mode=file_mode_in(path.parent)):
@@ -111,7 +111,7 @@ def _alone_with(path: Path) -> Iterator[None]:
         raise busy from None
 
 
-def _is_sound(place: Place, path: Path) -> bool:
+def _is_sound(location: DatabaseLocation, path: Path) -> bool:
     if path.stat().st_size == 0:
         return False
     try:
@@ -122,22 +122,22 @@ def _is_sound(place: Place, path: Path) -> bool:
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise DatabaseUnavailable(f"{place} does not answer: {error}") from error
+            raise DatabaseUnavailable(f"{location} does not answer: {error}") from error
         return False
     if found == ["ok"] and mark != APPLICATION_ID and tables != (0,):
-        raise NotADatabase(f"{place} belongs to another program")
+        raise NotADatabase(f"{location} belongs to another program")
     return found == ["ok"] and broken is None and mark == APPLICATION_ID
 
 
-def _save(pages: Pages, new: Path) -> Saved:
+def _save(pages: PageReader, new: Path) -> RepairReport:
     """Make a new database of what can be read."""
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
-    engine = sa.create_engine(Place(new).url, connect_args={"isolation_level": None})
+    engine = sa.create_engine(DatabaseLocation(new).url, connect_args={"isolation_level": None})
     with _closing_pool(engine):
-        bring_up_to_date(engine, Place(new), None)
+        upgrade(engine, DatabaseLocation(new), None)
     with closing(sqlite3.connect(new)) as connection, connection:
         columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
-        found = _Found(columns)
+        found = _Salvaged(columns)
         for row in pages.rows():
             found.add(row)
         return _insert(connection, found)
@@ -153,7 +153,7 @@ def _closing_pool(engine: sa.Engine) -> Iterator[None]:
         engine.dispose()
 
 
-class _Found:
+class _Salvaged:
     """The rows by the table that they must be of: what they hold tells."""
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -165,7 +165,7 @@ class _Found:
         self.keys: dict[str, tuple[Any, ...]] = {}
         self._columns = columns
 
-    def add(self, row: Row) -> None:
+    def add(self, row: SalvagedRow) -> None:
         """Take a row for what it is; what can't be told is left out."""
         values = row.values
         with suppress(ValueError, TypeError, KeyError, IndexError, AttributeError):
@@ -180,7 +180,7 @@ class _Found:
             elif len(values) > len(_REQUEST) and values[0] is None and values[2] in _STATUSES:
                 self._add_job(row)
 
-    def _add_chunk(self, row: Row) -> None:
+    def _add_chunk(self, row: SalvagedRow) -> None:
         seq, start, end, attempt, payload = row.values
         if row.is_whole and isinstance(seq, int) and isinstance(attempt, int):
             chunk = chunk_from_dict(json.loads(_text(payload)))
@@ -189,7 +189,7 @@ class _Found:
                 if earlier is None or earlier[3] < attempt:
                     self.chunks[seq, chunk.start] = row.values
 
-    def _add_job(self, row: Row) -> None:
+    def _add_job(self, row: SalvagedRow) -> None:
         seq = cast("int", row.rowid)
         job = dict(zip(self._columns, row.values, strict=False)) | {"seq": seq}
         datetime.fromisoformat(_text(job["created_at"]))
@@ -215,15 +215,15 @@ def _text(value: object) -> str:
     return value
 
 
-def _insert(connection: sqlite3.Connection, found: _Found) -> Saved:
-    saved = Saved()
-    for seq, as_found in sorted(found.jobs.items()):
-        needs_work = _needs_work(found, seq, as_found)
-        job = (_restored(as_found) if seq in found.damaged else as_found) | (_FRESH if needs_work else {})
+def _insert(connection: sqlite3.Connection, found: _Salvaged) -> RepairReport:
+    report = RepairReport()
+    for seq, found_job in sorted(found.jobs.items()):
+        must_requeue = _must_requeue(found, seq, found_job)
+        job = (_restored(found_job) if seq in found.damaged else found_job) | (_FRESH if must_requeue else {})
         if _insert_job(connection, job):
-            saved.jobs += 1
-            if needs_work:
-                saved.requeued.append(job["id"])
+            report.jobs += 1
+            if must_requeue:
+                report.requeued.append(job["id"])
     known = {seq for (seq,) in connection.execute("SELECT seq FROM jobs")}
     chunks = [values for (seq, _), values in sorted(found.chunks.items()) if seq in known]
     connection.executemany(
@@ -231,20 +231,20 @@ def _insert(connection: sqlite3.Connection, found: _Found) -> Saved:
     )
     events = [values for _, values in sorted(found.events.items()) if values[1] in known]
     connection.executemany("INSERT INTO job_events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", events)
-    _note_requeued(connection, saved.requeued)
+    _record_requeued(connection, report.requeued)
     for key in found.keys.values():
         with suppress(sqlite3.IntegrityError):
             connection.execute(
                 "INSERT INTO api_keys (id, name, digest, scopes, created_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?)", key
             )
-            saved.keys += 1
+            report.keys += 1
     traces = {values[1] for values in found.events.values()} | {seq for seq, _ in found.chunks}
-    saved.lost_jobs, saved.chunks = len(traces - known), len(chunks)
-    _go_on_counting(connection, max(traces | known, default=0), max(found.events, default=0))
-    return saved
+    report.lost_jobs, report.chunks = len(traces - known), len(chunks)
+    _advance_counters(connection, max(traces | known, default=0), max(found.events, default=0))
+    return report
 
 
-def _needs_work(found: _Found, seq: int, job: Record) -> bool:
+def _must_requeue(found: _Salvaged, seq: int, job: Record) -> bool:
     """Whether a job is to be queued again: it was at work, or its result is not all there."""
     if job["status"] == JobStatus.PROCESSING:
         return True
@@ -254,8 +254,8 @@ def _needs_work(found: _Found, seq: int, job: Record) -> bool:
     if seq in found.damaged or text is None:
         return True
     its = [json.loads(values[4]) for (owner, _), values in sorted(found.chunks.items()) if owner == seq]
-    told = "".join(segment["text"] for chunk in its for segment in chunk["segments"])
-    return bool(its) and "".join(told.split()) != "".join(text.split())
+    stored_text = "".join(segment["text"] for chunk in its for segment in chunk["segments"])
+    return bool(its) and "".join(stored_text.split()) != "".join(text.split())
 
 
 def _restored(job: Record) -> Record:
@@ -274,13 +274,13 @@ def _insert_job(connection: sqlite3.Connection, job: Record) -> bool:
         values = job | less
         names = ", ".join(f'"{name}"' for name in values)
         with suppress(sqlite3.IntegrityError):
-            places = ", ".join("?" * len(values))
-            connection.execute(f"INSERT INTO jobs ({names}) VALUES ({places})", [*values.values()])  # noqa: S608
+            placeholders = ", ".join("?" * len(values))
+            connection.execute(f"INSERT INTO jobs ({names}) VALUES ({placeholders})", [*values.values()])  # noqa: S608
             return True
     return False
 
 
-def _note_requeued(connection: sqlite3.Connection, ids: list[str]) -> None:
+def _record_requeued(connection: sqlite3.Connection, ids: list[str]) -> None:
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
     connection.executemany(
         'INSERT INTO job_events (job_seq, at, "before", "after", attempt, reason) '
@@ -289,7 +289,7 @@ def _note_requeued(connection: sqlite3.Connection, ids: list[str]) -> None:
     )
 
 
-def _go_on_counting(connection: sqlite3.Connection, last_job: int, last_event: int) -> None:
+def _advance_counters(connection: sqlite3.Connection, last_job: int, last_event: int) -> None:
     """Set the counters so that no number is used a second time."""
     for table, last in (("jobs", last_job), ("job_events", last_event)):
         connection.execute(
@@ -300,13 +300,13 @@ def _go_on_counting(connection: sqlite3.Connection, last_job: int, last_event: i
         connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (last, table))
 
 
-def _identity_of(pages: Pages, place: Place, store: AudioStore) -> int:
+def _identity_of(pages: PageReader, location: DatabaseLocation, store: AudioStore) -> int:
     """Return the number by which its recordings know the database: by its header, else by what their folder says."""
     head = pages.page(1)
-    note = ownership.note_in(store)
+    marker = ownership.read_marker(store)
     if head.startswith(b"SQLite format 3\0") and int.from_bytes(head[68:72]) == APPLICATION_ID:
         return int.from_bytes(head[60:64])
-    return note.identity if note is not None and note.database == place.path else 0
+    return marker.identity if marker is not None and marker.database == location.path else 0
 
 
 def _set_identity(new: Path, identity: int) -> None:
@@ -351,19 +351,19 @@ def _undo_swap(path: Path) -> None:
         kept.unlink()
 
 
-def _spare(place: Place, store: AudioStore) -> int:
+def _retain_recordings(location: DatabaseLocation, store: AudioStore) -> int:
     """See to it that recordings whose jobs were lost stay; return how many they are."""
-    assert place.path is not None
-    note = ownership.note_in(store)
-    if note is not None and note.database != place.path:
+    assert location.path is not None
+    marker = ownership.read_marker(store)
+    if marker is not None and marker.database != location.path:
         return 0
-    with closing(sqlite3.connect(place.path)) as connection:
+    with closing(sqlite3.connect(location.path)) as connection:
         named = {
             digest for (digest,) in connection.execute("SELECT audio_digest FROM jobs WHERE audio_digest IS NOT NULL")
         }
     lost = set(store.digests()) - named
     if lost:
-        ownership.spare(store, lost)
+        ownership.retain(store, lost)
     return len(lost)
 
 

@@ -19,12 +19,12 @@ _MAGIC = b"SQLite format 3\x00"
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER = 0x0D, 0x0A, 0x02
 _WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 _WAL_MAGIC = 0x377F0682
-_MOST_COLUMNS = 200
+_MAX_COLUMNS = 200
 Value = int | float | str | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SalvagedRow:
     """A row as it lies in the file."""
 
     rowid: int | None
@@ -34,7 +34,7 @@ class Row:
     """Whether all of it could be read; else some values at its end are missing."""
 
 
-class Pages:
+class PageReader:
     """The pages of a database file as its write-ahead log would have them."""
 
     def __init__(self, database: Path) -> None:
@@ -52,43 +52,43 @@ class Pages:
             return self._newer[number]
         return self._file[(number - 1) * self.size : number * self.size].ljust(self.size, b"\0")
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SalvagedRow]:
         """Yield every row of every table and index that can be read."""
         for number in range(1, len(self) + 1):
             page = self.page(number)
             start = _HEADER_BYTES if number == 1 else 0
             kind = page[start]
             if kind in (_TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER):
-                for place in _cells(page, start, kind):
-                    row = self._row(page, place, kind)
+                for offset in _cells(page, start, kind):
+                    row = self._row(page, offset, kind)
                     if row is not None:
                         yield row
 
-    def _row(self, page: bytes, place: int, kind: int) -> Row | None:
+    def _row(self, page: bytes, offset: int, kind: int) -> SalvagedRow | None:
         try:
-            place += 4 if kind == _INDEX_INNER else 0  # the page to its left
-            length, place = _varint(page, place)
+            offset += 4 if kind == _INDEX_INNER else 0  # the page to its left
+            length, offset = _varint(page, offset)
             rowid = None
             if kind == _TABLE_LEAF:
-                rowid, place = _varint(page, place)
+                rowid, offset = _varint(page, offset)
                 rowid -= (rowid >> 63) << 64
-            payload = self._payload(page, place, length, is_table=kind == _TABLE_LEAF)
+            payload = self._payload(page, offset, length, is_table=kind == _TABLE_LEAF)
             values = _values(payload)
         except (IndexError, struct.error, ValueError):
             return None
-        return Row(rowid, values, len(payload) == length and len(values) == _column_count(payload))
+        return SalvagedRow(rowid, values, len(payload) == length and len(values) == _column_count(payload))
 
-    def _payload(self, page: bytes, place: int, length: int, *, is_table: bool) -> bytes:
+    def _payload(self, page: bytes, offset: int, length: int, *, is_table: bool) -> bytes:
         """Gather what a cell holds, as far as it is there: from its page, and from those that it goes on in."""
         usable = self.size
-        most = usable - 35 if is_table else (usable - 12) * 64 // 255 - 23
-        if length <= most:
-            return page[place : place + length]
-        least = (usable - 12) * 32 // 255 - 23
-        local = least + (length - least) % (usable - 4)
-        local = local if local <= most else least
-        found = bytearray(page[place : place + local])
-        following = int.from_bytes(page[place + local : place + local + 4])
+        max_local = usable - 35 if is_table else (usable - 12) * 64 // 255 - 23
+        if length <= max_local:
+            return page[offset : offset + length]
+        min_local = (usable - 12) * 32 // 255 - 23
+        local = min_local + (length - min_local) % (usable - 4)
+        local = local if local <= max_local else min_local
+        found = bytearray(page[offset : offset + local])
+        following = int.from_bytes(page[offset + local : offset + local + 4])
         seen: set[int] = set()
         while len(found) < length and 0 < following <= len(self) and following not in seen:
             seen.add(following)
@@ -108,29 +108,29 @@ def _cells(page: bytes, start: int, kind: int) -> list[int]:
     """Return where a page's cells begin, as far as that can be."""
     count = int.from_bytes(page[start + 3 : start + 5])
     first = start + (12 if kind == _INDEX_INNER else 8)
-    places = [int.from_bytes(page[at : at + 2]) for at in range(first, min(first + 2 * count, len(page) - 1), 2)]
-    return [place for place in places if first <= place < len(page)]
+    offsets = [int.from_bytes(page[at : at + 2]) for at in range(first, min(first + 2 * count, len(page) - 1), 2)]
+    return [offset for offset in offsets if first <= offset < len(page)]
 
 
-def _varint(content: bytes, place: int) -> tuple[int, int]:
+def _varint(content: bytes, offset: int) -> tuple[int, int]:
     value = 0
     for number in range(9):
-        byte = content[place + number]
+        byte = content[offset + number]
         if number == 8:
-            return value << 8 | byte, place + 9
+            return value << 8 | byte, offset + 9
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
-            return value, place + number + 1
+            return value, offset + number + 1
     raise ValueError("unreachable")
 
 
 def _types(payload: bytes) -> tuple[list[int], int]:
-    header_bytes, place = _varint(payload, 0)
-    if not 2 <= header_bytes <= min(len(payload), 9 * _MOST_COLUMNS):
+    header_bytes, offset = _varint(payload, 0)
+    if not 2 <= header_bytes <= min(len(payload), 9 * _MAX_COLUMNS):
         raise ValueError("no row's header")
     types = []
-    while place < header_bytes:
-        kind, place = _varint(payload, place)
+    while offset < header_bytes:
+        kind, offset = _varint(payload, offset)
         types.append(kind)
     return types, header_bytes
 
@@ -141,18 +141,18 @@ def _column_count(payload: bytes) -> int:
 
 def _values(payload: bytes) -> tuple[Value, ...]:
     """Read a row's values, up to the first that is not wholly there or makes no sense."""
-    types, place = _types(payload)
+    types, offset = _types(payload)
     values: list[Value] = []
     for kind in types:
         size = _size_of(kind)
-        content = payload[place : place + size]
+        content = payload[offset : offset + size]
         if len(content) < size:
             break
         try:
             values.append(_value(kind, content))
         except ValueError:  # text that is no UTF-8: another's page
             break
-        place += size
+        offset += size
     return tuple(values)
 
 

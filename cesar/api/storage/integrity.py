@@ -5,22 +5,22 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 
 _BUSY_TIMEOUT_S = 10.0
 _UNDECIDED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT)
 
 
-def damage_in(place: Place, most_bytes: int) -> str | None:
+def find_damage(location: DatabaseLocation, max_bytes: int) -> str | None:
     """Read a database through; return what is damaged, or None.
 
     Larger ones than that are not read, and neither is what is not there or not a database at all: whoever opens it
     finds out. A connection of its own reads the disk, not what an earlier one remembers.
     """
-    if place.path is None or not place.path.is_file() or not 0 < place.path.stat().st_size <= most_bytes:
+    if location.path is None or not location.path.is_file() or not 0 < location.path.stat().st_size <= max_bytes:
         return None
     try:
-        with closing(sqlite3.connect(f"{place.path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)) as reader:
+        with closing(sqlite3.connect(f"{location.path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)) as reader:
             found = reader.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

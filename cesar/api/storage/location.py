@@ -28,7 +28,7 @@ _LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DatabaseLocation:
     """A database file, or memory."""
 
     path: Path | None
@@ -36,7 +36,7 @@ class Place:
     allow_network: bool = False
 
     @classmethod
-    def of(cls, where: str | os.PathLike[str], *, allow_network: bool = False) -> Place:
+    def parse(cls, where: str | os.PathLike[str], *, allow_network: bool = False) -> DatabaseLocation:
         """Read a path, `:memory:` or a URL (`sqlite:///queue.db`). Raises `DatabaseError` for what can't be used."""
         text = os.fspath(where)
         if text == MEMORY:

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 from cesar.errors import DatabaseTooNew, NotADatabase
 from cesar.files.private import FILE_MODE
 
@@ -26,24 +26,24 @@ _one_at_a_time = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
-def schema_of(place: Place) -> str | None:
+def current_revision(location: DatabaseLocation) -> str | None:
     """Name the last migration that was done, without changing anything; None for a database that is yet to be made.
 
     Raises `NotADatabase` for another program's.
     """
-    if place.path is None or not place.path.exists() or place.path.stat().st_size == 0:
+    if location.path is None or not location.path.exists() or location.path.stat().st_size == 0:
         return None
-    with closing(sqlite3.connect(f"{place.path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)) as connection:
+    with closing(sqlite3.connect(f"{location.path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)) as connection:
         tables = sorted(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
         (mark,) = connection.execute("PRAGMA application_id").fetchone()
         if mark == APPLICATION_ID:
             return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
     if tables:
-        raise NotADatabase(f"{place} belongs to another program: it has the tables {', '.join(tables)}")
+        raise NotADatabase(f"{location} belongs to another program: it has the tables {', '.join(tables)}")
     return None
 
 
-def bring_up_to_date(engine: sa.Engine, place: Place, schema: str | None) -> None:
+def upgrade(engine: sa.Engine, location: DatabaseLocation, schema: str | None) -> None:
     """Migrate the database from its schema to `HEAD`, or make it. The caller keeps other programs away.
 
     Raises `DatabaseTooNew` for a newer Cesar's.
@@ -59,9 +59,9 @@ def bring_up_to_date(engine: sa.Engine, place: Place, schema: str | None) -> Non
     config.set_main_option("path_separator", "os")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if schema is not None and schema not in known:
-        raise DatabaseTooNew(f"{place} was written by a newer Cesar (its schema is {schema}, ours {HEAD})")
-    if schema is not None and place.path is not None:
-        _copy(engine, place.path.with_name(f"{place.path.name}.before-{HEAD}"))
+        raise DatabaseTooNew(f"{location} was written by a newer Cesar (its schema is {schema}, ours {HEAD})")
+    if schema is not None and location.path is not None:
+        _back_up(engine, location.path.with_name(f"{location.path.name}.before-{HEAD}"))
     with _one_at_a_time, engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA foreign_keys=OFF")  # to make a table anew drops the old one, with all that hangs on it
@@ -70,7 +70,7 @@ def bring_up_to_date(engine: sa.Engine, place: Place, schema: str | None) -> Non
             command.upgrade(config, HEAD)
         finally:
             driver.execute("PRAGMA foreign_keys=ON")
-    _log.info("%s has schema %s now (it had %s)", place, HEAD, schema or "none")
+    _log.info("%s has schema %s now (it had %s)", location, HEAD, schema or "none")
 
 
 def sync_folder(folder: Path) -> None:
@@ -83,7 +83,7 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _copy(engine: sa.Engine, target: Path) -> None:
+def _back_up(engine: sa.Engine, target: Path) -> None:
     """Write the whole database to a file, which appears when it is whole and on the disk."""
     unfinished = target.with_name(target.name + ".part")
     unfinished.unlink(missing_ok=True)

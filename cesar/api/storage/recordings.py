@@ -21,27 +21,27 @@ from cesar.api.storage.migrate import sync_folder
 from cesar.errors import DiskFull, OutputError
 from cesar.files.private import FILE_MODE, make_folder, opener, tighten
 
-NOTE_SUFFIX = ".origin"
+SIDECAR_SUFFIX = ".origin"
 """Ends the name of the note that lies beside a part, and goes with it."""
 NO_ROOM_HINT = "Try again later, or ask whoever runs the service to free some space."
 ASIDE_DAYS = 14
 """For so long what no job needs lies in `aside`, and comes back if a job needs it after all."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _INCOMING = "incoming"
 _ASIDE = "aside"
 _PART_SUFFIX = ".part"
-_DIGEST_LETTERS = 64
+_DIGEST_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """What a sweep has done."""
 
     removed: int = 0
     """Uploads that were never finished, and what had lain in `aside` for long enough."""
-    put_aside: int = 0
-    brought_back: int = 0
-    spared: frozenset[str] = frozenset()
+    set_aside: int = 0
+    restored: int = 0
+    retained: frozenset[str] = frozenset()
     """Digests of recordings that no job has, and that the database may not know of."""
 
 
@@ -64,16 +64,16 @@ class AudioStore:
 
         Raises `DiskFull` or `OutputError`.
         """
-        with storing():
+        with translate_os_errors():
             make_folder(self._incoming)
         return self._incoming / f"{owner}-{uuid4().hex}"
 
-    def part_of(self, job_id: str) -> Path:
+    def partial_path(self, job_id: str) -> Path:
         """Say where the worker keeps what it has fetched of a job's recording, from attempt to attempt."""
         make_folder(self._incoming)
         return self._incoming / f"{job_id}{_PART_SUFFIX}"
 
-    def keep(self, arrived: Path, digest: str) -> Path:
+    def add(self, arrived: Path, digest: str) -> Path:
         """Move a file that has arrived, and is on the disk, to its place; if the bytes are there already, drop it.
 
         Where the disk allows it the file keeps its old name too, which its caller removes when the job is written: so
@@ -81,17 +81,17 @@ class AudioStore:
 
         Raises `DiskFull` or `OutputError`.
         """
-        place = self.path_of(digest)
-        with storing():
-            if place.exists():
+        target = self.path_of(digest)
+        with translate_os_errors():
+            if target.exists():
                 arrived.unlink(missing_ok=True)
-                return place
-            make_folder(place.parent)
+                return target
+            make_folder(target.parent)
             arrived.chmod(FILE_MODE)
-            _link_or_move(arrived, place)
-            sync_folder(place.parent)
+            _link_or_move(arrived, target)
+            sync_folder(target.parent)
             sync_folder(self.folder)
-        return place
+        return target
 
     def remove(self, digest: str) -> None:
         """Delete a recording, wherever it lies."""
@@ -99,10 +99,10 @@ class AudioStore:
         for copy in self.folder.glob(f"{_ASIDE}/*/{digest}"):
             copy.unlink(missing_ok=True)
 
-    def remove_part(self, job_id: str) -> None:
+    def remove_partial(self, job_id: str) -> None:
         """Delete what was fetched of a job's recording."""
-        part = self.part_of(job_id)
-        for left in (part, part.with_suffix(NOTE_SUFFIX)):
+        partial = self.partial_path(job_id)
+        for left in (partial, partial.with_suffix(SIDECAR_SUFFIX)):
             left.unlink(missing_ok=True)
         for left in self.folder.glob(f"{_ASIDE}/*/{job_id}.*"):
             left.unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class AudioStore:
     def probe(self) -> None:
         """See that a file can be written here. Raises `DiskFull` or `OutputError`."""
         file = self.new_upload("probe")
-        with storing():
+        with translate_os_errors():
             try:
                 with open(file, "xb", buffering=0, opener=opener) as opened:
                     opened.write(b"\0")
@@ -120,24 +120,24 @@ class AudioStore:
     def digests(self) -> Iterator[str]:
         """Yield the digests of all recordings that are in their place."""
         for file in self.folder.glob("??/*"):
-            if len(file.name) == _DIGEST_LETTERS and file.name.startswith(file.parent.name):
+            if len(file.name) == _DIGEST_LENGTH and file.name.startswith(file.parent.name):
                 yield file.name
 
     def is_empty(self) -> bool:
         """Whether there is no recording, nor anything that may become one."""
-        places = ("??/*", f"{_INCOMING}/*", f"{_ASIDE}/*/*")
-        return not any(path.is_file() for place in places for path in self.folder.glob(place))
+        patterns = ("??/*", f"{_INCOMING}/*", f"{_ASIDE}/*/*")
+        return not any(path.is_file() for pattern in patterns for path in self.folder.glob(pattern))
 
     def sweep(
         self,
         *,
-        is_wanted: Callable[[str], bool],
+        is_needed: Callable[[str], bool],
         is_dead: Callable[[str], bool],
         has_job: Callable[[str], bool],
         known_until: datetime | None,
-        spared: Iterable[str] = (),
+        retained: Iterable[str] = (),
         today: date | None = None,
-    ) -> Swept:
+    ) -> SweepResult:
         """Put aside what nobody needs any more, bring back what somebody does, and delete what was never whole.
 
         is_wanted: whether a job needs the recording of that digest. is_dead: whether the owner of that name is dead.
@@ -146,46 +146,46 @@ class AudioStore:
         has; None: it was never. spared: digests of recordings to be left where they are in any case.
         """
         today = datetime.now(UTC).date() if today is None else today
-        known = frozenset(spared)
+        known = frozenset(retained)
         if not self.folder.is_dir():
-            return Swept()
-        back = self._bring_back(is_wanted)
-        never_whole = [file for file in self._uploads() if _is_free(file) and is_dead(file.name.partition("-")[0])]
+            return SweepResult()
+        back = self._restore(is_needed)
+        never_whole = [file for file in self._uploads() if _is_unlocked(file) and is_dead(file.name.partition("-")[0])]
         uncommitted = {_inode(file) for file in never_whole}
-        unwanted = [digest for digest in self.digests() if not is_wanted(digest)]
-        left = {digest for digest in unwanted if _inode(self.path_of(digest)) not in uncommitted}
+        unneeded = [digest for digest in self.digests() if not is_needed(digest)]
+        left = {digest for digest in unneeded if _inode(self.path_of(digest)) not in uncommitted}
         left = {digest for digest in left if digest in known or is_newer(self.path_of(digest), known_until)}
-        doomed = [self.path_of(digest) for digest in unwanted if digest not in left]
-        doomed += [part for part in self._parts() if _is_free(part) and not has_job(part.stem)]
-        aside = sum(self._put_aside(file, today) for file in doomed)
+        doomed = [self.path_of(digest) for digest in unneeded if digest not in left]
+        doomed += [partial for partial in self._partials() if _is_unlocked(partial) and not has_job(partial.stem)]
+        aside = sum(self._set_aside(file, today) for file in doomed)
         removed = sum(_remove(file) for file in never_whole) + self._empty_aside(today)
         self._tighten()
-        return Swept(removed, aside, back, frozenset(left))
+        return SweepResult(removed, aside, back, frozenset(left))
 
     def _uploads(self) -> list[Path]:
-        return [file for file in self._incoming.glob("*") if file.suffix not in (_PART_SUFFIX, NOTE_SUFFIX)]
+        return [file for file in self._incoming.glob("*") if file.suffix not in (_PART_SUFFIX, SIDECAR_SUFFIX)]
 
-    def _parts(self) -> list[Path]:
-        return [file for file in self._incoming.glob("*") if file.suffix in (_PART_SUFFIX, NOTE_SUFFIX)]
+    def _partials(self) -> list[Path]:
+        return [file for file in self._incoming.glob("*") if file.suffix in (_PART_SUFFIX, SIDECAR_SUFFIX)]
 
-    def _put_aside(self, file: Path, today: date) -> bool:
-        place = self.folder / _ASIDE / today.isoformat()
+    def _set_aside(self, file: Path, today: date) -> bool:
+        target = self.folder / _ASIDE / today.isoformat()
         with suppress(OSError):
-            make_folder(place)
-            file.replace(place / file.name)
+            make_folder(target)
+            file.replace(target / file.name)
             return True
         return False
 
-    def _bring_back(self, is_wanted: Callable[[str], bool]) -> int:
+    def _restore(self, is_needed: Callable[[str], bool]) -> int:
         """Put what a job needs after all back into its place."""
         count = 0
         for file in self.folder.glob(f"{_ASIDE}/*/*"):
-            if len(file.name) == _DIGEST_LETTERS and is_wanted(file.name):
-                place = self.path_of(file.name)
+            if len(file.name) == _DIGEST_LENGTH and is_needed(file.name):
+                target = self.path_of(file.name)
                 with suppress(OSError):
-                    make_folder(place.parent)
-                    if not place.exists():
-                        file.rename(place)
+                    make_folder(target.parent)
+                    if not target.exists():
+                        file.rename(target)
                         count += 1
         return count
 
@@ -207,11 +207,11 @@ class AudioStore:
                 tighten(file)
 
 
-def _link_or_move(arrived: Path, place: Path) -> None:
+def _link_or_move(arrived: Path, target: Path) -> None:
     try:
-        os.link(arrived, place)
+        os.link(arrived, target)
     except OSError:  # the file system has no links
-        arrived.replace(place)
+        arrived.replace(target)
 
 
 def _inode(file: Path) -> tuple[int, int]:
@@ -231,22 +231,22 @@ def _remove(file: Path) -> bool:
     return False
 
 
-def _is_free(file: Path) -> bool:
+def _is_unlocked(file: Path) -> bool:
     """Whether no process is writing to a file: its lock says so, whatever any database knows."""
     with suppress(OSError), file.open("rb") as opened:
-        return lock(opened)
+        return try_lock(opened)
     return False
 
 
 if sys.platform == "win32":
 
-    def lock(_file: IO[bytes]) -> bool:
+    def try_lock(_file: IO[bytes]) -> bool:
         """Return True: there, what is open can be neither moved nor deleted."""
         return True
 else:
     import fcntl
 
-    def lock(file: IO[bytes]) -> bool:
+    def try_lock(file: IO[bytes]) -> bool:
         """Lock an open file until it is closed or its process dies; False if another has it."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,11 +256,11 @@ else:
 
 
 @contextmanager
-def storing() -> Iterator[None]:
+def translate_os_errors() -> Iterator[None]:
     """Turn what the system reports of a recording's file into our errors, which name no path."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL_ERRNOS:
             raise DiskFull("no room is left for the recording", hint=NO_ROOM_HINT) from error
         raise OutputError(f"the recording can't be stored: {error.strerror}", hint="Try again later.") from error

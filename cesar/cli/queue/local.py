@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from cesar.api.models import JobFilter, JobPage, JobStatus
 from cesar.api.queue import queries
 from cesar.api.queue.transcripts import transcript_of
-from cesar.api.queue.transitions import job_of
+from cesar.api.queue.transitions import job_from_row
 from cesar.api.recovery.ownership import require_database
 from cesar.api.repository import JobRepository
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.migrate import HEAD
 from cesar.api.storage.recordings import AudioStore
 from cesar.api.storage.schema import jobs
@@ -94,7 +94,7 @@ class LocalQueue(JobRepository):
             row = queries.find(connection, job_id)
             if row is None:
                 raise JobNotFound(f"the job {job_id} was deleted")
-            return job_of(row), queries.events_of(connection, job_id, after=seen, limit=_PAGE_SIZE)
+            return job_from_row(row), queries.events_of(connection, job_id, after=seen, limit=_PAGE_SIZE)
 
         return await self.database.read(read)
 
@@ -109,7 +109,7 @@ class LocalQueue(JobRepository):
         """Read the whole database. Raises `DatabaseDamaged` if something in it is damaged."""
         found = await self.database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
         if found != "ok":
-            raise DatabaseDamaged(f"{self.database.place} is damaged: {found}")
+            raise DatabaseDamaged(f"{self.database.location} is damaged: {found}")
 
 
 def with_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, create: bool = False) -> T:
@@ -135,10 +135,10 @@ def with_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *
 def database_file(settings: Settings) -> Path:
     """Say where the queue's database is, or will be.
 
-    Raises `DatabaseError` for a place that can't be one, or can't be reached, `UsageError` for memory, which ends with
-    the command.
+    Raises `DatabaseError` for a location that is invalid or can't be reached, and `UsageError` for a database in
+    memory, which would end with the command.
     """
-    place = Place.of(settings.database_place)
+    place = DatabaseLocation.parse(settings.database_place)
     if place.path is None:
         raise UsageError("a queue in memory would end with the command", hint="Name a file with --database.")
     place.require_access()
@@ -150,7 +150,7 @@ def _database_exists(settings: Settings) -> bool:
     file = database_file(settings)
     if file.exists():
         return True
-    require_database(Place(file), AudioStore(settings.audio_dir), for_recordings=False)
+    require_database(DatabaseLocation(file), AudioStore(settings.audio_dir), for_recordings=False)
     return False
 
 

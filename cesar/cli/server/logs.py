@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cesar.api.execution.throttled_log import Throttle
+from cesar.api.execution.throttled_log import ThrottleFilter
 from cesar.cli.transcription.reporters import write_stderr
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def service_log(log_format: str, rewrite: Callable[[str], str] = str) -> Iterato
 def _library_logs(handler: logging.Handler) -> Iterator[None]:
     """Show warnings of the server and the event loop in the same form; callers may cause any number of them."""
     handler.setLevel(logging.WARNING)
-    handler.addFilter(Throttle())
+    handler.addFilter(ThrottleFilter())
     loggers = [logging.getLogger(name) for name in _LIBRARIES]
     for logger in loggers:
         logger.addHandler(handler)

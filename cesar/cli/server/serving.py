@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from cesar.api.execution.throttled_log import Complaints
+from cesar.api.execution.throttled_log import ThrottledErrorLog
 from cesar.api.http.app import create_app
 from cesar.api.http.server.connections import ConnectionLimits, Connections
 from cesar.api.http.server.fair_loop import fairness_of
@@ -136,11 +136,11 @@ def throttle_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
 
     So asyncio does when no more files can be opened, and a connection comes.
     """
-    complaints = Complaints(logging.getLogger(SERVICE_LOGGER), "the service goes on after an error")
+    errors = ThrottledErrorLog(logging.getLogger(SERVICE_LOGGER), "the service goes on after an error")
 
     def log_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        complaints.tell(error if isinstance(error, Exception) else RuntimeError(context["message"]))
+        errors.report(error if isinstance(error, Exception) else RuntimeError(context["message"]))
 
     loop.set_exception_handler(log_error)
 

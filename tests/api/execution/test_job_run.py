@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from cesar import errors
-from cesar.api.execution.job_run import JobRun, is_kill, is_transient
+from cesar.api.execution.job_run import JobRun, is_transient, was_killed
 from cesar.api.models import Job
 from cesar.errors import ClaimLost, DatabaseUnavailable, Interrupted, RecordingChanged
 from cesar.settings.config import Settings, load
@@ -40,11 +40,11 @@ def test_what_the_recording_cannot_have_caused_is_transient(kind: type[errors.Re
     error = kind("it failed before the recording was opened")
     error.may_pass = True
     assert is_transient(error)
-    assert is_kill(error) == (kind is errors.ChildKilled)
+    assert was_killed(error) == (kind is errors.ChildKilled)
 
 
 def test_memory_that_the_recording_has_used_up_is_no_kill() -> None:
-    assert not is_kill(errors.ChildKilled("memory ran out"))
+    assert not was_killed(errors.ChildKilled("memory ran out"))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ class TestRun(QueueCase):
         self.run_ = JobRun(self.job, self.repository)
 
     async def wish(self, name: str) -> Any:
-        wishes = await asyncio.to_thread(self.run_.wishes, self.settings)
+        wishes = await asyncio.to_thread(self.run_.transcribe_arguments, self.settings)
         return wishes[name]
 
     async def test_the_first_reason_to_stop_counts_and_the_thread_sees_it(self) -> None:

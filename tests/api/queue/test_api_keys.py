@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cesar.api.queue.api_keys import FRESH_S, KeyRing, Scope
+from cesar.api.queue.api_keys import CACHE_TTL_S, KeyRing, Scope
 from cesar.errors import KeyNotFound, UsageError
 from tests.api.support import QueueCase
 
@@ -14,7 +14,7 @@ class KeyCase(QueueCase):
 
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
-        self.keys = KeyRing(self.repository.database, self.clocks.steady)
+        self.keys = KeyRing(self.repository.database, self.clocks.monotonic)
 
 
 class TestKeys(KeyCase):
@@ -99,14 +99,14 @@ class TestRevoking(KeyCase):
         _, token = await self.keys.create("alice", [Scope.READ])
         assert await self.keys.find(token)
         await elsewhere.revoke("alice")
-        self.clocks.go_on(FRESH_S)
+        self.clocks.go_on(CACHE_TTL_S)
         assert await self.keys.find(token) is None
 
     async def test_a_key_that_another_process_has_made_is_known_soon(self):
         elsewhere = KeyRing((await self.open()).database)
         assert await self.keys.find(f"cesar_{'0' * 12}_{'A' * 43}") is None
         key, token = await elsewhere.create("alice", [Scope.READ])
-        self.clocks.go_on(FRESH_S)
+        self.clocks.go_on(CACHE_TTL_S)
         assert await self.keys.find(token) == key
 
     async def test_revoking_twice_keeps_the_first_time(self):

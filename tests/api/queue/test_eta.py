@@ -6,21 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.eta import AtWork, Pace, Waiting, eta_s, left_s, pace_of
+from cesar.api.queue.eta import QueuePosition, RunningJob, Throughput, eta_s, measure_throughput, remaining_s
 from cesar.options import TranscribeOptions
 
 NOW = datetime(2030, 5, 17, 12, tzinfo=UTC)
-TENFOLD = Pace(speed=10.0, usual_s=60.0)
+TENFOLD = Throughput(speed=10.0, mean_duration_s=60.0)
 
 
 def done(sound_s: float, work_s: float, **fields: Any) -> Job:
     times = {"started_at": NOW, "completed_at": NOW + timedelta(seconds=work_s)}
-    told: dict[str, Any] = {"status": JobStatus.COMPLETED, "duration": sound_s, "attempt": 1, **times, **fields}
-    return Job(audio_path="/talk.wav", **told)
+    usual: dict[str, Any] = {"status": JobStatus.COMPLETED, "duration": sound_s, "attempt": 1, **times, **fields}
+    return Job(audio_path="/talk.wav", **usual)
 
 
-def at_work(**fields: Any) -> AtWork:
-    told: dict[str, Any] = {
+def at_work(**fields: Any) -> RunningJob:
+    usual: dict[str, Any] = {
         "id": "a",
         "model_size": "base",
         "position": 0.0,
@@ -30,58 +30,58 @@ def at_work(**fields: Any) -> AtWork:
         "attempt": 1,
         "started_at": NOW,
     }
-    return AtWork(**told | fields)
+    return RunningJob(**usual | fields)
 
 
 def test_the_pace_is_all_sound_over_all_work() -> None:
-    assert pace_of([done(100, 10), done(20, 5)]) == Pace(speed=8.0, usual_s=60.0)
+    assert measure_throughput([done(100, 10), done(20, 5)]) == Throughput(speed=8.0, mean_duration_s=60.0)
 
 
 def test_only_what_was_wanted_of_a_recording_counts() -> None:
     part = TranscribeOptions(start=10, end=40)
-    assert pace_of([done(100, 3, options=part)]) == Pace(speed=10.0, usual_s=30.0)
+    assert measure_throughput([done(100, 3, options=part)]) == Throughput(speed=10.0, mean_duration_s=30.0)
 
 
 def test_jobs_that_were_resumed_or_have_no_length_say_nothing_of_the_pace() -> None:
-    assert pace_of([done(100, 1, attempt=2), done(0, 1), done(5, 0)]) is None
-    assert pace_of([]) is None
+    assert measure_throughput([done(100, 1, attempt=2), done(0, 1), done(5, 0)]) is None
+    assert measure_throughput([]) is None
 
 
 def test_a_job_at_work_needs_what_is_left_of_it() -> None:
-    assert left_s(at_work(position=70.0), TENFOLD, NOW) == 3.0
+    assert remaining_s(at_work(position=70.0), TENFOLD, NOW) == 3.0
 
 
 def test_only_the_part_that_is_wanted_is_counted() -> None:
-    assert left_s(at_work(start=20.0, end=50.0), TENFOLD, NOW) == 3.0
-    assert left_s(at_work(start=20.0, end=500.0, position=90.0), TENFOLD, NOW) == 1.0
+    assert remaining_s(at_work(start=20.0, end=50.0), TENFOLD, NOW) == 3.0
+    assert remaining_s(at_work(start=20.0, end=500.0, position=90.0), TENFOLD, NOW) == 1.0
 
 
 def test_of_a_recording_whose_length_is_unknown_nothing_is_told() -> None:
-    assert left_s(at_work(duration=None), TENFOLD, NOW) is None
+    assert remaining_s(at_work(duration=None), TENFOLD, NOW) is None
 
 
 def test_a_job_that_has_come_some_way_is_measured_by_itself_if_no_other_was() -> None:
     begun = NOW - timedelta(seconds=20)
-    assert left_s(at_work(position=50.0, started_at=begun), None, NOW) == 20.0
-    assert left_s(at_work(position=5.0, started_at=begun), None, NOW) is None
-    assert left_s(at_work(position=50.0, started_at=begun, attempt=2), None, NOW) is None
+    assert remaining_s(at_work(position=50.0, started_at=begun), None, NOW) == 20.0
+    assert remaining_s(at_work(position=5.0, started_at=begun), None, NOW) is None
+    assert remaining_s(at_work(position=50.0, started_at=begun, attempt=2), None, NOW) is None
 
 
 def test_a_waiting_job_is_done_after_what_is_before_it() -> None:
-    assert eta_s(Waiting(3, 10.0, 2.0, None), [], NOW) == 12.0
-    assert eta_s(Waiting(3, 10.0, 2.0, None), [4.0], NOW) == 16.0
+    assert eta_s(QueuePosition(3, 10.0, 2.0, None), [], NOW) == 12.0
+    assert eta_s(QueuePosition(3, 10.0, 2.0, None), [4.0], NOW) == 16.0
 
 
 def test_two_at_work_share_what_waits() -> None:
-    assert eta_s(Waiting(3, 10.0, 2.0, None), [4.0, 6.0], NOW) == 12.0
+    assert eta_s(QueuePosition(3, 10.0, 2.0, None), [4.0, 6.0], NOW) == 12.0
 
 
 def test_what_comes_after_something_unknown_is_unknown() -> None:
-    assert eta_s(Waiting(3, None, 2.0, None), [], NOW) is None
-    assert eta_s(Waiting(3, 10.0, None, None), [], NOW) is None
-    assert eta_s(Waiting(3, 10.0, 2.0, None), [None], NOW) is None
+    assert eta_s(QueuePosition(3, None, 2.0, None), [], NOW) is None
+    assert eta_s(QueuePosition(3, 10.0, None, None), [], NOW) is None
+    assert eta_s(QueuePosition(3, 10.0, 2.0, None), [None], NOW) is None
 
 
 def test_a_job_that_waits_for_another_try_is_not_done_before_its_time() -> None:
-    assert eta_s(Waiting(0, 0.0, 2.0, NOW + timedelta(seconds=30)), [4.0], NOW) == 32.0
-    assert eta_s(Waiting(0, 0.0, 2.0, NOW - timedelta(seconds=30)), [4.0], NOW) == 6.0
+    assert eta_s(QueuePosition(0, 0.0, 2.0, NOW + timedelta(seconds=30)), [4.0], NOW) == 32.0
+    assert eta_s(QueuePosition(0, 0.0, 2.0, NOW - timedelta(seconds=30)), [4.0], NOW) == 6.0

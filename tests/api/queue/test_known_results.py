@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.enqueue import Terms
+from cesar.api.queue.enqueue import SubmissionPolicy
 from cesar.api.repository import JobRepository
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import IdempotencyConflict, TooManyJobs
@@ -32,13 +32,19 @@ class StoreCase(QueueCase):
     async def open(self, db: str | Path | None = None, **options: Any) -> JobRepository:
         return await super().open(db, **{"audio": self.store, **options})
 
-    async def submit(self, content: bytes = b"sound", *, terms: Terms = Terms(), **fields: Any) -> Job:  # noqa: B008
+    async def submit(
+        self,
+        content: bytes = b"sound",
+        *,
+        policy: SubmissionPolicy = SubmissionPolicy(),  # noqa: B008 - frozen
+        **fields: Any,
+    ) -> Job:
         """Submit a job as the service does, with a recording that has just arrived."""
         digest = hashlib.sha256(content).hexdigest()
         upload = await self.repository.new_upload()
         upload.write_bytes(content)
         job = Job(audio_path=str(self.store.path_of(digest)), audio_digest=digest, **fields)
-        job = await self.repository.create(job, upload=upload, terms=terms)
+        job = await self.repository.create(job, upload=upload, policy=policy)
         upload.unlink(missing_ok=True)
         return job
 
@@ -86,12 +92,12 @@ class TestKnownResults(StoreCase):
 
     async def test_no_result_is_taken_from_other_work_or_without_a_key(self) -> None:
         await self.complete()
-        for terms in (Terms(result_key="e" * 64), Terms()):
-            assert (await self.submit(terms=terms)).status is JobStatus.QUEUED
+        for policy in (SubmissionPolicy(result_key="e" * 64), SubmissionPolicy()):
+            assert (await self.submit(policy=policy)).status is JobStatus.QUEUED
 
     async def test_no_result_is_taken_if_none_is_wanted(self) -> None:
         await self.complete()
-        job = await self.submit(terms=Terms(result_key=KEY), no_cache=True)
+        job = await self.submit(policy=SubmissionPolicy(result_key=KEY), no_cache=True)
         assert (job.status, job.cached_from) == (JobStatus.QUEUED, None)
 
     async def test_no_result_is_taken_from_another_submitter(self) -> None:
@@ -111,21 +117,21 @@ class TestKnownResults(StoreCase):
         assert [job.id for job in await self.repository.recent_outcomes("base")] == [known.id]
 
     async def submit_known(self, **fields: Any) -> Job:
-        return await self.submit(terms=Terms(result_key=KEY), **fields)
+        return await self.submit(policy=SubmissionPolicy(result_key=KEY), **fields)
 
 
 class TestOpenJobs(StoreCase):
     async def test_a_submitter_may_have_so_many_and_no_more(self) -> None:
         for _ in range(2):
-            await self.submit(terms=Terms(most_open=2), submitter="ann")
+            await self.submit(policy=SubmissionPolicy(max_open=2), submitter="ann")
         with pytest.raises(TooManyJobs):
-            await self.submit(terms=Terms(most_open=2), submitter="ann")
-        await self.submit(terms=Terms(most_open=2), submitter="bob")
+            await self.submit(policy=SubmissionPolicy(max_open=2), submitter="ann")
+        await self.submit(policy=SubmissionPolicy(max_open=2), submitter="bob")
 
     async def test_those_at_work_count_and_finished_ones_do_not(self) -> None:
-        terms = Terms(most_open=1)
+        policy = SubmissionPolicy(max_open=1)
         for status in JobStatus:
-            job = await self.submit(terms=terms, submitter=status)
+            job = await self.submit(policy=policy, submitter=status)
             if status is JobStatus.CANCELLED:
                 await self.repository.request_cancel(job.id)
             elif status is not JobStatus.QUEUED:
@@ -134,19 +140,19 @@ class TestOpenJobs(StoreCase):
                     claimed.status = status
                     await self.repository.update(claimed)
             if status.is_final:
-                await self.submit(terms=terms, submitter=status)
+                await self.submit(policy=policy, submitter=status)
             else:
                 with pytest.raises(TooManyJobs):
-                    await self.submit(terms=terms, submitter=status)
+                    await self.submit(policy=policy, submitter=status)
 
     async def test_a_refused_job_leaves_its_recording_to_who_brought_it(self) -> None:
         with pytest.raises(TooManyJobs):
-            await self.submit(b"other", terms=Terms(most_open=0))
+            await self.submit(b"other", policy=SubmissionPolicy(max_open=0))
         assert [path.parent.name for path in self.files()] == ["incoming"]  # deleted by who made it
 
     async def test_a_request_that_is_sent_again_is_not_counted_again(self) -> None:
-        terms = Terms(most_open=1)
-        first, again = [await self.submit(terms=terms, idempotency_key="k") for _ in range(2)]
+        policy = SubmissionPolicy(max_open=1)
+        first, again = [await self.submit(policy=policy, idempotency_key="k") for _ in range(2)]
         assert first.id == again.id
 
     async def claim_of(self, job: Job) -> Job:
@@ -197,7 +203,7 @@ class TestDeletingRecordings(StoreCase):
         ours = await self.repository.new_upload()
         ours.write_bytes(b"on its way")
         swept = await self.repository.sweep()
-        assert (swept.removed, swept.put_aside) == (1, 1)
+        assert (swept.removed, swept.set_aside) == (1, 1)
         [aside] = self.store.folder.glob("aside/*/*")
         assert aside.read_bytes() == b"nobody's"
         assert self.files() == {Path(kept.audio_path), ours, aside}

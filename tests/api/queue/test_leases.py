@@ -9,7 +9,7 @@ import pytest
 
 from cesar.api.models import Job, JobStatus
 from cesar.api.queue.leases import LEASE_TTL_S
-from cesar.api.queue.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, chance_of, wait_after
+from cesar.api.queue.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, delay_after, loss_probability
 from cesar.api.repository import JobRepository
 from cesar.errors import ClaimLost
 from tests.api.support import QueueCase, chunk
@@ -206,7 +206,7 @@ class LossCase(QueueCase):
         while (job := await worker.get_next_queued()) is None:
             self.clocks.go_on(60)
         if begins:
-            await worker.begin(job)
+            await worker.mark_begun(job)
         if checkpoint is not None:
             await worker.checkpoint(job, chunk(checkpoint, checkpoint + 1))
         await worker.close()
@@ -341,7 +341,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         for _ in range(2 * MIN_LOST):
             worker: JobRepository = await self.open()
             job = await self.claim(worker)
-            await worker.begin(job)
+            await worker.mark_begun(job)
             await worker.release(job)
             await worker.close()
         job = await self.claim()
@@ -352,7 +352,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         job = await self.claim()
         await self.repository.release(job.model_copy())
         with pytest.raises(ClaimLost):
-            await self.repository.begin(job)
+            await self.repository.mark_begun(job)
         assert (await self.read(job)).begun == 0
 
 
@@ -363,11 +363,11 @@ def test_the_chance_is_that_of_drawing_all_losses_by_lot(lost: int, among: tuple
     among_lost, among_done = among
     ways = math.comb(among_lost + among_done + 1 + lost, lost)
     expected = math.comb(among_lost + lost, lost) / ways
-    assert chance_of(lost, among_lost=among_lost, among_done=among_done) == pytest.approx(expected)
+    assert loss_probability(lost, among_lost=among_lost, among_done=among_done) == pytest.approx(expected)
 
 
 def test_six_losses_beside_ten_completed_jobs_are_the_first_that_are_beyond_chance() -> None:
-    assert chance_of(6, among_lost=0, among_done=10) <= BLAME < chance_of(6, among_lost=0, among_done=9)
+    assert loss_probability(6, among_lost=0, among_done=10) <= BLAME < loss_probability(6, among_lost=0, among_done=9)
 
 
 class TestWaiting(LossCase):
@@ -390,7 +390,7 @@ class TestWaiting(LossCase):
 
     async def test_before_it_was_begun_never_longer_than_a_minute(self) -> None:
         for losses in range(1, 8):
-            assert wait_after(losses, timedelta(seconds=15)) <= timedelta(seconds=60)
+            assert delay_after(losses, timedelta(seconds=15)) <= timedelta(seconds=60)
         job = await self.queue()
         for _ in range(30):
             await self.lose_worker(begins=False)
@@ -401,20 +401,20 @@ class TestWaiting(LossCase):
 class TestKilledRecogniser(LossCase):
     """The worker lives, and tells."""
 
-    async def put_back(self) -> Job:
+    async def requeue_killed(self) -> Job:
         while (job := await self.repository.get_next_queued()) is None:
             self.clocks.go_on(60)
         job.error_code, job.error_message, job.error_hint = "out_of_memory", "It was killed.", "Use less."
-        return await self.repository.put_back(job)
+        return await self.repository.requeue_killed(job)
 
     async def test_the_job_waits_says_why_and_is_ended_only_while_others_are_done(self) -> None:
         await self.queue()
         for number in range(1, 2 * MIN_LOST):
-            job = await self.put_back()
+            job = await self.requeue_killed()
             assert (job.status, job.lost, job.losses, job.failures) == (JobStatus.QUEUED, number, number, 0)
             assert (job.error_code, job.error_message) == ("out_of_memory", "It was killed.")
         await self.complete_others(10)
-        job = await self.put_back()
+        job = await self.requeue_killed()
         assert (job.status, job.lost, job.error_code) == (JobStatus.ERROR, 2 * MIN_LOST, "out_of_memory")
         assert (await self.reasons(job))[-1] == "out_of_memory"
 
@@ -422,4 +422,4 @@ class TestKilledRecogniser(LossCase):
         await self.queue()
         job = await self.claim()
         await self.repository.request_cancel(job.id)
-        assert (await self.repository.put_back(job)).status is JobStatus.CANCELLED
+        assert (await self.repository.requeue_killed(job)).status is JobStatus.CANCELLED

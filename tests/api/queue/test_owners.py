@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.api.queue.leases import LEASE_TTL_S, Beat, Owner, Watch, steady_clock
+from cesar.api.queue.leases import LEASE_TTL_S, Heartbeat, LeaseMonitor, LeaseOwner, monotonic_clock
 
 HOLD = """
 import sys, pathlib
@@ -24,40 +24,40 @@ sys.stdin.read()
 
 
 def test_every_owner_has_a_name_of_its_own() -> None:
-    assert len({Owner(None).name for _ in range(100)}) == 100
+    assert len({LeaseOwner(None).name for _ in range(100)}) == 100
 
 
 def test_an_owner_lives_until_it_retires(tmp_path: Path) -> None:
-    owner, other = Owner(tmp_path / "owners"), Owner(tmp_path / "owners")
-    owner.show_alive()
-    owner.show_alive()
+    owner, other = LeaseOwner(tmp_path / "owners"), LeaseOwner(tmp_path / "owners")
+    owner.ensure_lock()
+    owner.ensure_lock()
     assert not other.is_dead(owner.name)
-    owner.retire()
-    owner.retire()
+    owner.release()
+    owner.release()
     assert other.is_dead(owner.name)
     assert list((tmp_path / "owners").iterdir()) == []
 
 
 def test_nobody_takes_itself_for_dead(tmp_path: Path) -> None:
-    owner = Owner(tmp_path)
+    owner = LeaseOwner(tmp_path)
     assert not owner.is_dead(owner.name)
 
 
 def test_an_owner_that_was_never_here_is_dead_and_asking_leaves_nothing(tmp_path: Path) -> None:
-    assert Owner(tmp_path).is_dead("somebody")
+    assert LeaseOwner(tmp_path).is_dead("somebody")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_in_memory_there_are_no_others() -> None:
-    owner = Owner(None)
-    owner.show_alive()
+    owner = LeaseOwner(None)
+    owner.ensure_lock()
     assert not owner.is_dead("somebody")
-    owner.retire()
+    owner.release()
 
 
 def test_a_lock_file_that_nobody_holds_is_that_of_a_dead_owner_and_is_removed(tmp_path: Path) -> None:
     (tmp_path / "somebody.lock").touch()
-    assert Owner(tmp_path).is_dead("somebody")
+    assert LeaseOwner(tmp_path).is_dead("somebody")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,7 +69,7 @@ def test_a_process_that_is_stopped_lives_and_one_that_is_killed_does_not(tmp_pat
     with holder:
         assert holder.stdout is not None
         name = holder.stdout.readline().strip()
-        us = Owner(tmp_path)
+        us = LeaseOwner(tmp_path)
         assert not us.is_dead(name)
         holder.send_signal(signal.SIGSTOP)
         assert not us.is_dead(name)
@@ -80,32 +80,32 @@ def test_a_process_that_is_stopped_lives_and_one_that_is_killed_does_not(tmp_pat
 
 
 def test_asking_does_not_disturb_the_living(tmp_path: Path) -> None:
-    living = Owner(tmp_path)
-    living.show_alive()
-    askers = [Owner(tmp_path) for _ in range(5)]
+    living = LeaseOwner(tmp_path)
+    living.ensure_lock()
+    askers = [LeaseOwner(tmp_path) for _ in range(5)]
     assert [asker.is_dead(living.name) for asker in askers * 10] == [False] * 50
     assert [path.stem for path in tmp_path.iterdir()] == [living.name]
-    living.retire()
+    living.release()
 
 
 def test_the_steady_clock_goes_on() -> None:
-    first = steady_clock()
-    assert first <= steady_clock() < first + LEASE_TTL_S
+    first = monotonic_clock()
+    assert first <= monotonic_clock() < first + LEASE_TTL_S
 
 
-def beat(count: int, job: int = 1) -> Beat:
-    return Beat(job, "owner", 1, count)
+def beat(count: int, job: int = 1) -> Heartbeat:
+    return Heartbeat(job, "owner", 1, count)
 
 
 def test_a_beat_expires_when_it_was_seen_unchanged_for_longer_than_the_lease() -> None:
-    watch = Watch(ttl_s=10)
+    watch = LeaseMonitor(ttl_s=10)
     seen = [watch.expired([beat(1)], now) for now in (0, 2, 4, 6, 8, 10, 10.1)]
     assert seen == [set()] * 6 + [{beat(1)}]
 
 
 def test_a_beat_that_changes_starts_anew_whatever_part_of_it_changes() -> None:
-    for changed in (beat(2), Beat(1, "other", 1, 1), Beat(1, "owner", 2, 1)):
-        watch = Watch(ttl_s=10)
+    for changed in (beat(2), Heartbeat(1, "other", 1, 1), Heartbeat(1, "owner", 2, 1)):
+        watch = LeaseMonitor(ttl_s=10)
         seen = [watch.expired([beat(1)], now) for now in (0, 2, 4, 6, 8, 10)]
         seen += [watch.expired([changed], now) for now in (10.5, 12.5, 14.5, 16.5, 18.5, 20.5)]
         assert seen == [set()] * 12
@@ -113,14 +113,14 @@ def test_a_beat_that_changes_starts_anew_whatever_part_of_it_changes() -> None:
 
 
 def test_each_beat_is_watched_for_itself() -> None:
-    watch = Watch(ttl_s=10)
+    watch = LeaseMonitor(ttl_s=10)
     for count in range(11):
         watch.expired([beat(1, job=1), beat(count, job=2)], count)
     assert watch.expired([beat(1, job=1), beat(10, job=2)], 10.5) == {beat(1, job=1)}
 
 
 def test_what_ended_is_forgotten() -> None:
-    watch = Watch(ttl_s=10)
+    watch = LeaseMonitor(ttl_s=10)
     watch.expired([beat(1)], 0)
     watch.expired([], 3)
     for now in (6, 9, 12, 15):
@@ -129,7 +129,7 @@ def test_what_ended_is_forgotten() -> None:
 
 @pytest.mark.parametrize("pause", [4, 6, 11, 1000])
 def test_who_looks_rarely_finds_out_as_well_but_not_at_the_second_look(pause: int) -> None:
-    watch = Watch(ttl_s=10)
+    watch = LeaseMonitor(ttl_s=10)
     seen = [watch.expired([beat(1)], now) for now in range(0, 10 * pause, pause)]
     assert seen[:2] == [set(), set()], "it may have slept, and the other as well"
     assert seen[-1] == {beat(1)}
@@ -137,7 +137,7 @@ def test_who_looks_rarely_finds_out_as_well_but_not_at_the_second_look(pause: in
 
 @given(st.lists(st.tuples(st.integers(1, 10).map(lambda quarters: quarters / 4), st.booleans()), max_size=40))
 def test_who_beats_in_time_never_expires_and_who_does_not_always_does(looks: list[tuple[float, bool]]) -> None:
-    watch, now, count, since = Watch(ttl_s=10), 0.0, 0, 0.0
+    watch, now, count, since = LeaseMonitor(ttl_s=10), 0.0, 0, 0.0
     watch.expired([beat(0)], now)
     for pause, has_beaten in looks:
         now += pause
@@ -147,14 +147,14 @@ def test_who_beats_in_time_never_expires_and_who_does_not_always_does(looks: lis
 
 
 def test_a_worker_is_seen_while_it_lives_and_who_only_answers_is_none(tmp_path):
-    clerk, worker, looker = (Owner(tmp_path / "owners") for _ in range(3))
-    assert not looker.sees_worker()
-    clerk.show_alive()
-    assert not looker.sees_worker()
-    worker.show_working()
-    assert looker.sees_worker()
-    assert not worker.sees_worker()
-    worker.retire()
-    assert not looker.sees_worker()
+    clerk, worker, looker = (LeaseOwner(tmp_path / "owners") for _ in range(3))
+    assert not looker.sees_other_worker()
+    clerk.ensure_lock()
+    assert not looker.sees_other_worker()
+    worker.mark_as_worker()
+    assert looker.sees_other_worker()
+    assert not worker.sees_other_worker()
+    worker.release()
+    assert not looker.sees_other_worker()
     assert {left.stem for left in (tmp_path / "owners").iterdir()} == {clerk.name}
-    clerk.retire()
+    clerk.release()

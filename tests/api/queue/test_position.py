@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-from cesar.api.queue.eta import Pace, Waiting
+from cesar.api.queue.eta import QueuePosition, Throughput
 from cesar.options import TranscribeOptions
 from tests.api.support import QueueCase
 
-PACES = {"base": Pace(speed=10.0, usual_s=60.0), "small": Pace(speed=2.0, usual_s=30.0)}
+THROUGHPUTS = {
+    "base": Throughput(speed=10.0, mean_duration_s=60.0),
+    "small": Throughput(speed=2.0, mean_duration_s=30.0),
+}
 
 
 class TestLine(QueueCase):
     async def test_jobs_wait_for_those_of_higher_priority_and_older_ones(self) -> None:
         first, urgent, last = await self.queue(), await self.queue(priority=5), await self.queue()
-        assert await self.repository.waiting([last.id, first.id, urgent.id], PACES) == {
-            urgent.id: Waiting(0, 0.0, 6.0, None),
-            first.id: Waiting(1, 6.0, 6.0, None),
-            last.id: Waiting(2, 12.0, 6.0, None),
+        assert await self.repository.positions([last.id, first.id, urgent.id], THROUGHPUTS) == {
+            urgent.id: QueuePosition(0, 0.0, 6.0, None),
+            first.id: QueuePosition(1, 6.0, 6.0, None),
+            last.id: QueuePosition(2, 12.0, 6.0, None),
         }
 
     async def test_each_model_has_its_own_pace_and_usual_length(self) -> None:
         await self.queue(model_size="small")
         job = await self.queue()
-        assert (await self.repository.waiting([job.id], PACES))[job.id] == Waiting(1, 15.0, 6.0, None)
+        assert (await self.repository.positions([job.id], THROUGHPUTS))[job.id] == QueuePosition(1, 15.0, 6.0, None)
 
     async def test_a_known_length_and_what_is_wanted_of_it_count(self) -> None:
         wanted = [TranscribeOptions(), TranscribeOptions(start=20, end=50), TranscribeOptions(start=90, end=900)]
         jobs = [await self.queue(duration=100.0, options=options) for options in wanted]
-        found = await self.repository.waiting([job.id for job in jobs], PACES)
-        assert [found[job.id].own_s for job in jobs] == [10.0, 3.0, 1.0]
+        found = await self.repository.positions([job.id for job in jobs], THROUGHPUTS)
+        assert [found[job.id].own_work_s for job in jobs] == [10.0, 3.0, 1.0]
 
     async def test_what_was_recognised_before_counts_no_more(self) -> None:
         job = await self.queue(duration=100.0, position=80.0)
-        assert (await self.repository.waiting([job.id], PACES))[job.id].own_s == 2.0
+        assert (await self.repository.positions([job.id], THROUGHPUTS))[job.id].own_work_s == 2.0
 
     async def test_behind_a_job_of_unknown_pace_nothing_is_known(self) -> None:
         before, unknown, after = await self.queue(), await self.queue(model_size="tiny"), await self.queue()
-        found = await self.repository.waiting([before.id, unknown.id, after.id], PACES)
+        found = await self.repository.positions([before.id, unknown.id, after.id], THROUGHPUTS)
         assert found == {
-            before.id: Waiting(0, 0.0, 6.0, None),
-            unknown.id: Waiting(1, 6.0, None, None),
-            after.id: Waiting(2, None, 6.0, None),
+            before.id: QueuePosition(0, 0.0, 6.0, None),
+            unknown.id: QueuePosition(1, 6.0, None, None),
+            after.id: QueuePosition(2, None, 6.0, None),
         }
 
     async def test_without_any_pace_there_are_places_all_the_same(self) -> None:
         first, second = await self.queue(), await self.queue()
-        found = await self.repository.waiting([first.id, second.id], {})
-        assert found == {first.id: Waiting(0, 0.0, None, None), second.id: Waiting(1, None, None, None)}
+        found = await self.repository.positions([first.id, second.id], {})
+        assert found == {first.id: QueuePosition(0, 0.0, None, None), second.id: QueuePosition(1, None, None, None)}
 
     async def test_a_job_that_does_not_wait_has_no_place(self) -> None:
         job = await self.queue()
         await self.claim()
-        assert await self.repository.waiting([job.id, "none"], PACES) == {}
+        assert await self.repository.positions([job.id, "none"], THROUGHPUTS) == {}
 
     async def test_the_line_has_what_is_at_work_and_every_unfinished_model(self) -> None:
         job = await self.queue(options=TranscribeOptions(start=3, end=9))
         await self.queue(model_size="small")
         claimed = await self.claim()
-        line = await self.repository.line()
-        assert line.models == {"base", "small"}
-        [found] = line.at_work
+        snapshot = await self.repository.queue_snapshot()
+        assert snapshot.models == {"base", "small"}
+        [found] = snapshot.running
         assert (found.id, found.start, found.end, found.attempt) == (job.id, 3.0, 9.0, 1)
         assert found.started_at == claimed.started_at

@@ -72,7 +72,7 @@ class FolderCase(QueueCase):
 
     def forget_note(self) -> None:
         """Make the folder and the database what they were in an earlier version."""
-        (self.store.folder / ownership.NOTE).unlink()
+        (self.store.folder / ownership.MARKER).unlink()
         with closing(sqlite3.connect(self.file)) as connection:
             connection.execute("PRAGMA user_version = 0")
 
@@ -204,7 +204,7 @@ class TestAMissingDatabase(FolderCase):
         moved = self.file.rename(self.folder / "elsewhere" / "moved.db")
         await self.restart(moved)
         assert self.recordings() == {job.audio_digest}
-        note = ownership.note_in(self.store)
+        note = ownership.read_marker(self.store)
         assert note is not None
         assert note.database == moved
 
@@ -296,7 +296,7 @@ class TestAnOlderCopy(FolderCase):
             assert self.recordings() == both
             await self.submit(f"sound of a later day {_}".encode())
             both = {*self.recordings()}
-        assert ownership.spared_in(self.store) == {new.audio_digest}
+        assert ownership.retained_digests(self.store) == {new.audio_digest}
 
     async def test_that_has_no_number_yet_is_known_by_its_jobs(self) -> None:
         old = await self.submit()
@@ -327,7 +327,7 @@ class TestAnOlderCopy(FolderCase):
         await self.repository.close()
         right.replace(self.file)
         self.repository = await self.open()
-        assert (await self.repository.sweep()).brought_back == 1
+        assert (await self.repository.sweep()).restored == 1
         assert new.audio_digest in self.recordings()
 
 
@@ -338,7 +338,7 @@ class TestAFolderOfAnEarlierVersion(FolderCase):
         self.forget_note()
         await self.restart()
         assert self.recordings() == {job.audio_digest}
-        assert ownership.note_in(self.store) is not None
+        assert ownership.read_marker(self.store) is not None
 
     async def test_keeps_what_no_job_has(self) -> None:
         await self.submit()
@@ -382,7 +382,7 @@ class TestAdopting(FolderCase):
     async def test_a_note_is_a_file_where_there_are_no_links(self) -> None:
         job = await self.submit()
         await self.repository.close()
-        note = self.store.folder / ownership.NOTE
+        note = self.store.folder / ownership.MARKER
         text = str(note.readlink())
         note.unlink()
         note.write_text(text, encoding="utf-8")
@@ -393,8 +393,8 @@ class TestAdopting(FolderCase):
     async def test_a_note_that_cannot_be_read_is_no_reason_to_lose_anything(self) -> None:
         job = await self.submit()
         await self.repository.close()
-        (self.store.folder / ownership.NOTE).unlink()
-        (self.store.folder / ownership.NOTE).write_text("{", encoding="utf-8")
+        (self.store.folder / ownership.MARKER).unlink()
+        (self.store.folder / ownership.MARKER).write_text("{", encoding="utf-8")
         await self.restart()
         assert self.recordings() == {job.audio_digest}
 

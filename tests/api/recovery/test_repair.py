@@ -17,9 +17,9 @@ import pytest
 
 from cesar.api.models import Job, JobStatus
 from cesar.api.queue.api_keys import KeyRing, Scope
-from cesar.api.recovery.repair import Saved, repair
+from cesar.api.recovery.repair import RepairReport, repair
 from cesar.api.repository import JobRepository
-from cesar.api.storage.location import Place
+from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DatabaseDamaged, DatabaseError, DatabaseMissing, DatabaseUnavailable, NotADatabase
 from cesar.transcript import Chunk
@@ -78,8 +78,8 @@ def file(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(original, tmp_path / "cesar.db"))
 
 
-def mend(file: Path) -> Saved | None:
-    return repair(Place(file), AudioStore(file.with_name("audio")))
+def mend(file: Path) -> RepairReport | None:
+    return repair(DatabaseLocation(file), AudioStore(file.with_name("audio")))
 
 
 def read(file: Path) -> tuple[list[Job], dict[str, list[Chunk]], list[str]]:
@@ -142,7 +142,7 @@ def test_nothing_is_lost_where_only_the_beginning_is_damaged(
     assert saved is not None
     assert (saved.jobs, saved.keys, saved.lost_jobs) == (COUNT, 1, 0)
     assert require_truth(file, original) == COUNT
-    assert saved.kept_as.read_bytes() == content
+    assert saved.damaged_copy.read_bytes() == content
     assert len(saved.requeued) == COUNT // len(STATUSES)  # those that were at work
 
 
@@ -159,7 +159,7 @@ def test_random_pages_lose_no_more_than_what_was_on_them(file: Path, original: P
     file.write_bytes(content)
     saved = mend(file)
     assert saved is not None
-    assert saved.kept_as.read_bytes() == content
+    assert saved.damaged_copy.read_bytes() == content
     assert require_truth(file, original) == saved.jobs > 0
     assert saved.jobs + saved.lost_jobs <= COUNT
 
@@ -339,7 +339,7 @@ def test_after_the_first_sign_of_damage_nothing_is_acknowledged(file: Path) -> N
             content[number * PAGE : (number + 1) * PAGE] = random.Random(number).randbytes(PAGE)
         with file.open("r+b") as spoiled:
             spoiled.write(content)
-        await repository.database.look_for_damage(2**30)
+        await repository.database.check_integrity(2**30)
         for _ in range(3):
             with pytest.raises(DatabaseDamaged):
                 await repository.create(Job(audio_path="/talk.wav"))

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from cesar.api.models import Job
-from cesar.api.storage.database import Database, _meaning
-from cesar.api.storage.location import Place
+from cesar.api.storage.database import Database, _to_database_error
+from cesar.api.storage.location import DatabaseLocation
 from cesar.errors import (
     DatabaseDamaged,
     DatabaseError,
@@ -227,14 +227,14 @@ class TestTroubles(QueueCase):
 def test_what_sqlite_reports_has_a_meaning(code: int, kind: type[DatabaseError]) -> None:
     error = sqlite3.OperationalError("what SQLite says")
     error.sqlite_errorcode = code
-    meaning = _meaning(error, Place(Path("/data/queue.db")))
+    meaning = _to_database_error(error, DatabaseLocation(Path("/data/queue.db")))
     assert type(meaning) is kind
     assert "/data/queue.db" in meaning.message
 
 
 def test_closing_waits_for_who_reads(tmp_path: Path) -> None:
     async def close_meanwhile() -> int:
-        database = Database(Place(tmp_path / "queue.db"))
+        database = Database(DatabaseLocation(tmp_path / "queue.db"))
         await database.connect()
         begun, may_go_on = threading.Event(), threading.Event()
 
@@ -256,7 +256,7 @@ def test_closing_waits_for_who_reads(tmp_path: Path) -> None:
 
 def test_closing_waits_for_what_is_under_way(tmp_path: Path) -> None:
     async def close_meanwhile() -> None:
-        database = Database(Place(tmp_path / "queue.db"))
+        database = Database(DatabaseLocation(tmp_path / "queue.db"))
         await database.connect()
         slow = asyncio.create_task(database.write("test", lambda c: c.execute(sa.text("DELETE FROM jobs")).rowcount))
         await asyncio.sleep(0)

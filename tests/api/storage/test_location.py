@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.api.repository import JobRepository
-from cesar.api.storage.location import Place, file_system_type, is_network_type
+from cesar.api.storage.location import DatabaseLocation, file_system_type, is_network_type
 from cesar.errors import DatabaseError, DatabaseNotWritable, NetworkFileSystem
 
 MOUNTS = """\
@@ -41,20 +41,20 @@ MOUNTS = """\
     ],
 )
 def test_paths_and_addresses_name_a_file(where: str | Path, path: str) -> None:
-    place = Place.of(where)
+    place = DatabaseLocation.parse(where)
     assert (place.path, str(place), place.is_memory) == (Path(path), path, False)
 
 
 def test_a_relative_path_is_taken_from_here_and_a_tilde_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    assert Place.of("queue.db").path == Path.cwd() / "queue.db"
-    assert Place.of("sqlite:///queue.db").path == Path.cwd() / "queue.db"
-    assert Place.of("~/queue.db").path == Path("/home/ada/queue.db")
+    assert DatabaseLocation.parse("queue.db").path == Path.cwd() / "queue.db"
+    assert DatabaseLocation.parse("sqlite:///queue.db").path == Path.cwd() / "queue.db"
+    assert DatabaseLocation.parse("~/queue.db").path == Path("/home/ada/queue.db")
 
 
 @pytest.mark.parametrize("where", [":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:"])
 def test_memory_is_no_file(where: str) -> None:
-    place = Place.of(where)
+    place = DatabaseLocation.parse(where)
     assert (place.path, str(place), place.is_memory, place.is_on_network) == (None, ":memory:", True, False)
 
 
@@ -70,7 +70,7 @@ def test_memory_is_no_file(where: str) -> None:
 )
 def test_other_addresses_are_refused_in_one_line_that_tells_no_password(where: str) -> None:
     with pytest.raises(DatabaseError) as caught:
-        Place.of(where)
+        DatabaseLocation.parse(where)
     assert "\n" not in caught.value.message
     assert "secret" not in caught.value.message
     assert caught.value.hint == "Give a file's path."
@@ -79,12 +79,12 @@ def test_other_addresses_are_refused_in_one_line_that_tells_no_password(where: s
 @pytest.mark.parametrize("where", ["postgresql://server:port/queue", "~nobody-of-that-name/queue.db"])
 def test_what_cannot_even_be_read_is_refused_too(where: str) -> None:
     with pytest.raises(DatabaseError):
-        Place.of(where)
+        DatabaseLocation.parse(where)
 
 
 def test_an_address_that_lacks_its_third_slash_is_refused() -> None:
     with pytest.raises(DatabaseError):
-        Place.of("sqlite://queue.db")
+        DatabaseLocation.parse("sqlite://queue.db")
 
 
 @pytest.mark.parametrize(
@@ -200,12 +200,12 @@ def test_a_mount_point_whose_name_is_no_text_is_no_trouble(tmp_path: Path) -> No
     mounts = tmp_path / "mountinfo"
     mounts.write_bytes(MOUNTS.encode() + b"32 22 0:46 / /mnt/\xff rw - ext4 /dev/sde1 rw\n")
     with patch("cesar.api.storage.location._MOUNTS", mounts):
-        assert not Place.of(tmp_path / "queue.db").is_on_network
+        assert not DatabaseLocation.parse(tmp_path / "queue.db").is_on_network
 
 
 def test_where_nobody_tells_of_mounts_a_disk_is_taken_for_local(tmp_path: Path) -> None:
     with patch("cesar.api.storage.location._MOUNTS", tmp_path / "nothing"):
-        assert not Place.of(tmp_path / "queue.db").is_on_network
+        assert not DatabaseLocation.parse(tmp_path / "queue.db").is_on_network
 
 
 @pytest.mark.parametrize("name", ["größe 東京.db", "a b?c=d#e%41.db", "x" * 200 + ".db", "-rf", "file:x.db"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cesar.api.storage.recordings import ASIDE_DAYS, AudioStore, Swept, lock
+from cesar.api.storage.recordings import ASIDE_DAYS, AudioStore, SweepResult, try_lock
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def sweep(
     job: str = "",
     known_until: datetime | None = IN_FUTURE,
     **more: Any,
-) -> Swept:
+) -> SweepResult:
     return store.sweep(
-        is_wanted=lambda digest: digest == wanted,
+        is_needed=lambda digest: digest == wanted,
         is_dead=lambda owner: owner == dead,
         has_job=lambda id_: id_ == job,
         known_until=known_until,
@@ -50,17 +50,17 @@ def sweep(
     )
 
 
-def keep(store: AudioStore, content: bytes) -> str:
+def add(store: AudioStore, content: bytes) -> str:
     """Keep a recording whose job is written; return its digest."""
     file, digest = arrive(store, content)
-    store.keep(file, digest)
+    store.add(file, digest)
     file.unlink(missing_ok=True)
     return digest
 
 
 def test_a_recording_is_kept_under_its_digest(store: AudioStore) -> None:
     file, digest = arrive(store, b"sound")
-    place = store.keep(file, digest)
+    place = store.add(file, digest)
     assert place == store.path_of(digest) == store.folder / digest[:2] / digest
     assert place.read_bytes() == b"sound"
     assert (place.stat().st_mode & 0o777) == 0o600
@@ -68,7 +68,7 @@ def test_a_recording_is_kept_under_its_digest(store: AudioStore) -> None:
 
 
 def test_the_same_bytes_are_kept_once(store: AudioStore) -> None:
-    digests = {keep(store, b"sound") for _ in range(3)}
+    digests = {add(store, b"sound") for _ in range(3)}
     assert files(store) == {store.path_of(digest) for digest in digests}
     assert len(digests) == 1
 
@@ -78,38 +78,38 @@ def test_no_two_uploads_have_the_same_file(store: AudioStore) -> None:
 
 
 def test_what_is_removed_is_gone_and_may_be_removed_again(store: AudioStore) -> None:
-    digest = keep(store, b"sound")
-    store.part_of("job").write_bytes(b"half")
+    digest = add(store, b"sound")
+    store.partial_path("job").write_bytes(b"half")
     for _ in range(2):
         store.remove(digest)
-        store.remove_part("job")
+        store.remove_partial("job")
     assert files(store) == set()
 
 
 def test_what_is_removed_is_gone_from_aside_too(store: AudioStore) -> None:
-    digest = keep(store, b"sound")
-    store.part_of("job").write_bytes(b"half")
-    assert sweep(store).put_aside == 2
+    digest = add(store, b"sound")
+    store.partial_path("job").write_bytes(b"half")
+    assert sweep(store).set_aside == 2
     store.remove(digest)
-    store.remove_part("job")
+    store.remove_partial("job")
     assert files(store) == set()
 
 
 def test_a_sweep_puts_aside_what_no_job_has(store: AudioStore) -> None:
-    kept, gone = keep(store, b"one"), keep(store, b"two")
-    assert sweep(store, wanted=kept, today=date(2030, 5, 17)).put_aside == 1
+    kept, gone = add(store, b"one"), add(store, b"two")
+    assert sweep(store, wanted=kept, today=date(2030, 5, 17)).set_aside == 1
     assert files(store) == {store.path_of(kept), store.folder / "aside" / "2030-05-17" / gone}
 
 
 def test_what_was_put_aside_comes_back_when_a_job_has_it_after_all(store: AudioStore) -> None:
-    digest = keep(store, b"sound")
+    digest = add(store, b"sound")
     sweep(store)
-    assert sweep(store, wanted=digest).brought_back == 1
+    assert sweep(store, wanted=digest).restored == 1
     assert store.path_of(digest).read_bytes() == b"sound"
 
 
 def test_what_was_put_aside_is_deleted_when_its_time_is_over(store: AudioStore) -> None:
-    digest = keep(store, b"sound")
+    digest = add(store, b"sound")
     day = date(2030, 5, 17)
     sweep(store, today=day)
     assert sweep(store, today=day + timedelta(days=ASIDE_DAYS)).removed == 0
@@ -122,22 +122,22 @@ def test_what_was_put_aside_is_deleted_when_its_time_is_over(store: AudioStore) 
 def test_a_recording_newer_than_all_that_the_database_knows_stays(
     store: AudioStore, known_until: datetime | None
 ) -> None:
-    digest = keep(store, b"sound")
-    assert sweep(store, known_until=known_until) == Swept(spared=frozenset({digest}))
+    digest = add(store, b"sound")
+    assert sweep(store, known_until=known_until) == SweepResult(retained=frozenset({digest}))
     assert files(store) == {store.path_of(digest)}
 
 
 def test_what_was_spared_once_stays(store: AudioStore) -> None:
-    digest = keep(store, b"sound")
-    assert sweep(store, spared=[digest]).spared == {digest}
+    digest = add(store, b"sound")
+    assert sweep(store, retained=[digest]).retained == {digest}
     assert files(store) == {store.path_of(digest)}
 
 
 def test_a_recording_whose_job_was_never_written_is_put_aside_however_new_it_is(store: AudioStore) -> None:
     """As a crash leaves it between the moving of the file and the commit."""
-    store.keep(*arrive(store, b"sound", "them"))
+    store.add(*arrive(store, b"sound", "them"))
     swept = sweep(store, dead="them", known_until=LONG_AGO)
-    assert (swept.put_aside, swept.spared) == (1, frozenset())
+    assert (swept.set_aside, swept.retained) == (1, frozenset())
 
 
 def test_a_sweep_keeps_what_arrives_for_the_living(store: AudioStore) -> None:
@@ -151,32 +151,32 @@ def test_a_sweep_keeps_what_arrives_for_the_living(store: AudioStore) -> None:
 def test_a_sweep_keeps_what_a_process_is_writing_whoever_is_said_to_be_dead(store: AudioStore) -> None:
     file = store.new_upload("them")
     with file.open("wb") as opened:
-        assert lock(opened)
+        assert try_lock(opened)
         assert sweep(store, dead="them").removed == 0
     assert sweep(store, dead="them").removed == 1
 
 
 def test_a_sweep_keeps_what_was_fetched_for_a_job_that_still_needs_it(store: AudioStore) -> None:
     for job in ("kept", "gone"):
-        store.part_of(job).write_bytes(b"half")
-    assert sweep(store, job="kept", today=date(2030, 5, 17)).put_aside == 1
-    assert files(store) == {store.part_of("kept"), store.folder / "aside" / "2030-05-17" / "gone.part"}
+        store.partial_path(job).write_bytes(b"half")
+    assert sweep(store, job="kept", today=date(2030, 5, 17)).set_aside == 1
+    assert files(store) == {store.partial_path("kept"), store.folder / "aside" / "2030-05-17" / "gone.part"}
 
 
 def test_a_sweep_leaves_alone_what_is_not_ours(store: AudioStore) -> None:
     (store.folder / "notes").mkdir(parents=True)
     (store.folder / "notes" / "readme.txt").write_text("mine")
-    assert sweep(store) == Swept()
+    assert sweep(store) == SweepResult()
     assert len(files(store)) == 1
 
 
 def test_a_sweep_of_a_folder_that_is_not_there_does_nothing(store: AudioStore) -> None:
-    assert sweep(store) == Swept()
+    assert sweep(store) == SweepResult()
     assert not store.folder.exists()
 
 
 def test_a_sweep_makes_private_what_an_earlier_version_left_readable(store: AudioStore) -> None:
-    digest = keep(store, b"sound")
+    digest = add(store, b"sound")
     for path in (store.folder, store.path_of(digest).parent, store.path_of(digest)):
         path.chmod(0o777)
     sweep(store, wanted=digest)

@@ -18,12 +18,12 @@ from cesar.errors import AddressRefused, FetchFailed, FetchRefused
 from cesar.settings.config import Settings
 
 Address = IPv4Address | IPv6Address
-LookUp = Callable[[str, int], Awaitable[Sequence[str]]]
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Gives the addresses that a host and port stand for. Raises `socket.gaierror`."""
-MAX_LETTERS = 2048
+MAX_URL_LENGTH = 2048
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FREE_PORTS = range(1024, 65536)
-_LOOK_UP_TIMEOUT_S = 10.0
+_RESOLVE_TIMEOUT_S = 10.0
 _NAT64 = IPv6Network("64:ff9b::/96")
 """Where networks without IPv4 reach it (RFC 6052): its last 32 bits are the address meant."""
 
@@ -34,7 +34,7 @@ def is_public(address: Address) -> bool:
     >>> is_public(ip_address("9.9.9.9")), is_public(ip_address("::ffff:127.0.0.1"))
     (True, False)
     """
-    return all(_is_public(meant) for meant in _meant_by(address))
+    return all(_is_public(meant) for meant in _embedded_addresses(address))
 
 
 def is_usual_port(port: int) -> bool:
@@ -43,31 +43,31 @@ def is_usual_port(port: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class AddressPolicy:
     """What may be connected to."""
 
     allows_address: Callable[[Address], bool]
     allows_port: Callable[[int], bool]
 
 
-PUBLIC = Reach(is_public, is_usual_port)
-ANYWHERE = Reach(lambda _address: True, lambda port: 0 < port < 65536)
+PUBLIC = AddressPolicy(is_public, is_usual_port)
+ANYWHERE = AddressPolicy(lambda _address: True, lambda port: 0 < port < 65536)
 
 
-def reach_of(settings: Settings) -> Reach:
+def policy_from(settings: Settings) -> AddressPolicy:
     """Say what the settings allow to be connected to."""
     return ANYWHERE if settings.allow_private_urls else PUBLIC
 
 
-def require_address(url: str, reach: Reach = PUBLIC) -> None:
+def require_address(url: str, policy: AddressPolicy = PUBLIC) -> None:
     """Raise `AddressRefused` unless recordings may be fetched from there, as far as can be told without a network.
 
     It must be http or https, name a host and no user, and be of 2048 letters at most. A name is not looked up here,
-    so it may still be refused when it is (`addresses_of`).
+    so it may still be refused when it is (`resolve_allowed`).
     """
-    if len(url) > MAX_LETTERS:
-        raise AddressRefused(f"the address has {len(url)} letters, more than {MAX_LETTERS}")
-    if any(letter.isspace() or not letter.isprintable() or letter == "\\" for letter in url):
+    if len(url) > MAX_URL_LENGTH:
+        raise AddressRefused(f"the address has {len(url)} letters, more than {MAX_URL_LENGTH}")
+    if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
         raise AddressRefused("the address has a blank, a backslash or a control character in it")
     try:
         parsed = httpx.URL(url)
@@ -80,22 +80,22 @@ def require_address(url: str, reach: Reach = PUBLIC) -> None:
         raise AddressRefused("the address names no host")
     if parsed.userinfo:
         raise AddressRefused(f"the address has a user's name before {host}", hint="Leave out what is before @.")
-    if not reach.allows_port(port_of(parsed)):
+    if not policy.allows_port(port_of(parsed)):
         raise AddressRefused(f"{host}: no recording is fetched from port {port_of(parsed)}")
     literal = _literal(host)
     if literal is not None:
-        _require_allowed(host, literal, reach)
+        _require_allowed(host, literal, policy)
 
 
-async def addresses_of(url: httpx.URL, reach: Reach, look_up: LookUp) -> tuple[Address, ...]:
+async def resolve_allowed(url: httpx.URL, policy: AddressPolicy, resolve: Resolver) -> tuple[Address, ...]:
     """Look a host up, once; give all that it stands for, at least one.
 
-    Raises `AddressRefused` if any of them is not allowed, `FetchRefused` if there is no such host, `FetchFailed` if
-    that can't be told now.
+    Raises `AddressRefused` if any of them is not allowed, `FetchRefused` if there is no such host, and `FetchFailed`
+    if the lookup fails for now.
     """
     try:
-        async with asyncio.timeout(_LOOK_UP_TIMEOUT_S):
-            answers = await look_up(url.raw_host.decode("ascii"), port_of(url))
+        async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
+            answers = await resolve(url.raw_host.decode("ascii"), port_of(url))
     except TimeoutError:
         raise FetchFailed(f"{url.host}: its address could not be found in time") from None
     except socket.gaierror as error:
@@ -108,11 +108,11 @@ async def addresses_of(url: httpx.URL, reach: Reach, look_up: LookUp) -> tuple[A
     if not found:
         raise FetchFailed(f"{url.host}: it has no address")
     for address in found:
-        _require_allowed(url.host, address, reach)
+        _require_allowed(url.host, address, policy)
     return found
 
 
-async def look_up(host: str, port: int) -> tuple[str, ...]:
+async def resolve(host: str, port: int) -> tuple[str, ...]:
     """Ask the system, in a thread."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(place[0]) for *_, place in found))
@@ -123,8 +123,8 @@ def port_of(url: httpx.URL) -> int:
     return _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
 
 
-def _require_allowed(host: str, address: Address, reach: Reach) -> None:
-    if not reach.allows_address(address):
+def _require_allowed(host: str, address: Address, policy: AddressPolicy) -> None:
+    if not policy.allows_address(address):
         raise AddressRefused(f"{host} is not on the public internet")  # where it is, is nobody's business
 
 
@@ -135,7 +135,7 @@ def _literal(host: str) -> Address | None:
         return None
 
 
-def _meant_by(address: Address) -> tuple[Address, ...]:
+def _embedded_addresses(address: Address) -> tuple[Address, ...]:
     """Give the addresses that one in IPv6's clothes leads to: IPv4-mapped, NAT64, 6to4, Teredo (server and client)."""
     if isinstance(address, IPv4Address):
         return (address,)

@@ -22,21 +22,21 @@ import httpx
 import cesar
 from cesar.api.execution.download.address_policy import (
     PUBLIC,
-    LookUp,
-    Reach,
-    addresses_of,
-    look_up,
-    reach_of,
+    AddressPolicy,
+    Resolver,
+    policy_from,
     require_address,
+    resolve,
+    resolve_allowed,
 )
-from cesar.api.execution.download.http import Patience, answer_of
-from cesar.api.execution.download.partial_file import Origin, Part
+from cesar.api.execution.download.http import Timeouts, open_response
+from cesar.api.execution.download.partial_file import PartialFile, Source
 from cesar.api.execution.download.responses import (
-    following,
-    length_of,
-    place_of,
+    content_length,
+    redirect_target,
     require_media,
-    total_of_rest,
+    stable_address,
+    total_from_range,
     validator_of,
 )
 from cesar.errors import AddressRefused, DiskFull, FetchFailed, FetchRefused, FetchTooSlow, Interrupted
@@ -44,9 +44,9 @@ from cesar.settings.config import Settings
 
 T = TypeVar("T")
 MAX_REDIRECTS = 5
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-_WORTH_ANOTHER_TRY_BYTES = 1024**2
-_PAUSE_S = 1.0
+_DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+_MIN_PROGRESS_BYTES = 1024**2
+_RETRY_DELAY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -57,22 +57,22 @@ class Limits:
     max_bytes: int
     min_free_bytes: int = 0
     """What must stay free on the disk."""
-    reach: Reach = PUBLIC
-    patience: Patience = field(default_factory=Patience)
+    policy: AddressPolicy = PUBLIC
+    timeouts: Timeouts = field(default_factory=Timeouts)
     deadline_s: float = 4 * 3600.0
     """For all of it, whatever is redirected, broken off and taken up again."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Give the limits that the settings set."""
-        usual = Patience()
-        patience = replace(usual, least_bytes=round(settings.fetch_min_bytes_per_s * usual.stall_s))
-        reach = reach_of(settings)
-        return cls(settings.max_upload_bytes, settings.min_free_bytes, reach, patience, settings.fetch_timeout_s)
+        usual = Timeouts()
+        timeouts = replace(usual, min_bytes=round(settings.fetch_min_bytes_per_s * usual.stall_s))
+        policy = policy_from(settings)
+        return cls(settings.max_upload_bytes, settings.min_free_bytes, policy, timeouts, settings.fetch_timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchResult:
     """A recording that has arrived, and is on the disk."""
 
     digest: str
@@ -92,15 +92,15 @@ async def fetch(
     on_progress: OnProgress,
     stopped: asyncio.Event,
     *,
-    look_up: LookUp = look_up,
-) -> Fetched:
+    resolve: Resolver = resolve,
+) -> FetchResult:
     """Get what is at an address into the file `target`; what an earlier call has left there is not asked for again.
 
     Redirects are followed, five at most, each to an address that is allowed, and never from https to http. Raises
     `AddressRefused` and `FetchRefused` for good, with nothing left; `FetchFailed` and `DiskFull` if it may succeed
     later, and `Interrupted` when stopped: then what has arrived stays (but on a disk without any room).
     """
-    download = _Download(url, limits, on_progress, stopped, look_up)
+    download = _Download(url, limits, on_progress, stopped, resolve)
     task, stop = asyncio.create_task(download.run(target)), asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({task, stop}, timeout=limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +116,7 @@ async def fetch(
     return task.result()
 
 
-class _StartOver(Exception):
+class _Restart(Exception):
     """What is there is not a part of what the address gives now."""
 
 
@@ -124,119 +124,121 @@ class _Download:
     """One call of `fetch`. What it does with files happens in a thread of its own, in order."""
 
     def __init__(
-        self, url: str, limits: Limits, on_progress: OnProgress, stopped: asyncio.Event, look_up: LookUp
+        self, url: str, limits: Limits, on_progress: OnProgress, stopped: asyncio.Event, resolve: Resolver
     ) -> None:
         self._url = url
         self._limits = limits
         self._on_progress = on_progress
         self._stopped = stopped
-        self._look_up = look_up
+        self._resolve = resolve
         self._disk = ThreadPoolExecutor(1, "cesar-fetch")
-        self._part: Part
+        self._partial: PartialFile
 
-    async def run(self, target: Path) -> Fetched:
-        opening = self._disk.submit(Part.open, target, self._stopped.is_set)
+    async def run(self, target: Path) -> FetchResult:
+        opening = self._disk.submit(PartialFile.open, target, self._stopped.is_set)
         try:
-            self._part = await _done(opening)
-            if not self._part.is_whole:
-                await self._get_rest()
-            await self._on_disk(self._part.finish)
-            return Fetched(self._part.digest, self._part.size)
+            self._partial = await _wait_for_disk(opening)
+            if not self._partial.is_complete:
+                await self._fetch_remaining()
+            await self._on_disk(self._partial.finish)
+            return FetchResult(self._partial.digest, self._partial.size)
         except (AddressRefused, FetchRefused):
-            await self._on_disk(self._part.discard)
+            await self._on_disk(self._partial.discard)
             raise
         finally:
             closing = asyncio.wrap_future(self._disk.submit(_close, opening))
             self._disk.shutdown(wait=False)
             await asyncio.wait({closing})
 
-    async def _get_rest(self) -> None:
+    async def _fetch_remaining(self) -> None:
         """Ask until everything is there. A broken connection is taken up again as long as each brings us on."""
-        furthest = self._part.size
+        furthest = self._partial.size
         while True:
             try:
-                return await self._ask()
-            except _StartOver:
-                await self._on_disk(self._part.restart, None)
+                return await self._request()
+            except _Restart:
+                await self._on_disk(self._partial.restart, None)
             except FetchTooSlow:
                 raise
             except FetchFailed as error:
-                if not self._part.can_go_on or self._part.size < furthest + _WORTH_ANOTHER_TRY_BYTES:
+                if not self._partial.can_resume or self._partial.size < furthest + _MIN_PROGRESS_BYTES:
                     raise
-                furthest = self._part.size
+                furthest = self._partial.size
                 _log.info("a fetch goes on at %d bytes: %s", furthest, error)
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(_RETRY_DELAY_S)
 
-    async def _ask(self) -> None:
-        require_address(self._url, self._limits.reach)
+    async def _request(self) -> None:
+        require_address(self._url, self._limits.policy)
         url = httpx.URL(self._url)
         for _ in range(MAX_REDIRECTS + 1):
-            addresses = await addresses_of(url, self._limits.reach, self._look_up)
-            async with answer_of(url, addresses, self._headers(url), self._limits.patience) as answer:
-                leads_to = following(url, answer)
-                if leads_to is None:
-                    return await self._take(url, answer)
-            require_address(str(leads_to), self._limits.reach)
-            url = leads_to
+            addresses = await resolve_allowed(url, self._limits.policy, self._resolve)
+            async with open_response(url, addresses, self._request_headers(url), self._limits.timeouts) as response:
+                target_url = redirect_target(url, response)
+                if target_url is None:
+                    return await self._receive(url, response)
+            require_address(str(target_url), self._limits.policy)
+            url = target_url
         raise FetchRefused(f"{url.host}: it redirects more than {MAX_REDIRECTS} times")
 
-    def _headers(self, url: httpx.URL) -> dict[str, str]:
+    def _request_headers(self, url: httpx.URL) -> dict[str, str]:
         """Ask for the bytes as they are; if they are a part's, for what is missing, unless they have changed."""
         headers = {
             "User-Agent": f"cesar/{cesar.__version__}",
             "Accept": "*/*",
             "Accept-Encoding": "identity",
         }
-        origin = self._origin_of_rest(url)
-        if origin is not None and origin.validator is not None:
-            headers |= {"Range": f"bytes={self._part.size}-", "If-Range": origin.validator}
+        source = self._resumable_source(url)
+        if source is not None and source.validator is not None:
+            headers |= {"Range": f"bytes={self._partial.size}-", "If-Range": source.validator}
         return headers
 
-    def _origin_of_rest(self, url: httpx.URL) -> Origin | None:
+    def _resumable_source(self, url: httpx.URL) -> Source | None:
         """Give the origin of what is there, if the rest can be asked for at this address."""
-        origin = self._part.origin
-        return origin if self._part.can_go_on and origin is not None and origin.place == place_of(url) else None
+        source = self._partial.source
+        return (
+            source if self._partial.can_resume and source is not None and source.place == stable_address(url) else None
+        )
 
-    async def _take(self, url: httpx.URL, answer: httpx.Response) -> None:
+    async def _receive(self, url: httpx.URL, response: httpx.Response) -> None:
         """Take an answer that is no redirect."""
-        origin = self._origin_of_rest(url)
-        if origin is not None and answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _StartOver  # if that were all of it, the note would say so, or a shorter file is there now
-        require_media(url, answer)
-        if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
-            if origin is None:
+        source = self._resumable_source(url)
+        if source is not None and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _Restart  # if that were all of it, the note would say so, or a shorter file is there now
+        require_media(url, response)
+        if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+            if source is None:
                 raise FetchRefused(f"{url.host}: it sends a part, though asked for all of it")
-            total = total_of_rest(answer, origin, self._part.size)
+            total = total_from_range(response, source, self._partial.size)
             if total is None:
-                raise _StartOver
+                raise _Restart
         else:
-            total = length_of(answer)
-            await self._on_disk(self._part.restart, Origin(place_of(url), validator_of(answer), total))
+            total = content_length(response)
+            await self._on_disk(self._partial.restart, Source(stable_address(url), validator_of(response), total))
         self._require_size(url, total or 0)
-        await self._require_room((total or 0) - self._part.size)
-        await self._take_bytes(url, answer, total)
+        await self._require_disk_space((total or 0) - self._partial.size)
+        await self._receive_body(url, response, total)
 
-    async def _take_bytes(self, url: httpx.URL, answer: httpx.Response, total: int | None) -> None:
-        self._on_progress(self._part.size, total)
-        patience = self._limits.patience
-        since, arrived_bytes = patience.clock(), 0
-        async for block in answer.aiter_raw():
-            self._require_size(url, self._part.size + len(block))
-            await self._on_disk(self._part.write, block)
-            self._on_progress(self._part.size, total)
+    async def _receive_body(self, url: httpx.URL, response: httpx.Response, total: int | None) -> None:
+        self._on_progress(self._partial.size, total)
+        timeouts = self._limits.timeouts
+        since, arrived_bytes = timeouts.clock(), 0
+        async for block in response.aiter_raw():
+            self._require_size(url, self._partial.size + len(block))
+            await self._on_disk(self._partial.write, block)
+            self._on_progress(self._partial.size, total)
             arrived_bytes += len(block)
-            passed_s = patience.clock() - since
-            if passed_s > patience.stall_s:
+            passed_s = timeouts.clock() - since
+            if passed_s > timeouts.stall_s:
                 self._require_speed(url, arrived_bytes, passed_s)
-                await self._require_room(0)
-                since, arrived_bytes = patience.clock(), 0
-        if total is not None and self._part.size != total:
-            raise FetchFailed(f"{url.host}: {self._part.size} bytes have come of {total}")
+                await self._require_disk_space(0)
+                since, arrived_bytes = timeouts.clock(), 0
+        if total is not None and self._partial.size != total:
+            raise FetchFailed(f"{url.host}: {self._partial.size} bytes have come of {total}")
 
     def _require_speed(self, url: httpx.URL, arrived_bytes: int, passed_s: float) -> None:
-        patience = self._limits.patience
-        if arrived_bytes < patience.least_bytes:
-            speed, least = arrived_bytes / passed_s, patience.least_bytes / patience.stall_s
+        timeouts = self._limits.timeouts
+        if arrived_bytes < timeouts.min_bytes:
+            speed, least = arrived_bytes / passed_s, timeouts.min_bytes / timeouts.stall_s
             raise FetchTooSlow(
                 f"{url.host}: it sends too slowly: {speed:.0f} bytes a second, and {least:.0f} are the least"
             )
@@ -246,17 +248,17 @@ class _Download:
             hint = "Give a smaller recording, or ask whoever runs the service to raise `max_upload_bytes`."
             raise FetchRefused(f"{url.host}: it has more than {self._limits.max_bytes} bytes", hint=hint)
 
-    async def _require_room(self, size: int) -> None:
+    async def _require_disk_space(self, size: int) -> None:
         """Raise `DiskFull` if what is to come would take what must stay free: the queue itself needs room."""
-        usage = await self._on_disk(disk_usage, self._part.path.parent)
+        usage = await self._on_disk(disk_usage, self._partial.path.parent)
         if usage.free - size < self._limits.min_free_bytes:
             raise DiskFull("there is no room for the recording", hint="Free some space: it is tried again by itself.")
 
     async def _on_disk(self, work: Callable[..., T], *arguments: object) -> T:
         try:
-            return await _done(self._disk.submit(work, *arguments))
+            return await _wait_for_disk(self._disk.submit(work, *arguments))
         except DiskFull:
-            self._disk.submit(self._part.discard)  # the queue needs room to write down what became of it
+            self._disk.submit(self._partial.discard)  # the queue needs room to write down what became of it
             raise
 
 
@@ -267,17 +269,17 @@ def _host_of(url: str) -> str:
         return "the address"
 
 
-async def _done(work: Future[T]) -> T:
+async def _wait_for_disk(work: Future[T]) -> T:
     """Wait for what is done with files. Raises `DiskFull` or `FetchFailed`, which don't tell where the files are."""
     try:
         return await asyncio.wrap_future(work)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL_ERRNOS:
             hint = "Free some space: it is tried again by itself."
             raise DiskFull("no room is left for the recording", hint=hint) from None
         raise FetchFailed(f"what arrives can't be kept: {error.strerror or type(error).__name__}") from error
 
 
-def _close(opening: Future[Part]) -> None:
+def _close(opening: Future[PartialFile]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()

@@ -1,7 +1,7 @@
-"""`Part`: what has arrived of a recording that is being fetched, and a note of what the rest is to be asked for by.
+"""`PartialFile`: the part of a download that has arrived, and a sidecar that says how to request the rest.
 
-A part outlives its worker. What the note does not tell to be on the disk does not count: a machine that lost its power
-may have kept a file's length and not its bytes. Everything here blocks: it is for a thread.
+A partial file outlives its worker. Bytes not recorded in the sidecar are discarded: after a power cut, a file may have
+its length without its contents. Everything here blocks, so call it from a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from cesar.api.storage.recordings import NOTE_SUFFIX
+from cesar.api.storage.recordings import SIDECAR_SUFFIX
 from cesar.errors import Interrupted
 from cesar.files.private import opener
 
@@ -27,7 +27,7 @@ _SYNC_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Source:
     """What a part is a part of."""
 
     place: str
@@ -38,7 +38,7 @@ class Origin:
     """Its size in bytes, once it is known."""
 
 
-class Part:
+class PartialFile:
     """A part of a recording, open for more of it. Only one is open at a time for each path, whoever opens it.
 
     origin: what it is a part of; None: there is nothing yet. size: how many bytes there are.
@@ -46,7 +46,7 @@ class Part:
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
-        self.origin: Origin | None = None
+        self.source: Source | None = None
         self.size = 0
         self._file = file
         self._hash = hashlib.sha256()
@@ -56,33 +56,33 @@ class Part:
     @classmethod
     def open(cls, path: Path, should_stop: Callable[[], bool]) -> Self:
         """Open a part, or begin one. Raises `Interrupted` when stopped, OSError."""
-        part = cls(path, _open_alone(path))
+        partial = cls(path, _open_exclusively(path))
         try:
-            part._read_what_is_there(should_stop)
+            partial._load_existing(should_stop)
         except BaseException:
-            part._file.close()
+            partial._file.close()
             raise
-        return part
+        return partial
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all of it is there."""
-        return self.origin is not None and self.size == self.origin.total
+        return self.source is not None and self.size == self.source.total
 
     @property
-    def can_go_on(self) -> bool:
+    def can_resume(self) -> bool:
         """Whether the rest can be asked for."""
-        return self.size > 0 and self.origin is not None and self.origin.validator is not None
+        return self.size > 0 and self.source is not None and self.source.validator is not None
 
     @property
     def digest(self) -> str:
         """SHA-256 of what is there, hexadecimal."""
         return self._hash.hexdigest()
 
-    def restart(self, origin: Origin | None) -> None:
+    def restart(self, source: Source | None) -> None:
         """Begin anew, with another origin."""
         self._file.truncate(0)
-        self.origin, self.size, self._hash = origin, 0, hashlib.sha256()
+        self.source, self.size, self._hash = source, 0, hashlib.sha256()
         self.sync()
 
     def write(self, block: bytes) -> None:
@@ -99,23 +99,23 @@ class Part:
 
     def finish(self) -> None:
         """That was all."""
-        assert self.origin is not None
-        self.origin = Origin(self.origin.place, self.origin.validator, self.size)
+        assert self.source is not None
+        self.source = Source(self.source.place, self.source.validator, self.size)
         self.sync()
 
     def sync(self) -> None:
         """Return when everything is on the disk, and the note tells so."""
         os.fsync(self._file.fileno())
         self._synced_bytes, self._synced_at = self.size, time.monotonic()
-        if self.origin is not None and self._is_ours():
-            note = {**asdict(self.origin), "bytes": self.size, "file": self._number()}
-            with open(self._note, "w", encoding="utf-8", opener=opener) as file:
-                json.dump(note, file)
+        if self.source is not None and self._is_ours():
+            sidecar = {**asdict(self.source), "bytes": self.size, "file": self._inode()}
+            with open(self._sidecar, "w", encoding="utf-8", opener=opener) as file:
+                json.dump(sidecar, file)
 
     def discard(self) -> None:
         """Let nothing be left of it."""
         if self._is_ours():
-            self._note.unlink(missing_ok=True)
+            self._sidecar.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -124,37 +124,37 @@ class Part:
             self.sync()
         self._file.close()
 
-    def _read_what_is_there(self, should_stop: Callable[[], bool]) -> None:
+    def _load_existing(self, should_stop: Callable[[], bool]) -> None:
         """Take up what an earlier worker has left, as far as it counts and is of use."""
-        self.origin, there = self._read_note()
-        if self.origin is None or (self.origin.validator is None and there != self.origin.total):
-            self.origin, there = None, 0
-        self._file.truncate(there)
+        self.source, existing_bytes = self._read_sidecar()
+        if self.source is None or (self.source.validator is None and existing_bytes != self.source.total):
+            self.source, existing_bytes = None, 0
+        self._file.truncate(existing_bytes)
         self._file.seek(0)
-        while self.size < there:
+        while self.size < existing_bytes:
             if should_stop():
                 raise Interrupted("the work was stopped")
-            block = self._file.read(min(_BLOCK_BYTES, there - self.size))
+            block = self._file.read(min(_BLOCK_BYTES, existing_bytes - self.size))
             self._hash.update(block)
             self.size += len(block)
         self._synced_bytes = self.size
 
-    def _read_note(self) -> tuple[Origin | None, int]:
+    def _read_sidecar(self) -> tuple[Source | None, int]:
         """Give what the note says, and how many bytes count; nothing if it is not of this file, or was cut off."""
         try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            file, size = note.pop("file"), int(note.pop("bytes"))
-            origin = Origin(**note)
+            sidecar = json.loads(self._sidecar.read_text(encoding="utf-8"))
+            file, size = sidecar.pop("file"), int(sidecar.pop("bytes"))
+            source = Source(**sidecar)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None, 0
-        is_of_this = file == self._number() and 0 <= size <= os.fstat(self._file.fileno()).st_size
-        return (origin, size) if is_of_this else (None, 0)
+        is_of_this = file == self._inode() and 0 <= size <= os.fstat(self._file.fileno()).st_size
+        return (source, size) if is_of_this else (None, 0)
 
     @property
-    def _note(self) -> Path:
-        return self.path.with_suffix(NOTE_SUFFIX)
+    def _sidecar(self) -> Path:
+        return self.path.with_suffix(SIDECAR_SUFFIX)
 
-    def _number(self) -> int:
+    def _inode(self) -> int:
         return os.fstat(self._file.fileno()).st_ino
 
     def _is_ours(self) -> bool:
@@ -162,7 +162,7 @@ class Part:
         return _is_at(self.path, self._file)
 
 
-def _open_alone(path: Path) -> BinaryIO:
+def _open_exclusively(path: Path) -> BinaryIO:
     """Open a file that nobody else has open; if somebody has, who can't have a claim any more, a new one."""
     while True:
         file = open(path, "a+b", buffering=0, opener=opener)  # noqa: SIM115 - `Path.open` has no opener

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from cesar.api.execution.backoff import backoff
-from cesar.api.execution.throttled_log import Complaints
+from cesar.api.execution.throttled_log import ThrottledErrorLog
 from cesar.api.repository import JobRepository
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Hub:
         self._is_behind = True
         self._standing_is_due = False
         self._standing_seen_at = 0.0
-        self._complaints = Complaints(_log, "events may come late")
+        self._complaints = ThrottledErrorLog(_log, "events may come late")
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class Hub:
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001 - whatever it is, those who follow still wait to be woken
-                self._complaints.tell(error)
+                self._complaints.report(error)
                 await asyncio.sleep(next(delays))
                 continue
             delays = backoff()
@@ -149,7 +149,7 @@ class Hub:
         """Find out which of the watched jobs are gone, and how many go before those that wait."""
         self._standing_is_due, self._standing_seen_at = False, time.monotonic()
         job_ids = [job_id for job_id in self._wakes if job_id is not None]
-        found = await self._repository.standing(job_ids) if job_ids else {}
+        found = await self._repository.jobs_ahead(job_ids) if job_ids else {}
         self._tell(job_id for job_id in job_ids if job_id not in found)
         for job_id, position in found.items():
             if position == self._positions.get(job_id) or job_id not in self._wakes:

@@ -164,10 +164,14 @@ class _Telling:
 
     def tell_chunk(self, chunk: Chunk) -> None:
         """Tell the segments from where the cursor stands."""
-        finished = replace(self.cursor, chunk_start=chunk.start, of_next=0)
-        for segment in chunk.segments[self.cursor.of_next :]:
-            n, of_next = self.cursor.segments, self.cursor.of_next + 1
-            place = finished if of_next == len(chunk.segments) else replace(self.cursor, of_next=of_next)
+        finished = replace(self.cursor, chunk_start=chunk.start, segment_offset=0)
+        for segment in chunk.segments[self.cursor.segment_offset :]:
+            n, segment_offset = self.cursor.segments, self.cursor.segment_offset + 1
+            place = (
+                finished
+                if segment_offset == len(chunk.segments)
+                else replace(self.cursor, segment_offset=segment_offset)
+            )
             self.cursor = replace(place, segments=n + 1)
             self._tell("segment", SegmentView.model_validate({"n": n, **asdict(segment)}))
         self.cursor = replace(finished, segments=self.cursor.segments)

@@ -20,7 +20,7 @@ from cesar.api.http.live.hub import Hub
 from cesar.api.http.live.sse import PING, RETRY, DeletedView, News, ProgressView, news_of, progress_of, written
 from cesar.api.http.middleware.revocation import Welcome, while_welcome
 from cesar.api.http.schemas import event_view
-from cesar.api.models import Extent, JobEvent, JobFilter, JobStatus
+from cesar.api.models import JobEvent, JobFilter, JobStatus, PageContent
 from cesar.api.queue.cursor import Cursor
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseError, Unauthorised
@@ -138,7 +138,9 @@ class EverythingFollower:
         """Tell how far the jobs at work have come."""
         at_work = JobFilter(status=frozenset({JobStatus.PROCESSING}), submitter=self._submitter)
         key = ("at work", self._submitter, self._hub.number_of(None))
-        page = await self._hub.shared(key, lambda: self._repository.list_page(at_work, extent=Extent(with_text=False)))
+        page = await self._hub.shared(
+            key, lambda: self._repository.list_page(at_work, content=PageContent(with_text=False))
+        )
         now = {job.id: progress_of(job) for job in page.jobs}
         before, self._told = self._told, now
         return b"".join(written("progress", view) for job_id, view in now.items() if view != before.get(job_id))

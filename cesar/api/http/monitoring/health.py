@@ -69,7 +69,7 @@ def is_working(service: Service, sight: Sight) -> bool:
     """Whether jobs are worked on: our worker runs, or another process' does, as far as can be seen."""
     if service.worker is not None:
         return service.working is not None and not service.working.done()
-    return sight.vitals is not None and bool(sight.vitals.at_work)
+    return sight.vitals is not None and bool(sight.vitals.running)
 
 
 async def has_idle_worker(service: Service) -> bool:
@@ -108,9 +108,9 @@ def details_of(sight: Sight, version: str, now: datetime) -> HealthDetails | Non
         version=version,
         jobs=seen.counts,
         oldest_queued_s=_age_s(seen.waiting_since, now),
-        at_work=len(seen.at_work),
-        heartbeat_age_s=_age_s(seen.beaten_at, now),
-        progress_age_s=round(sight.progress_age_s, 1) if seen.at_work else None,
+        at_work=len(seen.running),
+        heartbeat_age_s=_age_s(seen.oldest_heartbeat_at, now),
+        progress_age_s=round(sight.progress_age_s, 1) if seen.running else None,
         disk_free_bytes=sight.disk_free_bytes,
     )
 

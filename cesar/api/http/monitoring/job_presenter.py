@@ -8,7 +8,7 @@ from datetime import datetime
 
 from cesar.api.http.schemas import JobView, view_of
 from cesar.api.models import Job, JobStatus, utc_now
-from cesar.api.queue.eta import Pace, Prospect, eta_s, left_s, pace_of
+from cesar.api.queue.eta import Throughput, WaitEstimate, eta_s, measure_throughput, remaining_s
 from cesar.api.repository import JobRepository
 
 _PACE_LASTS_S = 10.0
@@ -27,7 +27,7 @@ class Outlook:
         self._repository = repository
         self._clock = clock
         self._steady = steady
-        self._paces: dict[str, tuple[float, Pace | None]] = {}
+        self._throughputs: dict[str, tuple[float, Throughput | None]] = {}
         """When each model's pace was measured, and what it was."""
 
     async def view(self, job: Job) -> JobView:
@@ -39,41 +39,41 @@ class Outlook:
         """Show jobs, in their order."""
         if all(job.status.is_final for job in jobs):
             return [view_of(job) for job in jobs]
-        line = await self._repository.line()
-        paces = await self._known_paces(line.models)
+        snapshot = await self._repository.queue_snapshot()
+        throughputs = await self._known_throughputs(snapshot.models)
         now = self._clock()
-        busy = {job.id: left_s(job, paces.get(job.model_size), now) for job in line.at_work}
+        busy = {job.id: remaining_s(job, throughputs.get(job.model_size), now) for job in snapshot.running}
         waiting = [job.id for job in jobs if job.status is JobStatus.QUEUED]
-        places = await self._repository.waiting(waiting, paces) if waiting else {}
-        to_fetch = [job.id for job in jobs if job.id in places and job.source_url is not None]
+        positions = await self._repository.positions(waiting, throughputs) if waiting else {}
+        to_fetch = [job.id for job in jobs if job.id in positions and job.source_url is not None]
         fetches = await self._repository.fetches_before(to_fetch) if to_fetch else {}
         shown = []
         for job in jobs:
-            place = places.get(job.id)  # None as well if it has just moved on
-            eta = busy.get(job.id) if place is None else eta_s(place, busy.values(), now)
-            position = None if place is None else place.queue_position
-            view = view_of(job, queue_position=position, eta_s=None if eta is None else round(eta, 1))
+            position = positions.get(job.id)  # None as well if it has just moved on
+            eta = busy.get(job.id) if position is None else eta_s(position, busy.values(), now)
+            ahead = None if position is None else position.jobs_ahead
+            view = view_of(job, queue_position=ahead, eta_s=None if eta is None else round(eta, 1))
             shown.append(view.model_copy(update={"fetches_before": fetches.get(job.id)}))
         return shown
 
-    async def prospect(self, model_size: str) -> Prospect | None:
+    async def prospect(self, model_size: str) -> WaitEstimate | None:
         """Estimate when a new job for a model would be done; None if nothing is known."""
-        line = await self._repository.line()
-        paces = await self._known_paces({*line.models, model_size})
+        snapshot = await self._repository.queue_snapshot()
+        throughputs = await self._known_throughputs({*snapshot.models, model_size})
         now = self._clock()
-        busy = [left_s(job, paces.get(job.model_size), now) for job in line.at_work]
-        place = await self._repository.ahead(model_size, paces)
-        eta = eta_s(place, busy, now)
-        return None if eta is None or place.own_s is None else Prospect(eta - place.own_s, eta)
+        busy = [remaining_s(job, throughputs.get(job.model_size), now) for job in snapshot.running]
+        position = await self._repository.next_position(model_size, throughputs)
+        eta = eta_s(position, busy, now)
+        return None if eta is None or position.own_work_s is None else WaitEstimate(eta - position.own_work_s, eta)
 
-    async def _known_paces(self, models: Iterable[str]) -> dict[str, Pace]:
-        found = {model: await self._pace(model) for model in models}
+    async def _known_throughputs(self, models: Iterable[str]) -> dict[str, Throughput]:
+        found = {model: await self._throughput(model) for model in models}
         return {model: pace for model, pace in found.items() if pace is not None}
 
-    async def _pace(self, model: str) -> Pace | None:
+    async def _throughput(self, model: str) -> Throughput | None:
         now = self._steady()
-        at, pace = self._paces.get(model, (-_PACE_LASTS_S, None))
+        at, pace = self._throughputs.get(model, (-_PACE_LASTS_S, None))
         if now - at >= _PACE_LASTS_S:
-            pace = pace_of(await self._repository.recent_outcomes(model))
-            self._paces[model] = now, pace
+            pace = measure_throughput(await self._repository.recent_outcomes(model))
+            self._throughputs[model] = now, pace
         return pace

@@ -10,7 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cesar.api.models import JobStatus
-from cesar.api.queue.stats import Passage, Vitals
+from cesar.api.queue.stats import QueueStats, Transition
 from cesar.errors import ClaimLost, WorkerLost
 
 _TAKEN_BACK = frozenset({"worker died", "lease expired", WorkerLost.code})
@@ -78,28 +78,28 @@ class Metrics:
         )
         self._open = Gauge("cesar_http_open_requests", "Requests that are being answered, streams too.", registry=to)
 
-    def show(self, vitals: Vitals, now: datetime) -> None:
+    def show(self, vitals: QueueStats, now: datetime) -> None:
         """Take over how the queue does, and count what has happened in it."""
         for status, count in vitals.counts.items():
             self._jobs.labels(status.value).set(count)
         self._oldest.set(_seconds_since(vitals.waiting_since, now))
-        self._heartbeat_age.set(_seconds_since(vitals.beaten_at, now))
+        self._heartbeat_age.set(_seconds_since(vitals.oldest_heartbeat_at, now))
         self._checkpoints.set(vitals.checkpoint_bytes)
-        for passage in vitals.passages:
-            self._count(passage)
+        for transition in vitals.transitions:
+            self._count(transition)
 
-    def _count(self, passage: Passage) -> None:
-        before = "new" if passage.before is None else passage.before.value
-        self._transitions.labels(before, passage.after.value, passage.reason).inc()
-        if passage.reason in _TAKEN_BACK:
-            self._takeovers.labels(passage.reason).inc()
-        match passage.before, passage.after, passage.stayed_s:
-            case JobStatus.QUEUED, JobStatus.PROCESSING, float(waited_s) if passage.reason != "the result is known":
+    def _count(self, transition: Transition) -> None:
+        before = "new" if transition.before is None else transition.before.value
+        self._transitions.labels(before, transition.after.value, transition.reason).inc()
+        if transition.reason in _TAKEN_BACK:
+            self._takeovers.labels(transition.reason).inc()
+        match transition.before, transition.after, transition.time_in_state_s:
+            case JobStatus.QUEUED, JobStatus.PROCESSING, float(waited_s) if transition.reason != "the result is known":
                 self._waits.observe(waited_s)
-            case JobStatus.PROCESSING, JobStatus.COMPLETED, float(took_s) if passage.reason != "cached":
+            case JobStatus.PROCESSING, JobStatus.COMPLETED, float(took_s) if transition.reason != "cached":
                 self._runs.observe(took_s)
-                if passage.attempt == 1 and passage.audio_s:
-                    self._factor.observe(took_s / passage.audio_s)
+                if transition.attempt == 1 and transition.audio_s:
+                    self._factor.observe(took_s / transition.audio_s)
 
     def note_log_size(self, size_bytes: int) -> None:
         """Note how large the database's write-ahead log is."""

@@ -18,7 +18,7 @@ from cesar.api.http.monitoring.heap import Heap
 from cesar.api.http.monitoring.metrics import Metrics
 from cesar.api.models import utc_now
 from cesar.api.queue import stats
-from cesar.api.queue.stats import AtWork, Vitals
+from cesar.api.queue.stats import QueueStats, RunningProgress
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseDamaged, DatabaseError, OutputError
 
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Sight:
     """How things were when they were looked at."""
 
-    vitals: Vitals | None = None
+    vitals: QueueStats | None = None
     """None: the database does not answer."""
     disk_free_bytes: int | None = None
     """None: it can't be told."""
@@ -63,7 +63,7 @@ class Monitor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
-        path = repository.database.place.path
+        path = repository.database.location.path
         self._folders = (data_dir,) if path is None else (data_dir, path.parent)
         self._metrics = metrics
         self._clock = clock
@@ -72,7 +72,7 @@ class Monitor:
         self._looking: asyncio.Task[Sight] | None = None
         self._looking_since = -math.inf
         self._last_event: int | None = None
-        self._moved: dict[AtWork, float] = {}
+        self._moved: dict[RunningProgress, float] = {}
         """Since when each job at work has been just so far."""
         self._ignored_since: float | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -122,16 +122,16 @@ class Monitor:
     async def _look_at_all(self) -> Sight:
         free = await asyncio.to_thread(_free_bytes, self._folders)
         database, now = self._repository.database, utc_now()
-        found: Vitals | None = None
+        found: QueueStats | None = None
         with suppress(DatabaseError):
-            if database.is_there:
-                found = await database.read(lambda connection: stats.look(connection, now, self._last_event))
+            if database.is_file_current:
+                found = await database.read(lambda connection: stats.queue_stats(connection, now, self._last_event))
         if found is None:
             self._sight = replace(self._sight, vitals=None, disk_free_bytes=free)
         else:
             self._sight = replace(self._note(found, free), trouble=self._trouble)  # until the next probe has answered
             self._metrics.show(found, now)
-            self._metrics.note_log_size(_log_size(database.place.path))
+            self._metrics.note_log_size(_log_size(database.location.path))
         self._sight = replace(self._sight, trouble=await self._find_trouble())
         self._seen_at = self._clock()
         return self._sight
@@ -161,11 +161,11 @@ class Monitor:
             return "recordings_not_writable"
         return None
 
-    def _note(self, found: Vitals, free: int | None) -> Sight:
+    def _note(self, found: QueueStats, free: int | None) -> Sight:
         now = self._clock()
         self._last_event = found.last_event
-        self._moved = {job: self._moved.get(job, now) for job in found.at_work}
-        is_ignored = found.waiting_since is not None and not found.at_work
+        self._moved = {job: self._moved.get(job, now) for job in found.running}
+        is_ignored = found.waiting_since is not None and not found.running
         self._ignored_since = (self._ignored_since or now) if is_ignored else None
         return Sight(
             vitals=found,
@@ -197,7 +197,7 @@ class Monitor:
         if self._clock() - self._checked_at >= _CHECK_EVERY_S:
             self._checked_at = self._clock()
             with suppress(OSError, RuntimeError):  # the next look tells of them
-                await self._repository.database.look_for_damage(_CHECKED_BYTES)
+                await self._repository.database.check_integrity(_CHECKED_BYTES)
 
 
 def _free_bytes(folders: tuple[Path, ...]) -> int | None:

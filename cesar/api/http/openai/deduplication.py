@@ -15,7 +15,7 @@ from cesar.api.http.dependencies import Service
 from cesar.api.http.openai.wait import until_over
 from cesar.api.http.uploads.result_cache import result_key
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.enqueue import Terms
+from cesar.api.queue.enqueue import SubmissionPolicy
 from cesar.errors import (
     BY_CODE,
     CesarError,
@@ -77,10 +77,10 @@ def is_worth_another_try(job: Job) -> bool:
     return not issubclass(kind, _LASTING) or issubclass(kind, _NOT_LASTING)
 
 
-async def _find_or_make(service: Service, job: Job, upload: Path, terms: Terms) -> Job | None:
+async def _find_or_make(service: Service, job: Job, upload: Path, terms: SubmissionPolicy) -> Job | None:
     """Give the job of the key; None if it went away at this moment."""
     try:
-        found = await service.repository.create(job, upload=upload, terms=terms)
+        found = await service.repository.create(job, upload=upload, policy=terms)
     except IdempotencyConflict:  # the recording is called otherwise, or kept elsewhere
         earlier = await service.repository.find_by_key(job.submitter, job.idempotency_key or "")
         if earlier is None:
@@ -102,20 +102,22 @@ async def _until_cancelled(service: Service, job: Job) -> None:
         return
 
 
-async def _terms(service: Service, job: Job) -> Terms:
+async def _terms(service: Service, job: Job) -> SubmissionPolicy:
     key = await asyncio.to_thread(result_key, job, service.settings)
-    return Terms(key, most_open=service.settings.max_open_jobs, refusal=await _refusal(service, job.model_size))
+    return SubmissionPolicy(
+        key, max_open=service.settings.max_open_jobs, refusal=await _refusal(service, job.model_size)
+    )
 
 
 async def _refusal(service: Service, model_size: str) -> TooManyJobs | None:
     """Say why a new job is not taken, if it would be done too late; when the line is empty, any is taken."""
     prospect = await service.outlook.prospect(model_size)
     most_s = service.settings.max_wait_s
-    if prospect is None or prospect.begins_in_s == 0 or prospect.done_in_s <= most_s:
+    if prospect is None or prospect.starts_in_s == 0 or prospect.ends_in_s <= most_s:
         return None
     error = TooManyJobs(
-        f"the answer would take about {prospect.done_in_s:.0f} s, and more than {most_s:g} s are not waited for",
+        f"the answer would take about {prospect.ends_in_s:.0f} s, and more than {most_s:g} s are not waited for",
         hint="Send it again when Retry-After is over, or hand it in with POST /transcribe, which does not wait.",
     )
-    error.retry_after_s = min(prospect.begins_in_s, prospect.done_in_s - most_s)
+    error.retry_after_s = min(prospect.starts_in_s, prospect.ends_in_s - most_s)
     return error

@@ -102,7 +102,7 @@ async def follow_all(
 
 def _cursor(last_id: str) -> Cursor:
     try:
-        return Cursor.read(last_id) if last_id else Cursor()
+        return Cursor.parse(last_id) if last_id else Cursor()
     except ValueError:
         raise BadRequest(f"{last_id[:64]!r} is no id of an event", hint=_HINT) from None
 

@@ -11,7 +11,7 @@ from cesar.api.http.dependencies import Service, service_of
 from cesar.api.http.middleware.auth import Caller, Reader, Submitter, find_job
 from cesar.api.http.schemas import EventView, JobsView, JobView, event_view
 from cesar.api.http.uploads.options import model_for
-from cesar.api.models import Extent, JobFilter, JobStatus
+from cesar.api.models import JobFilter, JobStatus, PageContent
 from cesar.errors import UsageError
 
 router = APIRouter(tags=["Jobs"])
@@ -60,9 +60,9 @@ async def list_jobs(
     A page holds 4 MiB of text at most, so it may have fewer jobs than `limit` and still a `next_cursor`.
     """
     service = service_of(request)
-    extent = Extent(with_text="text" in (include or ()), most_bytes=_MOST_PAGE_BYTES)
+    extent = PageContent(with_text="text" in (include or ()), max_bytes=_MOST_PAGE_BYTES)
     filtered = _filter(wanted, service, caller)
-    page = await service.repository.list_page(filtered, cursor=cursor, limit=limit, extent=extent)
+    page = await service.repository.list_page(filtered, cursor=cursor, limit=limit, content=extent)
     return JobsView(jobs=await service.outlook.views(page.jobs), next_cursor=page.next_cursor)
 
 
@@ -109,7 +109,7 @@ async def retry_job(request: Request, caller: Annotated[Caller, Submitter], job_
     """
     service = service_of(request)
     await find_job(service, caller, job_id)
-    job = await service.repository.retry(job_id, most_open=service.settings.max_open_jobs)
+    job = await service.repository.retry(job_id, max_open=service.settings.max_open_jobs)
     return await service.outlook.view(job)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Header, Request, Response
 
-from cesar.api.execution.download.address_policy import reach_of, require_address
+from cesar.api.execution.download.address_policy import policy_from, require_address
 from cesar.api.http.dependencies import Service, service_of
 from cesar.api.http.middleware.auth import Caller, Submitter
 from cesar.api.http.quotas import require_priority
@@ -17,7 +17,7 @@ from cesar.api.http.uploads.multipart import FILE, Upload, clean_name, receive
 from cesar.api.http.uploads.options import FIELDS, UrlWishes, Wishes, model_for, schema_of, url_wishes_of, wishes_of
 from cesar.api.http.uploads.result_cache import result_key
 from cesar.api.models import Job
-from cesar.api.queue.enqueue import Terms
+from cesar.api.queue.enqueue import SubmissionPolicy
 from cesar.errors import AddressRefused, ServiceStopping
 
 router = APIRouter(tags=["Submitting"])
@@ -85,7 +85,7 @@ async def transcribe(
         async with service.stored.room_for(caller, service.settings, upload.size_bytes, upload.digest):
             job = _job(wishes, service, caller, **_kept(upload, service), idempotency_key=idempotency_key)
             key = await asyncio.to_thread(result_key, job, service.settings)
-            job = await service.repository.create(job, upload=upload.path, terms=_terms(service, key))
+            job = await service.repository.create(job, upload=upload.path, policy=_terms(service, key))
     return await _taken(service, response, job)
 
 
@@ -110,7 +110,7 @@ async def transcribe_url(
     service = service_of(request)
     _require_open(service)
     wishes = await url_wishes_of(request)
-    require_address(wishes.url, reach_of(service.settings))
+    require_address(wishes.url, policy_from(service.settings))
     require_priority(caller, wishes.priority, service.settings)
     place = {
         "audio_path": wishes.url,
@@ -119,7 +119,7 @@ async def transcribe_url(
     }
     job = _job(wishes, service, caller, **place, idempotency_key=idempotency_key)
     async with service.stored.room_for(caller, service.settings):
-        job = await service.repository.create(job, terms=_terms(service, None))
+        job = await service.repository.create(job, policy=_terms(service, None))
     return await _taken(service, response, job)
 
 
@@ -144,8 +144,8 @@ def _kept(upload: Upload, service: Service) -> dict[str, Any]:
     }
 
 
-def _terms(service: Service, key: str | None) -> Terms:
-    return Terms(result_key=key, most_open=service.settings.max_open_jobs)
+def _terms(service: Service, key: str | None) -> SubmissionPolicy:
+    return SubmissionPolicy(result_key=key, max_open=service.settings.max_open_jobs)
 
 
 async def _taken(service: Service, response: Response, job: Job) -> JobView:

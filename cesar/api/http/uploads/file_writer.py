@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from cesar.api.storage.recordings import NO_ROOM_HINT, lock, storing
+from cesar.api.storage.recordings import NO_ROOM_HINT, translate_os_errors, try_lock
 from cesar.errors import DiskFull
 from cesar.files.private import opener
 
@@ -51,9 +51,9 @@ class Arrival:
         self._digest = hashlib.sha256()
         self._lock = threading.Lock()  # who is cancelled while a thread writes goes on to `discard`
         self._is_over = False
-        with storing():
+        with translate_os_errors():
             self._file = open(path, "wb", buffering=0, opener=opener)  # noqa: SIM115 - `Path.open` has no opener
-            lock(self._file)  # so that no other program takes it for a dead one's
+            try_lock(self._file)  # so that no other program takes it for a dead one's
 
     async def add(self, content: bytes) -> None:
         """Take what comes next."""
@@ -76,7 +76,7 @@ class Arrival:
             with self._lock:
                 call()
 
-        with storing():
+        with translate_os_errors():
             await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
 
     def _write(self) -> None:

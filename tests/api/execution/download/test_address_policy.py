@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from cesar.api.execution.download.address_policy import (
     ANYWHERE,
     PUBLIC,
-    addresses_of,
     is_public,
-    look_up,
     require_address,
+    resolve,
+    resolve_allowed,
 )
 from cesar.errors import AddressRefused, FetchFailed, FetchRefused
 
@@ -192,7 +192,7 @@ def found(url: str, *answers: str) -> list[str]:
     async def answer(host: str, port: int) -> tuple[str, ...]:
         return answers
 
-    return [str(address) for address in asyncio.run(addresses_of(httpx.URL(url), PUBLIC, answer))]
+    return [str(address) for address in asyncio.run(resolve_allowed(httpx.URL(url), PUBLIC, answer))]
 
 
 def test_all_that_a_name_stands_for_is_given() -> None:
@@ -209,7 +209,7 @@ def test_a_name_that_stands_for_a_private_address_among_others_is_refused(privat
 @pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "017700000001", "127.1"])
 def test_other_spellings_of_this_machine_are_seen_through(host: str) -> None:
     with pytest.raises(AddressRefused):
-        asyncio.run(addresses_of(httpx.URL(f"http://{host}/"), PUBLIC, look_up))
+        asyncio.run(resolve_allowed(httpx.URL(f"http://{host}/"), PUBLIC, resolve))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_host_that_is_not_found_is_told_from_one_that_may_be_found_later(
         raise trouble
 
     with pytest.raises(error):
-        asyncio.run(addresses_of(httpx.URL("http://example.org/"), PUBLIC, fail))
+        asyncio.run(resolve_allowed(httpx.URL("http://example.org/"), PUBLIC, fail))
 
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for_forever() -> None:
@@ -236,7 +236,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for_forever() -> None:
         return ()
 
     with (
-        patch("cesar.api.execution.download.address_policy._LOOK_UP_TIMEOUT_S", 0.05),
+        patch("cesar.api.execution.download.address_policy._RESOLVE_TIMEOUT_S", 0.05),
         pytest.raises(FetchFailed, match="in time"),
     ):
-        asyncio.run(addresses_of(httpx.URL("http://example.org/"), PUBLIC, hang))
+        asyncio.run(resolve_allowed(httpx.URL("http://example.org/"), PUBLIC, hang))

@@ -20,21 +20,21 @@ from unittest.mock import patch
 import pytest
 
 from cesar.api.execution.download import http
-from cesar.api.execution.download.address_policy import ANYWHERE, LookUp, Reach, look_up
-from cesar.api.execution.download.fetch import Fetched, Limits, fetch
-from cesar.api.execution.download.http import Patience
+from cesar.api.execution.download.address_policy import ANYWHERE, AddressPolicy, Resolver, resolve
+from cesar.api.execution.download.fetch import FetchResult, Limits, fetch
+from cesar.api.execution.download.http import Timeouts
 from cesar.errors import AddressRefused, CesarError, DiskFull, FetchFailed, FetchRefused, Interrupted
 from tests.api.media_server import NAME, MediaServer
 from tests.api.support import PATIENCE_S, eventually
 
 BODY = bytes(range(251)) * 2000
 """Half a megabyte: in no two places the same, and more than one block."""
-LIMITS = Limits(max_bytes=10**9, reach=ANYWHERE)
-HERE = Reach(lambda address: address == ip_address("127.0.0.1"), lambda _port: True)
+LIMITS = Limits(max_bytes=10**9, policy=ANYWHERE)
+HERE = AddressPolicy(lambda address: address == ip_address("127.0.0.1"), lambda _port: True)
 """As if 127.0.0.1 were public and nothing else."""
 
 
-def standing_for(*addresses: str) -> tuple[LookUp, list[str]]:
+def standing_for(*addresses: str) -> tuple[Resolver, list[str]]:
     """A name server that gives another address each time, and what it was asked for."""
     asked: list[str] = []
 
@@ -55,11 +55,11 @@ class FetchCase(IsolatedAsyncioTestCase):
         self.stopped = asyncio.Event()
         self.progress: list[tuple[int, int | None]] = []
 
-    async def fetch(self, url: str | None = None, limits: Limits = LIMITS, look_up: LookUp = look_up) -> Fetched:
+    async def fetch(self, url: str | None = None, limits: Limits = LIMITS, resolve: Resolver = resolve) -> FetchResult:
         def on_progress(size: int, total: int | None) -> None:
             self.progress.append((size, total))
 
-        fetching = fetch(url or self.server.url, self.target, limits, on_progress, self.stopped, look_up=look_up)
+        fetching = fetch(url or self.server.url, self.target, limits, on_progress, self.stopped, resolve=resolve)
         return await asyncio.wait_for(fetching, PATIENCE_S)
 
     async def require(self, error: type[CesarError], match: str = ".", **how: object) -> CesarError:
@@ -70,7 +70,7 @@ class FetchCase(IsolatedAsyncioTestCase):
     async def require_whole(self, **how: object) -> None:
         """Fetch it; see that every byte is right."""
         fetched = await self.fetch(**how)  # type: ignore[arg-type]
-        assert fetched == Fetched(self.server.digest, len(self.server.body))
+        assert fetched == FetchResult(self.server.digest, len(self.server.body))
         assert self.target.read_bytes() == self.server.body
 
     def left(self) -> list[str]:
@@ -162,28 +162,28 @@ class TestAnswers(FetchCase):
 class TestPinning(FetchCase):
     async def test_a_name_is_looked_up_once_and_the_server_keeps_its_name(self) -> None:
         answer, asked = standing_for("127.0.0.1")
-        await self.require_whole(url=self.server.named_url, look_up=answer)
+        await self.require_whole(url=self.server.named_url, resolve=answer)
         assert asked == [NAME]
         assert self.server.asked[0][1]["host"] == f"{NAME}:{self.server.port}"
 
     async def test_a_name_that_stands_for_another_address_the_second_time_is_refused_then(self) -> None:
         self.server.cuts = [100_000]
         answer, asked = standing_for("127.0.0.1", "127.0.0.2")
-        limits = replace(LIMITS, reach=HERE)
-        await self.require(FetchFailed, url=self.server.named_url, limits=limits, look_up=answer)
-        await self.require(AddressRefused, url=self.server.named_url, limits=limits, look_up=answer)
+        limits = replace(LIMITS, policy=HERE)
+        await self.require(FetchFailed, url=self.server.named_url, limits=limits, resolve=answer)
+        await self.require(AddressRefused, url=self.server.named_url, limits=limits, resolve=answer)
         assert (len(asked), len(self.server.asked)) == (2, 1)
 
     async def test_the_next_address_is_tried_where_one_does_not_answer(self) -> None:
         async def both(host: str, port: int) -> tuple[str, ...]:
             return "::1", "127.0.0.1"  # the server does not listen on the first
 
-        await self.require_whole(url=self.server.named_url, look_up=both)
+        await self.require_whole(url=self.server.named_url, resolve=both)
 
     async def test_a_private_address_is_not_even_connected_to(self) -> None:
         for url in (self.server.url, f"http://[::ffff:127.0.0.1]:{self.server.port}/", self.server.named_url):
             answer, _ = standing_for("127.0.0.1")
-            await self.require(AddressRefused, url=url, limits=replace(LIMITS, reach=Limits(1).reach), look_up=answer)
+            await self.require(AddressRefused, url=url, limits=replace(LIMITS, policy=Limits(1).policy), resolve=answer)
         for host in ("2130706433", "0x7f000001", "localhost"):
             url = f"http://{host}:{self.server.port}/"
             await self.require(AddressRefused, url=url, limits=Limits(10**9))
@@ -215,7 +215,7 @@ class TestRedirects(FetchCase):
             "//127.0.0.3/",
         ):
             self.server.redirects = {"/talk.wav": place}
-            await self.require(AddressRefused, limits=replace(LIMITS, reach=HERE))
+            await self.require(AddressRefused, limits=replace(LIMITS, policy=HERE))
         assert {path for path, _ in self.server.asked} == {"/talk.wav"}
         assert self.left() == []
 
@@ -241,8 +241,8 @@ class TestRedirects(FetchCase):
     async def test_a_redirect_to_a_name_is_looked_up_and_judged(self) -> None:
         self.server.redirects = {"/talk.wav": f"http://other.example:{self.server.port}/there"}
         answer, asked = standing_for("127.0.0.1", "192.168.0.1")
-        limits = replace(LIMITS, reach=HERE)
-        await self.require(AddressRefused, "other", url=self.server.named_url, limits=limits, look_up=answer)
+        limits = replace(LIMITS, policy=HERE)
+        await self.require(AddressRefused, "other", url=self.server.named_url, limits=limits, resolve=answer)
         assert asked == [NAME, "other.example"]
 
 
@@ -303,14 +303,14 @@ class TestGoingOn(FetchCase):
     async def test_at_once_where_much_has_come(self) -> None:
         self.server.body = BODY * 8
         self.server.cuts = [1_500_000, 3_000_000]
-        with patch("cesar.api.execution.download.fetch._PAUSE_S", 0):
+        with patch("cesar.api.execution.download.fetch._RETRY_DELAY_S", 0):
             await self.require_whole()
         assert self.server.ranges == [None, "bytes=1500000-", "bytes=3000000-"]
 
     async def test_but_a_server_that_breaks_off_at_the_same_place_is_given_up(self) -> None:
         self.server.body, self.server.knows_ranges = BODY * 8, False
         self.server.cuts = [1_500_000] * 9
-        with patch("cesar.api.execution.download.fetch._PAUSE_S", 0):
+        with patch("cesar.api.execution.download.fetch._RETRY_DELAY_S", 0):
             await self.require(FetchFailed)
         assert len(self.server.asked) == 2
 
@@ -394,22 +394,22 @@ class TestSlowServers(FetchCase):
 
     async def test_a_server_that_says_nothing_is_given_up(self) -> None:
         self.server.is_silent = True
-        for patience in (Patience(read_s=0.1), Patience(stall_s=0.1)):
-            await self.require(FetchFailed, "in time", limits=replace(LIMITS, patience=patience))
+        for timeouts in (Timeouts(read_s=0.1), Timeouts(stall_s=0.1)):
+            await self.require(FetchFailed, "in time", limits=replace(LIMITS, timeouts=timeouts))
 
     async def test_so_is_one_that_stops_saying_anything(self) -> None:
         self.server.hold_at = 100_000
         for read_s in (0.2, 2.0, 20.0):  # a busy machine may need more than the shortest to say anything
-            await self.require(FetchFailed, "in time", limits=replace(LIMITS, patience=Patience(read_s=read_s)))
+            await self.require(FetchFailed, "in time", limits=replace(LIMITS, timeouts=Timeouts(read_s=read_s)))
             if self.progress:
                 break
         assert self.progress[-1][0] >= 65_536
 
     async def test_and_one_that_says_too_little(self) -> None:
-        patience = Patience(least_bytes=10**9, clock=count(0.0, 61.0).__next__)
-        await self.require(FetchFailed, "too slowly", limits=replace(LIMITS, patience=patience))
-        enough = replace(patience, least_bytes=1)
-        await self.require_whole(limits=replace(LIMITS, patience=enough))
+        timeouts = Timeouts(min_bytes=10**9, clock=count(0.0, 61.0).__next__)
+        await self.require(FetchFailed, "too slowly", limits=replace(LIMITS, timeouts=timeouts))
+        enough = replace(timeouts, min_bytes=1)
+        await self.require_whole(limits=replace(LIMITS, timeouts=enough))
 
     async def test_nobody_there_is_a_failure_that_may_pass(self) -> None:
         with MediaServer(b"") as gone:
@@ -440,7 +440,7 @@ def trusting(certificate: Path | None) -> Iterator[None]:
     http._trusted_authorities.cache_clear()
 
 
-def fetch_over_tls(certificate: Path, tmp_path: Path, *, host: str = NAME) -> Fetched:
+def fetch_over_tls(certificate: Path, tmp_path: Path, *, host: str = NAME) -> FetchResult:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     names: list[str | None] = []
@@ -448,7 +448,7 @@ def fetch_over_tls(certificate: Path, tmp_path: Path, *, host: str = NAME) -> Fe
     answer, _ = standing_for("127.0.0.1")
     with MediaServer(BODY, tls) as server:
         url = f"https://{host}:{server.port}/talk.wav"
-        done = fetch(url, tmp_path / "a.part", LIMITS, lambda *_: None, asyncio.Event(), look_up=answer)
+        done = fetch(url, tmp_path / "a.part", LIMITS, lambda *_: None, asyncio.Event(), resolve=answer)
         fetched = asyncio.run(done)
     assert names == [NAME]
     return fetched

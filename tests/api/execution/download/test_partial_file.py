@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cesar.api.execution.download.partial_file import Origin, Part
+from cesar.api.execution.download.partial_file import PartialFile, Source
 from cesar.errors import Interrupted
 
-WHOLE = Origin("http://media.example/talk.wav", '"one"', 100)
+WHOLE = Source("http://media.example/talk.wav", '"one"', 100)
 
 
 def never() -> bool:
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def begun(path: Path) -> Path:
     """The place of a part of ten bytes."""
-    part = Part.open(path, never)
+    part = PartialFile.open(path, never)
     part.restart(WHOLE)
     part.write(b"0123456789")
     part.close()
@@ -35,20 +35,20 @@ def begun(path: Path) -> Path:
 
 
 @pytest.fixture
-def part(begun: Path) -> Iterator[Part]:
-    part = Part.open(begun, never)
+def part(begun: Path) -> Iterator[PartialFile]:
+    part = PartialFile.open(begun, never)
     yield part
     part.close()
 
 
 def size_when_opened(path: Path) -> int:
-    part = Part.open(path, never)
+    part = PartialFile.open(path, never)
     part.close()
     return part.size
 
 
-def test_a_part_is_taken_up_with_its_digest(part: Part, path: Path) -> None:
-    assert (part.size, part.origin, part.can_go_on, part.is_whole) == (10, WHOLE, True, False)
+def test_a_part_is_taken_up_with_its_digest(part: PartialFile, path: Path) -> None:
+    assert (part.size, part.source, part.can_resume, part.is_complete) == (10, WHOLE, True, False)
     part.write(b"abc")
     assert path.read_bytes() == b"0123456789abc"
     assert part.digest == hashlib.sha256(b"0123456789abc").hexdigest()
@@ -92,18 +92,18 @@ def test_so_has_a_part_without_a_note(begun: Path) -> None:
 
 
 def test_a_whole_one_is_whole_for_the_next_too_even_if_it_could_not_have_gone_on(path: Path) -> None:
-    part = Part.open(path, never)
-    part.restart(Origin(WHOLE.place, None, None))
+    part = PartialFile.open(path, never)
+    part.restart(Source(WHOLE.place, None, None))
     part.write(b"all of it")
     part.finish()
     part.close()
-    part = Part.open(path, never)
+    part = PartialFile.open(path, never)
     part.close()
-    assert (part.is_whole, part.size) == (True, 9)
+    assert (part.is_complete, part.size) == (True, 9)
 
 
-def test_a_worker_that_hangs_does_no_harm_to_who_takes_over(part: Part, path: Path) -> None:
-    other = Part.open(path, never)
+def test_a_worker_that_hangs_does_no_harm_to_who_takes_over(part: PartialFile, path: Path) -> None:
+    other = PartialFile.open(path, never)
     assert other.size == 0
     other.restart(WHOLE)
     other.write(b"other")
@@ -116,17 +116,17 @@ def test_a_worker_that_hangs_does_no_harm_to_who_takes_over(part: Part, path: Pa
 
 def test_reading_what_is_there_can_be_stopped(begun: Path) -> None:
     with pytest.raises(Interrupted):
-        Part.open(begun, lambda: True)
+        PartialFile.open(begun, lambda: True)
     assert size_when_opened(begun) == 10
 
 
 def test_what_is_discarded_leaves_nothing(begun: Path, path: Path) -> None:
-    part = Part.open(begun, never)
+    part = PartialFile.open(begun, never)
     part.discard()
     part.close()
     assert list(path.parent.iterdir()) == []
 
 
-def test_much_is_synced_without_being_asked_for(part: Part, path: Path) -> None:
+def test_much_is_synced_without_being_asked_for(part: PartialFile, path: Path) -> None:
     part.write(bytes(17 * 1024**2))
     assert json.loads(path.with_suffix(".origin").read_text())["bytes"] == 10 + 17 * 1024**2

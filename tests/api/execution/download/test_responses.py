@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.api.execution.download.partial_file import Origin
-from cesar.api.execution.download.responses import following, length_of, place_of, total_of_rest, validator_of
+from cesar.api.execution.download.partial_file import Source
+from cesar.api.execution.download.responses import (
+    content_length,
+    redirect_target,
+    stable_address,
+    total_from_range,
+    validator_of,
+)
 from cesar.errors import AddressRefused, FetchRefused
 
 URL = httpx.URL("https://media.example/talks/1.mp3?key=hidden")
-BEGUN = Origin("https://media.example/talks/1.mp3", '"one"', 500)
+BEGUN = Source("https://media.example/talks/1.mp3", '"one"', 500)
 
 
 def answer(status: int = 200, **headers: str) -> httpx.Response:
@@ -29,40 +35,42 @@ def answer(status: int = 200, **headers: str) -> httpx.Response:
     ],
 )
 def test_a_redirect_leads_on_from_where_it_was_met(location: str, leads_to: str) -> None:
-    assert following(URL, answer(302, location=location)) == httpx.URL(leads_to)
+    assert redirect_target(URL, answer(302, location=location)) == httpx.URL(leads_to)
 
 
 @pytest.mark.parametrize("status", [200, 206, 300, 304, 404])
 def test_only_a_redirect_leads_on(status: int) -> None:
-    assert following(URL, answer(status, location="/2.mp3")) is None
-    assert following(URL, answer(302)) is None
+    assert redirect_target(URL, answer(status, location="/2.mp3")) is None
+    assert redirect_target(URL, answer(302)) is None
 
 
 def test_no_redirect_leads_from_https_to_http() -> None:
     with pytest.raises(AddressRefused, match="from https to http"):
-        following(URL, answer(301, location="http://media.example/talks/1.mp3"))
-    assert following(httpx.URL("http://media.example/"), answer(301, location="https://media.example/")) is not None
+        redirect_target(URL, answer(301, location="http://media.example/talks/1.mp3"))
+    assert (
+        redirect_target(httpx.URL("http://media.example/"), answer(301, location="https://media.example/")) is not None
+    )
 
 
 @pytest.mark.parametrize("location", ["https://host:port/", "https://[::1", "https://1.2.3.999/"])
 def test_a_redirect_to_what_is_no_address_is_refused(location: str) -> None:
     with pytest.raises(FetchRefused):
-        following(URL, answer(302, location=location))
+        redirect_target(URL, answer(302, location=location))
 
 
 def test_a_length_is_believed_only_where_it_is_one() -> None:
-    assert length_of(answer(content_length="500")) == 500
+    assert content_length(answer(content_length="500")) == 500
     for told in ("-1", "5e3", "٣", "", "9" * 40, "1, 2"):
-        assert length_of(httpx.Response(200, headers=[(b"Content-Length", told.encode())])) is None
-    assert length_of(answer(content_length="500", transfer_encoding="chunked")) is None
+        assert content_length(httpx.Response(200, headers=[(b"Content-Length", told.encode())])) is None
+    assert content_length(answer(content_length="500", transfer_encoding="chunked")) is None
 
 
 def test_the_rest_goes_on_where_the_part_ends_and_to_the_end_of_the_same_recording() -> None:
-    assert total_of_rest(answer(206, content_range="bytes 100-499/500"), BEGUN, 100) == 500
-    assert total_of_rest(answer(206, content_range="bytes 100-499/500", etag='"one"'), BEGUN, 100) == 500
+    assert total_from_range(answer(206, content_range="bytes 100-499/500"), BEGUN, 100) == 500
+    assert total_from_range(answer(206, content_range="bytes 100-499/500", etag='"one"'), BEGUN, 100) == 500
     for wrong in ("bytes 99-499/500", "bytes 100-498/500", "bytes 100-599/600", "bytes 100-499/*", "items 100-499/500"):
-        assert total_of_rest(answer(206, content_range=wrong), BEGUN, 100) is None
-    assert total_of_rest(answer(206, content_range="bytes 100-499/500", etag='"two"'), BEGUN, 100) is None
+        assert total_from_range(answer(206, content_range=wrong), BEGUN, 100) is None
+    assert total_from_range(answer(206, content_range="bytes 100-499/500", etag='"two"'), BEGUN, 100) is None
 
 
 def test_only_what_is_certain_to_change_with_the_bytes_validates() -> None:
@@ -79,10 +87,12 @@ def test_only_what_is_certain_to_change_with_the_bytes_validates() -> None:
 def test_no_header_breaks_anything(text: str) -> None:
     raw = [(name, text.encode("latin-1")) for name in (b"Content-Length", b"Content-Range", b"ETag", b"Date")]
     told = httpx.Response(206, headers=[*raw, (b"Last-Modified", text.encode("latin-1"))])
-    length_of(told)
+    content_length(told)
     validator_of(told)
-    total_of_rest(told, BEGUN, 0)
+    total_from_range(told, BEGUN, 0)
 
 
 def test_a_place_has_no_query() -> None:
-    assert place_of(URL) == place_of(URL.copy_with(query=b"key=other")) == "https://media.example/talks/1.mp3"
+    assert (
+        stable_address(URL) == stable_address(URL.copy_with(query=b"key=other")) == "https://media.example/talks/1.mp3"
+    )

@@ -60,7 +60,7 @@ def told(whole: Tail, after: Cursor, limit: int) -> list[bytes]:
 def cursor_of(event: bytes) -> Cursor:
     found = re.search(rb"^id: (.+)$", event, re.MULTILINE)
     assert found is not None
-    return Cursor.read(found[1].decode())
+    return Cursor.parse(found[1].decode())
 
 
 @given(

@@ -27,13 +27,13 @@ def asked(limit: RateLimit, caller: str = "alice") -> float | None:
 
 
 def test_a_tenth_of_a_minutes_requests_may_come_at_once():
-    limit = RateLimit(100, Clocks().steady)
+    limit = RateLimit(100, Clocks().monotonic)
     assert [asked(limit) for _ in range(11)] == [*[None] * 10, pytest.approx(0.6)]
 
 
 def test_who_waits_as_long_as_told_may_ask_again():
     clocks = Clocks()
-    limit = RateLimit(60, clocks.steady)
+    limit = RateLimit(60, clocks.monotonic)
     while (wait_s := asked(limit)) is None:
         pass
     clocks.go_on(wait_s * 0.9)
@@ -44,7 +44,7 @@ def test_who_waits_as_long_as_told_may_ask_again():
 
 def test_over_a_long_time_no_more_is_allowed_than_was_set():
     clocks = Clocks()
-    limit = RateLimit(60, clocks.steady)
+    limit = RateLimit(60, clocks.monotonic)
     allowed = 0
     for _ in range(6000):
         clocks.go_on(0.1)
@@ -54,12 +54,12 @@ def test_over_a_long_time_no_more_is_allowed_than_was_set():
 
 def test_one_request_a_minute_can_be_set():
     clocks = Clocks()
-    limit = RateLimit(1, clocks.steady)
+    limit = RateLimit(1, clocks.monotonic)
     assert [asked(limit), asked(limit)] == [None, pytest.approx(60)]
 
 
 def test_callers_do_not_share_a_limit():
-    limit = RateLimit(10, Clocks().steady)
+    limit = RateLimit(10, Clocks().monotonic)
     assert asked(limit, "alice") is None
     assert asked(limit, "alice")
     assert asked(limit, "bob") is None
@@ -67,7 +67,7 @@ def test_callers_do_not_share_a_limit():
 
 def test_the_table_of_callers_does_not_grow_without_end(monkeypatch):
     monkeypatch.setattr(limits, "MOST_CALLERS", 3)
-    limit = RateLimit(10, Clocks().steady)
+    limit = RateLimit(10, Clocks().monotonic)
     for caller in "abcdefgh":
         limit.require(caller)
     assert len(limit) == 3

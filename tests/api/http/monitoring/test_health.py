@@ -28,7 +28,7 @@ class HealthCase(ServiceCase):
         await super().asyncSetUp()
         self.clocks = Clocks()
         await self.service.monitor.stop()
-        self.service.monitor = Monitor(self.repository, self.data_dir, Metrics(), self.clocks.steady)
+        self.service.monitor = Monitor(self.repository, self.data_dir, Metrics(), self.clocks.monotonic)
         await self.service.monitor.start()
         self.addAsyncCleanup(self.service.monitor.stop)
 
@@ -168,14 +168,14 @@ class TestHealth(HealthCase):
     async def test_damage_stops_all_writing_until_it_is_repaired(self):
         for number in range(30):
             await self.queue(name=f"{number} " + "talk" * 2000)
-        await self.repository.database.empty_log()
+        await self.repository.database.truncate_wal()
         file = self.data_dir / "cesar.db"
         with file.open("r+b") as spoiled:
             size = file.stat().st_size
             for begin in range(4096, size, 3 * 4096):
                 spoiled.seek(begin)
                 spoiled.write(b"\xaa" * 4096)
-        await self.repository.database.look_for_damage(2**30)
+        await self.repository.database.check_integrity(2**30)
         status, told = await self.health()
         assert (status, told["reasons"][0]) == (503, "database_damaged")
         assert (await self.client.get("/readyz")).json() == {"status": "database_damaged"}

@@ -27,7 +27,7 @@ class Line:
 
 
 def table(clocks: Clocks, total: int = 10, per_address: int = 10) -> Connections:
-    return Connections(ConnectionLimits(total, per_address), clocks.steady)
+    return Connections(ConnectionLimits(total, per_address), clocks.monotonic)
 
 
 def test_the_longest_waiting_one_goes_first_but_none_that_may_still_ask() -> None:
