@@ -33,6 +33,8 @@ class MediaServer:
         self.tells_length = True
         self.knows_ranges = True
         self.is_silent = False
+        self.interim = b""
+        """What it sends before each answer."""
         self.block_bytes = 64 * 1024
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.sent_bytes = 0
@@ -134,6 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         return int(found[1]) if found and is_same and self.media.knows_ranges else 0
 
     def _say(self, status: int, headers: dict[str, str]) -> None:
+        self.wfile.write(self.media.interim)
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)

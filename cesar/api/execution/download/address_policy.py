@@ -112,12 +112,6 @@ async def resolve_allowed(url: httpx.URL, policy: AddressPolicy, resolve: Resolv
     return found
 
 
-async def resolve(host: str, port: int) -> tuple[str, ...]:
-    """Ask the system, in a thread."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(place[0]) for *_, place in found))
-
-
 def port_of(url: httpx.URL) -> int:
     """Give the port that is meant, also where none is written."""
     return _DEFAULT_PORTS[url.scheme] if url.port is None else url.port

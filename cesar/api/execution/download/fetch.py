@@ -26,11 +26,11 @@ from cesar.api.execution.download.address_policy import (
     Resolver,
     policy_from,
     require_address,
-    resolve,
     resolve_allowed,
 )
 from cesar.api.execution.download.http import Timeouts, open_response
 from cesar.api.execution.download.partial_file import PartialFile, Source
+from cesar.api.execution.download.resolver import resolve
 from cesar.api.execution.download.responses import (
     content_length,
     redirect_target,

@@ -13,6 +13,7 @@ from functools import cache
 import httpx
 
 from cesar.api.execution.download.address_policy import Address
+from cesar.api.execution.download.head_limit import HeadLimit, LimitedTransport
 from cesar.errors import FetchFailed, FetchRefused
 
 _MAX_ADDRESSES = 4
@@ -45,10 +46,13 @@ async def open_response(
     """
     trusted = await asyncio.to_thread(_trusted_authorities)
     timeout = httpx.Timeout(timeouts.read_s, connect=timeouts.connect_s)
+    limit = HeadLimit()
+    transport = LimitedTransport(trusted, limit)
     with _translate_errors(url.host):
-        async with httpx.AsyncClient(verify=trusted, trust_env=False, timeout=timeout) as client:
+        async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout) as client:
             async with asyncio.timeout(timeouts.stall_s):
                 response = await _first_response(client, url, addresses[:_MAX_ADDRESSES], headers)
+            limit.is_lifted = True
             try:
                 yield response
             finally:

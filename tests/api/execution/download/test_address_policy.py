@@ -17,9 +17,9 @@ from cesar.api.execution.download.address_policy import (
     PUBLIC,
     is_public,
     require_address,
-    resolve,
     resolve_allowed,
 )
+from cesar.api.execution.download.resolver import resolve
 from cesar.errors import AddressRefused, FetchFailed, FetchRefused
 
 

@@ -20,9 +20,10 @@ from unittest.mock import patch
 import pytest
 
 from cesar.api.execution.download import http
-from cesar.api.execution.download.address_policy import ANYWHERE, AddressPolicy, Resolver, resolve
+from cesar.api.execution.download.address_policy import ANYWHERE, AddressPolicy, Resolver
 from cesar.api.execution.download.fetch import FetchResult, Limits, fetch
 from cesar.api.execution.download.http import Timeouts
+from cesar.api.execution.download.resolver import resolve
 from cesar.errors import AddressRefused, CesarError, DiskFull, FetchFailed, FetchRefused, Interrupted
 from tests.api.media_server import NAME, MediaServer
 from tests.api.support import PATIENCE_S, eventually
@@ -132,6 +133,8 @@ class TestAnswers(FetchCase):
         for name, beginning, unit in (
             ("headers", ANSWER, b"X-A: " + b"a" * 8000 + b"\r\n"),
             ("many small headers", ANSWER, b"a:\r\n" * 2000),
+            ("interim answers", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+            ("early hints", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n"),
             ("one header", ANSWER + b"X-A: ", b"a" * 65536),
             ("a status line", b"HTTP/1.1 200 ", b"a" * 65536),
             ("trailers", CHUNKED + b"3\r\nabc\r\n0\r\n", b"X-A: " + b"a" * 8000 + b"\r\n"),
@@ -146,6 +149,10 @@ class TestAnswers(FetchCase):
                 assert type(error) is FetchRefused
                 assert "its answer is not valid HTTP" in str(error)
                 assert self.left() == []
+
+    async def test_a_few_interim_answers_are_passed_over(self) -> None:
+        self.server.interim = b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 20
+        await self.require_whole()
 
     async def test_an_answer_that_ends_early_may_be_tried_again(self) -> None:
         for name, beginning in (
