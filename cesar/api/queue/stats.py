@@ -96,7 +96,7 @@ def _since(after: int) -> sa.Select[tuple[object, ...]]:
     is_earlier = sa.and_(earlier.c.job_seq == events.c.job_seq, earlier.c.id < events.c.id)
     previous_at = sa.select(earlier.c.at).where(is_earlier).order_by(earlier.c.id.desc()).limit(1).scalar_subquery()
     columns = (events.c.id, events.c.before, events.c.after, events.c.reason, events.c.attempt, events.c.at)
-    statement = sa.select(*columns, previous_at.label("stood_at"), jobs.c.duration, jobs.c.options)
+    statement = sa.select(*columns, previous_at.label("previous_at"), jobs.c.duration, jobs.c.options)
     statement = statement.join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
     return statement.order_by(events.c.id).limit(_MAX_TRANSITIONS)
 

@@ -29,7 +29,7 @@ from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from cesar.api.http.dependencies import Service
     from cesar.settings.config import Settings
@@ -61,7 +61,8 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
             server_header=False,
             timeout_graceful_shutdown=_REQUEST_GRACE_S,
             backlog=_ACCEPT_BATCH_SIZE,
-        )
+        ),
+        lambda: _print_startup(service, listening),
     )
 
     async def stop(is_urgent: bool) -> None:
@@ -76,7 +77,6 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
             for_recordings=True, check=True
         )  # what is wrong with the database is told in one line
         try:
-            await _print_startup(service, listening)
             await server.serve(sockets=[listening])
         finally:
             await service.repository.close()
@@ -110,7 +110,11 @@ def _connection_limits(settings: Settings, max_files: int) -> ConnectionLimits:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to us."""
+    """Leaves the signals to us, and says where it listens when requests can be answered."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and let as many connections wait in the kernel as before: asyncio has set that, too.
@@ -125,6 +129,8 @@ class _Server(uvicorn.Server):
             fairness.prefer_registered()  # the listening socket, and what threads wake the loop by
         for listening in sockets or ():
             listening.listen(_BACKLOG)
+        if not self.should_exit:
+            await self._on_started()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import os
+import signal
 import socket
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import uvicorn
@@ -18,7 +22,8 @@ import uvicorn
 from cesar.api.http.server.connections import ConnectionLimits, Connections
 from cesar.api.http.server.fair_queue import FairQueue
 from cesar.api.http.server.protocol import GuardedProtocol, Timeouts
-from cesar.cli.server.serving import raise_file_limit, throttle_loop_errors
+from cesar.api.repository import JobRepository
+from cesar.cli.server.serving import raise_file_limit, serve, throttle_loop_errors
 from cesar.cli.transcription.model_download import check_model
 from cesar.errors import ModelNotInstalled, UnknownModel
 from cesar.settings.config import load
@@ -247,3 +252,25 @@ def test_a_worker_leaves_a_model_that_can_be_fetched_to_the_job_that_needs_it(en
         check_model(replace(load(), model="large-v3", offline=True))
     with pytest.raises(UnknownModel):
         check_model(replace(load(), model="nonsense"))
+
+
+def test_it_says_where_it_listens_once_the_sweep_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    sweep = JobRepository.sweep
+
+    async def note_and_sweep(repository: JobRepository) -> object:
+        said.append(capsys.readouterr().err)
+        return await sweep(repository)
+
+    async def start_and_stop() -> None:
+        serving = asyncio.create_task(serve(load({"data_dir": str(tmp_path), "port": 0}), with_worker=False))
+        async with asyncio.timeout(60):
+            while not said or "Listening on" not in "".join(said):
+                await asyncio.sleep(0.01)
+                said.extend([capsys.readouterr().err] if said else [])
+            os.kill(os.getpid(), signal.SIGTERM)
+            await serving
+
+    with patch.object(JobRepository, "sweep", note_and_sweep):
+        asyncio.run(start_and_stop())
+    assert "Listening on" not in said[0]
