@@ -1,8 +1,11 @@
-"""What all tests share: how hypothesis looks for counterexamples, the threads NumPy takes, the signals of programs."""
+"""What all tests share: Hypothesis's profiles, timeouts, NumPy's threads, the signals of programs."""
 
+import gc
 import os
 import signal
-from pathlib import Path
+import sys
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,24 +31,44 @@ settings.register_profile("search", settings.get_profile("cesar"), max_examples=
 """Looks for new counterexamples: `scripts/test --hypothesis-profile=search`."""
 settings.load_profile("cesar")
 
-_SLOW = (
-    "acceptance",
-    "api/http",
-    "api/fetching/test_fetch.py",
-    "api/test_worker",
-    "faults",
-    "runner",
-    "cli/test_program.py",
-    "cli/test_transcribe.py",
-    "cli/test_doctor.py",
-    "cli/test_remote",
-    "test_transcriber.py",
-)
+_MODEL_TIMEOUT_S = 1200
+"""Models are slow to load and to run where other programs need the cores too."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever starts a program, a child process or the service is slow: `scripts/check` leaves it out."""
-    here = Path(__file__).parent
+    """Give tests with models more time than pyproject.toml gives the others."""
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(_SLOW):
-            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("model") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_MODEL_TIMEOUT_S))
+
+
+@pytest.fixture(autouse=True)
+def _quickly_made_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy new databases; the tests of migrations have a fixture of the same name that doesn't."""
+    if database := sys.modules.get("cesar.api.storage.database"):
+        from tests.support.databases import upgrade_by_copying
+
+        monkeypatch.setattr(database, "upgrade", upgrade_by_copying)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests that were collected: now and then it took 0.3 s for them."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape lone surrogates, which some tests log on purpose: pytest-xdist can't send them to the main process."""
+    return _escaped((yield))
+
+
+def _escaped(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode("utf-8", "backslashreplace").decode("utf-8")
+        case dict():
+            return {_escaped(key): _escaped(value) for key, value in data.items()}
+        case list() | tuple():
+            return type(data)(map(_escaped, data))
+    return data

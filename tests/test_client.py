@@ -265,6 +265,7 @@ def test_a_service_may_lie_below_a_path():
     assert server.lines == ["GET /speech/jobs/a%2Fb%3Fc HTTP/1.1"]
 
 
+@pytest.mark.slow
 def test_a_big_recording_is_never_whole_in_memory(tmp_path):
     big = tmp_path / "big.wav"
     with big.open("wb") as file:
@@ -345,6 +346,7 @@ def test_the_library_does_not_import_the_client_or_httpx_by_itself():
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_the_client_imports_neither_the_databases_libraries_nor_the_webs():
     code = (
         "import sys, cesar.client, cesar.cli.queue.remote; "

@@ -25,6 +25,8 @@ from cesar.errors import (
 from cesar.settings.config import load
 from tests.runner.support import AUDIO, JFK, JFK_S, SONNET, plain, write_script
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = TranscribeOptions(end=31.0)
 """Three chunks of the sonnet, language detection included."""
 

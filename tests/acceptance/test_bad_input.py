@@ -21,6 +21,8 @@ import pytest
 
 from tests.support import media
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Ask not."
 SPEECH = media.AUDIO / "jfk.m4a"
 
@@ -443,7 +445,6 @@ def everything_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -477,7 +478,6 @@ def test_a_data_folder_of_another_user_is_one_line(program, launcher, tmp_path, 
     assert list(data.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_the_doctor_tells_of_a_data_folder_of_another_user(program, launcher, tmp_path):
     data = tmp_path / "theirs"
     data.mkdir(mode=0)

@@ -17,6 +17,8 @@ import pytest
 from tests.runner.support import is_running, recognisers, wait_until
 from tests.support import media
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Ask not."
 SPEECH = media.AUDIO / "jfk.m4a"
 SPEECH_S = 11.005

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.jobs import middle, model, write_sentences
 from tests.faults.support import wait_until
+
+pytestmark = pytest.mark.slow
 
 SENTENCES = 12
 CUT_AT = 7

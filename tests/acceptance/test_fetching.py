@@ -12,6 +12,8 @@ from tests.api.media_server import MediaServer
 from tests.faults.jobs import chunks_of, is_over, model, require_sound, row_of, submit, working, write_sentences
 from tests.faults.support import wait_until
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 120.0
 _MIB = 1024**2
 _LARGE_BYTES = 24 * _MIB

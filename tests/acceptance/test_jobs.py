@@ -17,6 +17,8 @@ from tests.acceptance.conftest import Program
 from tests.runner.support import IN_THE_MIDDLE, wait_until, write_script
 from tests.support import media
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 120.0
 SPEECH = media.AUDIO / "jfk.m4a"
 SONNET = media.AUDIO / "sonnet-1.mp3"

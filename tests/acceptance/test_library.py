@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("av", "ctranslate2", "huggingface_hub", "numpy", "onnxruntime", "tokenizers")
 AT_ONCE_S = 1.0
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc"),
+]
 
 PREAMBLE = f"""
 import os, signal, sys, threading

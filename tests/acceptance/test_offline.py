@@ -11,6 +11,8 @@ import pytest
 
 from tests.runner.support import JFK, write_script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 EXIT_MODEL = 4
 

@@ -10,6 +10,8 @@ import pytest
 from cesar import AudioTranscriber, TranscribeOptions
 from cesar.settings.config import Settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "jfk.flac"
 

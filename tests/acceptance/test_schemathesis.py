@@ -34,6 +34,8 @@ from cesar.settings.config import Settings
 from tests.api.support import PATIENCE_S, WAYS, chunk
 from tests.support.media import silence, write_wav
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 30
 """For each operation."""
 SEED = 20261124

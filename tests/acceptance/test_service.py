@@ -20,6 +20,8 @@ from tests.faults.support import wait_until
 from tests.runner.support import write_script
 from tests.support import media
 
+pytestmark = pytest.mark.slow
+
 SPEECH = media.AUDIO / "jfk.m4a"
 LONG = media.AUDIO / "printing-lj.m4a"
 

@@ -21,6 +21,8 @@ from tests.acceptance.conftest import Program
 from tests.acceptance.service import Service, serving
 from tests.faults.support import wait_until
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 LIMIT = 64 * MIB
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="talk.wav"\r\n\r\n'

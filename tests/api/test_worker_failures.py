@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
+import pytest
+
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.queue.attempts import MAX_RETRIES
 from cesar.api.repository import JobRepository
@@ -61,6 +63,7 @@ class TestFailedWork(WorkerCase):
             assert (job.error_message, job.error_code, job.error_hint) == (str(error), code, hint)
             assert job.completed_at is not None
 
+    @pytest.mark.slow
     async def test_transient_failures_are_tried_again_and_then_given_up_with_their_code(self) -> None:
         for error, code in (
             (RecognitionError("it can't be started"), "recognition_failed"),
@@ -72,6 +75,7 @@ class TestFailedWork(WorkerCase):
             assert (await self.reasons(job))[1::2] == ["claimed"] * (MAX_RETRIES + 1)
             assert (await self.reasons(job))[2::2] == ["to be retried"] * MAX_RETRIES + ["given up"]
 
+    @pytest.mark.slow
     async def test_a_recogniser_that_the_system_kills_ends_no_job(self) -> None:
         jobs = [await self.queue() for _ in range(3)]
         self.employ(failing(killed_by_the_system()))
@@ -105,6 +109,7 @@ class TestFailedWork(WorkerCase):
         bad = await self.read(bad)
         assert (bad.status, bad.failures) == (JobStatus.QUEUED, 1)
 
+    @pytest.mark.slow
     async def test_what_cannot_be_stored_is_a_failure_and_nobody_waits_for_it(self) -> None:
         class Speechless(Exception):
             def __str__(self) -> str:

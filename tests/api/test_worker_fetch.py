@@ -9,6 +9,8 @@ from typing import Any
 from unittest import IsolatedAsyncioTestCase
 from unittest.mock import AsyncMock, patch
 
+import pytest
+
 from cesar.api.models import Job, JobStatus
 from cesar.api.queue.leases import LEASE_TTL_S
 from cesar.api.storage.recordings import AudioStore
@@ -16,6 +18,8 @@ from cesar.api.worker import BackgroundWorker
 from cesar.settings.config import Settings, load
 from tests.api.media_server import MediaServer
 from tests.api.support import PATIENCE_S, Clocks, Gate, WorkerCase, eventually
+
+pytestmark = pytest.mark.slow
 
 BODY = bytes(range(251)) * 2000
 HALF = 4 * 64 * 1024
@@ -267,9 +271,10 @@ class TestBesideRecognition(FetchingWorkerCase):
         self.start_worker()
         await eventually(lambda: self.gate.begun)
         await self.repository.request_cancel(job.id)
-        self.gate.open()
-        await self.is_over(busy, job)
+        await self.is_over(job, is_beside_others=True)
         assert (await self.read(job)).status is JobStatus.CANCELLED
+        self.gate.open()
+        await self.is_over(busy)
 
 
 class TestDuringRecognition(FetchingWorkerCase):

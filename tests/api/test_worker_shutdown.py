@@ -31,6 +31,7 @@ class TestShutdown(WorkerCase):
         await worker.shutdown()
         await self.returns(worker)
 
+    @pytest.mark.slow
     async def test_a_worker_that_was_stopped_before_it_ran_does_nothing(self) -> None:
         job = await self.queue()
         worker = BackgroundWorker(self.repository)
@@ -122,6 +123,7 @@ class TestShutdown(WorkerCase):
         with pytest.raises(asyncio.CancelledError):
             await self.returns(worker)
 
+    @pytest.mark.slow
     async def test_the_claim_is_kept_until_the_job_has_ended(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=PATIENCE_S, lease_ttl_s=6)

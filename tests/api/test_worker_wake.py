@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from unittest.mock import patch
 
+import pytest
+
 from cesar.api.models import Job, JobStatus
 from tests.api.support import Gate, WorkerCase, eventually
 
@@ -32,6 +34,7 @@ class TestWaking(WorkerCase):
         with patch("cesar.api.queue.notifications._LOOK_EVERY_S", RARELY_S):
             await self.hears_of(self.queue)
 
+    @pytest.mark.slow
     async def test_a_job_queued_by_another_process_is_looked_for(self) -> None:
         other = await self.open()
         await self.hears_of(lambda: other.create(Job(audio_path="/talk.wav")))
@@ -43,6 +46,7 @@ class TestWaking(WorkerCase):
         await self.repository.retry(job.id)
         await self.is_over(job)
 
+    @pytest.mark.slow
     async def test_a_job_given_back_by_one_worker_wakes_another(self) -> None:
         job = await self.queue()
         holds_it = Gate()

@@ -165,6 +165,7 @@ def test_a_reader_of_standard_output_that_leaves_ends_the_program_quietly(cesar)
     assert (done.returncode, done.stderr) == (3, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
 def test_a_full_standard_output_is_told(cesar):
     with FULL.open("wb") as full:

@@ -34,6 +34,8 @@ from tests.faults.jobs import (
 )
 from tests.faults.support import is_alive, is_stopped, statuses, wait_until
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 10.0
 
 

@@ -19,6 +19,8 @@ from tests.faults.clerk import ClerkProcess
 from tests.faults.jobs import SENTENCE, history, is_over, model, require_sound, row_of, submit, working
 from tests.faults.support import statuses, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_cancelling_races_with_a_whole_worker_and_the_first_commit_wins(tmp_path, rounds, rng, note):
     database = tmp_path / "queue.db"

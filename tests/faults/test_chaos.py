@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from cesar.api.models import Job
 from cesar.api.repository import JobRepository
 from tests.faults.jobs import ask, model, submit, write_sentences
@@ -27,6 +29,8 @@ from tests.faults.support import (
     wait_until,
     write_silence,
 )
+
+pytestmark = pytest.mark.slow
 
 WORKERS = 3
 SENTENCES = 3

@@ -11,11 +11,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from cesar.api.models import Job, JobStatus
 from cesar.api.queue.transitions import MAX_DELAY
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from tests.faults.support import all_over, faults_found, rows, statuses, taken_back
+
+pytestmark = pytest.mark.slow
 
 NEW_YEAR = datetime(2027, 1, 1, 0, 10, tzinfo=UTC)
 JUMPS = [timedelta(hours=1), timedelta(hours=-1), timedelta(days=1), timedelta(days=-1), timedelta(minutes=-5)]

@@ -26,6 +26,8 @@ from tests.faults.jobs import (
 )
 from tests.faults.support import all_over, is_alive, wait_until
 
+pytestmark = pytest.mark.slow
+
 CODES = {
     "crash": "native_crash",
     "abort": "native_crash",

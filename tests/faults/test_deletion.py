@@ -12,6 +12,8 @@ import pytest
 from tests.faults.clerk import ClerkProcess
 from tests.faults.support import statuses
 
+pytestmark = pytest.mark.slow
+
 PLACES = [f"{verb}:{step}" for verb in ("delete", "prune", "forget") for step in ("written", "committed")]
 
 

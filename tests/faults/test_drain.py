@@ -36,6 +36,8 @@ from tests.faults.jobs import (
 from tests.faults.support import WorkerProcess, all_over, is_alive, statuses, wait_until
 from tests.runner.support import recognisers
 
+pytestmark = pytest.mark.slow
+
 LAST_WORDS_S = 1.0
 """What may come on top of the grace before `run()` returns."""
 EXIT_S = 1.5

@@ -11,6 +11,8 @@ import pytest
 
 from tests.faults.support import ROOT, is_stopped, wait_until
 
+pytestmark = pytest.mark.slow
+
 PASS_BY = """
 import threading
 from cesar.failpoints import failpoint

@@ -26,6 +26,8 @@ from tests.faults.conftest import SEED
 from tests.faults.jobs import model, row_of, submit, write_sentences
 from tests.faults.support import ROOT, WorkerProcess, faults_found, is_stopped, rows, statuses, wait_until
 
+pytestmark = pytest.mark.slow
+
 DISK_KIB = 4096
 WITHIN_S = 30.0
 """After room is made, a job that waits for it must have ended by then."""

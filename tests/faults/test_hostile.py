@@ -34,6 +34,8 @@ from tests.faults.jobs import (
 from tests.faults.support import ROOT, WorkerProcess, all_over, is_stopped, statuses, wait_until
 from tests.support.media import write_cut_off, write_text
 
+pytestmark = pytest.mark.slow
+
 
 def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
     """Recordings that can't be transcribed, with the codes of what is wrong."""

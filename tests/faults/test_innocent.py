@@ -23,6 +23,8 @@ from tests.faults.jobs import SENTENCE, killed, middle, model, start, submit
 from tests.faults.side_by_side import SHM
 from tests.faults.support import WorkerProcess, all_over, faults_found, rows, statuses
 
+pytestmark = pytest.mark.slow
+
 RETRY = ("--retry-delay-s", "1")
 WAITING = 4
 """So many jobs are always there."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import TimeoutExpired
 
+import pytest
+
 from cesar.api.models import Job
 from tests.faults.clerk import ClerkProcess
 from tests.faults.jobs import SENTENCE, middle, model, submit, write_sentences
@@ -31,6 +33,8 @@ from tests.faults.support import (
     wait_until,
     write_silence,
 )
+
+pytestmark = pytest.mark.slow
 
 TAKEOVER_S = 2.0
 SENTENCES = 4

@@ -29,6 +29,8 @@ from tests.faults import power
 from tests.faults.schemas import FOLDER, build, revisions, schema_by_migrations, schema_of
 from tests.faults.support import ROOT, faults_found, rows
 
+pytestmark = pytest.mark.slow
+
 TABLES = {"jobs": "seq", "job_events": "id", "job_chunks": "job_seq, start"}
 TOMORROW = """
 from alembic import op

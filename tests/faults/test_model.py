@@ -6,12 +6,15 @@ import random
 from typing import Any
 
 import hypothesis
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from cesar.api.models import JobStatus
 from tests.faults.conftest import SEED
 from tests.faults.machine import AGES, EVENTS, VERBS, MemoryMachine, QueueMachine
+
+pytestmark = pytest.mark.slow
 
 MUST_HAPPEN = (
     "chunks were found again",

@@ -14,6 +14,8 @@ import pytest
 
 from tests.faults.support import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Mutant:

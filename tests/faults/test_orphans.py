@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from cesar.api.models import Job
 from tests.faults.jobs import (
     SENTENCE,
@@ -23,6 +25,8 @@ from tests.faults.jobs import (
     working,
 )
 from tests.faults.support import WorkerProcess, is_alive, is_stopped, statuses, wait_until
+
+pytestmark = pytest.mark.slow
 
 TAKEN_OVER = ["submitted", "claimed", "worker died", "claimed", "completed"]
 

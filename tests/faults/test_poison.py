@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from cesar.api.models import Job
 from cesar.api.queue.losses import MIN_LOST
 from tests.faults.jobs import (
@@ -27,6 +29,8 @@ from tests.faults.jobs import (
     write_sentences,
 )
 from tests.faults.support import all_over, wait_until
+
+pytestmark = pytest.mark.slow
 
 LOST = ["claimed", "worker died"]
 RETRY = ("--retry-delay-s", "0.5")

@@ -37,6 +37,8 @@ from tests.faults.power import Op
 from tests.faults.support import ROOT, faults_found
 from tests.faults.workload import digest, digest_of
 
+pytestmark = pytest.mark.slow
+
 EMPTY = digest(lambda _sql: [])
 """How a database without jobs stands, and one that is yet to be made."""
 

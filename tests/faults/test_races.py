@@ -10,10 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cesar.api.models import Job
 from tests.faults.clerk import ClerkProcess
 from tests.faults.jobs import submit
 from tests.faults.support import all_over, faults_found, rows
+
+pytestmark = pytest.mark.slow
 
 
 def test_each_job_is_claimed_once_and_in_order_by_whoever_races_for_it(

@@ -35,6 +35,8 @@ from tests.faults.jobs import (
 from tests.faults.support import wait_until
 from tests.support.media import AUDIO, speech, write_wav
 
+pytestmark = pytest.mark.slow
+
 WITH_WORDS = [False, True] if IS_LONG else [True]
 DIE_AFTER_A_CHUNK = {"CESAR_FAILPOINT": "checkpoint:committed=kill"}
 

@@ -19,6 +19,8 @@ from tests.faults.clerk import ClerkProcess
 from tests.faults.jobs import submit
 from tests.faults.support import faults_found, rows
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 4
 STEPS = ("written", "committed")
 

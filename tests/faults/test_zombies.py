@@ -39,6 +39,8 @@ from tests.faults.support import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 VERBS = ("finish", "fail", "checkpoint", "resume", "heartbeat", "release")
 LEASE = ("--lease-ttl-s", "3")
 BATCH = 20

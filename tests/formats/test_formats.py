@@ -62,6 +62,7 @@ def test_no_two_formats_share_an_extension() -> None:
     assert len(extensions) == len(set(extensions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @given(transcript=transcripts())
 def test_every_rendering_ends_with_exactly_one_newline_or_is_empty(name: str, transcript: Transcript) -> None:

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from markdown_it import MarkdownIt
 
@@ -67,11 +68,13 @@ def test_srt_reads_back_as_its_cues(transcript: Transcript) -> None:
     assert read_srt(render(transcript, "srt")) == expected
 
 
+@pytest.mark.slow
 @given(transcripts())
 def test_vtt_reads_back_as_its_cues(transcript: Transcript) -> None:
     assert read_vtt(render(transcript, "vtt")) == cues(transcript)
 
 
+@pytest.mark.slow
 @given(transcripts())
 def test_txt_has_every_word_in_paragraphs_of_one_line(transcript: Transcript) -> None:
     text = render(transcript, "txt")

@@ -365,6 +365,7 @@ print(model.digest, model.directory, (model.directory / "model.bin").stat().st_i
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_join_at_once_both_end_well(site: Path, store: Path):
     files = {**FILES, "model.bin": FILES["model.bin"] * 256}
     install_cut(site, files, cut=9_000_000)

@@ -148,6 +148,7 @@ def test_a_speech_comes_out_with_its_times(tmp_path):
     assert outcome.warnings == ()
 
 
+@pytest.mark.slow
 def test_chunks_come_in_order_and_never_overlap(whole):
     outcome, log = whole
     assert len(log.chunks) >= 3
@@ -270,6 +271,7 @@ def test_an_end_after_the_recordings_own_changes_nothing(reading, whole):
     assert outcome.duration == whole[0].duration
 
 
+@pytest.mark.slow
 def test_an_end_does_not_hide_that_a_file_is_cut_off(tmp_path):
     """Its header promises more than there is: what is not there must not be called silence."""
     cut = media.write_cut_off(tmp_path / "cut.mp3", SONNET, keep=0.5)
@@ -279,6 +281,7 @@ def test_an_end_does_not_hide_that_a_file_is_cut_off(tmp_path):
     assert part.warnings == whole.warnings != ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [53.3, 500.0])
 def test_a_start_after_the_end_is_refused(start):
     with pytest.raises(RangeOutsideRecording, match=r"sonnet-1\.mp3") as caught:
@@ -306,6 +309,7 @@ def test_silence_is_a_success_without_chunks(tmp_path):
     assert outcome.warnings == ()
 
 
+@pytest.mark.slow
 def test_speech_between_long_silences_is_found_at_its_place(tmp_path):
     """An hour would look the same: the tape keeps the last minute only."""
     words = media.AUDIO / "short-video.mp4"
@@ -381,6 +385,7 @@ def changing(tmp_path) -> ScriptedEngine:
     return ScriptedEngine(path)
 
 
+@pytest.mark.slow
 def test_every_segment_has_the_language_that_is_spoken_there(changing):
     outcome, log = run(SONNET, engine=changing)
     spoken = [segment.language for chunk in log.chunks for segment in chunk.segments]
@@ -389,6 +394,7 @@ def test_every_segment_has_the_language_that_is_spoken_there(changing):
     assert spoken == sorted(spoken, reverse=True)
 
 
+@pytest.mark.slow
 def test_what_is_spoken_is_the_same_after_a_resumption_whichever_chunks_were_done(changing):
     _, log = run(SONNET, engine=changing)
     for left_out in range(len(log.chunks)):
@@ -456,6 +462,7 @@ def test_a_listener_that_breaks_off_ends_the_run_and_its_threads(reading):
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_recognition_stays_only_a_little_ahead_of_what_is_told(tmp_path):
     """Else a slow reader would let results and sound pile up."""
     engine = AnsweringEngine(whole_window)

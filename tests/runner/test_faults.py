@@ -18,6 +18,8 @@ from tests.runner.support import (
 )
 from tests.support.media import write_cut_off, write_damaged, write_playlist, write_text
 
+pytestmark = pytest.mark.slow
+
 BEGINNING = TranscribeOptions(language="en", end=5.0)
 THREE_CHUNKS = TranscribeOptions(language="en", end=31.0)
 """Of the sonnet; the last one has the middle in it."""

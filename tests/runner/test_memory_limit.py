@@ -14,7 +14,7 @@ from cesar.errors import ChildKilled
 from cesar.runner.memory_limit import allowance
 from tests.runner.support import JFK
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and chooses so")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and chooses so")]
 MB, GB = 2**20, 2**30
 MODELS = {"tiny": 75 * MB, "base": 145 * MB, "small": 484 * MB, "medium": 1528 * MB, "large-v3": 3087 * MB}
 """The size of their weights."""
@@ -64,7 +64,6 @@ def test_a_recogniser_is_limited_and_the_first_to_be_killed(faulty, children):
 
 
 @pytest.mark.model
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "tiny.en"])
 def test_a_real_model_has_room_and_no_more_than_that(name, children):
     before, seen = children(), set[int]()

@@ -19,6 +19,8 @@ from tests.runner.support import (
     write_script,
 )
 
+pytestmark = pytest.mark.slow
+
 BEGINNING = TranscribeOptions(language="en", end=5.0)
 THREE_CHUNKS = TranscribeOptions(language="en", end=31.0)
 """Of the sonnet."""

@@ -78,7 +78,10 @@ MODELS = """
 """
 MODEL = MODELS.replace("/models", "/models/whisper-1")
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl"),
+]
 
 
 def answer(example: str, service: Service, folder: Path) -> str:

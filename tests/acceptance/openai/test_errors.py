@@ -15,6 +15,8 @@ from tests.acceptance.openai.support import SPEECH, TEXT, client_of, jobs, write
 from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.support import wait_until
 
+pytestmark = pytest.mark.slow
+
 ENVELOPE = {"message", "type", "param", "code"}
 
 

@@ -12,6 +12,8 @@ from openai.types.audio import Transcription, TranscriptionVerbose
 
 from tests.acceptance.openai.support import LINES, LONG, SPEECH, TEXT, async_client_of, jobs, require_whole
 
+pytestmark = pytest.mark.slow
+
 SEGMENT = {
     "id",
     "seek",

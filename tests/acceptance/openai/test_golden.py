@@ -20,6 +20,8 @@ from openai import OpenAI
 from tests.acceptance.openai.support import SPEECH, client_of
 from tests.acceptance.service import Service, serving
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[2] / "golden" / "whisper-1"
 ASKED: dict[str, dict[str, Any]] = {
     "json.json": {},

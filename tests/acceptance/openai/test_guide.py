@@ -14,6 +14,8 @@ from tests.acceptance.openai.support import SPEECH, TEXT
 from tests.acceptance.service import PATIENCE_S, Service
 from tests.support.pages import blocks
 
+pytestmark = pytest.mark.slow
+
 GUIDE = Path(__file__).parents[3] / "docs" / "howto" / "leave-openai.md"
 
 

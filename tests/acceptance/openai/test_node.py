@@ -19,6 +19,8 @@ from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.support import wait_until
 from tests.support.cutting import Cut, cutting
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 Ask = Callable[..., Any]
 

@@ -14,6 +14,8 @@ from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.support import wait_until
 from tests.support.cutting import Cut, cutting
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def idle(program: Program) -> Iterator[Service]:

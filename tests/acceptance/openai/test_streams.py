@@ -27,6 +27,8 @@ from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.support import wait_until
 from tests.runner.support import write_script
 
+pytestmark = pytest.mark.slow
+
 STREAMING = "gpt-4o-transcribe"
 """OpenAI streams the texts of this model, and not those of whisper-1."""
 

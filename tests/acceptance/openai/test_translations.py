@@ -10,7 +10,7 @@ from openai.types.audio import Translation, TranslationVerbose
 
 from tests.acceptance.openai.support import SPEECH, TEXT, require_whole
 
-pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")]
 
 
 def translate(client: OpenAI, **fields: Any) -> Any:

@@ -91,6 +91,7 @@ class TestProblems(ServiceCase):
         assert "secret" not in str(problem)
         assert "the secret words" in log.output[0]
 
+    @pytest.mark.slow
     async def test_an_error_of_the_database_is_logged_and_told_in_general_words(self):
         @self.app.get("/broken")
         async def broken():

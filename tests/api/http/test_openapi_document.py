@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from tests.api.http.support import ServiceCase
 
 
@@ -39,6 +41,7 @@ class TestTheDescription(ServiceCase):
         stream = document["paths"]["/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
         assert "queued" in stream["x-event-data"][0]["properties"]["after"]["enum"]
 
+    @pytest.mark.slow
     async def test_is_written_once_and_not_sent_to_who_has_it(self) -> None:
         for path in ("/openapi.json", "/docs"):
             first, second = await self.client.get(path), await self.client.get(path)

@@ -236,6 +236,7 @@ class LossCase(QueueCase):
 
 
 class TestWhatCountsAgainstAJob(LossCase):
+    @pytest.mark.slow
     async def test_a_worker_that_dies_before_the_recording_is_begun_is_not_the_jobs_doing(self) -> None:
         await self.queue()
         for _ in range(3 * MAX_LOST_ALONE):
@@ -262,6 +263,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert job.error_hint
         assert job.completed_at == self.clocks.now
 
+    @pytest.mark.slow
     async def test_fewer_completed_jobs_prove_less(self) -> None:
         poison = await self.queue()
         while (await self.read(poison)).status is not JobStatus.ERROR:
@@ -269,6 +271,7 @@ class TestWhatCountsAgainstAJob(LossCase):
             await self.complete_others(1)
         assert (await self.read(poison)).lost == 8
 
+    @pytest.mark.slow
     async def test_others_that_were_completed_before_its_losses_prove_nothing(self) -> None:
         await self.complete_others(30)
         poison = await self.queue()
@@ -277,6 +280,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         await self.notice()
         assert (await self.read(poison)).status is JobStatus.QUEUED
 
+    @pytest.mark.slow
     async def test_a_job_that_lost_its_workers_as_others_did_is_not_parked_though_many_are_completed(self) -> None:
         """As where a service is killed every few seconds by something else."""
         unlucky = await self.queue()
@@ -286,6 +290,7 @@ class TestWhatCountsAgainstAJob(LossCase):
             await self.lose_another()
         assert ((await self.read(unlucky)).status, (await self.read(unlucky)).lost) == (JobStatus.QUEUED, MIN_LOST + 2)
 
+    @pytest.mark.slow
     async def test_losses_before_it_was_begun_speak_for_a_job(self) -> None:
         unlucky = await self.queue()
         for _ in range(MIN_LOST):
@@ -294,6 +299,7 @@ class TestWhatCountsAgainstAJob(LossCase):
             await self.complete_others(2)
         assert ((await self.read(unlucky)).status, (await self.read(unlucky)).lost) == (JobStatus.QUEUED, MIN_LOST)
 
+    @pytest.mark.slow
     async def test_a_second_poisonous_job_does_not_speak_for_the_first(self) -> None:
         jobs = [await self.queue(), await self.queue()]
         while any(not job.status.is_final for job in jobs):
@@ -303,6 +309,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert [(job.status, job.error_code) for job in jobs] == 2 * [(JobStatus.ERROR, "worker_lost")]
         assert max(job.lost for job in jobs) <= MIN_LOST + 2
 
+    @pytest.mark.slow
     async def test_worker_after_worker_killed_ends_no_job_however_often(self) -> None:
         """As by the system, for want of memory that something else has taken."""
         jobs = [await self.queue() for _ in range(3)]
@@ -313,6 +320,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert {job.status for job in stored} == {JobStatus.QUEUED}
         assert min(job.lost for job in stored) > MAX_LOST_ALONE
 
+    @pytest.mark.slow
     async def test_a_job_that_is_alone_in_losing_workers_is_parked_in_the_end(self) -> None:
         poison = await self.queue()
         for _ in range(MAX_LOST_ALONE):
@@ -321,6 +329,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         job = await self.read(poison)
         assert (job.status, job.error_code, job.lost) == (JobStatus.ERROR, "worker_lost", MAX_LOST_ALONE)
 
+    @pytest.mark.slow
     async def test_a_heartbeat_does_not_start_the_count_anew_but_a_checkpoint_does(self) -> None:
         await self.queue()
         for number in range(3 * MIN_LOST):
@@ -328,6 +337,7 @@ class TestWhatCountsAgainstAJob(LossCase):
             await self.complete_another()
         assert (job.attempt, job.lost, job.losses) == (3 * MIN_LOST, 1, 1)
 
+    @pytest.mark.slow
     async def test_a_retry_by_hand_starts_the_count_anew(self) -> None:
         poison = await self.queue()
         for _ in range(MIN_LOST):
@@ -336,6 +346,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         again = await self.repository.retry(poison.id)
         assert (again.lost, again.losses, again.run_after) == (0, 0, None)
 
+    @pytest.mark.slow
     async def test_workers_that_stop_as_they_should_are_not_counted(self) -> None:
         await self.queue()
         for _ in range(2 * MIN_LOST):
@@ -375,6 +386,7 @@ class TestWaiting(LossCase):
         first, second = await self.queue(), await self.queue()
         assert [(await self.lose_worker()).id for _ in range(3)] == [first.id, first.id, second.id]
 
+    @pytest.mark.slow
     async def test_it_waits_longer_after_each_loss_up_to_ten_minutes(self) -> None:
         job = await self.queue()
         waits = []
@@ -388,6 +400,7 @@ class TestWaiting(LossCase):
         assert len(set(waits[:10])) == 10
         assert waits[-1] == 600
 
+    @pytest.mark.slow
     async def test_before_it_was_begun_never_longer_than_a_minute(self) -> None:
         for losses in range(1, 8):
             assert delay_after(losses, timedelta(seconds=15)) <= timedelta(seconds=60)

@@ -107,6 +107,7 @@ class TestListingInMemory(QueueCase):
         await self.queue(name="Ärger in Łódź")
         assert await self.names(JobFilter(name_contains="ärger in łódź")) == ["Ärger in Łódź"]
 
+    @pytest.mark.slow
     async def test_jobs_can_be_listed_by_when_they_were_made(self) -> None:
         noon = self.clocks.now
         for hour in range(4):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from cesar.api.models import Job, JobStatus
 from cesar.api.queue.attempts import MAX_RETRIES
 from cesar.api.queue.transitions import MAX_DELAY
@@ -65,6 +67,7 @@ class TestRetriesInMemory(QueueCase):
         await self.queue()
         assert self.wait_of(await self.fail_next()) <= MAX_DELAY.total_seconds()
 
+    @pytest.mark.slow
     async def test_delays_differ_so_that_many_do_not_come_back_at_once(self) -> None:
         for _ in range(10):
             await self.queue()

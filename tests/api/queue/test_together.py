@@ -28,6 +28,7 @@ class TestTogetherInMemory(QueueCase):
         await eventually(lambda: self.repository.get(job.id))
         assert [event.reason for event in await self.repository.events(job.id)] == ["submitted"]
 
+    @pytest.mark.slow
     async def test_a_transaction_that_fails_after_everybody_left_troubles_nobody(self) -> None:
         job = await self.queue()
         go_on = self.hold_writes()
@@ -72,6 +73,7 @@ class TestTogetherInMemory(QueueCase):
             await self.repository.database.read(lambda c: c.execute(sa.text("UPDATE jobs SET priority = 7")))
         assert await self.repository.database.read(queries.counts)
 
+    @pytest.mark.slow
     async def test_many_at_once_lose_nothing_and_double_nothing(self) -> None:
         async def submit(number: int) -> None:
             await self.repository.create(Job(audio_path=f"/{number}.wav"))

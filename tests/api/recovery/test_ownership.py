@@ -233,6 +233,7 @@ class TestAFolderElsewhere(FolderCase):
         assert written is not None
         assert written.audio_path == job.audio_path
 
+    @pytest.mark.slow
     async def test_a_folder_of_recordings_alone_may_be_moved_too(self) -> None:
         await self.submit()
         await self.repository.close()

@@ -131,6 +131,7 @@ def spoil_the_schema(content: bytearray) -> None:
 ALL_STAYS: list[Callable[[bytearray], None]] = [zero_header, zero_first_page, spoil_the_schema]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", ALL_STAYS)
 def test_nothing_is_lost_where_only_the_beginning_is_damaged(
     file: Path, original: Path, spoil: Callable[[bytearray], None]
@@ -146,6 +147,7 @@ def test_nothing_is_lost_where_only_the_beginning_is_damaged(
     assert len(saved.requeued) == COUNT // len(STATUSES)  # those that were at work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_random_pages_lose_no_more_than_what_was_on_them(file: Path, original: Path, seed: int) -> None:
     chance = random.Random(seed)
@@ -164,6 +166,7 @@ def test_random_pages_lose_no_more_than_what_was_on_them(file: Path, original: P
     assert saved.jobs + saved.lost_jobs <= COUNT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_of_a_file_that_was_cut_off_the_rest_is_saved(file: Path, original: Path, share: float) -> None:
     content = file.read_bytes()[: int(file.stat().st_size * share)]
@@ -195,6 +198,7 @@ def damaged_with_a_log(original: Path, tmp_path: Path) -> tuple[Path, str]:
     return file, newest.id
 
 
+@pytest.mark.slow
 def test_what_only_the_log_has_is_saved(original: Path, tmp_path: Path) -> None:
     file, newest = damaged_with_a_log(original, tmp_path)
     mend(file)

@@ -170,6 +170,7 @@ class TestTroubles(QueueCase):
             path.rename(self.folder / path.name.removeprefix("away-"))
         assert await other.get_next_queued() is not None
 
+    @pytest.mark.slow
     async def test_a_file_that_was_deleted_or_replaced_takes_no_more_jobs(self) -> None:
         job = await self.queue()
         other = await self.open(self.folder / "other.db")

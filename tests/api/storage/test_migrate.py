@@ -45,6 +45,11 @@ def upgrade():
 """
 
 
+@pytest.fixture(autouse=True)
+def _quickly_made_databases() -> None:
+    """Make every database by the migrations."""
+
+
 class MigrationCase(QueueCase):
     async def asyncSetUp(self) -> None:
         """Each test opens its database itself."""
@@ -202,6 +207,7 @@ class TestKilledWhileMigrating(MigrationCase):
                 sa.event.remove(sa.Engine, event, take)
         return taken
 
+    @pytest.mark.slow
     async def test_a_new_database_is_made_whole_by_whoever_comes_next(self) -> None:
         snapshots = await self.snapshots()
         assert len(snapshots) > 10
@@ -212,6 +218,7 @@ class TestKilledWhileMigrating(MigrationCase):
             await repository.close()
             assert self.schema(snapshot / "queue.db") == (HEAD, set(), [(job.id, 0)])
 
+    @pytest.mark.slow
     async def test_an_older_one_keeps_every_row_and_each_step_is_done_once(self) -> None:
         jobs = await self.make_old()
         with self.later_cesar(next1="pass", next2="pass"):

@@ -53,6 +53,7 @@ def test_programs_get_the_values_as_json(inside, monkeypatch):
     assert shown["idle_timeout_s"] == {"value": 300.0, "origin": "default"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("config", "show"), ("config", "show", "--json"), ("doctor",)])
 def test_the_api_key_is_never_shown(command, inside, file):
     file.write_text('api_key = "cesar_0123456789ab_secret"\n')

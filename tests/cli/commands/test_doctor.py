@@ -10,6 +10,8 @@ from cesar.api.storage.migrate import HEAD
 from cesar.cli.commands.doctor import NATIVE_LIBRARIES
 from cesar.models.catalog import CATALOG
 
+pytestmark = pytest.mark.slow
+
 
 def finding(out, what):
     """What the doctor says of that thing, its lines joined to one."""

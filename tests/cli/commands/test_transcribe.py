@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SPEECH = Path(__file__).parents[2] / "audio" / "jfk.m4a"
 TEXT = "Ask not."
 

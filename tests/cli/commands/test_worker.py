@@ -122,7 +122,6 @@ def test_until_empty_does_every_job_in_order_and_says_so(inside, queue, model, t
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_on_a_terminal_a_bar_shows_how_far_the_job_has_come(queue, model, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")

@@ -23,6 +23,8 @@ from tests.cli.queues import NOBODY, Queue, nobody_at, on_a_terminal, said
 from tests.cli.services import Running, serving, settings_of
 from tests.runner.support import JFK, write_script
 
+pytestmark = pytest.mark.slow
+
 UNTOLD = {
     *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost", "begun", "losses"),
     *("heartbeat_at", "cancel_requested_at", "generation"),
@@ -245,7 +247,6 @@ def test_programs_get_the_job_in_a_line_whenever_it_changes(there, queue):
     assert [json.loads(line)["result_text"] for line in out.splitlines()] == ["So."]
 
 
-@pytest.mark.slow
 def test_a_job_is_followed_until_it_ends(service, queue, environ):
     command = [sys.executable, "-m", "cesar", "jobs", "watch", "--server", service.url]
     with queue.one_at_work(name="talk") as job:
@@ -260,7 +261,6 @@ def test_a_job_is_followed_until_it_ends(service, queue, environ):
     assert program.returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
 def test_to_leave_does_not_stop_the_job(service, queue, environ):
     job = queue.add(name="talk")
@@ -275,7 +275,6 @@ def test_to_leave_does_not_stop_the_job(service, queue, environ):
     assert queue.read(job).status is JobStatus.QUEUED
 
 
-@pytest.mark.slow
 def test_a_job_that_is_deleted_while_it_is_watched_is_told_as_gone(service, queue, environ):
     job = queue.add(name="talk")
     command = [sys.executable, "-m", "cesar", "jobs", "watch", job.id, "--server", service.url]
@@ -396,7 +395,6 @@ def test_names_that_are_no_utf8_are_sent_as_well_as_can_be(there, queue, tmp_pat
     assert queue.jobs()[0].name == "t?alk.wav"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_a_terminal_gets_a_bar_while_a_big_recording_is_sent(service, queue, tmp_path):
     big = tmp_path / "big.wav"
@@ -477,7 +475,6 @@ def token_of(queue: Queue) -> str:
     return token
 
 
-@pytest.mark.slow
 def test_work_with_a_service_does_not_wait_for_the_databases_libraries(service, environ):
     code = f"""
 import sys

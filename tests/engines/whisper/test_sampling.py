@@ -128,6 +128,7 @@ def test_a_draft_that_goes_no_further_is_an_error():
         draw(lambda given, most: Draft((), ()), RULES, np.random.default_rng(1), temperature=1.0, room=9)
 
 
+@pytest.mark.slow
 def test_tokens_are_drawn_as_often_as_the_model_says():
     count = 2000
     first = Counter(drawn(5, dice, 1.0, room=1).tokens[0] for dice in range(count))

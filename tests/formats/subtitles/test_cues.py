@@ -47,6 +47,7 @@ def width(line: str) -> int:
 # What holds for every transcript.
 
 
+@pytest.mark.slow
 @given(transcripts())
 def test_every_character_spoken_is_shown_once_and_in_order(transcript: Transcript) -> None:
     shown = "".join(line for cue in cues(transcript) for line in cue.lines)

@@ -59,6 +59,7 @@ def part_heard(found: Probabilities, voice: Samples) -> float:
     return float((found[: len(spoken)][spoken] > 0.3).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["left", "right", "opposite", "one of four", "back of six"])
 @pytest.mark.parametrize("decibels", [-12, -20, -28, -35])
 @pytest.mark.parametrize(("name", "kind"), list(zip(TALKS, ["music", "noise", "hum"], strict=True)))
@@ -71,6 +72,7 @@ def test_a_quiet_voice_beside_something_loud_is_heard(tmp_path, talks, name, kin
     assert any("was transcribed alone at 0:0" in warning for warning in heard.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["mp3", "m4a", "flac", "wav"])
 def test_a_quiet_voice_is_heard_in_any_codec(tmp_path, talks, ending):
     voice = at_level(talks["sonnet-1.mp3"], -45)
@@ -88,6 +90,7 @@ def test_a_voice_in_one_of_two_tracks_taken_together_is_heard(tmp_path, talks):
     assert any(warning.startswith("track 2 was transcribed alone") for warning in heard.warnings)
 
 
+@pytest.mark.slow
 def test_a_voice_that_begins_late_and_one_that_changes_sides_are_heard(tmp_path, talks):
     voice = at_level(talks["sonnet-1.mp3"], -45)
     music = loud("music", len(voice))
@@ -125,6 +128,7 @@ def ordinary(kind: str, talk: media.Sound) -> media.Sound:
     return np.stack(ways[kind], axis=1).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TALKS)
 @pytest.mark.parametrize(
     "kind", ["both", "panned", "late", "spaced", "one side", "one side, hiss on the other", "hiss", "over music"]
@@ -136,6 +140,7 @@ def test_an_ordinary_voice_in_stereo_is_mixed_as_ever(tmp_path, talks, name, kin
     assert heard.warnings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["music", "noise", "hum"])
 @pytest.mark.parametrize("shares", [(1, 0, 0, 1), (1, 0.5, 0.5, 1), (1, 0.1, 1, -0.1), (1, 0, 0, 0.01)])
 def test_music_and_noise_without_a_voice_are_mixed_as_ever(tmp_path, kind, shares):
@@ -185,6 +190,7 @@ def test_channels_that_come_and_go_are_followed(talks):
     np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), np.tile(voice, 5))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(talks):
     picker = ChannelPicker()
     voice = at_level(talks["jfk.m4a"], -45)[: 8 * SAMPLE_RATE]

@@ -52,6 +52,7 @@ def beeps(seconds: float, *at: float, rate: int = SAMPLE_RATE) -> media.Sound:
 # Holes.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [90, 600, 3600])
 @pytest.mark.parametrize("ending", ["mka", "webm"])
 def test_a_recorder_that_was_muted_keeps_later_times_true_though_no_header_says_how_long(tmp_path, missing, ending):
@@ -121,6 +122,7 @@ def test_a_clock_that_jumps_back_loses_no_sound(tmp_path, back):
     assert any("jump back by" in warning for warning in heard.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [0.97, 0.99, 1.01])
 def test_sound_that_runs_faster_or_slower_than_its_clock_does_not_drift_away_from_it(tmp_path, speed):
     sound = beeps(120, 1, 60, 110)
@@ -135,6 +137,7 @@ def test_a_clock_that_stands_still_leaves_the_sound_as_it_is(tmp_path):
     assert heard.loud_from(2) == pytest.approx(25, abs=0.1)
 
 
+@pytest.mark.slow
 def test_holes_count_towards_the_longest_recording_that_is_taken(tmp_path):
     path = tmp_path / "a.mka"
     media.write_with_hole(path, beeps(6, 1, 4), at=3, missing=3600, options={"live": "1"})
@@ -292,6 +295,7 @@ def variable_mp3(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ["mp3", "aac", "ts", "ogg"])
 def test_a_guessed_length_is_no_reason_to_speak_of_a_cut_off_file(tmp_path, make):
     sound = np.concatenate([media.silence(20, rate=48_000), media.white_noise(5, rate=48_000)])

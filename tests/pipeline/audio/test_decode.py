@@ -267,6 +267,7 @@ def test_an_mp4_whose_index_was_cut_off_is_not_media(tmp_path):
         decode(media.write_cut_off(tmp_path / "cut.mp4", whole, keep=0.9))
 
 
+@pytest.mark.slow
 def test_random_damage_gives_sound_or_an_input_error_but_nothing_else(tmp_path):
     sources = [
         media.write_media(tmp_path / f"a.{ending}", media.tone(0.5, rate=48_000), rate=48_000)

@@ -57,6 +57,7 @@ def test_features_are_those_of_openai_whisper(sound, n_mels):
     np.testing.assert_allclose(found, reference(sound, frames=300, n_mels=n_mels), atol=2e-3)
 
 
+@pytest.mark.slow
 @given(length=st.integers(0, 20_000), frames=st.integers(2, 150), seed=st.integers(0, 9))
 @settings(max_examples=20)
 def test_any_length_gives_exactly_the_frames_asked_for(length, frames, seed):

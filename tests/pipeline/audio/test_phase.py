@@ -42,6 +42,7 @@ def test_an_opposite_channel_in_float_is_heard(tmp_path, talk):
     np.testing.assert_allclose(heard, talk, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["mp3", "m4a", "flac", "ogg"])
 def test_opposite_channels_are_heard_in_any_codec(tmp_path, talk, ending):
     sound = channels(talk, -talk) if ending != "ogg" else np.repeat(channels(talk, -talk), 3, axis=0)

@@ -62,6 +62,7 @@ def test_one_person_in_two_channels_is_no_reason_for_a_warning(tmp_path, talk, o
     assert not said_two(warnings_of(media.write_wav(tmp_path / "a.wav", np.clip(channels(talk, others[other]), -1, 1))))
 
 
+@pytest.mark.slow
 def test_music_in_stereo_is_no_reason_for_a_warning(tmp_path):
     left, right = media.chords(20), np.roll(media.chords(20), 7 * SAMPLE_RATE // 5)
     assert not said_two(warnings_of(media.write_wav(tmp_path / "a.wav", channels(left, right))))

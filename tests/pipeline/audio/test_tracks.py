@@ -37,6 +37,7 @@ def talk() -> media.Sound:
     return media.speech()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["mkv", "mp4"])
 @pytest.mark.parametrize("speaking", [0, 1, 2])
 def test_the_track_with_speech_is_taken_wherever_it_stands(tmp_path, talk, ending, speaking):
@@ -48,6 +49,7 @@ def test_the_track_with_speech_is_taken_wherever_it_stands(tmp_path, talk, endin
     assert warnings == [f"track {speaking + 1} of 3 audio tracks was transcribed"]
 
 
+@pytest.mark.slow
 def test_four_mono_tracks_of_a_camera_are_listened_to(tmp_path, talk):
     sounds = [media.silence(11, rate=48_000)] * 4
     sounds[2] = np.interp(np.arange(len(talk) * 3) / 3, np.arange(len(talk)), talk).astype(np.float32)
@@ -57,6 +59,7 @@ def test_four_mono_tracks_of_a_camera_are_listened_to(tmp_path, talk):
     assert warnings[0].startswith("track 3 of 4")
 
 
+@pytest.mark.slow
 def test_speech_that_begins_late_in_the_second_track_is_found(tmp_path, talk):
     """A screen recorder: the desktop plays music, and the microphone comes in after minutes."""
     desktop, microphone = media.chords(151), np.concatenate([media.silence(140), talk])
@@ -101,6 +104,7 @@ def test_a_track_that_is_not_written_for_a_while_keeps_its_place_in_the_mix(tmp_
     np.testing.assert_allclose(heard[hole.stop * SAMPLE_RATE :], talk / 2, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hole", [range(12, 50), range(12, 130)])
 def test_the_last_words_of_a_track_before_a_long_pause_keep_their_place_in_the_mix(tmp_path, talk, hole):
     """Its last frames are held back until the next one comes, which is too late for the mix."""
@@ -113,6 +117,7 @@ def test_the_last_words_of_a_track_before_a_long_pause_keep_their_place_in_the_m
     np.testing.assert_allclose(heard, sound / 2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_long_pause_of_all_tracks_is_kept_in_the_mix(tmp_path, talk):
     """A recorder that was muted: each track's clock puts the whole pause before its next sound."""
     pause = range(12, 900)
@@ -141,6 +146,7 @@ def test_a_file_of_one_track_is_opened_once_and_says_nothing_of_tracks(tmp_path,
     assert warnings == []
 
 
+@pytest.mark.slow
 def test_the_same_file_gives_the_same_sound_each_time(tmp_path, talk):
     path = media.write_tracks(tmp_path / "a.mkv", [media.chords(11), talk, talk[::-1].copy()])
     choices: tuple[Track | None, ...] = (None, "all")
@@ -149,6 +155,7 @@ def test_the_same_file_gives_the_same_sound_each_time(tmp_path, talk):
         np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.slow
 def test_a_track_whose_mix_drowns_its_speech_is_the_one_with_speech(tmp_path, talk):
     """A voice in one of its channels, 25 dB below the music in the other."""
     music = media.chords(12)[: len(talk)]

@@ -114,6 +114,7 @@ def encoded(path: Path, codec: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CODECS)
 def test_every_codec_and_container_that_people_have_is_decoded(tmp_path, name):
     path = encoded(tmp_path / name, CODECS[name])

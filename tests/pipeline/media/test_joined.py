@@ -162,6 +162,7 @@ def test_tags_and_padding_at_the_end_are_no_recording(tmp_path, kind, ending):
     assert not any("joined" in warning for warning in warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flac", "aiff", "mka", "m4a", "mp3"])
 def test_a_joint_is_found_behind_half_a_gigabyte(tmp_path, kind):
     """Sparse: the first recording goes on with zeros, as one that was never finished."""
@@ -278,6 +279,7 @@ def changing(path: Path, kind: str, seconds: int = 20) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGED)
 @pytest.mark.parametrize("damage", ["missing", "zeros", "noise"])
 @pytest.mark.parametrize("begin", [0.3, 0.4])
@@ -293,6 +295,7 @@ def test_damage_in_the_middle_is_told_and_what_follows_is_heard_in_its_place(tmp
     assert any("the file holds no sound from " in warning for warning in warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_what_is_whole_is_called_neither_damaged_nor_cut_off(tmp_path, kind):
     heard, warnings = read(changing(tmp_path / "a", kind))
@@ -300,6 +303,7 @@ def test_what_is_whole_is_called_neither_damaged_nor_cut_off(tmp_path, kind):
     assert warnings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*(kind for kind in DAMAGED if kind != "ts"), "caf", "w64", "avi"])
 @pytest.mark.parametrize("keep", [0.501, 0.777])
 def test_what_ends_within_its_last_part_is_called_cut_off(tmp_path, kind, keep):

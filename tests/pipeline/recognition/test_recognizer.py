@@ -530,6 +530,7 @@ def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
     assert result.said or result.doubts
 
 
+@pytest.mark.slow
 @given(st.lists(hypotheses, min_size=1, max_size=3), st.permutations([0, 20, 40]))
 @settings(max_examples=15)
 def test_a_result_depends_neither_on_the_batch_nor_on_the_workers(answers, starts):

@@ -93,6 +93,7 @@ class TestTheHub(HubCase):
         await eventually(lambda: not self.hub._changed.is_set())
         assert self.asked == []
 
+    @pytest.mark.slow
     async def test_many_jobs_that_wait_cost_one_question_a_second_while_others_run(self):
         running = await self.queue()
         waiting = [await self.queue(name=str(n)) for n in range(100)]
@@ -114,6 +115,7 @@ class TestTheHub(HubCase):
         most = 31 + 4 * seconds  # looks: one a change, two a second for other programs' changes, one where they stand
         assert len(self.asked) <= 3 * most, "a look is two statements at most and their BEGIN"
 
+    @pytest.mark.slow
     async def test_many_who_follow_a_job_cost_one_question_a_change(self):
         await self.queue()
         job = await self.claim()
@@ -219,6 +221,7 @@ class TestTheHub(HubCase):
             await self.hub.shared("key", fail)
         assert await self.hub.shared("key", succeed) == "yes"
 
+    @pytest.mark.slow
     async def test_what_was_read_is_not_kept_without_end(self):
         async def read() -> bytes:
             return bytes(10)

@@ -8,6 +8,8 @@ from contextlib import aclosing
 from dataclasses import asdict
 from unittest.mock import patch
 
+import pytest
+
 from cesar.api.models import Job, JobStatus
 from cesar.api.queue.api_keys import KeyRing, Scope
 from cesar.api.repository import JobRepository
@@ -80,6 +82,7 @@ class TestAJob(LiveCase):
         for number, told in enumerate(whole[:-1]):
             assert await self.stored_events(path, told.last_id) == whole[number + 1 :], told
 
+    @pytest.mark.slow
     async def test_a_client_that_is_cut_after_every_event_of_a_job_at_work_hears_each_once(self):
         job = await self.at_work()
         path = f"/jobs/{job.id}/events"
@@ -190,6 +193,7 @@ class TestAJob(LiveCase):
         assert await self.stored_events(f"{path}?last_event_id={whole[7].last_id}") == whole[8:]
         assert await self.stored_events(f"{path}?last_event_id={whole[7].last_id}", whole[9].last_id) == whole[10:]
 
+    @pytest.mark.slow
     async def test_what_is_no_place_is_refused(self):
         job = await self.queue()
         for wrong in ("12", "x-0-0-0-0", "1-0-0-0-0-0", "9" * 19 + "-0-0-0-0"):
@@ -213,6 +217,7 @@ class TestAJob(LiveCase):
         assert answer.headers["cache-control"] == "no-store"
         assert not self.service.hub._wakes
 
+    @pytest.mark.slow
     async def test_two_hundred_watchers_of_a_job_hear_it_all(self):
         job = await self.at_work(CHUNKS[0])
         path = f"/jobs/{job.id}/events"
@@ -249,6 +254,7 @@ class TestKeys(LiveCase):
         super().setUp()
         self.enterContext(patch("cesar.api.http.live.streams.PING_EVERY_S", 0.05))
 
+    @pytest.mark.slow
     async def test_of_others_jobs_nothing_is_told(self):
         mine, theirs = await self.key("mine"), await self.key("theirs")
         admin = await self.key("admin", Scope.ADMIN)

@@ -7,6 +7,8 @@ import hashlib
 import re
 from typing import Any, ClassVar
 
+import pytest
+
 from cesar.api.http.middleware.security_headers import SAFE
 from tests.api.http.support import ServiceCase
 
@@ -88,6 +90,7 @@ class TestThePage(ServiceCase):
             assert f"id='{name}'" in page
             assert all(f"<code>{field}</code>" in page for field in schema.get("properties", ()))
 
+    @pytest.mark.slow
     async def test_every_operation_is_described(self):
         for path, methods in self.app.openapi()["paths"].items():
             for method, operation in methods.items():

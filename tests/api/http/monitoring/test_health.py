@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 from cesar.api.http.app import create_app
 from cesar.api.http.monitoring.metrics import Metrics
 from cesar.api.http.monitoring.monitor import PATIENCE_S, Monitor
@@ -124,6 +126,7 @@ class TestHealth(HealthCase):
 
         await eventually(is_well)
 
+    @pytest.mark.slow
     async def test_a_database_that_another_program_locks_is_told_of(self):
         with closing(sqlite3.connect(self.data_dir / "cesar.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -165,6 +168,7 @@ class TestHealth(HealthCase):
             assert (status, told["reasons"]) == (503, ["no_threads"])
         assert (await self.health(after_s=5))[0] == 200
 
+    @pytest.mark.slow
     async def test_damage_stops_all_writing_until_it_is_repaired(self):
         for number in range(30):
             await self.queue(name=f"{number} " + "talk" * 2000)
@@ -190,6 +194,7 @@ class TestHealth(HealthCase):
         assert (status, told["reasons"]) == (503, ["disk_nearly_full"])
         assert (await self.health())[0] == 200
 
+    @pytest.mark.slow
     async def test_it_answers_at_once_while_a_lot_is_asked(self):
         await asyncio.gather(*(self.client.get("/health") for _ in range(100)))
         may_go_on = self.hold_reads()
@@ -199,6 +204,7 @@ class TestHealth(HealthCase):
 
 
 class TestTheWorker(ServiceCase):
+    @pytest.mark.slow
     async def test_a_worker_that_runs_and_one_that_has_ended(self):
         app = create_app(Settings(model=self.model, data_dir=self.folder / "other"))
         client = await self.connect(app)

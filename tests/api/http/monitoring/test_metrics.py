@@ -53,6 +53,7 @@ class TestMetrics(ServiceCase):
         }
         assert 0 < found["cesar_queue_oldest_seconds",] < 60
 
+    @pytest.mark.slow
     async def test_changes_are_counted_once_with_their_reasons(self):
         await self.complete()
         for _ in range(2):

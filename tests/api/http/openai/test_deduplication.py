@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+import pytest
+
 from cesar.api.http.openai.deduplication import is_worth_another_try
 from cesar.api.models import Job, JobStatus
 from cesar.errors import BY_CODE
@@ -26,6 +28,7 @@ class TestTheSameAgain(OpenAICase):
             assert (again.json(), again.headers[JOB]) == (first.json(), first.headers[JOB])
         assert len(await self.jobs()) == 1
 
+    @pytest.mark.slow
     async def test_is_another_job_if_anything_is_asked_otherwise(self):
         await self.answered()
         others: list[dict[str, Any]] = [{"content": b"other sound"}, {"path": "/v1/audio/translations"}]
@@ -52,6 +55,7 @@ class TestTheSameAgain(OpenAICase):
         assert {answer.headers[JOB] for answer in answers} == {job.id}
         assert {answer.json()["text"] for answer in answers} == {"Hello there."}
 
+    @pytest.mark.slow
     async def test_twenty_times_at_once_is_one_job_and_one_file(self):
         asked = [asyncio.create_task(self.post(name=f"{number}.wav")) for number in range(20)]
         await eventually(self.jobs)
@@ -85,6 +89,7 @@ class TestTheSameAgain(OpenAICase):
         assert first.headers[JOB] == second.headers[JOB] == job.id
         return first
 
+    @pytest.mark.slow
     async def test_after_a_failure_of_the_recording_gets_the_same_error_without_another_try(self):
         request, job = await self.asked()
         await self.end(await self.claim(), JobStatus.ERROR, error_code="not_media", error_message="it is no media")
@@ -93,6 +98,7 @@ class TestTheSameAgain(OpenAICase):
             assert answer.headers[JOB] == job.id
         assert (await self.read(job.id)).attempt == 1
 
+    @pytest.mark.slow
     async def test_after_it_was_cancelled_goes_on(self):
         request, job = await self.asked()
         await self.repository.request_cancel(job.id)
@@ -146,6 +152,7 @@ class TestCallers(OpenAICase):
         assert (await self.post(headers=anna)).headers[JOB] == hers.headers[JOB]
         require_problem(await self.client.get(f"/jobs/{his.id}", headers=anna), 404, "job_not_found")
 
+    @pytest.mark.slow
     async def test_without_a_right_key_are_told_so(self):
         for headers in ({}, {"Authorization": "Bearer sk-nonsense"}):
             answer = await self.post(headers=headers)

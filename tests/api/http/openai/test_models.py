@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pytest
+
 from cesar.api.http.openai.models import STAND_INS
 from cesar.models.catalog import CATALOG
 from tests.api.http.openai.support import OpenAICase
@@ -24,6 +26,7 @@ class TestModels(OpenAICase):
             _, job = await self.asked(("model", name), content=bytes([number]))
             assert job.model_size == self.model
 
+    @pytest.mark.slow
     async def test_by_other_names_are_what_they_say(self):
         _, job = await self.asked(("model", "large-v3"))
         assert job.model_size == "large-v3"

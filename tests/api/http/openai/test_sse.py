@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from cesar.api.http.openai.separators import joiner_of
 from cesar.api.models import Job, JobStatus
 from cesar.options import TranscribeOptions
@@ -69,6 +71,7 @@ class TestAStream(StreamCase):
             await self.end(job)
             assert (await anext(events))["text"] == "One. Two."
 
+    @pytest.mark.slow
     async def test_has_one_end_with_the_text_of_all_deltas_and_what_it_cost(self):
         texts = [f"Sentence {number}." for number in range(25)]
         *deltas, done, last = await self.all_told(*texts)
@@ -80,6 +83,7 @@ class TestAStream(StreamCase):
         assert last == "[DONE]"
         assert (await self.post(("model", "gpt-4o-transcribe"))).json()["text"] == done["text"]
 
+    @pytest.mark.slow
     async def test_of_a_job_that_is_done_is_the_same(self):
         before = await self.all_told("One.", "Two.")
         async with self.told() as events:
@@ -89,10 +93,12 @@ class TestAStream(StreamCase):
         done, _ = await self.all_told()
         assert (done["type"], done["text"]) == (DONE, "")
 
+    @pytest.mark.slow
     async def test_keeps_marks_that_some_take_for_the_end_of_a_line(self):
         delta, done, _ = await self.all_told("one\u2028two\x85three")
         assert delta["delta"] == done["text"] == "one\u2028two\x85three"
 
+    @pytest.mark.slow
     async def test_puts_no_blanks_where_none_are_written(self):
         *_, done, _ = await self.all_told("東京は雨です。", "外は寒い。", language="ja")
         assert done["text"] == "東京は雨です。外は寒い。"
@@ -100,6 +106,7 @@ class TestAStream(StreamCase):
 
 
 class TestAStreamThatFails(StreamCase):
+    @pytest.mark.slow
     async def test_ends_with_the_error(self):
         async with self.told() as events:
             first = asyncio.ensure_future(anext(events))

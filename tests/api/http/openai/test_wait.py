@@ -124,6 +124,7 @@ class TestAKeyThatIsRevoked(OpenAICase):
             await self.end(claimed)
             require_envelope(await request, 401, "invalid_api_key")
 
+    @pytest.mark.slow
     async def test_gets_no_more_of_a_stream(self):
         files, fields = {"file": ("talk.wav", b"not really sound")}, {"model": "gpt-4o-transcribe", "stream": "true"}
         key = await self.key("mine")
@@ -140,6 +141,7 @@ class TestAKeyThatIsRevoked(OpenAICase):
 
 
 class TestAServiceThatEnds(OpenAICase):
+    @pytest.mark.slow
     async def test_sends_those_who_wait_away_and_keeps_their_jobs(self):
         request, job = await self.asked()
         await eventually(lambda: job.id in self.service.hub._wakes)
@@ -180,6 +182,7 @@ class TestALineThatIsTooLong(OpenAICase):
         await self.know_the_pace()
         await self.asked()
 
+    @pytest.mark.slow
     async def test_is_not_known_to_be_one_without_a_pace_but_has_an_end(self):
         for number in range(4):
             await self.asked(content=bytes([number]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar
 
+import pytest
+
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.queue.api_keys import Scope
 from cesar.options import TranscribeOptions
@@ -32,6 +34,7 @@ class TestListing(ServiceCase):
         assert {**whole, "text": None} == listed
         assert (await self.client.get(f"/jobs/{job.id}")).json()["text"] == "All of the text."
 
+    @pytest.mark.slow
     async def test_ends_a_page_of_long_texts_early_and_misses_nothing(self) -> None:
         jobs = [await self.complete_with("Word. " * 200_000) for _ in range(8)]
         found: list[str] = []
@@ -49,6 +52,7 @@ class TestListing(ServiceCase):
         assert found == [job.id for job in reversed(jobs)]
         assert largest < 5 * 2**20
 
+    @pytest.mark.slow
     async def test_ends_a_page_of_long_prompts_early(self) -> None:
         for _ in range(80):
             await self.queue(options=TranscribeOptions(prompt="Names. " * 9000))
@@ -120,6 +124,7 @@ class TestOneJob(ServiceCase):
         assert [job["queue_position"] for job in shown] == [1, 2, 0]
         assert [job["eta_s"] for job in shown] == [None, None, None]
 
+    @pytest.mark.slow
     async def test_tells_when_it_will_be_done_once_the_pace_is_known(self) -> None:
         await self.complete(seconds_of_sound=100, seconds_of_work=10)
         first, second = await self.queue(), await self.queue()
@@ -139,6 +144,7 @@ class TestOneJob(ServiceCase):
         assert (shown["status"], shown["progress"], shown["queue_position"]) == ("processing", 0.5, None)
         assert round(shown["eta_s"]) == 3
 
+    @pytest.mark.slow
     async def test_that_is_over_tells_neither(self) -> None:
         job = await self.queue_as(JobStatus.ERROR)
         shown = (await self.client.get(f"/jobs/{job.id}")).json()

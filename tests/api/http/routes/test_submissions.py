@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import httpx
+import pytest
 
 from cesar.api.queue.api_keys import Scope
 from tests.api.http.support import ServiceCase, require_problem
@@ -33,6 +34,7 @@ class TestAnUpload(UploadCase):
         assert job["audio_sha256"] == hashlib.sha256(SOUND).hexdigest()
         assert job["audio_bytes"] == len(SOUND)
 
+    @pytest.mark.slow
     async def test_is_stored_byte_for_byte_under_its_digest(self) -> None:
         content = bytes(range(256)) * 12_000 + b"\r\n--" + bytes(1000)  # several blocks, and what looks like an end
         job = await self.submit(content)
@@ -116,6 +118,7 @@ class TestAnUpload(UploadCase):
         require_problem(answer, 409, "idempotency_conflict")
         assert len(self.kept_files()) == 1
 
+    @pytest.mark.slow
     async def test_twenty_at_once_are_all_taken(self) -> None:
         contents = [bytes([number]) * 3_000_000 for number in range(20)]
         jobs = await asyncio.gather(*map(self.submit, contents))
@@ -351,6 +354,7 @@ class TestAnAddress(ServiceCase):
             require_problem(answer, 422, "address_refused")
         assert await self.repository.list_all() == []
 
+    @pytest.mark.slow
     async def test_needs_a_body_that_can_be_read(self) -> None:
         bodies: list[Any] = [
             b"",

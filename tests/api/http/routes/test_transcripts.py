@@ -171,6 +171,7 @@ class TestATranscript(ServiceCase):
             transcript = Transcript.from_dict((await self.client.get(path, params={"format": "json"})).json())
             assert answer.text == render(transcript, "vtt", options) != render(transcript, "vtt")
 
+    @pytest.mark.slow
     async def test_subtitles_set_otherwise_have_a_tag_of_their_own(self):
         job = await self.completed()
         path = f"/jobs/{job.id}/transcript?format=srt"
@@ -217,6 +218,7 @@ class TestATranscript(ServiceCase):
         value = answer.headers["content-disposition"]
         assert value == "inline; filename=\"evil__x.txt\"; filename*=UTF-8''%C3%A9vil%22%3Bx.txt"
 
+    @pytest.mark.slow
     async def test_of_many_chunks_all_are_there(self):
         many = tuple(Chunk(n, n + 1, (Segment(n, n + 1, f"{n}."),), (Span(n, n + 1, "speech"),)) for n in range(205))
         job = await self.at_work(*many)

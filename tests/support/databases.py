@@ -1,0 +1,36 @@
+"""New databases as copies of one that the migrations make: that takes a fiftieth of the time."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from cesar.api.storage import database
+from cesar.api.storage.location import DatabaseLocation
+from cesar.api.storage.migrate import upgrade
+
+_turn = threading.Lock()
+
+
+def upgrade_by_copying(engine: sa.Engine, location: DatabaseLocation, schema: str | None) -> None:
+    """Do what `upgrade` does."""
+    if schema is not None:
+        upgrade(engine, location, schema)
+        return
+    with _turn, engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        _template().backup(driver)
+
+
+@cache
+def _template() -> sqlite3.Connection:
+    location = DatabaseLocation(None)
+    engine = database._engine(location, "BEGIN IMMEDIATE", ())
+    upgrade(engine, location, None)
+    with engine.connect() as connection:
+        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    return driver
