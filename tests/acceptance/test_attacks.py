@@ -118,6 +118,7 @@ def test_what_has_no_end_is_refused_with_431_and_is_not_kept(service: Service, b
         b"GET http://[::1 HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: example.org\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
         CHUNKED_UPLOAD + b"FFFFFFFFFFFFFFFFFFFF\r\n",
         CHUNKED_UPLOAD + b"1\r\n-\r\n" * 100_000,

@@ -45,6 +45,10 @@ class ThrottledLog:
         """Log a message, unless one of its kind was logged within the last minute. There must be few kinds."""
         self._log_throttled(logging.INFO, kind, message)
 
+    def warning(self, kind: str, message: str) -> None:
+        """Log a warning in the same way."""
+        self._log_throttled(logging.WARNING, kind, message)
+
     def error(self, kind: str, message: str) -> None:
         """Log an error in the same way."""
         self._log_throttled(logging.ERROR, kind, message)

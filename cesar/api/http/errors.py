@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cesar.api.execution.throttled_log import ThrottledLog
+from cesar.api.execution.throttled_log import ThrottledErrorLog, ThrottledLog
 from cesar.api.http.dependencies import service_of
 from cesar.errors import (
     AddressRefused,
@@ -119,6 +119,9 @@ _BROKEN = "Something went wrong in the service"
 _FOR_OPERATORS = "Try again later; whoever runs the service finds more in its log."
 _log = logging.getLogger(__name__)
 _failures = ThrottledLog(_log)
+_bugs = ThrottledErrorLog(_log, "a request failed")
+_MAX_PROBLEMS = 5
+_MAX_PLACE_CHARS, _MAX_PROBLEM_CHARS = 64, 300
 """A caller may have them as often as they like: one who keeps as much as they may, for instance."""
 
 
@@ -171,7 +174,8 @@ class Problems:
             _failures.info("broken off", "a caller broke off")
         except Exception as error:
             if has_begun:  # the server cuts the connection, so that half an answer is not taken for a whole one
-                _log.error("an answer broke off: %s", type(error.__cause__ or error).__name__)
+                name = type(error.__cause__ or error).__name__
+                _failures.error(f"broke off {name}", f"an answer broke off: {name}")
                 raise
             await answer(Request(scope), error)(scope, receive, send)
 
@@ -248,17 +252,27 @@ def tell(request: Request, error: Exception) -> Told:
         case HTTPException():
             return _of_framework(request, error)
         case RuntimeError() if str(error) == _NO_THREAD:
-            _log.error("a request failed: the system gives no more threads")
+            _failures.error("no threads", "a request failed: the system gives no more threads")
             return told_of(ServiceOverloaded("the machine gives no more threads"))
-    _log.error("a request failed", exc_info=error)
+    _bugs.report(error)
     return told_of(CesarError(_BROKEN), hidden)
 
 
 def _invalid(error: RequestValidationError) -> CesarError:
     if unread := next((item for item in error.errors() if item["type"] == "json_invalid"), None):
         return BadRequest(f"the body is not JSON: {unread.get('ctx', {}).get('error', 'it breaks off')}")
-    wrong = "; ".join(f"{_place(item['loc'])}: {item['msg']}" for item in error.errors())
+    wrong = list_problems([(_place(item["loc"]), item["msg"]) for item in error.errors()])
     return UsageError(wrong or "the request can't be read", hint="See `/docs`.")
+
+
+def list_problems(found: Sequence[tuple[str, str]]) -> str:
+    """Name the first few places of a request that are wrong and why: a request may have thousands, and long ones.
+
+    >>> list_problems([("a", "Unknown")] * 7)
+    'a: Unknown; a: Unknown; a: Unknown; a: Unknown; a: Unknown; and 2 more'
+    """
+    shown = [f"{place[:_MAX_PLACE_CHARS]}: {why[:_MAX_PROBLEM_CHARS]}" for place, why in found[:_MAX_PROBLEMS]]
+    return "; ".join([*shown, *([f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else [])])
 
 
 def _of_framework(request: Request, error: HTTPException) -> Told:

@@ -53,6 +53,16 @@ def test_who_has_to_wait_or_to_show_a_key_is_told_so():
 
 
 class TestProblems(ServiceCase):
+    async def test_a_request_with_thousands_of_mistakes_gets_a_short_answer(self):
+        url = "/transcribe/url"
+        for answer in (
+            await self.client.post(url, json={f"field{number}": 1 for number in range(10_000)}),
+            await self.client.post(url, json={"x" * 200_000: 1}),
+            await self.client.get("/jobs", params={"status": ["no such status"] * 1000}),
+        ):
+            require_problem(answer, 422, "bad_option")
+            assert len(answer.content) < 4000
+
     async def test_an_address_that_is_not_there(self):
         for path in ("/no/such/thing", "/jobs/", "//", "/%00", "/jobs/%2e%2e%2fx/y"):
             require_problem(await self.client.get(path), 404, "not_found")

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from cesar.api.execution.throttled_log import ThrottledLog
 from cesar.api.http.dependencies import Service
 from cesar.api.http.middleware.limits import RateLimit, address_of
 from cesar.api.models import Job
@@ -74,6 +75,7 @@ class Gate:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._refusals = ThrottledLog(_log)
         # A secret can't be guessed in any number of attempts, so who has the right one is let in all the same: nobody
         # can shut others out who share their address.
         self._wrong_keys = RateLimit(max(1, service.settings.requests_per_minute // 10))
@@ -103,7 +105,9 @@ class Gate:
             return Caller("", frozenset(Scope))
         if key is None:
             self._wrong_keys.require(_address(request))
-            _log.warning("a wrong API key came from %s", _address(request) or "an unknown address")
+            self._refusals.warning(
+                "wrong key", f"a wrong API key came from {_address(request) or 'an unknown address'}"
+            )
             raise Unauthorised("the service does not know this API key, or it was revoked")
         return Caller(key.id, key.allowed)
 

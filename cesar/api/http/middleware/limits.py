@@ -55,13 +55,15 @@ class RateLimit:
 def address_of(host: str) -> str:
     """Give what a caller's address counts as: of IPv6 the network, as everybody has many addresses in one.
 
+    "" for what is no address, as a proxy may send: all such callers are one.
+
     >>> address_of("2001:db8:1:2:3:4:5:6"), address_of("::ffff:192.0.2.1"), address_of("192.0.2.1")
     ('2001:db8:1:2::', '192.0.2.1', '192.0.2.1')
     """
     try:
         address = ip_address(host)
     except ValueError:
-        return host
+        return ""
     if not isinstance(address, IPv6Address):
         return host
     return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False).network_address)

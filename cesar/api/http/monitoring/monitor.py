@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from cesar.api.execution.throttled_log import ThrottledErrorLog, ThrottledLog
 from cesar.api.http.monitoring.heap import Heap
 from cesar.api.http.monitoring.metrics import Metrics
 from cesar.api.models import utc_now
@@ -79,6 +80,8 @@ class Monitor:
         self._trouble: Trouble | None = None
         self._probed_at = self._checked_at = self._gave_back_at = -math.inf
         self._heap = Heap()
+        self._failures = ThrottledLog(_log)
+        self._bugs = ThrottledErrorLog(_log, "the service could not look how it is")
         repository.database.on_write = metrics.note_write
 
     @property
@@ -115,7 +118,7 @@ class Monitor:
         try:
             return await self._look_at_all()
         except RuntimeError as error:  # as Python says it when the system gives no more threads
-            _log.error("the service can't look how it is: %s", error)
+            self._failures.error("no threads", f"the service can't look how it is: {error}")
             self._sight = replace(self._sight, vitals=None, trouble="no_threads")
             return self._sight
 
@@ -154,10 +157,10 @@ class Monitor:
         except DatabaseDamaged:
             return "database_damaged"
         except DatabaseError as error:
-            _log.error("the database can't be written to: %s", error)
+            self._failures.error("database", f"the database can't be written to: {error}")
             return "database_not_writable"
         except OutputError as error:
-            _log.error("the folder of recordings can't be written to: %s", error)
+            self._failures.error("recordings", f"the folder of recordings can't be written to: {error}")
             return "recordings_not_writable"
         return None
 
@@ -182,8 +185,8 @@ class Monitor:
             if self._clock() - self._seen_at >= _LOOK_EVERY_S:
                 try:
                     await self.look()
-                except Exception:  # noqa: BLE001 - whatever it is, the next look may go well
-                    _log.exception("the service could not look how it is")
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next look may go well
+                    self._bugs.report(error)
             await self._look_for_damage()
             await self._give_memory_back()
 

@@ -195,7 +195,9 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer."""
+        """Begin to answer, unless it names two hosts: servers and proxies differ on which counts (RFC 9112, 3.2)."""
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise _RefusedError
         self._stop_head_timer()
         self._is_head = False
         self._head_bytes = self._headers = self._bytes_without_body = 0

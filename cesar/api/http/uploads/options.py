@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from cesar.api.http.errors import list_problems
 from cesar.api.http.schemas import model_name
 from cesar.errors import BadRequest, UnknownModel, UsageError
 from cesar.models.catalog import CATALOG
@@ -159,5 +160,6 @@ def lasting_name(name: str, settings: Settings) -> str:
 
 
 def _unusable(error: ValidationError) -> UsageError:
-    wrong = [f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors()]
-    return UsageError("; ".join(wrong), hint="See `/docs` for the fields and what they may be.")
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    wrong = list_problems([(".".join(map(str, item["loc"])) or "body", item["msg"]) for item in found])
+    return UsageError(wrong, hint="See `/docs` for the fields and what they may be.")

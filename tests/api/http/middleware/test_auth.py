@@ -155,6 +155,7 @@ class TestKeysOverHttp(ServiceCase):
             statuses = [(await self.client.get("/models", headers=wrong)).status_code for _ in range(60)]
         assert statuses[:30] == [401] * 30
         assert 429 in statuses
+        assert len(log.output) == 1
         assert not any(UNKNOWN in line for line in log.output)
         answer = await self.client.get("/models", headers=wrong)
         while answer.status_code == 401:
