@@ -86,7 +86,7 @@ def _load_settings(database: str | None) -> tuple[Settings, list[Finding]]:
 
 
 def _machine() -> Iterator[Finding]:
-    yield Finding("cesar", "ok", f"{_version('cesar')} in {Path(cesar.__file__).parent}")
+    yield Finding("cesar", "ok", f"{cesar.__version__} in {Path(cesar.__file__).parent}")
     yield Finding("python", "ok", f"{platform.python_version()} in {sys.prefix}")
     yield Finding("system", "ok", f"{platform.platform()}, {platform.machine()}")
     memory = _memory_bytes()
@@ -222,7 +222,7 @@ def _database(settings: Settings) -> Finding:
 
         return Finding("database", "ok", check_database(settings))
     except ImportError as error:
-        hint = "Install Cesar again: pip install --force-reinstall cesar"
+        hint = "Install Cesar again: pip install --force-reinstall cesar-transcribe"
         return Finding("database", "MISSING", str(error), hint, EXIT_CODES[RecognitionError])
     except CesarError as error:
         return Finding("database", "MISSING", error.message, error.hint, exit_code(error))
