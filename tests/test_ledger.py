@@ -113,6 +113,12 @@ def test_what_was_not_asked_for_is_said_to_be_so():
     )
 
 
+def test_a_chunk_that_reaches_a_millisecond_beyond_the_asked_part_is_covered_once():
+    ledger = whole_ledger([chunk(0, 2.001)], 5, start=0, end=2)
+    assert_covers(ledger, 0, 5)
+    assert ledger[-1] == Span(2.001, 5, "dropped", NOT_ASKED_FOR)
+
+
 def test_a_recording_without_speech_is_all_silence():
     assert whole_ledger([], 9, start=0, end=None) == (Span(0, 9, "silence"),)
 
