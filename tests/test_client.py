@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cesar.api.http.schemas import view_of
+from cesar.api.http.schemas import job_view
 from cesar.api.models import Job
 from cesar.client import Client, Event
 from cesar.client.connection import RETRY_DELAYS_S
@@ -28,7 +28,7 @@ from cesar.errors import (
 from cesar.options import TranscribeOptions
 from tests.support.hangups import Hangups, answer, answering, problem, stream
 
-JOB = answer(200, view_of(Job(id="abcd-1", audio_path="/talk.wav")).model_dump(mode="json"))
+JOB = answer(200, job_view(Job(id="abcd-1", audio_path="/talk.wav")).model_dump(mode="json"))
 BROKEN = b""
 
 

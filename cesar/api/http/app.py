@@ -1,4 +1,4 @@
-"""`create_app`: puts the service together, and starts and ends what runs beside the requests."""
+"""`create_app`: assembles the service, and starts and stops the tasks that run beside the requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cesar.api.http.middleware import request_id, stack
 from cesar.api.http.middleware.limits import RateLimit
 from cesar.api.http.monitoring.metrics import Metrics
 from cesar.api.http.monitoring.monitor import Monitor
-from cesar.api.http.openai import errors as openai_problems
+from cesar.api.http.openai import errors as openai_errors
 from cesar.api.http.openai import routes as openai_routes
 from cesar.api.http.routes import events, jobs, submissions, system, transcripts
 from cesar.api.queue.api_keys import KeyRing
@@ -27,27 +27,27 @@ from cesar.api.storage.recordings import AudioStore
 from cesar.api.worker import BackgroundWorker
 from cesar.settings.config import Settings
 
-_ABOUT = """
-Hand in recordings, watch them being transcribed, read the texts; everything happens on this machine.
+_DESCRIPTION = """
+Submit recordings, watch them being transcribed, and read the transcripts. Everything runs on this machine.
 
-1. `POST /transcribe` with a file gives a job. Its id is in the answer, its address in `Location`.
-2. `GET /jobs/{id}/events` tells of everything that happens to it, as it happens; or ask `GET /jobs/{id}` now and then.
-3. `GET /jobs/{id}/transcript?format=srt` gives the text, also while the job is at work: then as far as it has come.
+1. `POST /transcribe` with a file creates a job. Its id is in the response, its address in `Location`.
+2. `GET /jobs/{id}/events` streams everything that happens to the job; or poll `GET /jobs/{id}`.
+3. `GET /jobs/{id}/transcript?format=srt` returns the transcript; while the job is running, what has been recognised.
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hint` that says what to do.
 """
-_PATIENCE_S = 3.0
-"""How long a write waits for another program that keeps the database busy: callers are told soon, and ask again."""
+_DATABASE_TIMEOUT_S = 3.0
+"""How long a write waits for a busy database. It is short, so that callers get an error soon and retry."""
 _log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
-    """Make the application; when it is started, it opens the queue and (with_worker) works on it."""
+    """Return the application. On start-up it opens the queue and, if `with_worker`, runs a worker."""
     repository = JobRepository(
         settings.database_place,
         allow_network_fs=settings.allow_network_fs,
         audio=AudioStore(settings.audio_dir),
-        busy_timeout_s=_PATIENCE_S,
+        busy_timeout_s=_DATABASE_TIMEOUT_S,
     )
     metrics = Metrics()
     service = Service(
@@ -58,36 +58,36 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
         rate_limit=RateLimit(settings.requests_per_minute),
         metrics=metrics,
         monitor=Monitor(repository, settings.data_dir, metrics),
-        needs_key=needs_key(settings),
+        requires_key=requires_key(settings),
     )
     if with_worker:
         service.worker = BackgroundWorker(repository, settings=settings, grace_s=settings.shutdown_grace_s)
     app = FastAPI(
         title="Cesar",
         version=cesar.__version__,
-        description=_ABOUT,
+        description=_DESCRIPTION,
         lifespan=_lifespan(service),
-        docs_url=None,  # ours asks nothing of the network, and is written once: see routes.system
+        docs_url=None,  # our own page loads nothing from the network, and is rendered once: see routes.system
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
         responses=errors.RESPONSES,
     )
     app.state.service = service
-    errors.install(app, {request_id.PREFIX: openai_problems.answer})
+    errors.install(app, {request_id.PREFIX: openai_errors.error_response})
     stack.install(app, service)
     for module in (submissions, jobs, transcripts, events, openai_routes, system):
         app.include_router(module.router)
     return app
 
 
-def needs_key(settings: Settings) -> bool:
-    """Whether callers need an API key: as it is set, else unless nobody but this machine can call."""
+def requires_key(settings: Settings) -> bool:
+    """Whether callers need an API key: as configured, else unless the service listens on loopback only."""
     return not is_loopback(settings.host) if settings.require_key is None else settings.require_key
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
+    """Whether a server that listens on this host is reachable from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -103,12 +103,12 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
             await service.hub.start()
             await service.monitor.start()
             if service.worker is not None:
-                service.working = asyncio.create_task(service.worker.run())
+                service.worker_task = asyncio.create_task(service.worker.run())
             yield
         finally:
             await service.stop()
-            if service.working is not None:
-                await asyncio.wait({service.working})  # within its grace time, whatever the work does
+            if service.worker_task is not None:
+                await asyncio.wait({service.worker_task})  # ends within its grace period, whatever the job is doing
             await service.hub.stop()
             await service.monitor.stop()
             await service.repository.close()

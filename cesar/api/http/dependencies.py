@@ -1,4 +1,4 @@
-"""`Service`: what every endpoint works with. It is made once, in `app`, and found by each request."""
+"""`Service`: what every endpoint works with. `app` creates one; each request finds it through `get_service`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from starlette.requests import HTTPConnection
 
 from cesar.api.http.live.hub import Hub
 from cesar.api.http.middleware.limits import RateLimit
-from cesar.api.http.monitoring.job_presenter import Outlook
+from cesar.api.http.monitoring.job_presenter import JobPresenter
 from cesar.api.http.monitoring.metrics import Metrics
 from cesar.api.http.monitoring.monitor import Monitor
-from cesar.api.http.quotas import StoredBytes
+from cesar.api.http.quotas import StorageQuota
 from cesar.api.queue.api_keys import KeyRing
 from cesar.api.repository import JobRepository
 from cesar.api.storage.recordings import AudioStore
@@ -24,7 +24,7 @@ from cesar.settings.config import Settings
 
 @dataclass(slots=True)
 class Service:
-    """The queue, who works on it, and who may use it."""
+    """The queue, the worker and the access rules of one application."""
 
     settings: Settings
     repository: JobRepository
@@ -33,35 +33,35 @@ class Service:
     rate_limit: RateLimit
     metrics: Metrics
     monitor: Monitor
-    needs_key: bool
-    """Whether callers must show an API key."""
+    requires_key: bool
+    """Whether callers must present an API key."""
     worker: BackgroundWorker | None = None
-    """None: other processes do the work."""
-    working: asyncio.Task[None] | None = None
-    """The worker's run, while it lasts."""
+    """None: other processes run the jobs."""
+    worker_task: asyncio.Task[None] | None = None
+    """The task that runs the worker."""
     disk: Executor = field(default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="cesar-upload"))
-    """The threads that write uploads: others' work need not wait for a slow disk."""
-    outlook: Outlook = field(init=False)
-    """Shows jobs with what lies before them."""
+    """The threads that write uploads, kept apart so that a slow disk holds up no other work."""
+    job_presenter: JobPresenter = field(init=False)
+    """Adds queue positions and estimates to jobs."""
     keep_alive_s: float = 15.0
-    """So often something is sent to a caller who waits for an answer, before a proxy takes them for dead."""
-    stored: StoredBytes = field(init=False)
-    """How much is kept for each caller."""
+    """How often bytes are sent to a waiting client, so that proxies keep the connection open."""
+    storage_quota: StorageQuota = field(init=False)
+    """How many bytes of recordings each caller may store."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the service is asked to end: nothing new is begun, and open streams are closed."""
+    """Set when the service shuts down: no new work is accepted, and open streams are closed."""
 
     def __post_init__(self) -> None:
-        self.outlook = Outlook(self.repository)
-        self.stored = StoredBytes(self.repository)
+        self.job_presenter = JobPresenter(self.repository)
+        self.storage_quota = StorageQuota(self.repository)
 
     @property
     def audio(self) -> AudioStore:
-        """Where uploads are kept."""
+        """The store of uploaded recordings."""
         assert self.repository.audio is not None
         return self.repository.audio
 
     async def stop(self, *, now: bool = False) -> None:
-        """Begin nothing new, close open streams, have the worker finish (now: stop at once). May be called again."""
+        """Refuse new work, close open streams, let the worker finish (now: stop it at once). May be called again."""
         is_first = not self.stopping.is_set()
         self.stopping.set()
         self.hub.wake_all()
@@ -69,6 +69,6 @@ class Service:
             await self.worker.shutdown(now=now)
 
 
-def service_of(connection: HTTPConnection) -> Service:
-    """Give the service that a request is for; a dependency of the endpoints."""
+def get_service(connection: HTTPConnection) -> Service:
+    """Return the service of a request's application."""
     return cast("Service", connection.app.state.service)

@@ -1,4 +1,4 @@
-"""Errors as the caller sees them: the table from error class to HTTP status, and RFC 9457's way to write them down."""
+"""Errors as callers see them: the table from error class to HTTP status, and problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cesar.api.execution.throttled_log import ThrottledErrorLog, ThrottledLog
-from cesar.api.http.dependencies import service_of
+from cesar.api.http.dependencies import get_service
 from cesar.errors import (
     AddressRefused,
     BadRequest,
@@ -102,27 +102,27 @@ STATUSES: dict[type[CesarError], int] = {
     NotAcceptable: 406,
     RecordingNotKept: 404,
 }
-"""The status by class; a class that is not named here has its nearest parent's."""
+"""The status of each class; a class not listed here has that of its nearest ancestor."""
 MEDIA_TYPE = "application/problem+json"
-_OF_FRAMEWORK = {
+_FRAMEWORK_CODES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "upload_too_large",
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
 }
-_MENDED_S = 60.0
-"""When to ask again while somebody has to mend something."""
+_REPAIR_RETRY_S = 60.0
+"""When to retry while an operator has to repair something."""
 _NO_THREAD = "can't start new thread"
-"""What Python says, without a class of its own."""
-_BROKEN = "Something went wrong in the service"
-_FOR_OPERATORS = "Try again later; whoever runs the service finds more in its log."
+"""The message of Python's error, which has no class of its own."""
+_INTERNAL = "Something went wrong in the service"
+_FOR_OPERATORS = "Try again later; the service's log has more for its operator."
 _log = logging.getLogger(__name__)
 _failures = ThrottledLog(_log)
+"""Throttled, as a caller can cause errors at will, for instance by staying at a limit."""
 _bugs = ThrottledErrorLog(_log, "a request failed")
 _MAX_PROBLEMS = 5
-_MAX_PLACE_CHARS, _MAX_PROBLEM_CHARS = 64, 300
-"""A caller may have them as often as they like: one who keeps as much as they may, for instance."""
+_MAX_LOCATION_CHARS, _MAX_PROBLEM_CHARS = 64, 300
 
 
 class Problem(BaseModel):
@@ -138,8 +138,8 @@ class Problem(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A problem, and the headers that belong to it."""
+class ProblemResponse:
+    """A problem, and the headers of its response."""
 
     problem: Problem
     headers: dict[str, str]
@@ -150,8 +150,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Problems:
-    """Answers with a problem where no endpoint has answered: also for what goes wrong in the layers below."""
+class ProblemMiddleware:
+    """Turns exceptions of the inner middleware into problem responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -161,51 +161,52 @@ class Problems:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        has_begun = False
+        has_started = False
 
-        async def send_noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noted)
+            await self._app(scope, receive, send_and_note)
         except ClientDisconnect:
-            _failures.info("broken off", "a caller broke off")
+            _failures.info("disconnected", "a client disconnected")
         except Exception as error:
-            if has_begun:  # the server cuts the connection, so that half an answer is not taken for a whole one
+            if has_started:  # the server closes the connection, so that half a response is not taken for a whole one
                 name = type(error.__cause__ or error).__name__
-                _failures.error(f"broke off {name}", f"an answer broke off: {name}")
+                _failures.error(f"cut off {name}", f"a response was cut off: {name}")
                 raise
-            await answer(Request(scope), error)(scope, receive, send)
+            await error_response(Request(scope), error)(scope, receive, send)
 
 
 def status_of(error: CesarError) -> int:
-    """Give the status of an error: that of the nearest class in the table."""
+    """Return the status of an error: that of its nearest class in the table."""
     return next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
 
 
-def told_of(error: CesarError, hidden: Sequence[str] = ()) -> Told:
-    """Tell of an error.
+def problem_response(error: CesarError, hidden: Sequence[str] = ()) -> ProblemResponse:
+    """Return the problem response for an error. Internal errors get a general message only.
 
-    hidden: folders of this machine, whose paths are left out. What is wrong inside is told in general words only.
+    hidden: folders of this machine whose paths are redacted.
     """
     status, title = status_of(error), (type(error).__doc__ or "").splitlines()[0].rstrip(".")
     detail, hint = error.message, error.hint
     if status >= 500 and not isinstance(error, ServiceError):
-        title = _BROKEN if type(error) is CesarError else title
+        title = _INTERNAL if type(error) is CesarError else title
         detail, hint = f"{title}.", _FOR_OPERATORS
-    headers = {"Retry-After": str(max(1, math.ceil(wait_s)))} if (wait_s := _wait_s(error)) is not None else {}
+    retry_after_s = _retry_after_s(error)
+    headers = {} if retry_after_s is None else {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
     if isinstance(error, Unauthorised):
         headers["WWW-Authenticate"] = "Bearer"
-    detail, hint = without(detail, hidden), without(hint, hidden)
-    return Told(Problem(title=title, status=status, detail=detail, code=error.code, hint=hint), headers)
+    detail, hint = redact_paths(detail, hidden), redact_paths(hint, hidden)
+    return ProblemResponse(Problem(title=title, status=status, detail=detail, code=error.code, hint=hint), headers)
 
 
-def without(text: str, folders: Sequence[str]) -> str:
-    """Leave paths in these folders out of a text.
+def redact_paths(text: str, folders: Sequence[str]) -> str:
+    """Replace the paths in these folders by `a file`.
 
-    >>> without("/srv/cesar/models/base is damaged", ["/srv/cesar"])
+    >>> redact_paths("/srv/cesar/models/base is damaged", ["/srv/cesar"])
     'a file is damaged'
     """
     for folder in folders:
@@ -216,80 +217,81 @@ def without(text: str, folders: Sequence[str]) -> str:
 Writer = Callable[[Request, Exception], Response]
 
 
-def install(app: FastAPI, others: Mapping[str, Writer]) -> None:
-    """Have every error of the application answered so.
+def install(app: FastAPI, overrides: Mapping[str, Writer]) -> None:
+    """Register the exception handlers.
 
-    others: what writes errors down in another way, by how the paths begin for which it does.
+    overrides: other error writers, by the prefix of the paths that they serve.
     """
-    app.state.problem_writers = others
+    app.state.problem_writers = overrides
 
     async def respond(request: Request, error: Exception) -> Response:
-        return answer(request, error)
+        return error_response(request, error)
 
     for kind in (CesarError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, respond)
 
 
-def answer(request: Request, error: Exception) -> Response:
-    """Write an error down as the callers of this path expect it."""
-    others: Mapping[str, Writer] = request.app.state.problem_writers
-    for beginning, write in others.items():
-        if request.url.path.startswith(beginning):
+def error_response(request: Request, error: Exception) -> Response:
+    """Return the response for an error in the form that callers of this path expect."""
+    overrides: Mapping[str, Writer] = request.app.state.problem_writers
+    for prefix, write in overrides.items():
+        if request.url.path.startswith(prefix):
             return write(request, error)
-    return written(tell(request, error))
+    return problem_json(translate(request, error))
 
 
-def tell(request: Request, error: Exception) -> Told:
-    """Tell of whatever has gone wrong with a request, without what no caller needs to know."""
-    hidden = _folders_of(request)
+def translate(request: Request, error: Exception) -> ProblemResponse:
+    """Translate an exception into a problem response, without details that are none of the caller's business."""
+    hidden = _private_folders(request)
     match error:
         case CesarError():
             if status_of(error) >= 500:
                 _failures.error(error.code, f"a request failed: {error.code}: {error.message}")
-            return told_of(error, hidden)
+            return problem_response(error, hidden)
         case RequestValidationError():
-            return told_of(_invalid(error), hidden)
+            return problem_response(_invalid(error), hidden)
         case HTTPException():
-            return _of_framework(request, error)
+            return _framework_problem(request, error)
         case RuntimeError() if str(error) == _NO_THREAD:
-            _failures.error("no threads", "a request failed: the system gives no more threads")
-            return told_of(ServiceOverloaded("the machine gives no more threads"))
+            _failures.error("no threads", "a request failed: the system can't start more threads")
+            return problem_response(ServiceOverloaded("the machine can't start more threads"))
     _bugs.report(error)
-    return told_of(CesarError(_BROKEN), hidden)
+    return problem_response(CesarError(_INTERNAL), hidden)
 
 
 def _invalid(error: RequestValidationError) -> CesarError:
     if unread := next((item for item in error.errors() if item["type"] == "json_invalid"), None):
-        return BadRequest(f"the body is not JSON: {unread.get('ctx', {}).get('error', 'it breaks off')}")
-    wrong = list_problems([(_place(item["loc"]), item["msg"]) for item in error.errors()])
-    return UsageError(wrong or "the request can't be read", hint="See `/docs`.")
+        return BadRequest(f"the body is not JSON: {unread.get('ctx', {}).get('error', 'it is cut off')}")
+    problems = list_problems([(_location(item["loc"]), item["msg"]) for item in error.errors()])
+    return UsageError(problems or "the request can't be read", hint="See `/docs`.")
 
 
-def list_problems(found: Sequence[tuple[str, str]]) -> str:
-    """Name the first few places of a request that are wrong and why: a request may have thousands, and long ones.
+def list_problems(problems: Sequence[tuple[str, str]]) -> str:
+    """Return the first few problems of a request, each a location and a reason: there may be thousands of long ones.
 
     >>> list_problems([("a", "Unknown")] * 7)
     'a: Unknown; a: Unknown; a: Unknown; a: Unknown; a: Unknown; and 2 more'
     """
-    shown = [f"{place[:_MAX_PLACE_CHARS]}: {why[:_MAX_PROBLEM_CHARS]}" for place, why in found[:_MAX_PROBLEMS]]
-    return "; ".join([*shown, *([f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else [])])
+    first = problems[:_MAX_PROBLEMS]
+    shown = [f"{location[:_MAX_LOCATION_CHARS]}: {reason[:_MAX_PROBLEM_CHARS]}" for location, reason in first]
+    return "; ".join([*shown, *([f"and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else [])])
 
 
-def _of_framework(request: Request, error: HTTPException) -> Told:
-    code = _OF_FRAMEWORK.get(error.status_code, "bad_request" if error.status_code < 500 else CesarError.code)
+def _framework_problem(request: Request, error: HTTPException) -> ProblemResponse:
+    code = _FRAMEWORK_CODES.get(error.status_code, "bad_request" if error.status_code < 500 else CesarError.code)
     title, detail = HTTPStatus(error.status_code).phrase, str(error.detail)
     headers = dict(error.headers or {})
     if error.status_code == 404:
         detail = "there is nothing at this address"
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods_at(request)) or headers.get("Allow", "GET, HEAD")
-        detail = f"this address takes {headers['Allow']} only"
+        detail = f"this address allows {headers['Allow']} only"
     problem = Problem(title=title, status=error.status_code, detail=detail, code=code, hint="See `/docs`.")
-    return Told(problem, headers)
+    return ProblemResponse(problem, headers)
 
 
 def _methods_at(request: Request) -> list[str]:
-    """Say what an address takes, by the interface's description: a route alone knows of its own methods only."""
+    """Return all methods of an address, from the OpenAPI document: a route knows only its own."""
     paths: dict[str, Any] = request.app.openapi().get("paths", {})
     found: set[str] = set()
     for template, operations in paths.items():
@@ -298,27 +300,28 @@ def _methods_at(request: Request) -> list[str]:
     return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
-def _folders_of(request: Request) -> list[str]:
-    """Name the folders that no caller needs to know of; those within others first."""
-    service = service_of(request)
+def _private_folders(request: Request) -> list[str]:
+    """Return the folders whose paths are kept from callers, nested ones first."""
+    service = get_service(request)
     database = service.repository.database.location.path
     folders = {service.settings.data_dir, service.settings.data_dir.absolute(), Path(tempfile.gettempdir())}
     folders |= {Path.home()} | (set() if database is None else {database.parent})
     return sorted((str(folder) for folder in folders if len(folder.parts) > 1), key=len, reverse=True)
 
 
-def written(told: Told) -> Response:
-    """Write an error down for the caller (RFC 9457)."""
-    return JSONResponse(told.problem.model_dump(), told.problem.status, headers=told.headers, media_type=MEDIA_TYPE)
+def problem_json(response: ProblemResponse) -> Response:
+    """Return a problem as an HTTP response (RFC 9457)."""
+    problem = response.problem
+    return JSONResponse(problem.model_dump(), problem.status, headers=response.headers, media_type=MEDIA_TYPE)
 
 
-def _wait_s(error: CesarError) -> float | None:
+def _retry_after_s(error: CesarError) -> float | None:
     if isinstance(error, ServiceError):
         return error.retry_after_s
     if isinstance(error, DatabaseDamaged | DatabaseMissing | DatabaseNotWritable | ForeignRecordings):
-        return _MENDED_S
+        return _REPAIR_RETRY_S
     return 5.0 if isinstance(error, DatabaseUnavailable) else None
 
 
-def _place(where: tuple[int | str, ...]) -> str:
+def _location(where: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in where[1:]) or str(where[0])

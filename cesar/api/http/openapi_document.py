@@ -1,4 +1,4 @@
-"""`Description`: the interface's own description, written down once, for programs and for people."""
+"""`ApiDescription`: the API's documentation for programs and for people, rendered once."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cesar.api.http import openapi_page
-from cesar.api.http.responses.negotiation import has_it
+from cesar.api.http.responses.negotiation import etag_matches
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Bytes that are the same for every caller, and the headers they are sent with."""
+    """Content that is the same for every caller, and its headers."""
 
     content: bytes
     media_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def answer(self, request: Request) -> Response:
-        """Return the document, or 304 if the caller has it already."""
-        headers = {**self.headers, "ETag": self.tag, "Cache-Control": "no-cache"}  # kept, but asked for again
-        if has_it(request.headers.get("If-None-Match", ""), self.tag):
+    def respond(self, request: Request) -> Response:
+        """Return the document, or 304 if the caller has it."""
+        headers = {**self.headers, "ETag": self.tag, "Cache-Control": "no-cache"}  # cached, but revalidated
+        if etag_matches(request.headers.get("If-None-Match", ""), self.tag):
             return Response(status_code=304, headers=headers)
         return Response(self.content, headers=headers, media_type=self.media_type)
 
@@ -37,15 +37,15 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """The interface, described."""
+class ApiDescription:
+    """The API's documentation."""
 
     openapi: Document
     page: Document
 
     @classmethod
-    def of(cls, openapi: Mapping[str, Any]) -> Self:
-        """Write down an OpenAPI description."""
+    def from_openapi(cls, openapi: Mapping[str, Any]) -> Self:
+        """Build both documents from an OpenAPI description."""
         policy = {"Content-Security-Policy": openapi_page.CONTENT_SECURITY_POLICY}
         return cls(
             Document(json.dumps(openapi, ensure_ascii=False, separators=(",", ":")).encode(), "application/json"),
@@ -53,20 +53,20 @@ class Description:
         )
 
 
-def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a schema's own definitions where it refers to them, so that it stands anywhere in a document.
+def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace references to a schema's own definitions by the definitions, so that it can be used anywhere.
 
     >>> inlined({"items": {"$ref": "#/$defs/Word"}, "$defs": {"Word": {"type": "string"}}})
     {'items': {'type': 'string'}}
     """
     definitions = schema.get("$defs", {})
 
-    def resolved(part: Any) -> Any:
+    def resolve(part: Any) -> Any:
         if isinstance(part, dict):
             name = str(part.get("$ref", "")).removeprefix("#/$defs/")
-            others = {key: resolved(value) for key, value in part.items() if key not in ("$ref", "$defs")}
-            return {**resolved(definitions[name]), **others} if name in definitions else {**part, **others}
-        return [resolved(each) for each in part] if isinstance(part, list) else part
+            others = {key: resolve(value) for key, value in part.items() if key not in ("$ref", "$defs")}
+            return {**resolve(definitions[name]), **others} if name in definitions else {**part, **others}
+        return [resolve(each) for each in part] if isinstance(part, list) else part
 
-    whole: dict[str, Any] = resolved({key: value for key, value in schema.items() if key != "$defs"})
+    whole: dict[str, Any] = resolve({key: value for key, value in schema.items() if key != "$defs"})
     return whole

@@ -1,4 +1,4 @@
-"""The interface as a page for people, made from its OpenAPI description: no scripts, and nothing from the network."""
+"""The API's documentation as an HTML page: no scripts, and nothing loaded from the network."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-"""What the page may do: have its own style, and nothing else."""
+"""Allows the page's own style sheet, and nothing else."""
 
 
 def page(openapi: Json) -> str:
-    """Write the description as an HTML page."""
+    """Render an OpenAPI description as an HTML page."""
     about = openapi["info"]
     schemas: Json = openapi.get("components", {}).get("schemas", {})
     operations = [
@@ -46,9 +46,9 @@ def page(openapi: Json) -> str:
         _prose(about.get("description", "")),
         "<p>For programs: <a href=/openapi.json><code>/openapi.json</code></a></p>",
         *(f"<h2>{escape(name)}</h2>{_prose(scheme.get('description', ''))}" for name, scheme in schemes.items()),
-        "<h2>What can be asked</h2>",
+        "<h2>Endpoints</h2>",
         *operations,
-        "<h2>What is answered</h2>",
+        "<h2>Schemas</h2>",
         *(_schema(name, schema) for name, schema in schemas.items()),
     ]
     head = (
@@ -72,15 +72,15 @@ def _operation(method: str, path: str, operation: Json) -> str:
 
 def _parameter(parameter: Json) -> tuple[str, str, str]:
     schema = parameter.get("schema", {})
-    needed = ", needed" if parameter.get("required") else ""
-    place = f" <span class=soft>{escape(parameter['in'])}{needed}</span>"
+    required = ", required" if parameter.get("required") else ""
+    place = f" <span class=soft>{escape(parameter['in'])}{required}</span>"
     return f"<code>{escape(parameter['name'])}</code>{place}", _type_of(schema), _meaning({**schema, **parameter})
 
 
 def _response(status: str, response: Json) -> tuple[str, str, str]:
     content = response.get("content", {})
     types = "<br>".join(
-        f"<code>{escape(media_type)}</code> {_type_of(told.get('schema', {}))}" for media_type, told in content.items()
+        f"<code>{escape(media_type)}</code> {_type_of(body.get('schema', {}))}" for media_type, body in content.items()
     )
     shown = "any other" if status == "default" else escape(status)
     return shown, types, _inline(response.get("description", ""))
@@ -94,20 +94,20 @@ def _schema(name: str, schema: Json) -> str:
 
 
 def _fields(schema: Json) -> Iterator[tuple[str, str, str]]:
-    needed = schema.get("required", ())
+    required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
-        mark = " <span class=soft>needed</span>" if name in needed else ""
+        mark = " <span class=soft>required</span>" if name in required else ""
         yield f"<code>{escape(name)}</code>{mark}", _type_of(field), _meaning(field)
 
 
 def _meaning(field: Json) -> str:
     default = field.get("default")
-    told = _inline(field.get("description", ""))
-    return told if default is None else f"{told} Default: <code>{escape(str(default))}</code>"
+    content = _inline(field.get("description", ""))
+    return content if default is None else f"{content} Default: <code>{escape(str(default))}</code>"
 
 
 def _type_of(schema: Json) -> str:
-    """Say what kind of value a schema is of, with links to those that have a section."""
+    """Return the type of a schema, with links to the schemas that have a section."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rsplit("/", 1)[-1])
         return f"<a href='#{name}'>{name}</a>"
@@ -137,7 +137,7 @@ def _table(first: str, rows: list[tuple[str, str, str]]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Write paragraphs and numbered lines; of the rest of Markdown only code and strong words are known."""
+    """Render paragraphs and lists; of Markdown, only code and bold text are supported besides."""
     blocks = [block.strip() for block in text.strip().split("\n\n") if block.strip()]
     return "".join(_block(block) for block in blocks)
 

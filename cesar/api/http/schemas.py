@@ -1,4 +1,4 @@
-"""What the service answers: a job as callers see it. Nothing of it tells a path of this machine."""
+"""Response schemas: jobs as callers see them, without any paths of this machine."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _PATH = re.compile(
     r"(?<=')(?:/|[A-Za-z]:\\)[^'\n]*[/\\][^'\n]*(?=')"
     r"|(?<![\w:/.\]])(?:/|[A-Za-z]:\\)[^\s'\"`:,;)/\\]+[/\\][^\s'\"`:,;)]*"
 )
-"""A whole path of at least two parts, with blanks if it is quoted; not what comes after the host in an address."""
+"""An absolute path of at least two parts, with spaces if it is quoted; not the path of a URL."""
 
 
 class OptionsView(BaseModel):
-    """What was asked for."""
+    """The options of the job."""
 
-    language: str | None = Field(description="ISO code of the language spoken; null: it is detected.")
-    languages: list[str] = Field(description="What it may be, when it is detected; empty: any.")
+    language: str | None = Field(description="ISO code of the spoken language; null: detected.")
+    languages: list[str] = Field(description="Candidates for language detection; empty: all languages.")
     task: Literal["transcribe", "translate"]
     prompt: str | None
     hotwords: str | None
     word_timestamps: bool
     track: int | Literal["all"] | None = Field(
-        description="The audio track; `all`: all of them; null: the one that holds speech."
+        description="The audio track; `all`: all of them; null: the one with speech."
     )
-    start: float = Field(description="Where it begins, in seconds.")
-    end: float | None = Field(description="Where it stops, in seconds; null: at the recording's end.")
+    start: float = Field(description="Where it starts, in seconds.")
+    end: float | None = Field(description="Where it stops, in seconds; null: at the end of the recording.")
     beam_size: int
     temperature: float
 
 
 class ErrorView(BaseModel):
-    """Why a job failed; for a job that is queued again, why its last attempt did."""
+    """Why a job failed; for a job that was queued again, why its last attempt failed."""
 
     code: str = Field(description="Stable: programs may rely on it.")
     message: str
@@ -49,53 +49,53 @@ class JobView(BaseModel):
     """A job."""
 
     id: str
-    name: str = Field(description="What the recording is called.")
+    name: str = Field(description="The recording's name.")
     status: JobStatus
-    phase: Phase | None = Field(description="What is being done, while the status is `processing`.")
-    progress: float = Field(description="The part that is recognised, 0 to 1.")
-    position: float = Field(description="Everything before this second of the recording is recognised.")
+    phase: Phase | None = Field(description="The current step, while the status is `processing`.")
+    progress: float = Field(description="The fraction that has been recognised, 0 to 1.")
+    position: float = Field(description="Everything before this second of the recording has been recognised.")
     duration: float | None = Field(description="Length of the recording in seconds; null while it is unknown.")
     queue_position: int | None = Field(
-        default=None, description="How many jobs go before it; null if it isn't waiting."
+        default=None, description="Number of jobs ahead of it; null if it isn't waiting."
     )
     fetches_before: int | None = Field(
         default=None,
-        description="How many other recordings are being fetched while its own waits to be, and others may pass it; "
-        "null if it isn't waiting, or its recording is here.",
+        description="Number of other recordings being fetched while this one waits to be; jobs behind it may overtake "
+        "it meanwhile. Null if it isn't waiting, or its recording has been fetched.",
     )
-    eta_s: float | None = Field(default=None, description="Seconds until it is done, estimated; null if unknown.")
+    eta_s: float | None = Field(default=None, description="Estimated seconds until it has finished; null if unknown.")
     model: str
     options: OptionsView
     priority: int
-    source_url: str | None = Field(description="Where the recording is fetched from.")
+    source_url: str | None = Field(description="The address that the recording is fetched from.")
     audio_bytes: int | None = Field(description="Size of the recording.")
     audio_sha256: str | None
     fetched_bytes: int = Field(description="How much of it has been fetched from `source_url`.")
-    attempts: int = Field(description="How often a worker has begun it.")
-    failures: int = Field(description="How often it failed and was tried again.")
+    attempts: int = Field(description="Number of times that a worker has started it.")
+    failures: int = Field(description="Number of times that it failed and was retried.")
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     completed_at: AwareDatetime | None
-    run_after: AwareDatetime | None = Field(description="Not before this time.")
+    run_after: AwareDatetime | None = Field(description="It will not start before this time.")
     cancel_requested: bool
-    language: str | None = Field(description="What is spoken; null until the job is completed.")
+    language: str | None = Field(description="The spoken language; null until the job has completed.")
     text: str | None = Field(
-        description="The text; null until the job is completed, and in lists without `include=text`."
+        description="The text; null until the job has completed, and in lists without `include=text`."
     )
     error: ErrorView | None
-    cached_from: str | None = Field(description="The job whose result this one was given at once.")
-    timings: dict[str, float] = Field(description="Seconds of work for each stage.")
-    warnings: list[str] = Field(description="What is to be known of the text: above all, what was dropped, and why.")
+    cached_from: str | None = Field(description="The job whose stored result this one got.")
+    timings: dict[str, float] = Field(description="Seconds spent in each stage.")
+    warnings: list[str] = Field(description="Warnings about the text: above all, what was dropped, and why.")
     dropped_s: float | None = Field(
-        default=None, description="Seconds with speech that gave no text; null until the job is completed."
+        default=None, description="Seconds of speech without text; null until the job has completed."
     )
 
 
 class JobsView(BaseModel):
-    """Some jobs of a list."""
+    """A page of a list of jobs."""
 
     jobs: list[JobView]
-    next_cursor: str | None = Field(description="Ask with it for the next page; null at the end.")
+    next_cursor: str | None = Field(description="The cursor of the next page; null on the last page.")
 
 
 class EventView(BaseModel):
@@ -110,8 +110,8 @@ class EventView(BaseModel):
     reason: str
 
 
-def view_of(job: Job, *, queue_position: int | None = None, eta_s: float | None = None) -> JobView:
-    """Show a job to a caller."""
+def job_view(job: Job, *, queue_position: int | None = None, eta_s: float | None = None) -> JobView:
+    """Return the view of a job."""
     outcome = job.outcome or {}
     fields = OptionsView.model_fields
     return JobView(
@@ -149,17 +149,17 @@ def view_of(job: Job, *, queue_position: int | None = None, eta_s: float | None 
 
 
 def event_view(event: JobEvent) -> EventView:
-    """Show a change of a job's status to a caller."""
+    """Return the view of a change of a job's status."""
     return EventView.model_validate(event.model_dump(exclude={"owner"}))
 
 
 def model_name(model_size: str) -> str:
-    """Give what a model is called; of one that lies in a folder, the folder's name."""
+    """Return the public name of a model; for a folder, the folder's name."""
     return model_size if model_size in CATALOG else PurePath(model_size).name
 
 
 def without_paths(text: str, job: Job) -> str:
-    """Write the recording's name where a text has its path, and `a file` for any other whole path."""
+    """Replace the recording's path by its name in a text, and any other absolute path by `a file`."""
     model = job.model_size.removeprefix("scripted:")
     hidden = text.replace(job.audio_path, job.name) if job.audio_path != job.name else text
     name = PurePath(job.audio_path).name

@@ -16,7 +16,7 @@ import uvicorn
 from cesar.api.execution.throttled_log import ThrottledErrorLog
 from cesar.api.http.app import create_app
 from cesar.api.http.server.connections import ConnectionLimits, Connections
-from cesar.api.http.server.fair_loop import fairness_of
+from cesar.api.http.server.fair_loop import fair_selector_of
 from cesar.api.http.server.fair_queue import FairQueue
 from cesar.api.http.server.protocol import GuardedProtocol
 from cesar.api.models import JobStatus
@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
-        if fairness := fairness_of(asyncio.get_running_loop()):
+        if fairness := fair_selector_of(asyncio.get_running_loop()):
             fairness.prefer_registered()  # the listening socket, and what threads wake the loop by
         for listening in sockets or ():
             listening.listen(_BACKLOG)
@@ -179,9 +179,9 @@ async def _print_startup(service: Service, listening: socket.socket) -> None:
     write_stderr(f"Queue: {database_file(settings)}, {waiting} waiting. Recordings: {settings.audio_dir}")
     if service.worker is None:
         write_stderr("Only answering: `cesar worker` does the jobs.")
-    if not service.needs_key and not _listens_on_loopback(settings):
+    if not service.requires_key and not _listens_on_loopback(settings):
         write_stderr("warning: anybody who can reach this address may use the service, without an API key")
-    if service.needs_key and not [key for key in await service.keys.list() if key.revoked_at is None]:
+    if service.requires_key and not [key for key in await service.keys.list() if key.revoked_at is None]:
         write_stderr("warning: there is no API key yet, so nobody can use it: `cesar keys create NAME` makes one")
 
 

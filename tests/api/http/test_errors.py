@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.responses import StreamingResponse
 
-from cesar.api.http.errors import status_of, told_of, without, written
+from cesar.api.http.errors import problem_json, problem_response, redact_paths, status_of
 from cesar.errors import (
     BY_CODE,
     CesarError,
@@ -22,7 +22,7 @@ from tests.api.http.support import PROBLEM, ServiceCase, require_problem
 @pytest.mark.parametrize("code", BY_CODE)
 def test_every_error_has_a_status_and_a_body_with_its_code(code):
     error = BY_CODE[code]("what happened")
-    answer = written(told_of(error))
+    answer = problem_json(problem_response(error))
     assert answer.status_code == status_of(error) >= 400
     assert answer.media_type == PROBLEM
     assert f'"code":"{code}"'.encode() in bytes(answer.body)
@@ -31,15 +31,15 @@ def test_every_error_has_a_status_and_a_body_with_its_code(code):
 @pytest.mark.parametrize("kind", [NotADatabase, DatabaseUnavailable, DiskFull, CesarError])
 def test_what_is_wrong_inside_is_told_without_names_of_this_machine(kind):
     error = kind("/home/me/secret.db is broken", hint="Look at /home/me.")
-    assert b"/home/me" not in bytes(written(told_of(error)).body)
+    assert b"/home/me" not in bytes(problem_json(problem_response(error)).body)
 
 
 def test_paths_in_the_folders_of_the_service_are_left_out():
     error = ModelCorrupt("model.bin in /srv/cesar/models/base is damaged", hint="Remove '/srv/cesar/models/base'.")
-    body = bytes(written(told_of(error, ["/srv/cesar"])).body)
+    body = bytes(problem_json(problem_response(error, ["/srv/cesar"])).body)
     assert b"/srv" not in body
     assert b"is damaged" in body
-    assert without("see /srv/cesarean, /srv/cesar, (/srv/cesar/x y)", ["/srv/cesar"]) == (
+    assert redact_paths("see /srv/cesarean, /srv/cesar, (/srv/cesar/x y)", ["/srv/cesar"]) == (
         "see /srv/cesarean, a file, (a file y)"
     )
 
@@ -47,9 +47,9 @@ def test_paths_in_the_folders_of_the_service_are_left_out():
 def test_who_has_to_wait_or_to_show_a_key_is_told_so():
     error = TooManyRequests("too many")
     error.retry_after_s = 0.2
-    assert written(told_of(error)).headers["retry-after"] == "1"
-    assert written(told_of(DatabaseUnavailable("busy"))).headers["retry-after"] == "5"
-    assert written(told_of(Unauthorised("no key"))).headers["www-authenticate"] == "Bearer"
+    assert problem_json(problem_response(error)).headers["retry-after"] == "1"
+    assert problem_json(problem_response(DatabaseUnavailable("busy"))).headers["retry-after"] == "5"
+    assert problem_json(problem_response(Unauthorised("no key"))).headers["www-authenticate"] == "Bearer"
 
 
 class TestProblems(ServiceCase):
@@ -124,7 +124,7 @@ class TestProblems(ServiceCase):
 
         with self.assertLogs("cesar.api.http.errors", "ERROR") as log, pytest.raises(RuntimeError):
             await self.client.get("/broken")
-        assert "broke off: NotADatabase" in log.output[0]
+        assert "a response was cut off: NotADatabase" in log.output[0]
 
     async def test_every_operation_tells_of_problems(self):
         for path, methods in self.app.openapi()["paths"].items():

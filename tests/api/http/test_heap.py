@@ -15,18 +15,18 @@ PROGRAM = """
 from cesar.api.http.monitoring.heap import Heap, resident_bytes
 MIB = 2**20
 heap = Heap()
-if heap._trim is None:  # another C library
+if heap._malloc_trim is None:  # another C library
     print("no glibc")
     raise SystemExit
-assert heap.give_back() is False, "the first look only notes the size"
+assert heap.trim() is False, "the first call only records the size"
 before = resident_bytes()
 blocks = [bytearray(b"x") * 65_536 for _ in range(1024)]  # below the size that glibc takes from the system by itself
 kept = blocks[-1]  # at the top of the arena, so that all below it stays
 assert resident_bytes() - before > 60 * MIB
 del blocks
 left = resident_bytes() - before
-assert heap.give_back() is True
-print(left // MIB, (resident_bytes() - before) // MIB, heap.give_back())
+assert heap.trim() is True
+print(left // MIB, (resident_bytes() - before) // MIB, heap.trim())
 """
 
 

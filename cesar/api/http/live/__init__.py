@@ -1,1 +1,1 @@
-"""Server-sent events: who follows which job, and what they are sent."""
+"""Server-sent events: the subscribers of each job, and the events they are sent."""

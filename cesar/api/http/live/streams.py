@@ -1,6 +1,6 @@
-"""Streams of server-sent events: who follows a job, or all of them, and the pace at which they are told.
+"""Streams of server-sent events, for one job or for all of them.
 
-What is stored is told at once, and in order; progress only when it has changed, and twice a second at most.
+Stored events are sent at once and in order; progress only when it has changed, at most twice a second.
 """
 
 from __future__ import annotations
@@ -17,8 +17,17 @@ from starlette.types import Send
 
 from cesar.api.execution.backoff import backoff
 from cesar.api.http.live.hub import Hub
-from cesar.api.http.live.sse import PING, RETRY, DeletedView, News, ProgressView, news_of, progress_of, written
-from cesar.api.http.middleware.revocation import Welcome, while_welcome
+from cesar.api.http.live.sse import (
+    PING,
+    RETRY,
+    DeletedView,
+    EventBatch,
+    ProgressView,
+    event_batch,
+    format_event,
+    progress_of,
+)
+from cesar.api.http.middleware.revocation import KeyValidity, until_revoked
 from cesar.api.http.schemas import event_view
 from cesar.api.models import JobEvent, JobFilter, JobStatus, PageContent
 from cesar.api.queue.cursor import Cursor
@@ -31,172 +40,174 @@ _CHUNKS_AT_ONCE = 10
 _EVENTS_AT_ONCE = 100
 
 
-class Follower(Protocol):
-    """Somebody's place in what happens, and how they are told of what comes after it."""
+class EventSource(Protocol):
+    """A position in the history, and the events after it."""
 
     @property
     def job_id(self) -> str | None:
-        """Whose changes wake them; None: any job's."""
+        """The job whose changes wake the stream; None: any job."""
 
     @property
-    def greeting(self) -> bytes:
-        """What is sent first."""
+    def preamble(self) -> bytes:
+        """Bytes to send first."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing else can come."""
+    def is_finished(self) -> bool:
+        """Whether no more events can follow."""
 
-    def news(self) -> AsyncGenerator[bytes, None]:
-        """Give the events after the place, and move it. Raises `DatabaseError`."""
+    def pending(self) -> AsyncGenerator[bytes, None]:
+        """Yield the events after the position, and advance it. Raises `DatabaseError`."""
 
     async def progress(self) -> bytes:
-        """Give the events that tell of progress, if it is not as it was told before. Raises `DatabaseError`."""
+        """Return progress events if the progress has changed since the last ones. Raises `DatabaseError`."""
 
 
-class JobFollower:
-    """Somebody who follows one job."""
+class JobEventSource:
+    """The events of one job."""
 
-    greeting = RETRY
+    preamble = RETRY
 
     def __init__(self, hub: Hub, repository: JobRepository, job_id: str, after: Cursor) -> None:
         self.job_id = job_id
-        self.is_over = False
+        self.is_finished = False
         self._hub = hub
         self._repository = repository
         self._cursor = after
-        self._seen = -1
-        self._now: ProgressView | None = None
-        self._told: ProgressView | None = None
+        self._seen_version = -1
+        self._latest: ProgressView | None = None
+        self._last_sent: ProgressView | None = None
 
-    async def news(self) -> AsyncGenerator[bytes, None]:
-        """Tell of state changes and segments, and of the end."""
-        while (number := self._hub.number_of(self.job_id)) != self._seen:
+    async def pending(self) -> AsyncGenerator[bytes, None]:
+        """Yield state changes, segments and the end."""
+        while (version := self._hub.version(self.job_id)) != self._seen_version:
             cursor = self._cursor
-            found = await self._hub.shared((self.job_id, cursor, number), lambda: self._read(cursor))  # noqa: B023 - awaited before it changes
+            found = await self._hub.coalesce((self.job_id, cursor, version), lambda: self._read(cursor))  # noqa: B023 - awaited before it changes
             if found is None:
-                self.is_over = True
-                yield written("deleted", DeletedView(job_id=self.job_id))
+                self.is_finished = True
+                yield format_event("deleted", DeletedView(job_id=self.job_id))
                 return
-            self._cursor, self._now, self.is_over = found.cursor, found.progress, found.is_over
-            if found.is_whole:
-                self._seen = number
-            if found.written:
-                yield found.written
-            if self.is_over:
+            self._cursor, self._latest, self.is_finished = found.cursor, found.progress, found.is_finished
+            if found.is_complete:
+                self._seen_version = version
+            if found.data:
+                yield found.data
+            if self.is_finished:
                 return
 
     async def progress(self) -> bytes:
-        """Tell how far the job has come, or how many go before it."""
-        if self._now is None:
+        """Return the job's progress or queue position, if it has changed."""
+        if self._latest is None:
             return b""
-        position = self._hub.position_of(self.job_id) if self._now.status is JobStatus.QUEUED else None
-        now = self._now.model_copy(update={"queue_position": position})
-        if now == self._told or (position is None and now.status is JobStatus.QUEUED):
+        position = self._hub.queue_position(self.job_id) if self._latest.status is JobStatus.QUEUED else None
+        current = self._latest.model_copy(update={"queue_position": position})
+        if current == self._last_sent or (position is None and current.status is JobStatus.QUEUED):
             return b""
-        self._told = now
-        return written("progress", now)
+        self._last_sent = current
+        return format_event("progress", current)
 
-    async def _read(self, cursor: Cursor) -> News | None:
-        return await read_news(self._repository, self.job_id, cursor)
+    async def _read(self, cursor: Cursor) -> EventBatch | None:
+        return await read_batch(self._repository, self.job_id, cursor)
 
 
-class EverythingFollower:
-    """Somebody who follows all jobs that they may see: all of a submitter's, or (None) everybody's."""
+class AllJobsEventSource:
+    """The events of all jobs of a submitter, or (None) of everyone's."""
 
     job_id = None
-    is_over = False
+    is_finished = False
 
     def __init__(self, hub: Hub, repository: JobRepository, after: int, submitter: str | None) -> None:
-        self.greeting = RETRY + f"id: {after}\n\n".encode()  # who breaks off before anything happens goes on from here
+        self.preamble = RETRY + f"id: {after}\n\n".encode()  # a client cut off before the first event resumes here
         self._hub = hub
         self._repository = repository
         self._after = after
         self._submitter = submitter
-        self._seen = -1
-        self._told: dict[str, ProgressView] = {}
+        self._seen_version = -1
+        self._last_sent: dict[str, ProgressView] = {}
 
-    async def news(self) -> AsyncGenerator[bytes, None]:
-        """Tell of state changes."""
-        while (number := self._hub.number_of(None)) != self._seen:
-            after, horizon = self._after, self._hub.last_event
-            events = await self._hub.shared(
-                ("events", self._submitter, after, number),
+    async def pending(self) -> AsyncGenerator[bytes, None]:
+        """Yield state changes."""
+        while (version := self._hub.version(None)) != self._seen_version:
+            after, latest = self._after, self._hub.last_event
+            events = await self._hub.coalesce(
+                ("events", self._submitter, after, version),
                 lambda: self._read(after),  # noqa: B023 - awaited before they change
             )
-            is_whole = len(events) < _EVENTS_AT_ONCE
+            is_complete = len(events) < _EVENTS_AT_ONCE
             newest = events[-1].id if events else after
-            self._after = max(newest, horizon) if is_whole else newest  # others' events need not be passed again
-            if is_whole:
-                self._seen = number
+            self._after = max(newest, latest) if is_complete else newest  # skip the events of others
+            if is_complete:
+                self._seen_version = version
             if events:
-                yield b"".join(written("status", event_view(event), event.id) for event in events)
+                yield b"".join(format_event("status", event_view(event), event.id) for event in events)
 
     async def _read(self, after: int) -> list[JobEvent]:
         return await self._repository.events(after=after, limit=_EVENTS_AT_ONCE, submitter=self._submitter)
 
     async def progress(self) -> bytes:
-        """Tell how far the jobs at work have come."""
+        """Return the progress of running jobs, where it has changed."""
         at_work = JobFilter(status=frozenset({JobStatus.PROCESSING}), submitter=self._submitter)
-        key = ("at work", self._submitter, self._hub.number_of(None))
-        page = await self._hub.shared(
+        key = ("running", self._submitter, self._hub.version(None))
+        page = await self._hub.coalesce(
             key, lambda: self._repository.list_page(at_work, content=PageContent(with_text=False))
         )
-        now = {job.id: progress_of(job) for job in page.jobs}
-        before, self._told = self._told, now
-        return b"".join(written("progress", view) for job_id, view in now.items() if view != before.get(job_id))
+        current = {job.id: progress_of(job) for job in page.jobs}
+        before, self._last_sent = self._last_sent, current
+        return b"".join(
+            format_event("progress", view) for job_id, view in current.items() if view != before.get(job_id)
+        )
 
 
-async def read_news(repository: JobRepository, job_id: str, after: Cursor) -> News | None:
-    """Give what has happened to a job since a cursor; None if there is no such job."""
+async def read_batch(repository: JobRepository, job_id: str, after: Cursor) -> EventBatch | None:
+    """Return the events of a job since a cursor; None if there is no such job."""
     tail = await repository.tail(job_id, after, limit=_CHUNKS_AT_ONCE)
-    return None if tail is None else news_of(tail, after, _CHUNKS_AT_ONCE)
+    return None if tail is None else event_batch(tail, after, _CHUNKS_AT_ONCE)
 
 
-async def told(follower: Follower, hub: Hub, stopping: asyncio.Event) -> AsyncGenerator[bytes, None]:
-    """Tell a follower of everything, as it happens, until it is over or the service stops.
+async def stream_events(source: EventSource, hub: Hub, stopping: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """Yield events as they happen, until the source is exhausted or the service stops.
 
-    While the database is away, nothing is told.
+    Yields nothing while the database is unavailable.
     """
-    yield follower.greeting
+    yield source.preamble
     delays = backoff()
     ping_at, progress_at = time.monotonic() + PING_EVERY_S, 0.0
-    with hub.watching(follower.job_id) as wake:
+    with hub.subscribe(source.job_id) as wake:
         while not stopping.is_set():
             wake.clear()
             try:
-                async with aclosing(follower.news()) as news:
-                    async for events in news:
+                async with aclosing(source.pending()) as pending:
+                    async for events in pending:
                         yield events
-                if follower.is_over:
+                if source.is_finished:
                     return
-                if (has_waited := time.monotonic() >= progress_at) and (progress := await follower.progress()):
+                if (may_send_progress := time.monotonic() >= progress_at) and (progress := await source.progress()):
                     progress_at = time.monotonic() + PROGRESS_EVERY_S
                     yield progress
                 if time.monotonic() >= ping_at:
                     ping_at = time.monotonic() + PING_EVERY_S
                     yield PING
             except DatabaseError:
-                await _set(wake, next(delays))
+                await _wait(wake, next(delays))
                 continue
             delays = backoff()
-            next_at = min(ping_at, math.inf if has_waited else progress_at)
-            await _set(wake, next_at - time.monotonic())
+            next_at = min(ping_at, math.inf if may_send_progress else progress_at)
+            await _wait(wake, next_at - time.monotonic())
 
 
-async def _set(wake: asyncio.Event, timeout_s: float) -> None:
+async def _wait(wake: asyncio.Event, timeout_s: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(max(0.0, timeout_s)):
             await wake.wait()
 
 
 class EventStream(StreamingResponse):
-    """An answer that is a stream of events; when the client goes, so does who follows for it."""
+    """A streaming response of events, whose source is closed when the client disconnects."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], welcome: Welcome | None) -> None:
-        events = _ended_quietly(while_welcome(events, welcome))
-        # The header keeps nginx from collecting what is to be seen at once.
+    def __init__(self, events: AsyncGenerator[bytes, None], validity: KeyValidity | None) -> None:
+        events = _without_unauthorised(until_revoked(events, validity))
+        # The header turns off nginx's buffering.
         super().__init__(events, headers={"X-Accel-Buffering": "no"})
         self._events = events
 
@@ -206,9 +217,9 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
 
 
-async def _ended_quietly(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Give the events, and nothing else when the caller's key is revoked: whoever asks again is told why."""
+async def _without_unauthorised(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield the events, and end quietly when the caller's key is revoked: the next request gets the reason."""
     with suppress(Unauthorised):
         async with aclosing(events):
-            async for written in events:
-                yield written
+            async for event in events:
+                yield event

@@ -1,1 +1,1 @@
-"""What every request passes through before an endpoint, and every response after it."""
+"""What every request passes on its way to an endpoint, and every response on its way out."""

@@ -1,4 +1,4 @@
-"""Every answer under `/v1` carries a number of its own, whatever has become of the request: clients show it."""
+"""A request id in every response under `/v1`, errors included: OpenAI's clients show it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PREFIX = "/v1/"
 HEADER = "X-Request-Id"
 
 
-class Numbered:
-    """Adds the header."""
+class RequestIdMiddleware:
+    """Adds the header `X-Request-Id`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,9 +23,9 @@ class Numbered:
             await self._app(scope, receive, send)
             return
 
-        async def send_numbered(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[HEADER] = f"req_{uuid4().hex}"
             await send(message)
 
-        await self._app(scope, receive, send_numbered)
+        await self._app(scope, receive, send_with_id)

@@ -1,4 +1,4 @@
-"""Answers that outlive the moment at which their caller's key was looked up end when it is revoked."""
+"""Ends responses that outlive the check of their caller's key when the key is revoked."""
 
 from __future__ import annotations
 
@@ -15,90 +15,92 @@ from cesar.api.http.dependencies import Service
 from cesar.api.http.middleware.auth import Caller
 from cesar.errors import DatabaseError, Unauthorised
 
-ASK_EVERY_S = 0.8
-"""So often it is asked whether a key still holds; the answer may be `keys.FRESH_S` old."""
+CHECK_INTERVAL_S = 0.8
+"""How often a key is checked again; each result may be `api_keys.FRESH_S` old."""
 
 
-class Welcome:
-    """Whether a caller's key still holds."""
+class KeyValidity:
+    """Whether a caller's key is still valid."""
 
-    def __init__(self, ask: Callable[[], Awaitable[bool]]) -> None:
-        self._ask = ask
-        self._asked_at = -math.inf
+    def __init__(self, check: Callable[[], Awaitable[bool]]) -> None:
+        self._check = check
+        self._checked_at = -math.inf
 
     async def require(self) -> None:
-        """Raise `Unauthorised` if it does not, by what was asked less than `ASK_EVERY_S` ago.
+        """Raise `Unauthorised` if the key is no longer valid, from a check less than `CHECK_INTERVAL_S` old.
 
-        While the database is away, it waits.
+        Waits while the database is unavailable.
         """
         delays = backoff()
-        while (now := time.monotonic()) - self._asked_at >= ASK_EVERY_S:
+        while (now := time.monotonic()) - self._checked_at >= CHECK_INTERVAL_S:
             try:
-                holds = await self._ask()
+                is_valid = await self._check()
             except DatabaseError:
                 await asyncio.sleep(next(delays))
                 continue
-            if not holds:
+            if not is_valid:
                 raise Unauthorised("the API key was revoked")
-            self._asked_at = now
+            self._checked_at = now
             return
 
-    async def end(self) -> None:
+    async def wait_until_revoked(self) -> None:
         """Raise `Unauthorised` when the key is revoked."""
         while True:
             await self.require()
-            await asyncio.sleep(ASK_EVERY_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
 
-def welcome_of(request: Request, service: Service, caller: Caller) -> Welcome | None:
-    """Return what says whether the key of a request still holds; None for callers who need none."""
+def key_validity(request: Request, service: Service, caller: Caller) -> KeyValidity | None:
+    """Return the validity of a request's key; None for callers without one."""
     if not caller.key_id:
         return None
     token = request.headers.get("Authorization", "").partition(" ")[2].strip()
 
-    async def ask() -> bool:
+    async def check() -> bool:
         return await service.keys.find(token) is not None
 
-    return Welcome(ask)
+    return KeyValidity(check)
 
 
-async def while_welcome(parts: AsyncGenerator[bytes, None], welcome: Welcome | None) -> AsyncGenerator[bytes, None]:
-    """Give the parts of an answer. When the key is revoked, no other is given: raises `Unauthorised`.
+async def until_revoked(
+    parts: AsyncGenerator[bytes, None], validity: KeyValidity | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the parts of a response until the key is revoked; then raise `Unauthorised`.
 
-    Each part waits until the key was asked for not long ago, so this holds also where the machine is so busy that the
-    watch itself comes late.
+    Each part waits for a recent check of the key, so this holds even if the machine is so busy that the watching task
+    runs late.
     """
     async with aclosing(parts):
-        ending = None if welcome is None else asyncio.create_task(welcome.end())
+        revocation = None if validity is None else asyncio.create_task(validity.wait_until_revoked())
         try:
-            while (part := await _next(parts, ending)) is not None:
-                if welcome is not None:
-                    await welcome.require()
+            while (part := await _next(parts, revocation)) is not None:
+                if validity is not None:
+                    await validity.require()
                 yield part
         finally:
-            if ending is not None:
-                await _finish(ending)
+            if revocation is not None:
+                await _cancel(revocation)
 
 
-async def _next(parts: AsyncGenerator[bytes, None], ending: asyncio.Task[None] | None) -> bytes | None:
-    """Give the next part; None at the end. Raises what the other task raises, if that is first."""
-    if ending is None:
+async def _next(parts: AsyncGenerator[bytes, None], revocation: asyncio.Task[None] | None) -> bytes | None:
+    """Return the next part; None at the end. Raises what the other task raises, if that finishes first."""
+    if revocation is None:
         return await anext(parts, None)
-    coming = asyncio.create_task(_following(parts))
+    next_part = asyncio.create_task(_anext(parts))
     try:
-        await asyncio.wait({coming, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if ending.done():
-            ending.result()
-        return coming.result()
+        await asyncio.wait({next_part, revocation}, return_when=asyncio.FIRST_COMPLETED)
+        if revocation.done():
+            revocation.result()
+        return next_part.result()
     finally:
-        await _finish(coming)
+        await _cancel(next_part)
 
 
-async def _following(parts: AsyncGenerator[bytes, None]) -> bytes | None:
+async def _anext(parts: AsyncGenerator[bytes, None]) -> bytes | None:
     return await anext(parts, None)
 
 
-async def _finish(task: asyncio.Task[None] | asyncio.Task[bytes | None]) -> None:
+async def _cancel(task: asyncio.Task[None] | asyncio.Task[bytes | None]) -> None:
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():

@@ -1,7 +1,7 @@
-"""Keeps web pages from driving a service that asks for no key: a browser lets any page send requests to it.
+"""Protects a service without keys from web pages: a browser lets any page send requests to it.
 
-Refused are pages of other sites (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/, and `Origin`), and names
-that an attacker's name server may have led here (DNS rebinding: Jackson et al., ACM CCS 2007).
+Requests from pages of other sites are refused (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/, and `Origin`),
+and so are host names that an attacker's name server may point here (DNS rebinding: Jackson et al., ACM CCS 2007).
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from cesar.errors import NotPermitted
 from cesar.settings.config import Settings
 
 
-class OwnSites:
-    """Lets through what does not come from a strange page. Raises `NotPermitted`."""
+class SameOriginMiddleware:
+    """Refuses cross-origin requests and unknown host names. Raises `NotPermitted`."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._origins = frozenset(settings.cors_origins)
-        self._names = frozenset({settings.host, *(urlsplit(origin).hostname or "" for origin in self._origins)})
+        self._hosts = frozenset({settings.host, *(urlsplit(origin).hostname or "" for origin in self._origins)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            self._require_our_name(headers.get("Host", ""))
-            self._require_no_strange_page(scope["method"], headers)
+            self._require_known_host(headers.get("Host", ""))
+            self._require_same_origin(scope["method"], headers)
         await self._app(scope, receive, send)
 
-    def _require_our_name(self, host: str) -> None:
+    def _require_known_host(self, host: str) -> None:
         name = hostname_of(host)
-        if name not in self._names and not cannot_be_rebound(name):
+        if name not in self._hosts and not cannot_be_rebound(name):
             raise NotPermitted(
                 f"the service is not called {host[:100]!r}",
-                hint="Call it localhost or by its address; add its name's origin to `cors_origins`, or have it ask for "
+                hint="Use localhost or its address, add the name's origin to `cors_origins`, or have it require "
                 "keys (`require_key`).",
             )
 
-    def _require_no_strange_page(self, method: str, headers: Headers) -> None:
+    def _require_same_origin(self, method: str, headers: Headers) -> None:
         origin = headers.get("Origin")
         if origin is not None:
-            is_strange = origin not in self._origins and origin.partition("://")[2] != headers.get("Host")
+            is_cross_origin = origin not in self._origins and origin.partition("://")[2] != headers.get("Host")
         else:
-            is_strange = headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
-            is_strange = is_strange and not _is_followed_link(method, headers)
-        if is_strange:
+            is_cross_origin = headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+            is_cross_origin = is_cross_origin and not _is_link_navigation(method, headers)
+        if is_cross_origin:
             raise NotPermitted(
-                "a page of another web site may not use the service", hint="Add its origin to `cors_origins`."
+                "pages of other web sites may not use the service", hint="Add its origin to `cors_origins`."
             )
 
 
 def hostname_of(host: str) -> str:
-    """Give the name or address in a Host header, without the port; "" if there is none.
+    """Return the name or address in a Host header, without the port; "" if there is none.
 
     >>> hostname_of("LocalHost:5000"), hostname_of("[::1]:5000")
     ('localhost', '::1')
@@ -67,7 +67,7 @@ def hostname_of(host: str) -> str:
 
 
 def cannot_be_rebound(name: str) -> bool:
-    """Whether nobody's public name server answers for that name: an address, or a name without a dot.
+    """Whether no public name server answers for a name: an address, or a name without a dot.
 
     >>> [cannot_be_rebound(name) for name in ("127.0.0.1", "::1", "localhost", "localhost.evil.example")]
     [True, True, True, False]
@@ -79,8 +79,8 @@ def cannot_be_rebound(name: str) -> bool:
     return True
 
 
-def _is_followed_link(method: str, headers: Headers) -> bool:
-    """Whether a person goes here from a page: it learns nothing of what it leads to."""
+def _is_link_navigation(method: str, headers: Headers) -> bool:
+    """Whether the user follows a link: the page that has it learns nothing of the response."""
     return (
         method in ("GET", "HEAD")
         and headers.get("Sec-Fetch-Mode") == "navigate"

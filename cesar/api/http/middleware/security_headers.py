@@ -1,4 +1,4 @@
-"""What every answer carries for safety, which web sites may call, and answers to HEAD."""
+"""Security headers, CORS, and responses to HEAD."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cesar.settings.config import Settings
 
-SAFE = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -19,11 +19,11 @@ SAFE = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""An answer that says otherwise itself keeps its own."""
+"""Defaults: a response's own values win."""
 
 
-class SafeHeaders:
-    """Adds the headers to whatever is answered."""
+class SecurityHeadersMiddleware:
+    """Adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,18 +31,18 @@ class SafeHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
 
-        async def send_safe(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SAFE.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, send_safe if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-class HeadAsGet:
-    """Answers HEAD as GET would be answered, without what comes after the headers, which is not even made."""
+class HeadMiddleware:
+    """Serves HEAD as GET, and stops the endpoint once it has sent the headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -53,25 +53,27 @@ class HeadAsGet:
             await self._app(scope, receive, send)
             return
 
-        asked = {**scope, "method": "GET"}
+        get_scope = {**scope, "method": "GET"}
 
         async def send_headers(message: Message) -> None:
-            scope.update({name: asked[name] for name in asked.keys() & {"route"}})  # the layers around count by it
+            scope.update(
+                {name: get_scope[name] for name in get_scope.keys() & {"route"}}
+            )  # the outer middleware counts requests by route
             await send(message)
             if message["type"] == "http.response.start":
                 await send({"type": "http.response.body"})
                 raise _HeadersSentError
 
         with suppress(_HeadersSentError):
-            await self._app(asked, receive, send_headers)
+            await self._app(get_scope, receive, send_headers)
 
 
 class _HeadersSentError(Exception):
-    """Nothing else of this answer is wanted."""
+    """Stops the endpoint: the rest of the response is not needed."""
 
 
 def add_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Let the pages of the sites in the settings call, if there are any."""
+    """Add CORS for the origins in the settings, if there are any."""
     if not settings.cors_origins:
         return app
     return CORSMiddleware(

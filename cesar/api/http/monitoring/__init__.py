@@ -1,1 +1,1 @@
-"""Health, metrics, and how jobs are presented with their place in the queue."""
+"""Health, metrics, and jobs with their queue positions and estimates."""

@@ -1,6 +1,6 @@
-"""`Heap`: gives memory back to the system that bursts of requests have left free in this process.
+"""`Heap`: returns memory to the system that bursts of requests have left free in this process.
 
-glibc keeps what was freed for later, in an arena for each few threads: 30 MiB after two hundred uploads at once.
+glibc keeps freed memory in arenas, one for every few threads: 30 MiB after two hundred simultaneous uploads.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 WORTHWHILE_BYTES = 8 * 2**20
-"""From this growth on it is tried."""
+"""The growth from which on trimming is tried."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _STATM = Path("/proc/self/statm")
 
 
 class Heap:
-    """This process's memory. Without glibc, or outside Linux, nothing happens."""
+    """This process's heap. Does nothing without glibc or outside Linux."""
 
     def __init__(self) -> None:
-        self._trim = _glibc_trim()
-        self._least_bytes: int | None = None
-        """The smallest size at which the process was seen."""
+        self._malloc_trim = _glibc_trim()
+        self._min_bytes: int | None = None
+        """The smallest size seen so far."""
 
-    def give_back(self) -> bool:
-        """Give free memory back while the process is larger than it has been; return whether that was tried.
+    def trim(self) -> bool:
+        """Return free memory to the system if the process has grown; return whether that was tried.
 
-        The first call only notes the size. For a thread: it takes 2 ms in a process of 100 MiB.
+        The first call only records the size. Call it in a thread: it takes 2 ms in a process of 100 MiB.
         """
         size = resident_bytes()
-        if self._trim is None or size is None:
+        if self._malloc_trim is None or size is None:
             return False
-        least = size if self._least_bytes is None else min(size, self._least_bytes)
-        self._least_bytes = least
-        if size < least + WORTHWHILE_BYTES:
+        min_bytes = size if self._min_bytes is None else min(size, self._min_bytes)
+        self._min_bytes = min_bytes
+        if size < min_bytes + WORTHWHILE_BYTES:
             return False
-        self._trim(0)
+        self._malloc_trim(0)
         return True
 
 
 def resident_bytes() -> int | None:
-    """Return how much memory the process has; None if it can't be told."""
+    """Return the resident size of the process; None if it is unknown."""
     try:
         return int(_STATM.read_text().split()[1]) * _PAGE_BYTES
     except OSError:

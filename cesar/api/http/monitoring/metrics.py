@@ -1,4 +1,4 @@
-"""What Prometheus is told. How jobs went is read from their events, so other processes' work is in it too."""
+"""Prometheus metrics. Job metrics are read from the jobs' events, so they cover other processes' work too."""
 
 from __future__ import annotations
 
@@ -13,127 +13,139 @@ from cesar.api.models import JobStatus
 from cesar.api.queue.stats import QueueStats, Transition
 from cesar.errors import ClaimLost, WorkerLost
 
-_TAKEN_BACK = frozenset({"worker died", "lease expired", WorkerLost.code})
+_TAKEOVER_REASONS = frozenset({"worker died", "lease expired", WorkerLost.code})
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
-_SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-_LONG_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
-_FACTORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_SHORT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+_LONG_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+_FACTOR_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class Metrics:
-    """One service's metrics. Counters begin at 0 with the process."""
+    """The metrics of one service. Counters start at 0 with the process."""
 
     def __init__(self) -> None:
-        self.registry = to = CollectorRegistry()
-        ProcessCollector(registry=to)
-        self._jobs = Gauge("cesar_jobs", "Jobs by status.", ["status"], registry=to)
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._jobs = Gauge("cesar_jobs", "Jobs by status.", ["status"], registry=registry)
         self._oldest = Gauge(
-            "cesar_queue_oldest_seconds", "Since when the oldest job waits that may begin; 0: none does.", registry=to
+            "cesar_queue_oldest_seconds",
+            "Age of the oldest job that may start; 0: no job is waiting.",
+            registry=registry,
         )
         self._heartbeat_age = Gauge(
-            "cesar_heartbeat_age_seconds", "How long ago the oldest heartbeat is of a job at work.", registry=to
+            "cesar_heartbeat_age_seconds", "Age of the oldest heartbeat of a running job.", registry=registry
         )
         self._checkpoints = Gauge(
-            "cesar_checkpoint_bytes", "What is stored of the recordings that are at work.", registry=to
+            "cesar_checkpoint_bytes", "Size of the checkpoints of running jobs.", registry=registry
         )
-        self._log_size = Gauge("cesar_wal_bytes", "Size of the database's write-ahead log.", registry=to)
+        self._wal_size = Gauge("cesar_wal_bytes", "Size of the database's write-ahead log.", registry=registry)
         self._waits = Histogram(
-            "cesar_job_wait_seconds", "How long jobs were queued before they began.", buckets=_LONG_S, registry=to
+            "cesar_job_wait_seconds",
+            "Time that jobs were queued before they started.",
+            buckets=_LONG_BUCKETS_S,
+            registry=registry,
         )
         self._runs = Histogram(
-            "cesar_job_run_seconds", "How long completed jobs were processed.", buckets=_LONG_S, registry=to
+            "cesar_job_run_seconds", "Processing time of completed jobs.", buckets=_LONG_BUCKETS_S, registry=registry
         )
         self._factor = Histogram(
             "cesar_realtime_factor",
-            "Seconds of processing for a second of the recording, of jobs that were completed at the first attempt.",
-            buckets=_FACTORS,
-            registry=to,
+            "Seconds of processing per second of recording, of jobs completed at the first attempt.",
+            buckets=_FACTOR_BUCKETS,
+            registry=registry,
         )
         self._transitions = Counter(
             "cesar_transitions",
-            "Changes of jobs' statuses; new ones come from `new`.",
+            "Job status transitions; new jobs come from `new`.",
             ["from", "to", "reason"],
-            registry=to,
+            registry=registry,
         )
         self._takeovers = Counter(
-            "cesar_takeovers", "Jobs taken from workers that died or stood still.", ["reason"], registry=to
+            "cesar_takeovers", "Jobs taken over from workers that died or stalled.", ["reason"], registry=registry
         )
-        self._fenced = Counter("cesar_fenced_writes", "Writes refused because the claim was lost by then.", registry=to)
+        self._fenced = Counter(
+            "cesar_fenced_writes", "Writes refused because the claim had been lost.", registry=registry
+        )
         self._commits = Histogram(
             "cesar_db_commit_seconds",
-            "How long a write took, from waiting for its turn until it was on the disk.",
-            buckets=_SHORT_S,
-            registry=to,
+            "Duration of database writes, from waiting for their turn until they are on disk.",
+            buckets=_SHORT_BUCKETS_S,
+            registry=registry,
         )
         self._lag = Histogram(
-            "cesar_loop_lag_seconds", "How late the event loop comes to what is due.", buckets=_SHORT_S, registry=to
+            "cesar_loop_lag_seconds",
+            "How late the event loop runs a timer.",
+            buckets=_SHORT_BUCKETS_S,
+            registry=registry,
         )
-        self._requests = Counter("cesar_http_requests", "Answers.", ["method", "route", "status"], registry=to)
-        self._answer_times = Histogram(
+        self._requests = Counter("cesar_http_requests", "Responses.", ["method", "route", "status"], registry=registry)
+        self._response_times = Histogram(
             "cesar_http_request_seconds",
-            "From a request's headers to the answer's: an upload's arrival counts, a stream's length does not.",
+            "Time from a request's headers to the response's: includes an upload, not the length of a stream.",
             ["method", "route"],
-            buckets=_SHORT_S,
-            registry=to,
+            buckets=_SHORT_BUCKETS_S,
+            registry=registry,
         )
-        self._open = Gauge("cesar_http_open_requests", "Requests that are being answered, streams too.", registry=to)
+        self._in_progress = Gauge(
+            "cesar_http_open_requests", "Requests in progress, streams included.", registry=registry
+        )
 
-    def show(self, vitals: QueueStats, now: datetime) -> None:
-        """Take over how the queue does, and count what has happened in it."""
-        for status, count in vitals.counts.items():
+    def update(self, stats: QueueStats, now: datetime) -> None:
+        """Update the queue's gauges, and count the transitions since the last update."""
+        for status, count in stats.counts.items():
             self._jobs.labels(status.value).set(count)
-        self._oldest.set(_seconds_since(vitals.waiting_since, now))
-        self._heartbeat_age.set(_seconds_since(vitals.oldest_heartbeat_at, now))
-        self._checkpoints.set(vitals.checkpoint_bytes)
-        for transition in vitals.transitions:
+        self._oldest.set(_seconds_since(stats.waiting_since, now))
+        self._heartbeat_age.set(_seconds_since(stats.oldest_heartbeat_at, now))
+        self._checkpoints.set(stats.checkpoint_bytes)
+        for transition in stats.transitions:
             self._count(transition)
 
     def _count(self, transition: Transition) -> None:
         before = "new" if transition.before is None else transition.before.value
         self._transitions.labels(before, transition.after.value, transition.reason).inc()
-        if transition.reason in _TAKEN_BACK:
+        if transition.reason in _TAKEOVER_REASONS:
             self._takeovers.labels(transition.reason).inc()
         match transition.before, transition.after, transition.time_in_state_s:
             case JobStatus.QUEUED, JobStatus.PROCESSING, float(waited_s) if transition.reason != "the result is known":
                 self._waits.observe(waited_s)
-            case JobStatus.PROCESSING, JobStatus.COMPLETED, float(took_s) if transition.reason != "cached":
-                self._runs.observe(took_s)
+            case JobStatus.PROCESSING, JobStatus.COMPLETED, float(duration_s) if transition.reason != "cached":
+                self._runs.observe(duration_s)
                 if transition.attempt == 1 and transition.audio_s:
-                    self._factor.observe(took_s / transition.audio_s)
+                    self._factor.observe(duration_s / transition.audio_s)
 
-    def note_log_size(self, size_bytes: int) -> None:
-        """Note how large the database's write-ahead log is."""
-        self._log_size.set(size_bytes)
+    def record_wal_size(self, size_bytes: int) -> None:
+        """Record the size of the database's write-ahead log."""
+        self._wal_size.set(size_bytes)
 
-    def note_lag(self, late_s: float) -> None:
-        """Note how late the event loop was."""
+    def record_lag(self, late_s: float) -> None:
+        """Record how late the event loop was."""
         self._lag.observe(max(0.0, late_s))
 
-    def note_write(self, took_s: float, error: BaseException | None) -> None:
-        """Note a write to the database; from any thread."""
+    def record_write(self, duration_s: float, error: BaseException | None) -> None:
+        """Record a database write; from any thread."""
         if error is None:
-            self._commits.observe(took_s)
+            self._commits.observe(duration_s)
         elif isinstance(error, ClaimLost):
             self._fenced.inc()
 
-    def note_answer(self, method: str, route: str, status: int, took_s: float) -> None:
-        """Note an answer. Methods and routes that there are not are counted as one."""
+    def record_response(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Record a response. Unknown methods and routes are counted together."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
-        self._answer_times.labels(method, route).observe(took_s)
+        self._response_times.labels(method, route).observe(duration_s)
 
-    def page(self, accept: str) -> tuple[bytes, str]:
-        """Write all down in the format that is accepted; give it with its media type."""
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics in the accepted format, and its media type."""
         write, media_type = choose_encoder(accept)
         return write(self.registry), media_type
 
-    def is_open(self) -> Gauge:
-        """Give the count of requests that are being answered."""
-        return self._open
+    def requests_in_progress(self) -> Gauge:
+        """Return the gauge of requests in progress."""
+        return self._in_progress
 
 
-class Observed:
-    """Counts requests and measures how long they wait for an answer."""
+class MetricsMiddleware:
+    """Counts requests and measures their response times."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -144,16 +156,16 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = time.perf_counter()
+        started = time.perf_counter()
 
-        async def send_observed(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "other")
-                self._metrics.note_answer(scope["method"], route, message["status"], time.perf_counter() - begun)
+                self._metrics.record_response(scope["method"], route, message["status"], time.perf_counter() - started)
             await send(message)
 
-        with self._metrics.is_open().track_inprogress():
-            await self._app(scope, receive, send_observed)
+        with self._metrics.requests_in_progress().track_inprogress():
+            await self._app(scope, receive, send_and_record)
 
 
 def _seconds_since(then: datetime | None, now: datetime) -> float:

@@ -1,4 +1,4 @@
-"""`Monitor`: looks at the queue, the disk and the event loop now and then, for whoever asks how the service is."""
+"""`Monitor`: samples the queue, the disk and the event loop, for health checks and metrics."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from cesar.api.queue.stats import QueueStats, RunningProgress
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseDamaged, DatabaseError, OutputError
 
-PATIENCE_S = 2.0
-"""A database that has not answered by then is away."""
-_FRESH_S = 0.25
-_LOOK_EVERY_S = 5.0
-_TICK_S = 0.5
-_PROBE_EVERY_S = 2.0
-_GIVE_BACK_EVERY_S = 5.0
-_CHECK_EVERY_S = 60.0
-_CHECKED_BYTES = 256 * 2**20
-"""A database of up to this size is read for damage now and then."""
-Trouble = Literal["database_damaged", "database_not_writable", "recordings_not_writable", "no_threads"]
+SAMPLE_TIMEOUT_S = 2.0
+"""A database that has not answered by then counts as unavailable."""
+_SAMPLE_TTL_S = 0.25
+_SAMPLE_INTERVAL_S = 5.0
+_TICK_INTERVAL_S = 0.5
+_PROBE_INTERVAL_S = 2.0
+_TRIM_INTERVAL_S = 5.0
+_CHECK_INTERVAL_S = 60.0
+_MAX_CHECKED_BYTES = 256 * 2**20
+"""Databases up to this size are checked for damage periodically."""
+Fault = Literal["database_damaged", "database_not_writable", "recordings_not_writable", "no_threads"]
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """How things were when they were looked at."""
+class HealthSample:
+    """The state of the service at one moment."""
 
-    vitals: QueueStats | None = None
+    queue_stats: QueueStats | None = None
     """None: the database does not answer."""
     disk_free_bytes: int | None = None
-    """None: it can't be told."""
+    """None: unknown."""
     progress_age_s: float = 0.0
-    """For how long some job at work has not come any further."""
+    """The longest time for which a running job has made no progress."""
     ignored_s: float = 0.0
-    """For how long jobs could have begun while nothing was at work."""
-    trouble: Trouble | None = None
-    """Why nothing can be written; None: it could be, when it was last tried."""
+    """For how long jobs could have started while none was running."""
+    fault: Fault | None = None
+    """Why nothing can be written; None: the last test write succeeded."""
 
 
 class Monitor:
-    """Looks when asked, and every few seconds by itself, so that it knows since when things stand still."""
+    """Samples on request, and every few seconds by itself, so that it knows how long things have been stalled."""
 
     def __init__(
         self,
@@ -68,61 +68,61 @@ class Monitor:
         self._folders = (data_dir,) if path is None else (data_dir, path.parent)
         self._metrics = metrics
         self._clock = clock
-        self._sight = Sight()
-        self._seen_at = -math.inf
-        self._looking: asyncio.Task[Sight] | None = None
-        self._looking_since = -math.inf
+        self._sample = HealthSample()
+        self._sampled_at = -math.inf
+        self._sampling: asyncio.Task[HealthSample] | None = None
+        self._sampling_since = -math.inf
         self._last_event: int | None = None
-        self._moved: dict[RunningProgress, float] = {}
-        """Since when each job at work has been just so far."""
+        self._progress_since: dict[RunningProgress, float] = {}
+        """Since when each running job has been at its current progress."""
         self._ignored_since: float | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._trouble: Trouble | None = None
-        self._probed_at = self._checked_at = self._gave_back_at = -math.inf
+        self._watcher: asyncio.Task[None] | None = None
+        self._fault: Fault | None = None
+        self._probed_at = self._checked_at = self._trimmed_at = -math.inf
         self._heap = Heap()
         self._failures = ThrottledLog(_log)
-        self._bugs = ThrottledErrorLog(_log, "the service could not look how it is")
-        repository.database.on_write = metrics.note_write
+        self._bugs = ThrottledErrorLog(_log, "the service could not check its health")
+        repository.database.on_write = metrics.record_write
 
     @property
-    def is_watching(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has been started and not stopped."""
-        return self._watching is not None
+        return self._watcher is not None
 
     async def start(self) -> None:
-        """Begin to look. The queue must be open."""
-        await self.look()
-        self._watching = asyncio.create_task(self._watch())
+        """Start sampling. The queue must be open."""
+        await self.sample()
+        self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
         """End."""
-        tasks = [task for task in (self._watching, self._looking) if task is not None]
-        self._watching = None
+        tasks = [task for task in (self._watcher, self._sampling) if task is not None]
+        self._watcher = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def look(self) -> Sight:
-        """Say how things are now; within two seconds in any case. Many who ask at once cause one look."""
+    async def sample(self) -> HealthSample:
+        """Return a current sample, within two seconds in any case. Concurrent callers share one."""
         now = self._clock()
-        if self._looking is None or self._looking.done():
-            if now - self._seen_at < _FRESH_S:
-                return self._sight
-            self._looking = asyncio.create_task(self._look())
-            self._looking_since = now
-        patience_s = max(0.0, self._looking_since + PATIENCE_S - now)
-        done, _ = await asyncio.wait({self._looking}, timeout=patience_s)
-        return self._looking.result() if done else replace(self._sight, vitals=None)
+        if self._sampling is None or self._sampling.done():
+            if now - self._sampled_at < _SAMPLE_TTL_S:
+                return self._sample
+            self._sampling = asyncio.create_task(self._take_sample())
+            self._sampling_since = now
+        timeout_s = max(0.0, self._sampling_since + SAMPLE_TIMEOUT_S - now)
+        done, _ = await asyncio.wait({self._sampling}, timeout=timeout_s)
+        return self._sampling.result() if done else replace(self._sample, queue_stats=None)
 
-    async def _look(self) -> Sight:
+    async def _take_sample(self) -> HealthSample:
         try:
-            return await self._look_at_all()
-        except RuntimeError as error:  # as Python says it when the system gives no more threads
-            self._failures.error("no threads", f"the service can't look how it is: {error}")
-            self._sight = replace(self._sight, vitals=None, trouble="no_threads")
-            return self._sight
+            return await self._take_full_sample()
+        except RuntimeError as error:  # Python raises it when the system can't start more threads
+            self._failures.error("no threads", f"the service can't check its health: {error}")
+            self._sample = replace(self._sample, queue_stats=None, fault="no_threads")
+            return self._sample
 
-    async def _look_at_all(self) -> Sight:
+    async def _take_full_sample(self) -> HealthSample:
         free = await asyncio.to_thread(_free_bytes, self._folders)
         database, now = self._repository.database, utc_now()
         found: QueueStats | None = None
@@ -130,26 +130,26 @@ class Monitor:
             if database.is_file_current:
                 found = await database.read(lambda connection: stats.queue_stats(connection, now, self._last_event))
         if found is None:
-            self._sight = replace(self._sight, vitals=None, disk_free_bytes=free)
+            self._sample = replace(self._sample, queue_stats=None, disk_free_bytes=free)
         else:
-            self._sight = replace(self._note(found, free), trouble=self._trouble)  # until the next probe has answered
-            self._metrics.show(found, now)
-            self._metrics.note_log_size(_log_size(database.location.path))
-        self._sight = replace(self._sight, trouble=await self._find_trouble())
-        self._seen_at = self._clock()
-        return self._sight
+            self._sample = replace(self._sample_from(found, free), fault=self._fault)  # until the next probe
+            self._metrics.update(found, now)
+            self._metrics.record_wal_size(_wal_size(database.location.path))
+        self._sample = replace(self._sample, fault=await self._find_fault())
+        self._sampled_at = self._clock()
+        return self._sample
 
-    async def _find_trouble(self) -> Trouble | None:
-        """Write something to the database and to the folder of recordings, unless that was done just now."""
+    async def _find_fault(self) -> Fault | None:
+        """Return the current fault, by test writes to the database and the recordings, at most every two seconds."""
         if self._repository.database.damage is not None:
             return "database_damaged"
-        if self._clock() - self._probed_at >= _PROBE_EVERY_S:
-            self._trouble = await self._probe()
+        if self._clock() - self._probed_at >= _PROBE_INTERVAL_S:
+            self._fault = await self._probe()
             self._probed_at = self._clock()
-        return self._trouble
+        return self._fault
 
-    async def _probe(self) -> Trouble | None:
-        threading.Thread(target=lambda: None, name="cesar-probe").start()  # whether the system gives one
+    async def _probe(self) -> Fault | None:
+        threading.Thread(target=lambda: None, name="cesar-probe").start()  # raises if the system can't start one
         try:
             if self._repository.audio is not None:
                 await asyncio.to_thread(self._repository.audio.probe)
@@ -164,56 +164,56 @@ class Monitor:
             return "recordings_not_writable"
         return None
 
-    def _note(self, found: QueueStats, free: int | None) -> Sight:
+    def _sample_from(self, found: QueueStats, free: int | None) -> HealthSample:
         now = self._clock()
         self._last_event = found.last_event
-        self._moved = {job: self._moved.get(job, now) for job in found.running}
+        self._progress_since = {job: self._progress_since.get(job, now) for job in found.running}
         is_ignored = found.waiting_since is not None and not found.running
         self._ignored_since = (self._ignored_since or now) if is_ignored else None
-        return Sight(
-            vitals=found,
+        return HealthSample(
+            queue_stats=found,
             disk_free_bytes=free,
-            progress_age_s=now - min(self._moved.values(), default=now),
+            progress_age_s=now - min(self._progress_since.values(), default=now),
             ignored_s=0.0 if self._ignored_since is None else now - self._ignored_since,
         )
 
     async def _watch(self) -> None:
         while True:
-            due_at = self._clock() + _TICK_S
-            await asyncio.sleep(_TICK_S)
-            self._metrics.note_lag(self._clock() - due_at)
-            if self._clock() - self._seen_at >= _LOOK_EVERY_S:
+            due_at = self._clock() + _TICK_INTERVAL_S
+            await asyncio.sleep(_TICK_INTERVAL_S)
+            self._metrics.record_lag(self._clock() - due_at)
+            if self._clock() - self._sampled_at >= _SAMPLE_INTERVAL_S:
                 try:
-                    await self.look()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the next look may go well
+                    await self.sample()
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next sample may succeed
                     self._bugs.report(error)
-            await self._look_for_damage()
-            await self._give_memory_back()
+            await self._check_integrity()
+            await self._trim_heap()
 
-    async def _give_memory_back(self) -> None:
-        if self._clock() - self._gave_back_at >= _GIVE_BACK_EVERY_S:
-            self._gave_back_at = self._clock()
-            with suppress(RuntimeError):  # no thread is to be had: the next look tells of it
-                await asyncio.to_thread(self._heap.give_back)
+    async def _trim_heap(self) -> None:
+        if self._clock() - self._trimmed_at >= _TRIM_INTERVAL_S:
+            self._trimmed_at = self._clock()
+            with suppress(RuntimeError):  # no more threads: the next sample reports it
+                await asyncio.to_thread(self._heap.trim)
 
-    async def _look_for_damage(self) -> None:
-        if self._clock() - self._checked_at >= _CHECK_EVERY_S:
+    async def _check_integrity(self) -> None:
+        if self._clock() - self._checked_at >= _CHECK_INTERVAL_S:
             self._checked_at = self._clock()
-            with suppress(OSError, RuntimeError):  # the next look tells of them
-                await self._repository.database.check_integrity(_CHECKED_BYTES)
+            with suppress(OSError, RuntimeError):  # the next sample reports them
+                await self._repository.database.check_integrity(_MAX_CHECKED_BYTES)
 
 
 def _free_bytes(folders: tuple[Path, ...]) -> int | None:
-    """Say how much room is left on the disks of these folders, or of those that they will be made in."""
+    """Return the least free space on the disks of these folders, or of their nearest existing parents."""
     found = []
     for folder in folders:
-        there = next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
+        existing = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), folder)
         with suppress(OSError):
-            found.append(shutil.disk_usage(there).free)
+            found.append(shutil.disk_usage(existing).free)
     return min(found, default=None)
 
 
-def _log_size(database: Path | None) -> int:
+def _wal_size(database: Path | None) -> int:
     if database is None:
         return 0
     try:

@@ -1,1 +1,1 @@
-"""OpenAI's audio endpoints over the queue: what programs written for `whisper-1` expect, to the letter."""
+"""OpenAI's audio endpoints over the queue, exactly as programs written for `whisper-1` expect them."""

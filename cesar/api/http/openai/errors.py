@@ -1,7 +1,7 @@
-"""Errors as OpenAI writes them down, and with the statuses that its clients act upon.
+"""Errors in OpenAI's format, with the statuses that its clients act upon.
 
-They send the same again after 408, 409, 429 and every 5xx, and give up after others: so nothing that would fail again
-is any of these.
+Its clients retry after 408, 409, 429 and every 5xx, and give up after others. So these statuses are used only where a
+retry may succeed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from cesar.api.http.errors import Told, tell
-from cesar.api.http.openapi_document import inlined
+from cesar.api.http.errors import ProblemResponse, translate
+from cesar.api.http.openapi_document import inline_refs
 from cesar.errors import (
     BadRequest,
     CesarError,
@@ -34,61 +34,61 @@ _STATUSES: dict[type[CesarError], int] = {
     ModelError: 500,
     UnknownModel: 404,
     ModelNotInstalled: 404,
-    JobNotFound: 409,  # deleted while its caller waited: the same again makes a new one
+    JobNotFound: 409,  # deleted while its caller waited: a retry creates a new job
     Interrupted: 409,
 }
-"""Where they differ from those of the rest of the service."""
+"""The statuses that differ from the rest of the service."""
 _CODES = {
     "unauthorised": "invalid_api_key",
     "too_many_requests": "rate_limit_exceeded",
     "unknown_model": "model_not_found",
     "model_not_installed": "model_not_found",
 }
-"""OpenAI's own codes by Cesar's; the others stay."""
-NOT_AGAIN = {"X-Should-Retry": "false"}
-"""Tells OpenAI's clients not to send the same again, whatever the status."""
+"""OpenAI's codes by Cesar's; other codes are kept."""
+NO_RETRY = {"X-Should-Retry": "false"}
+"""Tells OpenAI's clients not to retry, whatever the status."""
 
 
-class Complaint(BaseModel):
+class ErrorBody(BaseModel):
     """What went wrong."""
 
     message: str
     type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`.")
-    param: str | None = Field(description="The field that is wrong.")
+    param: str | None = Field(description="The invalid field.")
     code: str | None = Field(description="Stable: programs may rely on it.")
 
 
-class Envelope(BaseModel):
-    """An error, as OpenAI writes it."""
+class ErrorEnvelope(BaseModel):
+    """An error in OpenAI's format."""
 
-    error: Complaint
+    error: ErrorBody
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "What went wrong",
-        "content": {"application/json": {"schema": inlined(Envelope.model_json_schema())}},
+        "content": {"application/json": {"schema": inline_refs(ErrorEnvelope.model_json_schema())}},
     }
 }
 
 
-def answer(request: Request, error: Exception) -> Response:
-    """Write an error down for a caller under `/v1`."""
-    told = tell(request, error)
-    status = status_of(error, told)
-    return JSONResponse(envelope(error, told, status).model_dump(), status, headers=told.headers)
+def error_response(request: Request, error: Exception) -> Response:
+    """Return the response for an error under `/v1`."""
+    response = translate(request, error)
+    status = status_of(error, response)
+    return JSONResponse(error_envelope(error, response, status).model_dump(), status, headers=response.headers)
 
 
-def status_of(error: Exception, told: Told) -> int:
-    """Give the status that makes OpenAI's clients do the right thing."""
-    return next((_STATUSES[cls] for cls in type(error).__mro__ if cls in _STATUSES), told.problem.status)
+def status_of(error: Exception, response: ProblemResponse) -> int:
+    """Return the status that makes OpenAI's clients do the right thing."""
+    return next((_STATUSES[cls] for cls in type(error).__mro__ if cls in _STATUSES), response.problem.status)
 
 
-def envelope(error: Exception, told: Told, status: int) -> Envelope:
-    """Write an error down."""
-    problem = told.problem
-    return Envelope(
-        error=Complaint(
+def error_envelope(error: Exception, response: ProblemResponse, status: int) -> ErrorEnvelope:
+    """Return an error in OpenAI's format."""
+    problem = response.problem
+    return ErrorEnvelope(
+        error=ErrorBody(
             message=f"{problem.detail.rstrip('.')}. {problem.hint}".strip(),
             type=_type_of(status),
             param=_field_of(error),

@@ -1,10 +1,10 @@
-"""A form as OpenAI's clients fill it in: each encodes lists and objects in a way of its own.
+"""Forms as OpenAI's clients send them: each encodes lists and objects in its own way.
 
     timestamp_granularities[]=word  timestamp_granularities[]=segment    openai-python, openai-node
-    timestamp_granularities=["word", "segment"]                          one text of JSON
+    timestamp_granularities=["word", "segment"]                          JSON
     timestamp_granularities=word,segment                                 plain, or plain and repeated
 
-What a field may say is not known here: see `asked`.
+The values are checked in `request`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _FALSE = frozenset({"false", "0", "null"})
 _HINT = "See OpenAI's reference, or `/docs`."
 
 
-def refused(field: str, message: str, hint: str = _HINT) -> BadRequest:
-    """Make the error that tells of a field that can't be used."""
+def invalid_field(field: str, message: str, hint: str = _HINT) -> BadRequest:
+    """Return the error for an invalid field."""
     error = BadRequest(message, hint=hint)
     error.field = field
     return error
 
 
 class Form:
-    """The fields of a form, by name. An empty text counts as left out."""
+    """The fields of a form, by name. Empty ones are ignored."""
 
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
         self._texts: defaultdict[str, list[str]] = defaultdict(list)
@@ -40,18 +40,18 @@ class Form:
                 self._add(name, text)
 
     def text(self, name: str) -> str | None:
-        """Give a plain field; of one that is there several times, the last."""
+        """Return a plain field; of a repeated one, the last value."""
         return self._texts[name][-1] if self._texts[name] else None
 
     def flag(self, name: str) -> bool:
-        """Give a truth value, false unless it is said. Raises `BadRequest`."""
+        """Return a boolean, by default false. Raises `BadRequest`."""
         word = (self.text(name) or "false").strip().lower()
         if word not in _TRUE | _FALSE:
-            raise refused(name, f"{name} is {word[:64]!r}, and can be true or false")
+            raise invalid_field(name, f"{name} is {word[:64]!r}, but must be true or false")
         return word in _TRUE
 
     def listed(self, name: str) -> tuple[str, ...]:
-        """Give a list, in any of the encodings."""
+        """Return a list, in any of the encodings."""
         found: list[str] = []
         for text in self._texts[name]:
             found += _list_in(text) or text.split(",")
@@ -60,7 +60,7 @@ class Form:
         return tuple(text.strip() for text in found if text.strip())
 
     def structure(self, name: str) -> str | dict[str, Any] | None:
-        """Give an object, in any of the encodings, or the word that stands in its place."""
+        """Return an object, in any of the encodings, or the string in its place."""
         if self._parts[name]:
             return dict(self._parts[name])
         text = self.text(name)
@@ -79,7 +79,7 @@ class Form:
 
 
 def _list_in(text: str) -> list[str] | None:
-    """Give the list that a text of JSON is; None if it is none."""
+    """Return a list of strings in JSON; None if the text is something else."""
     found = _json_in(text)
     if isinstance(found, list) and all(isinstance(item, str) for item in found):
         return found

@@ -1,4 +1,4 @@
-"""How the forms of OpenAI's endpoints are described for `/docs`; they are read by `forms` and `asked`."""
+"""The OpenAPI descriptions of OpenAI's endpoints; `forms` and `request` parse their bodies."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ _FORMATS = {"type": "string", "enum": ["json", "text", "srt", "verbose_json", "v
 _COMMON: dict[str, dict[str, Any]] = {
     "file": _TEXT | {"format": "binary", "description": "The recording: any audio or video file."},
     "model": _TEXT | {"description": "A name from `GET /v1/models`.", "examples": ["whisper-1"]},
-    "prompt": _TEXT | {"description": "Text in the style to be followed."},
-    "response_format": _FORMATS | {"description": "How the text is written down."},
+    "prompt": _TEXT | {"description": "Text whose style to follow."},
+    "response_format": _FORMATS | {"description": "The format of the response."},
     "temperature": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
 }
-_MORE: dict[str, dict[str, Any]] = {
-    "language": _TEXT | {"description": "What is spoken: ISO code, tag or name; left out: it is detected."},
-    "languages[]": _TEXTS | {"description": "What may be spoken; one is taken as `language`."},
-    "keywords[]": _TEXTS | {"description": "Words to be expected, without `<`, `>` and line breaks."},
+_TRANSCRIPTION_ONLY: dict[str, dict[str, Any]] = {
+    "language": _TEXT | {"description": "The spoken language: ISO code, tag or name. Default: detected."},
+    "languages[]": _TEXTS | {"description": "Candidates for language detection; a single one counts as `language`."},
+    "keywords[]": _TEXTS | {"description": "Words to expect, without `<`, `>` and line breaks."},
     "include[]": _TEXTS | {"description": "`logprobs`: the log-probability of each token, with json only."},
     "timestamp_granularities[]": _TEXTS | {"description": "`word`, `segment` or both, with verbose_json."},
-    "stream": {"type": "boolean", "default": False, "description": "Have the text as it is recognised; not whisper-1."},
-    "chunking_strategy": _TEXT | {"description": "Taken, and without effect: speech is always detected."},
+    "stream": {
+        "type": "boolean",
+        "default": False,
+        "description": "Stream the text as it is recognised; not for whisper-1.",
+    },
+    "chunking_strategy": _TEXT | {"description": "Accepted, but without effect: speech is always detected."},
 }
-WRITTEN: dict[int | str, dict[str, Any]] = {
+TRANSCRIPT: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "What was said, in the format that was asked for.",
+        "description": "The transcript in the requested format.",
         "headers": {
             "X-Cesar-Job": {"description": "The id of the job.", "schema": _TEXT},
-            "X-Cesar-Warnings": {"description": "What is to be known of the text, if anything.", "schema": _TEXT},
+            "X-Cesar-Warnings": {"description": "Warnings about the text, if any.", "schema": _TEXT},
         },
         "content": {
             "application/json": {"schema": {"type": "object"}},
@@ -47,5 +51,5 @@ def _form(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-TRANSCRIPTION = _form(_COMMON | _MORE)
+TRANSCRIPTION = _form(_COMMON | _TRANSCRIPTION_ONLY)
 TRANSLATION = _form(_COMMON)

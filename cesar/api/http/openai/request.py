@@ -1,4 +1,4 @@
-"""What a caller of OpenAI's endpoints asks for: the fields of a form, read and checked by OpenAI's rules."""
+"""Requests to OpenAI's endpoints: form fields, parsed and checked by OpenAI's rules."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cesar.api.http.openai.chunking import check_chunking
-from cesar.api.http.openai.forms import Form, refused
+from cesar.api.http.openai.forms import Form, invalid_field
 from cesar.engines.languages import language_code
 from cesar.errors import UnknownLanguage, UsageError
 from cesar.options import Task, TranscribeOptions
 
 _GRANULARITIES = frozenset({"word", "segment"})
-_DIARIZED = "diarized_json"
-_NO_SPEAKERS = "Cesar does not tell speakers apart yet; use json or verbose_json."
+_DIARIZED_FORMAT = "diarized_json"
+_NO_SPEAKERS = "Cesar does not distinguish speakers yet; use json or verbose_json."
 _NOT_IN_KEYWORDS = "<>\r\n"
 IGNORES_STREAM = "whisper-1"
 
 
 class ResponseFormat(StrEnum):
-    """How a transcript is written down."""
+    """The format of a response."""
 
     JSON = "json"
     TEXT = "text"
@@ -30,30 +30,30 @@ class ResponseFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request, checked."""
+class OpenAIRequest:
+    """A validated request."""
 
     model: str
-    """The name that was given; which model that is, `models` says."""
+    """The name as sent; `models` resolves it."""
     options: TranscribeOptions
     response_format: ResponseFormat = ResponseFormat.JSON
     granularities: frozenset[str] = frozenset({"segment"})
     is_stream: bool = False
 
 
-def asked_of(form: Form, task: Task) -> Asked:
-    """Read a form. Raises `BadRequest` with the field that can't be used."""
+def parse_request(form: Form, task: Task) -> OpenAIRequest:
+    """Parse a form. Raises `BadRequest` with the invalid field."""
     model = form.text("model")
     if model is None:
-        raise refused("model", "you must provide a model")
+        raise invalid_field("model", "you must provide a model")
     response_format = _format(form)
     if task == "translate":
-        return Asked(model, _options(form, task=task), response_format)
+        return OpenAIRequest(model, _options(form, task=task), response_format)
     granularities = frozenset(form.listed("timestamp_granularities")) or frozenset({"segment"})
     _require_known("timestamp_granularities", granularities, _GRANULARITIES)
     check_chunking(form.structure("chunking_strategy"))
     _require_no_speakers(form)
-    asked = Asked(
+    request = OpenAIRequest(
         model,
         _options(
             form,
@@ -67,28 +67,28 @@ def asked_of(form: Form, task: Task) -> Asked:
         granularities,
         is_stream=form.flag("stream") and model != IGNORES_STREAM,
     )
-    if asked.is_stream and response_format not in (ResponseFormat.JSON, ResponseFormat.TEXT):
-        raise refused("stream", f"{response_format} can't be streamed", "Use json or text, or leave stream out.")
-    return asked
+    if request.is_stream and response_format not in (ResponseFormat.JSON, ResponseFormat.TEXT):
+        raise invalid_field("stream", f"{response_format} can't be streamed", "Use json or text, or leave stream out.")
+    return request
 
 
 def _format(form: Form) -> ResponseFormat:
     name = (form.text("response_format") or ResponseFormat.JSON).strip()
-    if name == _DIARIZED:
-        raise refused("response_format", "diarized_json can't be given", _NO_SPEAKERS)
+    if name == _DIARIZED_FORMAT:
+        raise invalid_field("response_format", "diarized_json is not available", _NO_SPEAKERS)
     try:
         return ResponseFormat(name)
     except ValueError:
         known = ", ".join(ResponseFormat)
-        raise refused("response_format", f"there is no response_format {name[:64]!r}", f"Use {known}.") from None
+        raise invalid_field("response_format", f"there is no response_format {name[:64]!r}", f"Use {known}.") from None
 
 
 def _options(form: Form, **more: object) -> TranscribeOptions:
-    wishes = {"prompt": form.text("prompt"), "temperature": _temperature(form), **more}
+    options = {"prompt": form.text("prompt"), "temperature": _temperature(form), **more}
     try:
-        return TranscribeOptions(**wishes)  # type: ignore[arg-type]  # each is of its field's type
+        return TranscribeOptions(**options)  # type: ignore[arg-type]  # each has its field's type
     except UsageError as error:
-        raise refused("prompt", error.message, error.hint) from None
+        raise invalid_field("prompt", error.message, error.hint) from None
 
 
 def _temperature(form: Form) -> float:
@@ -98,15 +98,15 @@ def _temperature(form: Form) -> float:
     except ValueError:
         temperature = math.nan
     if not 0 <= temperature <= 1:
-        raise refused("temperature", f"temperature is {text[:64]!r}, and can be 0 to 1")
+        raise invalid_field("temperature", f"temperature is {text[:64]!r}, but must be 0 to 1")
     return temperature
 
 
 def _languages(form: Form) -> dict[str, object]:
-    """Return the language, or the candidates to choose from, as options."""
+    """Return the language or the candidates as options."""
     language, candidates = form.text("language"), form.listed("languages")
     if language and candidates:
-        raise refused("languages", "language and languages can't be used together", "Leave one of them out.")
+        raise invalid_field("languages", "language and languages can't be used together", "Leave one of them out.")
     codes = tuple(_code("languages", candidate) for candidate in candidates)
     return {"language": _code("language", language) if language else None, "languages": codes}
 
@@ -115,33 +115,35 @@ def _code(field: str, name: str) -> str:
     try:
         return language_code(name)
     except UnknownLanguage as error:
-        raise refused(field, error.message, error.hint) from None
+        raise invalid_field(field, error.message, error.hint) from None
 
 
 def _hotwords(form: Form) -> str | None:
-    """Give OpenAI's keywords, and Cesar's own `hotwords`, which clients send as an extra field."""
+    """Return OpenAI's keywords and Cesar's own `hotwords`, which clients send as an extra field."""
     keywords = form.listed("keywords")
     for keyword in keywords:
         if set(keyword) & set(_NOT_IN_KEYWORDS):
-            raise refused("keywords", f"the keyword {keyword[:64]!r} has a line break, < or >", "Give plain words.")
+            raise invalid_field(
+                "keywords", f"the keyword {keyword[:64]!r} has a line break, < or >", "Use plain words."
+            )
     own = form.text("hotwords")
     return ", ".join([*keywords, *([own] if own else [])]) or None
 
 
 def _wants_logprobs(form: Form, response_format: ResponseFormat) -> bool:
-    wanted = frozenset(form.listed("include"))
-    _require_known("include", wanted, frozenset({"logprobs"}))
-    if wanted and response_format is not ResponseFormat.JSON:
-        raise refused("include", f"logprobs can't be in {response_format}", "Use response_format json.")
-    return bool(wanted)
+    requested = frozenset(form.listed("include"))
+    _require_known("include", requested, frozenset({"logprobs"}))
+    if requested and response_format is not ResponseFormat.JSON:
+        raise invalid_field("include", f"logprobs can't be in {response_format}", "Use response_format json.")
+    return bool(requested)
 
 
 def _require_no_speakers(form: Form) -> None:
     for field in ("known_speaker_names", "known_speaker_references"):
         if form.listed(field):
-            raise refused(field, "speakers can't be told by name", _NO_SPEAKERS)
+            raise invalid_field(field, "speakers can't be identified by name", _NO_SPEAKERS)
 
 
-def _require_known(field: str, wanted: frozenset[str], known: frozenset[str]) -> None:
-    if strange := sorted(wanted - known):
-        raise refused(field, f"{field} can't have {strange[0][:64]!r}", f"Use {' or '.join(sorted(known))}.")
+def _require_known(field: str, requested: frozenset[str], known: frozenset[str]) -> None:
+    if unknown := sorted(requested - known):
+        raise invalid_field(field, f"{field} can't have {unknown[0][:64]!r}", f"Use {' or '.join(sorted(known))}.")

@@ -9,22 +9,22 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cesar.api.http.dependencies import Service, service_of
+from cesar.api.http.dependencies import Service, get_service
 from cesar.api.http.middleware.auth import Caller, Reader, Submitter
-from cesar.api.http.middleware.revocation import welcome_of, while_welcome
+from cesar.api.http.middleware.revocation import key_validity, until_revoked
 from cesar.api.http.openai import models, sse
-from cesar.api.http.openai.deduplication import join
+from cesar.api.http.openai.deduplication import submit_or_join
 from cesar.api.http.openai.errors import RESPONSES
 from cesar.api.http.openai.forms import Form
-from cesar.api.http.openai.keep_alive import LongAnswer, Manner
+from cesar.api.http.openai.keep_alive import KeepAliveResponse, ResponseMode
 from cesar.api.http.openai.models import OpenAIModel, OpenAIModels
-from cesar.api.http.openai.openapi import TRANSCRIPTION, TRANSLATION, WRITTEN
-from cesar.api.http.openai.request import Asked, asked_of
-from cesar.api.http.openai.responses import JSON, media_type_of, written
-from cesar.api.http.openai.wait import require_completed, require_running, until_over
-from cesar.api.http.responses.stored import read_stored
-from cesar.api.http.schemas import view_of
-from cesar.api.http.uploads.multipart import Upload, receive
+from cesar.api.http.openai.openapi import TRANSCRIPT, TRANSCRIPTION, TRANSLATION
+from cesar.api.http.openai.request import OpenAIRequest, parse_request
+from cesar.api.http.openai.responses import JSON, media_type_of, render_response
+from cesar.api.http.openai.wait import require_completed, require_running, until_finished
+from cesar.api.http.responses.stored import load_chunks
+from cesar.api.http.schemas import job_view
+from cesar.api.http.uploads.multipart import Upload, receive_upload
 from cesar.api.models import Job
 from cesar.api.queue.transcripts import transcript_of
 from cesar.options import Task
@@ -38,15 +38,15 @@ WARNINGS = "X-Cesar-Warnings"
     "/audio/transcriptions",
     summary="Transcribe, as OpenAI does",
     response_class=Response,
-    responses=WRITTEN,
+    responses=TRANSCRIPT,
     openapi_extra=TRANSCRIPTION,
 )
 async def create_transcription(request: Request, caller: Annotated[Caller, Submitter]) -> Response:
-    """Transcribe a recording, and answer when it is done.
+    """Transcribe a recording, and return the transcript when it is finished.
 
-    It becomes a job like any other; the header `X-Cesar-Job` has its id, and `X-Cesar-Warnings` what is to be known
-    of its text, unless the answer was so long in coming that its head had to be sent before. Who sends the same
-    recording and wishes again gets the same job, and its text at once if it is done.
+    It becomes a job like any other; the header `X-Cesar-Job` has its id, and `X-Cesar-Warnings` has warnings about its
+    text, unless the response took so long that its headers had to be sent before. Repeating a call with the same
+    recording and options joins the same job, and returns its text at once if it has finished.
     """
     return await _answer(request, caller, "transcribe")
 
@@ -55,49 +55,49 @@ async def create_transcription(request: Request, caller: Annotated[Caller, Submi
     "/audio/translations",
     summary="Translate into English, as OpenAI does",
     response_class=Response,
-    responses=WRITTEN,
+    responses=TRANSCRIPT,
     openapi_extra=TRANSLATION,
 )
 async def create_translation(request: Request, caller: Annotated[Caller, Submitter]) -> Response:
-    """Give what is said in a recording in English, and answer when it is done. The rest is as for transcriptions."""
+    """Translate a recording into English, and return the text when it is finished; else as for transcriptions."""
     return await _answer(request, caller, "translate")
 
 
 @router.get("/models", summary="List the models, as OpenAI does")
 async def list_models(request: Request, _caller: Annotated[Caller, Reader]) -> OpenAIModels:
-    """Give every name that `model` may have: OpenAI's, to which the model of `openai_model` answers, and ours."""
-    return OpenAIModels(data=await models.list_all(service_of(request).settings))
+    """List the names that `model` accepts: OpenAI's, served by the model of `openai_model`, and Cesar's."""
+    return OpenAIModels(data=await models.list_all(get_service(request).settings))
 
 
-@router.get("/models/{model}", summary="Look at a model, as OpenAI does")
+@router.get("/models/{model}", summary="Show a model, as OpenAI does")
 async def show_model(request: Request, _caller: Annotated[Caller, Reader], model: str) -> OpenAIModel:
-    """Give one of them."""
-    return await models.find(model, service_of(request).settings)
+    """Show one of them."""
+    return await models.find(model, get_service(request).settings)
 
 
 async def _answer(request: Request, caller: Caller, task: Task) -> Response:
-    service = service_of(request)
+    service = get_service(request)
     require_running(service)
-    async with receive(request, service, known_fields=None) as upload:
-        asked = asked_of(Form(upload.fields), task)
-        model_size = await models.model_size_of(asked.model, service.settings)
-        async with service.stored.room_for(caller, service.settings, upload.size_bytes, upload.digest):
-            job = await join(service, _job(asked, model_size, upload, service, caller), upload.path)
-    headers = {JOB: job.id, "X-Accel-Buffering": "no"}  # what is to be seen at once is not to be collected
-    if asked.is_stream:
-        parts, manner = sse.streamed(service, asked, job.id), sse.MANNER
+    async with receive_upload(request, service, known_fields=None) as upload:
+        parsed = parse_request(Form(upload.fields), task)
+        model_size = await models.resolve(parsed.model, service.settings)
+        async with service.storage_quota.reserve(caller, service.settings, upload.size_bytes, upload.digest):
+            job = await submit_or_join(service, _job(parsed, model_size, upload, service, caller), upload.path)
+    headers = {JOB: job.id, "X-Accel-Buffering": "no"}  # turns off nginx's buffering
+    if parsed.is_stream:
+        parts, mode = sse.stream_events(service, parsed, job.id), sse.STREAM_MODE
     else:
-        media_type = media_type_of(asked.response_format)
-        parts = _whole(service, asked, job.id, headers)
-        manner = Manner(media_type, filler=b" " if media_type == JSON else None)
-    parts = while_welcome(parts, welcome_of(request, service, caller))
-    return LongAnswer(parts, manner, headers, service.keep_alive_s)
+        media_type = media_type_of(parsed.response_format)
+        parts = _transcript(service, parsed, job.id, headers)
+        mode = ResponseMode(media_type, keep_alive_bytes=b" " if media_type == JSON else None)
+    parts = until_revoked(parts, key_validity(request, service, caller))
+    return KeepAliveResponse(parts, mode, headers, service.keep_alive_s)
 
 
-def _job(asked: Asked, model_size: str, upload: Upload, service: Service, caller: Caller) -> Job:
+def _job(parsed: OpenAIRequest, model_size: str, upload: Upload, service: Service, caller: Caller) -> Job:
     return Job(
         model_size=model_size,
-        options=asked.options,
+        options=parsed.options,
         submitter=caller.key_id,
         audio_path=str(service.audio.path_of(upload.digest)),
         audio_digest=upload.digest,
@@ -106,17 +106,19 @@ def _job(asked: Asked, model_size: str, upload: Upload, service: Service, caller
     )
 
 
-async def _whole(
-    service: Service, asked: Asked, job_id: str, headers: MutableMapping[str, str]
+async def _transcript(
+    service: Service, parsed: OpenAIRequest, job_id: str, headers: MutableMapping[str, str]
 ) -> AsyncGenerator[bytes, None]:
-    """Give the transcript of a job in one part, when it is over. Raises the error that ended it.
+    """Yield the transcript of a job as one part when it has finished. Raises the error that ended it.
 
-    headers: those of the answer; they get the transcript's warnings, for which OpenAI's bodies have no place.
+    headers: those of the response; the transcript's warnings are added, as OpenAI's bodies have no field for them.
     """
-    require_completed(await until_over(service, job_id))
-    job, chunks = await read_stored(service.repository, job_id)
+    require_completed(await until_finished(service, job_id))
+    job, chunks = await load_chunks(service.repository, job_id)
     require_completed(job)
-    if warnings := view_of(job).warnings:
+    if warnings := job_view(job).warnings:
         headers[WARNINGS] = "; ".join(warnings).encode("unicode_escape").decode("ascii")
-    text = await asyncio.to_thread(lambda: written(asked, transcript_of(job, chunks)))  # hours of words take a while
+    text = await asyncio.to_thread(
+        lambda: render_response(parsed, transcript_of(job, chunks))
+    )  # hours of words take a while
     yield text.encode()

@@ -1,4 +1,4 @@
-"""What stands between two segments, where the language is not known until the job is over: the script tells."""
+"""The separator between segments, by their script, as the language is unknown until the job has finished."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from cesar.options import TranscribeOptions
 from cesar.transcript import UNSPACED_LANGUAGES
 
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "MYANMAR", "KHMER", "TIBETAN")
-"""How the names of letters begin (Unicode) in scripts that put no blanks between words."""
+"""Prefixes of the Unicode names of letters in scripts without spaces between words."""
 
 
-def joiner_of(options: TranscribeOptions, text: str) -> str:
-    """Give what comes between segments, by the language if it was named, else by most letters of the first text.
+def separator_for(options: TranscribeOptions, text: str) -> str:
+    """Return the separator, by the language if it was given, else by the majority of the letters of the first text.
 
     >>> joiner_of(TranscribeOptions(), "東京は雨です。"), joiner_of(TranscribeOptions(), "It rains.")
     ('', ' ')
@@ -21,6 +21,6 @@ def joiner_of(options: TranscribeOptions, text: str) -> str:
         return " "
     if options.language is not None:
         return "" if options.language in UNSPACED_LANGUAGES else " "
-    letters = [unicodedata.name(letter, "") for letter in text if letter.isalpha()]
-    unspaced = sum(name.startswith(_UNSPACED) for name in letters)
-    return "" if unspaced > len(letters) / 2 else " "
+    names = [unicodedata.name(letter, "") for letter in text if letter.isalpha()]
+    unspaced = sum(name.startswith(_UNSPACED) for name in names)
+    return "" if unspaced > len(names) / 2 else " "

@@ -1,4 +1,4 @@
-"""Waiting for a job to be over, and what its end means for who waits."""
+"""Waiting until a job has finished, and what its end means for the waiting caller."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cesar.api.models import Job, JobStatus
 from cesar.errors import BY_CODE, CesarError, DatabaseError, Interrupted, JobNotFound, ServiceStopping
 
 
-async def until_over(service: Service, job_id: str) -> Job:
-    """Wait until a job is over; give it as it is then. While the database is away, nothing is known: it goes on.
+async def until_finished(service: Service, job_id: str) -> Job:
+    """Wait until a job has finished, and return it. Keeps waiting while the database is unavailable.
 
-    Raises `JobNotFound` if it is deleted, `ServiceStopping` if the service ends first: the job stays queued.
+    Raises `JobNotFound` if it is deleted, `ServiceStopping` if the service stops first: the job stays queued.
     """
     delays = backoff()
-    with service.hub.watching(job_id) as wake:
+    with service.hub.subscribe(job_id) as wake:
         while True:
             wake.clear()
             try:
@@ -33,24 +33,24 @@ async def until_over(service: Service, job_id: str) -> Job:
 
 
 def require_running(service: Service) -> None:
-    """Raise `ServiceStopping` if the service is about to end."""
+    """Raise `ServiceStopping` if the service is shutting down."""
     if service.stopping.is_set():
-        raise ServiceStopping("the service is about to end; the job stays in the queue")
+        raise ServiceStopping("the service is shutting down; the job stays in the queue")
 
 
 def require_completed(job: Job) -> None:
-    """Raise the error that ended a job, if one has; `Interrupted` if it was cancelled."""
+    """Raise the error that ended a job, if any; `Interrupted` if it was cancelled."""
     if job.status is JobStatus.CANCELLED:
-        raise Interrupted(f"the job {job.id} was cancelled", hint="Send the recording again to have it go on.")
+        raise Interrupted(f"the job {job.id} was cancelled", hint="Send the recording again to resume it.")
     if job.status is JobStatus.ERROR:
         kind = BY_CODE.get(job.error_code or "", CesarError)
         raise kind(without_paths(job.error_message or "the job failed", job), hint=job.error_hint)
 
 
 async def _read(service: Service, job_id: str) -> Job:
-    """Read a job, once for all who wait for it. Raises `JobNotFound`."""
-    key = ("job", job_id, service.hub.number_of(job_id))
-    job = await service.hub.shared(key, lambda: service.repository.get(job_id))
+    """Return a job, read once for all waiting callers. Raises `JobNotFound`."""
+    key = ("job", job_id, service.hub.version(job_id))
+    job = await service.hub.coalesce(key, lambda: service.repository.get(job_id))
     if job is None:
         raise JobNotFound(f"the job {job_id} was deleted", hint="Send the recording again.")
     return job

@@ -1,4 +1,4 @@
-"""How a recording is sent back: as what kind of media, under what name, and which part of it."""
+"""How a recording is sent back: its media type, its file name, and byte ranges."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 UNKNOWN = "application/octet-stream"
 HEAD_BYTES = 64
-"""So much of a recording tells what kind of media it is."""
-_BEGINNINGS = (
+"""How much of a recording is read to detect its media type."""
+_SIGNATURES = (
     (b"ID3", "audio/mpeg"),
     (b"fLaC", "audio/flac"),
     (b"OggS", "audio/ogg"),
@@ -26,7 +26,7 @@ _BEGINNINGS = (
     (b"\xff\xfa", "audio/mpeg"),
 )
 _CONTAINERS = ((b"RIFF", b"WAVE", "audio/wav"), (b"RIFF", b"AVI ", "video/x-msvideo"), (b"FORM", b"AIF", "audio/aiff"))
-_ENDINGS = {
+_BY_EXTENSION = {
     ".3gp": "video/3gpp",
     ".aac": "audio/aac",
     ".aif": "audio/aiff",
@@ -53,27 +53,27 @@ _MATROSKA = b"\x1a\x45\xdf\xa3"
 _SINGLE_RANGE = re.compile(r"bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*", re.ASCII | re.IGNORECASE)
 
 
-def media_type_of(head: bytes, name: str) -> str:
-    """Tell what kind of media a recording is by its first bytes, else by its name; never anything but media.
+def detect_media_type(head: bytes, name: str) -> str:
+    """Return the media type of a recording by its first bytes, else by its extension; never anything but media.
 
     >>> media_type_of(b"RIFF....WAVEfmt ", "talk.html"), media_type_of(b"<svg>", "a.svg"), media_type_of(b"", "a.wma")
     ('audio/wav', 'application/octet-stream', 'audio/x-ms-wma')
     """
-    for beginning, media_type in _BEGINNINGS:
-        if head.startswith(beginning):
+    for signature, media_type in _SIGNATURES:
+        if head.startswith(signature):
             return media_type
-    for beginning, kind, media_type in _CONTAINERS:
-        if head.startswith(beginning) and head[8:].startswith(kind):
+    for signature, kind, media_type in _CONTAINERS:
+        if head.startswith(signature) and head[8:].startswith(kind):
             return media_type
     if head[4:8] == b"ftyp":
         return "audio/mp4" if head[8:11] == b"M4A" else "video/mp4"
     if head.startswith(_MATROSKA):
         return "video/webm" if b"webm" in head else "video/x-matroska"
-    return _ENDINGS.get(PurePosixPath(name).suffix.lower(), UNKNOWN)
+    return _BY_EXTENSION.get(PurePosixPath(name).suffix.lower(), UNKNOWN)
 
 
-def disposition(kind: str, name: str) -> str:
-    r"""Write `Content-Disposition` (RFC 6266): with a name that every client can read, and with the real one.
+def content_disposition(kind: str, name: str) -> str:
+    r"""Return `Content-Disposition` (RFC 6266): an ASCII name for every client, and the real one.
 
     >>> disposition("inline", 'Café "1".srt')
     'inline; filename="Cafe _1_.srt"; filename*=UTF-8\'\'Caf%C3%A9%20%221%22.srt'
@@ -83,24 +83,24 @@ def disposition(kind: str, name: str) -> str:
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def is_usable(wanted: str, if_range: str, tag: str) -> bool:
-    """Whether a `Range` is to be heeded: one range that can be read, of the version that the caller has.
+def is_usable_range(byte_range: str, if_range: str, tag: str) -> bool:
+    """Whether to honour a `Range`: a single valid range, of the version that the caller has.
 
-    What can't be read is ignored (RFC 9110, 14.2), and so are several ranges in one, as anybody may.
+    Invalid ranges are ignored (RFC 9110, 14.2), and so are several ranges in one, as the standard allows.
     """
     if if_range and if_range.strip() != tag:
         return False
-    found = _SINGLE_RANGE.fullmatch(wanted)
+    found = _SINGLE_RANGE.fullmatch(byte_range)
     return found is not None and (not found[2] or int(found[2]) >= int(found[1]))
 
 
-def has_part(wanted: str, size_bytes: int) -> bool:
-    """Whether anything of a recording lies in a range that is usable.
+def is_satisfiable(byte_range: str, size_bytes: int) -> bool:
+    """Whether a usable range contains any part of a recording.
 
     >>> has_part("bytes=-5", 3), has_part("bytes=3-", 3), has_part("bytes=-0", 3)
     (True, False, False)
     """
-    found = _SINGLE_RANGE.fullmatch(wanted)
+    found = _SINGLE_RANGE.fullmatch(byte_range)
     if found is None:
         return True
     return int(found[1]) < size_bytes if found[1] is not None else int(found[3]) > 0 and size_bytes > 0

@@ -1,4 +1,4 @@
-"""What a caller wants to get: by `Accept` (RFC 9110, 12.5.1) and by what it has already (13.1.2). Pure."""
+"""Content negotiation by `Accept` (RFC 9110, 12.5.1), and `If-None-Match` (13.1.2). Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 def choose(accept: str, offers: Mapping[str, str]) -> str | None:
-    """Give the name of the media type that is wanted most, the first of equals; None if none is wanted.
+    """Return the name of the offer with the highest quality, the first of equals; None if none is acceptable.
 
-    accept: the header; what can't be read of it is left out. offers: media types by name, the preferred ones first.
+    accept: the header; invalid parts are ignored. offers: media types by name, preferred ones first.
 
     >>> choose("text/*;q=0.5, application/json", {"txt": "text/plain", "json": "application/json"})
     'json'
@@ -23,13 +23,13 @@ def choose(accept: str, offers: Mapping[str, str]) -> str | None:
     if not accept.strip():
         return next(iter(offers))
     qualities = _qualities(accept)
-    wanted = {name: _quality_of(media_type, qualities) for name, media_type in offers.items()}
-    best = max(wanted, key=wanted.__getitem__)
-    return best if wanted[best] > 0 else None
+    scores = {name: _quality_of(media_type, qualities) for name, media_type in offers.items()}
+    best = max(scores, key=scores.__getitem__)
+    return best if scores[best] > 0 else None
 
 
-def has_it(if_none_match: str, tag: str) -> bool:
-    """Say whether a caller has what is tagged so, which it has told with `If-None-Match`.
+def etag_matches(if_none_match: str, tag: str) -> bool:
+    """Whether `If-None-Match` shows that the caller has the version with this tag.
 
     >>> has_it('"a", W/"b"', '"b"'), has_it("*", '"b"'), has_it("", '"b"')
     (True, True, False)
@@ -49,7 +49,7 @@ def _qualities(accept: str) -> dict[tuple[str, str], float]:
 
 
 def _weight(parameters: list[str]) -> float | None:
-    """Give the quality among a range's parameters: 1 if there is none, None if it can't be read."""
+    """Return the quality in a range's parameters: 1 if there is none, None if it is invalid."""
     for parameter in parameters:
         if parameter.partition("=")[0].strip().lower() == "q":
             quality = _QUALITY.fullmatch(parameter)
@@ -58,7 +58,7 @@ def _weight(parameters: list[str]) -> float | None:
 
 
 def _quality_of(media_type: str, qualities: Mapping[tuple[str, str], float]) -> float:
-    """The most specific range that fits decides."""
+    """Return the quality of a media type: that of the most specific matching range."""
     kind, _, subtype = media_type.partition("/")
-    fitting = ((kind, subtype), (kind, "*"), ("*", "*"))
-    return next((qualities[place] for place in fitting if place in qualities), 0.0)
+    candidates = ((kind, subtype), (kind, "*"), ("*", "*"))
+    return next((qualities[candidate] for candidate in candidates if candidate in qualities), 0.0)

@@ -1,4 +1,4 @@
-"""What is stored of a job, read for those who want all of it."""
+"""A job and all its stored chunks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cesar.transcript import Chunk
 _CHUNKS_AT_ONCE = 100
 
 
-async def read_stored(repository: JobRepository, job_id: str) -> tuple[Job, list[Chunk]]:
-    """Read a job and its chunks, some at a time, so that others can read between. Raises `JobNotFound`."""
+async def load_chunks(repository: JobRepository, job_id: str) -> tuple[Job, list[Chunk]]:
+    """Return a job and its chunks, read in batches so that other reads can run in between. Raises `JobNotFound`."""
     cursor, chunks = Cursor(), list[Chunk]()
     while (tail := await repository.tail(job_id, cursor, limit=_CHUNKS_AT_ONCE)) is not None:
         if tail.job.generation != cursor.generation:
-            chunks.clear()  # it was begun anew meanwhile
+            chunks.clear()  # the job was restarted meanwhile
         chunks += tail.chunks
         if len(tail.chunks) < _CHUNKS_AT_ONCE:
             return tail.job, chunks

@@ -1,4 +1,4 @@
-"""`/jobs/{id}/events` and `/events`: what happens, as it happens."""
+"""`/jobs/{id}/events` and `/events`: server-sent events."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from cesar.api.http.dependencies import service_of
+from cesar.api.http.dependencies import get_service
 from cesar.api.http.live.sse import ProgressView, SegmentView
-from cesar.api.http.live.streams import EventStream, EverythingFollower, JobFollower, read_news, told
+from cesar.api.http.live.streams import AllJobsEventSource, EventStream, JobEventSource, read_batch, stream_events
 from cesar.api.http.middleware.auth import Caller, Reader, find_job
-from cesar.api.http.middleware.revocation import welcome_of
-from cesar.api.http.openapi_document import inlined
+from cesar.api.http.middleware.revocation import key_validity
+from cesar.api.http.openapi_document import inline_refs
 from cesar.api.http.schemas import EventView
 from cesar.api.queue.cursor import Cursor
 from cesar.errors import BadRequest
@@ -20,19 +20,21 @@ from cesar.errors import BadRequest
 router = APIRouter(tags=["events"])
 LastEventId = Annotated[
     str,
-    Header(alias="Last-Event-ID", description="The id of the last event that came: the stream goes on after it."),
+    Header(alias="Last-Event-ID", description="The id of the last event received: the stream resumes after it."),
 ]
 LastEventIdInQuery = Annotated[
     str,
-    Query(alias="last_event_id", description="The same, for clients that can't set headers. The header wins."),
+    Query(
+        alias="last_event_id", description="The same, for clients that can't set headers. The header takes precedence."
+    ),
 ]
-_LONGEST_EVENT_ID = 18
+_MAX_EVENT_ID_DIGITS = 18
 _HINT = "Send the id of an event of this stream, or leave it out."
 
 
 def _stream(*views: type[EventView | SegmentView | ProgressView], **others: str) -> dict[int | str, dict[str, Any]]:
-    """Describe a stream for `/docs`."""
-    datas = [inlined(view.model_json_schema()) for view in views]
+    """Return the OpenAPI description of a stream."""
+    datas = [inline_refs(view.model_json_schema()) for view in views]
     texts = {name: {"type": "string"} for name in ("event", "id", "data")}
     content = {"text/event-stream": {"schema": {"type": "object", "properties": texts}, "x-event-data": datas}}
     described: dict[int | str, dict[str, Any]] = {200: {"description": "Server-sent events", "content": content}}
@@ -44,7 +46,7 @@ def _stream(*views: type[EventView | SegmentView | ProgressView], **others: str)
     summary="Follow a job",
     response_class=Response,
     responses=_stream(
-        EventView, SegmentView, ProgressView, _204="The job is over, and `Last-Event-ID` is that of `end`."
+        EventView, SegmentView, ProgressView, _204="The job has finished, and `Last-Event-ID` is that of `end`."
     ),
 )
 async def follow_job(
@@ -54,28 +56,28 @@ async def follow_job(
     header: LastEventId = "",
     query: LastEventIdInQuery = "",
 ) -> Response:
-    """Tell of everything that happens to a job, from its beginning, as it happens: server-sent events.
+    """Stream everything that happens to a job, from its creation on, as server-sent events.
 
-    - `status`: its status has changed.
-    - `segment`: a segment is recognised, and stored.
-    - `progress`: how far it has come, or how many jobs go before it; it has no id.
-    - `reset`: it is begun anew, with another model version for example; forget the segments that were told.
-    - `end`: it is completed, failed or cancelled; the data is the job, without its text.
-    - `deleted`: it is no more.
+    - `status`: the status has changed.
+    - `segment`: a segment has been recognised and stored.
+    - `progress`: its progress or its queue position; this event has no id.
+    - `reset`: the job was restarted, for example with another model version; discard the segments received so far.
+    - `end`: the job has completed, failed or been cancelled; the data is the job, without its text.
+    - `deleted`: the job was deleted.
 
-    After `end` and `deleted` nothing comes, and the stream is closed. When a connection breaks, ask again with the
-    header `Last-Event-ID`, as browsers do by themselves: nothing is left out and nothing comes twice, also when the
-    service was started anew. Who has got `end` is answered with 204.
+    The stream is closed after `end` and `deleted`. When a connection breaks, reconnect with the header
+    `Last-Event-ID`, as browsers do by themselves: no event is lost or repeated, even if the service was restarted.
+    A client that has received `end` gets 204.
     """
-    service = service_of(request)
+    service = get_service(request)
     await find_job(service, caller, job_id)
     after = _cursor(header or query)
     if after.is_end:
-        news = await read_news(service.repository, job_id, after)
-        if news is not None and news.is_over and not news.written:
+        batch = await read_batch(service.repository, job_id, after)
+        if batch is not None and batch.is_finished and not batch.data:
             return Response(status_code=204)
-    follower = JobFollower(service.hub, service.repository, job_id, after)
-    return EventStream(told(follower, service.hub, service.stopping), welcome_of(request, service, caller))
+    source = JobEventSource(service.hub, service.repository, job_id, after)
+    return EventStream(stream_events(source, service.hub, service.stopping), key_validity(request, service, caller))
 
 
 @router.get("/events", summary="Follow all jobs", response_class=Response, responses=_stream(EventView, ProgressView))
@@ -85,29 +87,29 @@ async def follow_all(
     header: LastEventId = "",
     query: LastEventIdInQuery = "",
 ) -> Response:
-    """Tell of all jobs that the caller may see, from now on or after `Last-Event-ID`: server-sent events.
+    """Stream the events of all jobs that the caller may see, from now on or after `Last-Event-ID`.
 
     - `status`: a job's status has changed; the id is that of the change.
-    - `progress`: how far a job at work has come; it has no id.
+    - `progress`: the progress of a running job; this event has no id.
 
-    The stream has no end.
+    The stream does not end.
     """
-    service = service_of(request)
+    service = get_service(request)
     last_id = header or query
     after = _event_id(last_id) if last_id else await service.repository.last_event()
     submitter = None if caller.sees_all else caller.key_id
-    follower = EverythingFollower(service.hub, service.repository, after, submitter)
-    return EventStream(told(follower, service.hub, service.stopping), welcome_of(request, service, caller))
+    source = AllJobsEventSource(service.hub, service.repository, after, submitter)
+    return EventStream(stream_events(source, service.hub, service.stopping), key_validity(request, service, caller))
 
 
 def _cursor(last_id: str) -> Cursor:
     try:
         return Cursor.parse(last_id) if last_id else Cursor()
     except ValueError:
-        raise BadRequest(f"{last_id[:64]!r} is no id of an event", hint=_HINT) from None
+        raise BadRequest(f"{last_id[:64]!r} is not the id of an event", hint=_HINT) from None
 
 
 def _event_id(last_id: str) -> int:
-    if not (last_id.isascii() and last_id.isdigit() and len(last_id) <= _LONGEST_EVENT_ID):
-        raise BadRequest(f"{last_id[:64]!r} is no id of an event", hint=_HINT)
+    if not (last_id.isascii() and last_id.isdigit() and len(last_id) <= _MAX_EVENT_ID_DIGITS):
+        raise BadRequest(f"{last_id[:64]!r} is not the id of an event", hint=_HINT)
     return int(last_id)

@@ -1,4 +1,4 @@
-"""Handing in recordings: as an upload, or by their address."""
+"""Submitting recordings, as an upload or by their address."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from urllib.parse import unquote, urlsplit
 from fastapi import APIRouter, Header, Request, Response
 
 from cesar.api.execution.download.address_policy import policy_from, require_address
-from cesar.api.http.dependencies import Service, service_of
+from cesar.api.http.dependencies import Service, get_service
 from cesar.api.http.middleware.auth import Caller, Submitter
 from cesar.api.http.quotas import require_priority
 from cesar.api.http.schemas import JobView
-from cesar.api.http.uploads.multipart import FILE, Upload, clean_name, receive
-from cesar.api.http.uploads.options import FIELDS, UrlWishes, Wishes, model_for, schema_of, url_wishes_of, wishes_of
+from cesar.api.http.uploads.multipart import FILE_FIELD, Upload, clean_name, receive_upload
+from cesar.api.http.uploads.options import (
+    FORM_FIELDS,
+    TranscriptionRequest,
+    UrlTranscriptionRequest,
+    body_schema,
+    parse_form,
+    parse_json,
+    resolve_model,
+)
 from cesar.api.http.uploads.result_cache import result_key
 from cesar.api.models import Job
 from cesar.api.queue.enqueue import SubmissionPolicy
@@ -27,26 +35,26 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="Any text of your own: sending the same request with the same key again gives the same job, "
-        "so that a request whose answer got lost can be repeated. Another request with that key gives 409.",
+        description="Any text you choose: repeating a request with the same key returns the same job, so that a "
+        "request whose response was lost can be sent again. A different request with that key gives 409.",
     ),
 ]
 _LOCATION = {"Location": {"description": "The job's address.", "schema": {"type": "string"}}}
-_TAKEN: dict[int | str, dict[str, Any]] = {202: {"description": "The job", "headers": _LOCATION}}
+_ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"description": "The job", "headers": _LOCATION}}
 _RECORDING = {
     "type": "string",
     "format": "binary",
-    "description": "The recording: any audio or video file. Its name becomes the job's, without folders.",
+    "description": "The recording: any audio or video file. Its file name becomes the job's name.",
 }
 
 
 def _body(kind: str, schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that the framework doesn't read."""
+    """Return the OpenAPI description of a body that the framework doesn't parse."""
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema, "example": example}}}}
 
 
-def _last_of(url: str) -> str:
-    """Give an address's last part, or its host if there is none."""
+def _last_part(url: str) -> str:
+    """Return the last part of an address's path, or its host if the path is empty."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -56,11 +64,13 @@ def _last_of(url: str) -> str:
 
 @router.post(
     "/transcribe",
-    summary="Hand in a recording",
+    summary="Submit a recording",
     status_code=202,
-    responses=_TAKEN,
+    responses=_ACCEPTED,
     openapi_extra=_body(
-        "multipart/form-data", schema_of(Wishes, file=_RECORDING), {FILE: "talk.mp3", "language": "en"}
+        "multipart/form-data",
+        body_schema(TranscriptionRequest, file=_RECORDING),
+        {FILE_FIELD: "talk.mp3", "language": "en"},
     ),
 )
 async def transcribe(
@@ -69,32 +79,34 @@ async def transcribe(
     caller: Annotated[Caller, Submitter],
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
-    """Hand in a recording.
+    """Submit a recording.
 
-    It is stored as it arrives, once for the same bytes, and its job joins the queue. If the same bytes were
-    recognised before for you, with the same wishes, model and program, the job is `completed` at once and
-    `cached_from` says whose result it has.
+    It is stored as it arrives, once for identical bytes, and its job joins the queue. If the same bytes were
+    recognised for you before, with the same options, model and version of Cesar, the job is `completed` at once, and
+    `cached_from` names the job whose result it has.
 
     `curl -F file=@talk.mp3 -F language=en http://127.0.0.1:5000/transcribe`
     """
-    service = service_of(request)
-    _require_open(service)
-    async with receive(request, service, FIELDS) as upload:
-        wishes = wishes_of(dict(upload.fields))
-        require_priority(caller, wishes.priority, service.settings)
-        async with service.stored.room_for(caller, service.settings, upload.size_bytes, upload.digest):
-            job = _job(wishes, service, caller, **_kept(upload, service), idempotency_key=idempotency_key)
+    service = get_service(request)
+    _require_running(service)
+    async with receive_upload(request, service, FORM_FIELDS) as upload:
+        submission = parse_form(dict(upload.fields))
+        require_priority(caller, submission.priority, service.settings)
+        async with service.storage_quota.reserve(caller, service.settings, upload.size_bytes, upload.digest):
+            job = _job(submission, service, caller, **_upload_fields(upload, service), idempotency_key=idempotency_key)
             key = await asyncio.to_thread(result_key, job, service.settings)
-            job = await service.repository.create(job, upload=upload.path, policy=_terms(service, key))
-    return await _taken(service, response, job)
+            job = await service.repository.create(job, upload=upload.path, policy=_policy(service, key))
+    return await _accepted(service, response, job)
 
 
 @router.post(
     "/transcribe/url",
-    summary="Have a recording fetched",
+    summary="Submit a recording by its address",
     status_code=202,
-    responses=_TAKEN,
-    openapi_extra=_body("application/json", schema_of(UrlWishes), {"url": "https://example.org/talk.mp3"}),
+    responses=_ACCEPTED,
+    openapi_extra=_body(
+        "application/json", body_schema(UrlTranscriptionRequest), {"url": "https://example.org/talk.mp3"}
+    ),
 )
 async def transcribe_url(
     request: Request,
@@ -102,40 +114,40 @@ async def transcribe_url(
     caller: Annotated[Caller, Submitter],
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
-    """Have a recording fetched from an http or https address, and transcribed.
+    """Submit the http or https address of a recording, which the service fetches and transcribes.
 
-    Fetching is the first phase of the job, with progress; it goes on where it was if the connection breaks. Only
-    addresses that anybody can reach are fetched from.
+    Fetching is the first phase of the job, with progress; it resumes after a broken connection. Only publicly
+    reachable addresses are fetched.
     """
-    service = service_of(request)
-    _require_open(service)
-    wishes = await url_wishes_of(request)
-    require_address(wishes.url, policy_from(service.settings))
-    require_priority(caller, wishes.priority, service.settings)
-    place = {
-        "audio_path": wishes.url,
-        "source_url": wishes.url,
-        "name": clean_name(wishes.name or _last_of(wishes.url)),
+    service = get_service(request)
+    _require_running(service)
+    submission = await parse_json(request)
+    require_address(submission.url, policy_from(service.settings))
+    require_priority(caller, submission.priority, service.settings)
+    source = {
+        "audio_path": submission.url,
+        "source_url": submission.url,
+        "name": clean_name(submission.name or _last_part(submission.url)),
     }
-    job = _job(wishes, service, caller, **place, idempotency_key=idempotency_key)
-    async with service.stored.room_for(caller, service.settings):
-        job = await service.repository.create(job, policy=_terms(service, None))
-    return await _taken(service, response, job)
+    job = _job(submission, service, caller, **source, idempotency_key=idempotency_key)
+    async with service.storage_quota.reserve(caller, service.settings):
+        job = await service.repository.create(job, policy=_policy(service, None))
+    return await _accepted(service, response, job)
 
 
-def _job(wishes: Wishes, service: Service, caller: Caller, **more: Any) -> Job:
+def _job(submission: TranscriptionRequest, service: Service, caller: Caller, **more: Any) -> Job:
     return Job(
-        model_size=model_for(wishes.model, service.settings),
-        options=wishes.options(),
-        priority=wishes.priority,
-        no_cache=wishes.no_cache,
+        model_size=resolve_model(submission.model, service.settings),
+        options=submission.options(),
+        priority=submission.priority,
+        no_cache=submission.no_cache,
         submitter=caller.key_id,
         **more,
     )
 
 
-def _kept(upload: Upload, service: Service) -> dict[str, Any]:
-    """Say where the recording of a job will lie, and what it is called."""
+def _upload_fields(upload: Upload, service: Service) -> dict[str, Any]:
+    """Return the job's fields for an uploaded recording."""
     return {
         "audio_path": str(service.audio.path_of(upload.digest)),
         "audio_digest": upload.digest,
@@ -144,16 +156,16 @@ def _kept(upload: Upload, service: Service) -> dict[str, Any]:
     }
 
 
-def _terms(service: Service, key: str | None) -> SubmissionPolicy:
+def _policy(service: Service, key: str | None) -> SubmissionPolicy:
     return SubmissionPolicy(result_key=key, max_open=service.settings.max_open_jobs)
 
 
-async def _taken(service: Service, response: Response, job: Job) -> JobView:
-    """Tell of the job, which may be over already."""
+async def _accepted(service: Service, response: Response, job: Job) -> JobView:
+    """Return the view of a new job, which may have finished already."""
     response.headers["Location"] = f"/jobs/{job.id}"
-    return await service.outlook.view(await service.repository.get(job.id) or job)
+    return await service.job_presenter.view(await service.repository.get(job.id) or job)
 
 
-def _require_open(service: Service) -> None:
+def _require_running(service: Service) -> None:
     if service.stopping.is_set():
-        raise ServiceStopping("the service is about to end")
+        raise ServiceStopping("the service is shutting down")

@@ -1,4 +1,4 @@
-"""How the service is: models, health, metrics, and the page that explains the interface."""
+"""The service itself: models, health, metrics, and the API's documentation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 import cesar
-from cesar.api.http.dependencies import Service, service_of
-from cesar.api.http.middleware.auth import Caller, Reader, caller_of
+from cesar.api.http.dependencies import Service, get_service
+from cesar.api.http.middleware.auth import Caller, Reader, get_caller
 from cesar.api.http.monitoring import health
 from cesar.api.http.monitoring.health import Health
-from cesar.api.http.monitoring.monitor import Trouble
-from cesar.api.http.openapi_document import Description
+from cesar.api.http.monitoring.monitor import Fault
+from cesar.api.http.openapi_document import ApiDescription
 from cesar.api.http.schemas import model_name
 from cesar.api.models import utc_now
 from cesar.api.queue.api_keys import Scope
@@ -29,12 +29,12 @@ class ModelView(BaseModel):
 
     name: str
     languages: Literal["multilingual", "en"] | None = Field(
-        description="`en`: it knows English only. Null: it is not one that Cesar knows."
+        description="`en`: English only. Null: not a model of Cesar's catalogue."
     )
     size_bytes: int | None
     licence: str | None
-    installed: bool = Field(description="Whether it is on this machine; others are fetched when they are first needed.")
-    default: bool = Field(description="Whether jobs that name no model get it.")
+    installed: bool = Field(description="Whether it is on this machine; others are fetched when first needed.")
+    default: bool = Field(description="Whether jobs that name no model use it.")
 
 
 class ModelsView(BaseModel):
@@ -50,24 +50,24 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests can be answered now."""
+    """Whether requests can be served now."""
 
-    status: Literal["ready", "starting", "stopping", "database_away"] | Trouble
+    status: Literal["ready", "starting", "stopping", "database_away"] | Fault
 
 
 @router.get("/models", summary="List the models", tags=["system"])
 async def models(request: Request, _caller: Annotated[Caller, Reader]) -> ModelsView:
-    """Give every model that Cesar knows, and what else is installed here."""
-    service = service_of(request)
+    """List the models of Cesar's catalogue, and others installed here."""
+    service = get_service(request)
     found = await asyncio.to_thread(list_models, service.settings.models_dir)
-    views = [_view_of(status, service) for status in found]
+    views = [_model_view(status, service) for status in found]
     if not any(view.default for view in views):
         name = model_name(service.settings.model)
         views.append(ModelView(name=name, languages=None, size_bytes=None, licence=None, installed=True, default=True))
     return ModelsView(models=views)
 
 
-def _view_of(status: ModelStatus, service: Service) -> ModelView:
+def _model_view(status: ModelStatus, service: Service) -> ModelView:
     entry = status.entry
     return ModelView(
         name=status.name,
@@ -81,45 +81,45 @@ def _view_of(status: ModelStatus, service: Service) -> ModelView:
 
 @router.get(
     "/health",
-    summary="Ask whether all is well",
+    summary="Check the service's health",
     tags=["system"],
     responses={503: {"model": Health, "description": "The service is unhealthy; `reasons` says why."}},
 )
 async def ask_health(request: Request, response: Response) -> Health:
-    """Say whether the service is well: its worker, the database, the disk. 503 if it is not.
+    """Report the health of the worker, the database and the disk; 503 if the service is unhealthy.
 
-    Callers without a key are answered too, without `details`.
+    Callers without a key get no `details`.
     """
-    service = service_of(request)
-    sight = await health.look(service)
-    reasons = health.reasons(service, sight)
+    service = get_service(request)
+    sample = await health.take_sample(service)
+    reasons = health.reasons(service, sample)
     response.status_code = 503 if reasons else 200
-    is_working = health.is_working(service, sight) or await health.has_idle_worker(service)
-    may_know = Scope.READ in caller_of(request).scopes
+    is_working = health.is_working(service, sample) or await health.has_idle_worker(service)
+    may_know = Scope.READ in get_caller(request).scopes
     return Health(
         status="unhealthy" if reasons else "ok",
         worker="running" if is_working else "stopped",
         reasons=reasons,
-        details=health.details_of(sight, cesar.__version__, utc_now()) if may_know else None,
+        details=health.health_details(sample, cesar.__version__, utc_now()) if may_know else None,
     )
 
 
-@router.get("/livez", summary="Ask whether the process is alive", tags=["system"])
+@router.get("/livez", summary="Check that the process is alive", tags=["system"])
 async def livez() -> Liveness:
-    """Answer 200, always. Open to all."""
+    """Return 200, always. Open to all."""
     return Liveness()
 
 
 @router.get(
     "/readyz",
-    summary="Ask whether requests can be answered",
+    summary="Check whether requests can be served",
     tags=["system"],
     responses={503: {"model": Readiness, "description": "Not now."}},
 )
 async def readyz(request: Request, response: Response) -> Readiness:
-    """Answer 503 while the service starts or stops, and while nothing can be written. Open to all."""
-    service = service_of(request)
-    reason = health.unready_reason(service, await health.look(service))
+    """Return 503 while the service starts or stops, and while nothing can be written. Open to all."""
+    service = get_service(request)
+    reason = health.unready_reason(service, await health.take_sample(service))
     response.status_code = 200 if reason is None else 503
     return Readiness.model_validate({"status": reason or "ready"})
 
@@ -132,28 +132,28 @@ async def readyz(request: Request, response: Response) -> Readiness:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
 )
 async def metrics(request: Request, _caller: Annotated[Caller, Reader]) -> Response:
-    """Give counts, times and sizes as Prometheus reads them. They are of all jobs, and name none."""
-    service = service_of(request)
-    await health.look(service)
-    content, media_type = service.metrics.page(request.headers.get("Accept", ""))
+    """Return counts, times and sizes in Prometheus's format. They cover all jobs, and name none."""
+    service = get_service(request)
+    await health.take_sample(service)
+    content, media_type = service.metrics.exposition(request.headers.get("Accept", ""))
     return Response(content, headers={"Content-Type": media_type})
 
 
 @router.get("/docs", include_in_schema=False)
 async def read_docs(request: Request) -> Response:
-    """Return this interface as a page."""
-    return _description(request).page.answer(request)
+    """Return the documentation as a page."""
+    return _description(request).page.respond(request)
 
 
 @router.get("/openapi.json", include_in_schema=False)
 async def read_openapi(request: Request) -> Response:
-    """Return this interface as programs read it."""
-    return _description(request).openapi.answer(request)
+    """Return the OpenAPI document."""
+    return _description(request).openapi.respond(request)
 
 
-def _description(request: Request) -> Description:
-    """Return the description, which is written down when it is first asked for."""
+def _description(request: Request) -> ApiDescription:
+    """Return the API description, built on the first request."""
     state = request.app.state
     if not hasattr(state, "description"):
-        state.description = Description.of(request.app.openapi())
-    return cast("Description", state.description)
+        state.description = ApiDescription.from_openapi(request.app.openapi())
+    return cast("ApiDescription", state.description)

@@ -14,11 +14,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 import cesar
-from cesar.api.http.dependencies import service_of
+from cesar.api.http.dependencies import get_service
 from cesar.api.http.middleware.auth import Caller, Reader, find_job
-from cesar.api.http.responses.media_types import HEAD_BYTES, UNKNOWN, disposition, has_part, is_usable, media_type_of
-from cesar.api.http.responses.negotiation import choose, has_it
-from cesar.api.http.responses.stored import read_stored
+from cesar.api.http.responses.media_types import (
+    HEAD_BYTES,
+    UNKNOWN,
+    content_disposition,
+    detect_media_type,
+    is_satisfiable,
+    is_usable_range,
+)
+from cesar.api.http.responses.negotiation import choose, etag_matches
+from cesar.api.http.responses.stored import load_chunks
 from cesar.api.http.schemas import model_name, without_paths
 from cesar.api.http.uploads.multipart import clean_name
 from cesar.api.models import Job, JobStatus
@@ -34,16 +41,16 @@ _OFFERS = {name: known.media_type for name, known in FORMATS.items()}
 _CHARSET_IS_KNOWN = "application/json"
 _TRANSCRIPT: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": f"The transcript. With the header `{PARTIAL}: true` it is not all: the job is not completed.",
+        "description": f"The transcript. With the header `{PARTIAL}: true` it is partial: the job has not completed.",
         "content": {media_type: {"schema": {"type": "string"}} for media_type in _OFFERS.values()}
         | {_CHARSET_IS_KNOWN: {"schema": {"type": "object"}}},
     },
-    304: {"description": "The caller has it already."},
+    304: {"description": "Not modified."},
 }
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The recording", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
     206: {"description": "A part of it", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}},
-    304: {"description": "The caller has it already."},
+    304: {"description": "Not modified."},
 }
 
 
@@ -65,86 +72,86 @@ async def read_transcript(
     caller: Annotated[Caller, Reader],
     job_id: str,
     subtitles: Annotated[SubtitleOptions, Depends(_subtitle_options)],
-    wanted: Annotated[
+    format_name: Annotated[
         str | None,
         Query(
             alias="format",
-            description="Left out, `Accept` decides; without both it is txt.",
+            description="Default: chosen by `Accept`, else txt.",
             json_schema_extra={"enum": [*FORMATS]},
         ),
     ] = None,
 ) -> Response:
-    """Give what was said, in a format: what is recognised so far, if the job is not completed.
+    """Return the transcript in a format; what has been recognised so far, if the job has not completed.
 
-    Then the answer has the header `X-Cesar-Partial: true`, and in JSON `is_partial` is true.
+    A partial response has the header `X-Cesar-Partial: true`, and in JSON `is_partial` is true.
     """
-    name = _format_of(wanted, ", ".join(request.headers.getlist("Accept")))
-    repository = service_of(request).repository
-    await find_job(service_of(request), caller, job_id)
-    job, chunks = await read_stored(repository, job_id)
-    headers = {"Vary": "Accept", "Content-Disposition": disposition("inline", _file_name(job, name))}
+    name = _format_of(format_name, ", ".join(request.headers.getlist("Accept")))
+    repository = get_service(request).repository
+    await find_job(get_service(request), caller, job_id)
+    job, chunks = await load_chunks(repository, job_id)
+    headers = {"Vary": "Accept", "Content-Disposition": content_disposition("inline", _download_name(job, name))}
     if job.status is JobStatus.COMPLETED:
         headers["ETag"] = _tag(job, name, subtitles)
-        if has_it(request.headers.get("If-None-Match", ""), headers["ETag"]):
+        if etag_matches(request.headers.get("If-None-Match", ""), headers["ETag"]):
             return Response(status_code=304, headers=headers)
     else:
         headers[PARTIAL] = "true"
-    text = await asyncio.to_thread(_rendered, job, chunks, name, subtitles)  # hours of words take a while
+    text = await asyncio.to_thread(_render, job, chunks, name, subtitles)  # long transcripts take a while
     return Response(text.encode(), headers=headers | {"Content-Type": _content_type(name)})
 
 
 @router.get("/jobs/{job_id}/audio", summary="Get the recording", response_class=Response, responses=_AUDIO)
 async def read_audio(request: Request, caller: Annotated[Caller, Reader], job_id: str) -> Response:
-    """Give the recording itself, or with `Range` a part of it. There is none of a file that was queued by its path."""
-    service = service_of(request)
+    """Return the recording, or with `Range` a part of it. Files queued by path have none."""
+    service = get_service(request)
     job = await find_job(service, caller, job_id)
     if job.audio_digest is None:
-        raise RecordingNotKept(f"the recording of job {job_id} is not kept here")
+        raise RecordingNotKept(f"the recording of job {job_id} is not stored here")
     path, tag = service.audio.path_of(job.audio_digest), f'"{job.audio_digest}"'
-    head, status = await asyncio.to_thread(_look_into, path, job_id)
-    if has_it(request.headers.get("If-None-Match", ""), tag):
+    head, status = await asyncio.to_thread(_read_head, path, job_id)
+    if etag_matches(request.headers.get("If-None-Match", ""), tag):
         return Response(status_code=304, headers={"ETag": tag})
     _check_range(request, tag, status.st_size)
-    media_type = media_type_of(head, job.name)
+    media_type = detect_media_type(head, job.name)
     kind = "attachment" if media_type == UNKNOWN else "inline"
-    headers = {"ETag": tag, "Content-Disposition": disposition(kind, clean_name(job.name))}
+    headers = {"ETag": tag, "Content-Disposition": content_disposition(kind, clean_name(job.name))}
     return FileResponse(path, headers=headers, media_type=media_type, stat_result=status)
 
 
-def _format_of(wanted: str | None, accept: str) -> str:
+def _format_of(format_name: str | None, accept: str) -> str:
     """Choose the format. Raises `UnknownFormat` or `NotAcceptable`."""
-    if wanted is not None:
-        if wanted not in FORMATS:
-            raise UnknownFormat(f"there is no format named {wanted[:64]!r}")
-        return wanted
+    if format_name is not None:
+        if format_name not in FORMATS:
+            raise UnknownFormat(f"there is no format named {format_name[:64]!r}")
+        return format_name
     chosen = choose(accept, _OFFERS)
     if chosen is None:
-        raise NotAcceptable(f"no format is of a type that is accepted: {accept[:200]}")
+        raise NotAcceptable(f"no format has an accepted media type: {accept[:200]}")
     return chosen
 
 
-def _rendered(job: Job, chunks: list[Chunk], name: str, subtitles: SubtitleOptions) -> str:
+def _render(job: Job, chunks: list[Chunk], name: str, subtitles: SubtitleOptions) -> str:
     if job.result_text and not chunks:
         if name != "txt":
-            raise QueueError(f"of the job {job.id} only the text is stored", hint="Ask for it with `format=txt`.")
+            raise QueueError(f"only the text of job {job.id} is stored", hint="Ask for it with `format=txt`.")
         return f"{job.result_text}\n"
-    return render(_shown(transcript_of(job, chunks), job), name, subtitles)
+    return render(_public(transcript_of(job, chunks), job), name, subtitles)
 
 
-def _shown(transcript: Transcript, job: Job) -> Transcript:
-    """Take out what tells a path of this machine."""
+def _public(transcript: Transcript, job: Job) -> Transcript:
+    """Return a transcript without paths of this machine."""
     model = replace(transcript.model, name=model_name(transcript.model.name))
     return replace(
         transcript, model=model, warnings=tuple(without_paths(warning, job) for warning in transcript.warnings)
     )
 
 
-def _file_name(job: Job, name: str) -> str:
+def _download_name(job: Job, name: str) -> str:
     return f"{PurePosixPath(clean_name(job.name)).stem}{FORMATS[name].extensions[0]}"
 
 
 def _tag(job: Job, name: str, subtitles: SubtitleOptions) -> str:
-    """What is completed changes only when another version of Cesar writes it."""
+    """Return the entity tag of a completed job; its rendering changes only with the version of Cesar."""
     state = f"{job.id} {job.version} {name} {subtitles} {cesar.__version__}"
     return f'"{hashlib.sha256(state.encode()).hexdigest()[:32]}"'
 
@@ -153,19 +160,19 @@ def _content_type(name: str) -> str:
     return _OFFERS[name] if _OFFERS[name] == _CHARSET_IS_KNOWN else f"{_OFFERS[name]}; charset=utf-8"
 
 
-def _look_into(path: Path, job_id: str) -> tuple[bytes, os.stat_result]:
+def _read_head(path: Path, job_id: str) -> tuple[bytes, os.stat_result]:
     try:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES), os.fstat(file.fileno())
     except OSError as error:
-        raise RecordingNotKept(f"the recording of job {job_id} is not there any more") from error
+        raise RecordingNotKept(f"the recording of job {job_id} no longer exists") from error
 
 
 def _check_range(request: Request, tag: str, size_bytes: int) -> None:
-    """Take a range that is not to be heeded out of the request; refuse one that nothing lies in."""
-    wanted = request.headers.get("Range", "")
-    if not is_usable(wanted, request.headers.get("If-Range", ""), tag):
+    """Remove an unusable range from the request; raise 416 for one that can't be satisfied."""
+    byte_range = request.headers.get("Range", "")
+    if not is_usable_range(byte_range, request.headers.get("If-Range", ""), tag):
         request.scope["headers"] = [item for item in request.scope["headers"] if item[0] != b"range"]
-    elif not has_part(wanted, size_bytes):
+    elif not is_satisfiable(byte_range, size_bytes):
         headers = {"Content-Range": f"bytes */{size_bytes}"}
-        raise HTTPException(416, "nothing of the recording lies in that range", headers)
+        raise HTTPException(416, "the range lies outside the recording", headers)

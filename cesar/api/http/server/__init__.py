@@ -1,1 +1,1 @@
-"""The HTTP/1.1 connection layer: limits on what one connection or caller may take."""
+"""The HTTP/1.1 connection layer: limits for each connection and caller."""

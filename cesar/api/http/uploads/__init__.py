@@ -1,1 +1,1 @@
-"""Receiving recordings: multipart forms, and the files they are written to."""
+"""Receiving recordings: multipart forms, and the files that they are written to."""

@@ -1,6 +1,6 @@
-"""`Arrival`: a recording on its way to the disk, written and hashed in threads, block by block.
+"""`UploadWriter`: writes and hashes an upload in threads, block by block.
 
-The event loop never waits for the disk, and no more than a block of the recording is in memory.
+The event loop never waits for the disk, and at most one block of the recording is in memory.
 """
 
 from __future__ import annotations
@@ -22,68 +22,68 @@ from cesar.files.private import opener
 
 T = TypeVar("T")
 BLOCK_BYTES = 1 << 17
-"""As much of every upload that is under way may be in memory."""
+"""How much of each upload may be in memory."""
 
 
-def require_room(folder: Path, size_bytes: int, min_free_bytes: int) -> None:
-    """Raise `DiskFull` unless the folder's disk takes so much and still has `min_free_bytes` left.
+def require_free_space(folder: Path, size_bytes: int, min_free_bytes: int) -> None:
+    """Raise `DiskFull` unless the folder's disk has room for this size and `min_free_bytes` beyond it.
 
-    The folder need not be there yet.
+    The folder need not exist yet.
     """
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if shutil.disk_usage(there).free - size_bytes < min_free_bytes:
+    existing = next(folder_or_parent for folder_or_parent in (folder, *folder.parents) if folder_or_parent.exists())
+    if shutil.disk_usage(existing).free - size_bytes < min_free_bytes:
         raise DiskFull("no room is left for the recording", hint=NO_ROOM_HINT)
 
 
-class Arrival:
-    """A file in the making. Await `finish` when all has come, and `discard` in the end, whatever has happened.
+class UploadWriter:
+    """A file being written. Await `finish` once everything has arrived, and `discard` at the end in any case.
 
-    Everything raises `DiskFull`, or `OutputError` if the file can't be written for another reason.
+    Every method raises `DiskFull`, or `OutputError` if the file can't be written for another reason.
     """
 
     def __init__(self, path: Path, threads: Executor, min_free_bytes: int) -> None:
         self.path = path
         self.size_bytes = 0
-        """How much has come, what is still in memory included."""
+        """Bytes received, including those still in memory."""
         self._threads = threads
         self._min_free_bytes = min_free_bytes
         self._block = bytearray()
         self._digest = hashlib.sha256()
-        self._lock = threading.Lock()  # who is cancelled while a thread writes goes on to `discard`
-        self._is_over = False
+        self._lock = threading.Lock()  # `discard` may run while a cancelled write is still in its thread
+        self._is_closed = False
         with translate_os_errors():
             self._file = open(path, "wb", buffering=0, opener=opener)  # noqa: SIM115 - `Path.open` has no opener
-            try_lock(self._file)  # so that no other program takes it for a dead one's
+            try_lock(self._file)  # so that no other process takes it for abandoned
 
     async def add(self, content: bytes) -> None:
-        """Take what comes next."""
+        """Append bytes."""
         self.size_bytes += len(content)
         self._block += content
         if len(self._block) >= BLOCK_BYTES:
             await self._in_thread(self._write)
 
     async def finish(self) -> str:
-        """See to it that all is on the disk; give its SHA-256."""
+        """Flush the file to the disk; return its SHA-256."""
         await self._in_thread(self._sync)
         return self._digest.hexdigest()
 
     async def discard(self) -> None:
-        """Close the file, and delete it unless somebody has moved it away."""
+        """Close the file, and delete it unless it has been moved."""
         await self._in_thread(self._remove)
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
-        def guarded() -> None:
+        def locked_call() -> None:
             with self._lock:
                 call()
 
         with translate_os_errors():
-            await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+            await asyncio.get_running_loop().run_in_executor(self._threads, locked_call)
 
     def _write(self) -> None:
         block, self._block = self._block, bytearray()
-        if self._is_over:
+        if self._is_closed:
             return
-        require_room(self.path.parent, len(block), self._min_free_bytes)
+        require_free_space(self.path.parent, len(block), self._min_free_bytes)
         self._digest.update(block)
         rest = memoryview(block)
         while rest:
@@ -94,7 +94,7 @@ class Arrival:
         os.fsync(self._file.fileno())
 
     def _remove(self) -> None:
-        self._is_over = True
+        self._is_closed = True
         with suppress(OSError):
             self._file.close()
         self.path.unlink(missing_ok=True)

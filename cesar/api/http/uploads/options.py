@@ -1,4 +1,4 @@
-"""What a caller may ask of a job: the fields of `POST /transcribe` and `/transcribe/url`, and what they mean here."""
+"""The request fields of `POST /transcribe` and `/transcribe/url`, and how they are read."""
 
 from __future__ import annotations
 
@@ -17,140 +17,142 @@ from cesar.options import MOST_SECONDS, TranscribeOptions
 from cesar.settings.config import Settings
 
 _SCRIPTED = "scripted:"
-_MOST_JSON_BYTES = 256 * 1024
+_MAX_JSON_BYTES = 256 * 1024
 Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
-Words = Annotated[str, Field(max_length=64 * 1024)]
+Text = Annotated[str, Field(max_length=64 * 1024)]
 
 
-class Wishes(BaseModel):
-    """How a recording is to be transcribed."""
+class TranscriptionRequest(BaseModel):
+    """How to transcribe a recording."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(
         default=None,
         max_length=255,
-        description="A name from `GET /models`; left out: the service's default.",
+        description="A name from `GET /models`. Default: the service's model.",
         examples=["base"],
     )
     language: str | None = Field(
         default=None,
         max_length=64,
-        description="ISO code, tag or name of the language spoken; left out: it is detected.",
+        description="ISO code, tag or name of the spoken language. Default: detected.",
         examples=["en"],
     )
     languages: str | None = Field(
         default=None,
         max_length=1024,
-        description="What the language may be, with commas between them; left out: any that the model knows.",
+        description="Candidates for language detection, separated by commas. Default: all languages of the model.",
         examples=["en,nl"],
     )
     task: Literal["transcribe", "translate"] = Field(
-        default="transcribe", description="`translate` gives English text whatever is spoken."
+        default="transcribe", description="`translate` returns English text, whatever language is spoken."
     )
-    prompt: Words | None = Field(
-        default=None, description="Text in the style to be followed: names, spelling, punctuation."
-    )
-    hotwords: Words | None = Field(default=None, description="Words to be expected, separated by blanks or commas.")
-    word_timestamps: bool = Field(default=False, description="Whether each word is to have its time.")
+    prompt: Text | None = Field(default=None, description="Text whose style to follow: names, spelling, punctuation.")
+    hotwords: Text | None = Field(default=None, description="Words to expect, separated by spaces or commas.")
+    word_timestamps: bool = Field(default=False, description="Whether to return the times of each word.")
     track: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
         default=None,
-        description="Which audio track of several, counted from 1; `all` mixes them; left out: the one with speech.",
+        description="The audio track, counted from 1; `all` mixes them. Default: the one with speech.",
     )
-    start: Seconds = Field(default=0.0, description="Where to begin, in seconds.")
-    end: Seconds | None = Field(default=None, description="Where to stop, in seconds; left out: at the end.")
-    beam_size: int = Field(default=1, ge=1, le=32, description="With 1, only what is unsure is heard with 5.")
+    start: Seconds = Field(default=0.0, description="Where to start, in seconds.")
+    end: Seconds | None = Field(
+        default=None, description="Where to stop, in seconds. Default: the end of the recording."
+    )
+    beam_size: int = Field(
+        default=1, ge=1, le=32, description="With 1, only uncertain passages are decoded again with 5."
+    )
     temperature: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="0: the likeliest text; above, tokens are drawn, the more freely the higher.",
+        description="0: the most likely text; above 0, tokens are sampled, more freely the higher it is.",
     )
     priority: int = Field(
-        default=0, ge=-1000, le=1000, description="Higher goes first; the same in the order in which they came."
+        default=0, ge=-1000, le=1000, description="Higher runs first; equal priorities in order of arrival."
     )
     no_cache: bool = Field(
-        default=False, description="Recognise it anew even if the same was recognised before with the same wishes."
+        default=False, description="Transcribe again, even if a result for the same recording and options is stored."
     )
 
     def options(self) -> TranscribeOptions:
-        """Give the part that the recogniser wants. Raises `UsageError`."""
-        names = TranscribeOptions.__dataclass_fields__.keys() & Wishes.model_fields.keys()
+        """Return the options of the transcription itself. Raises `UsageError`."""
+        names = TranscribeOptions.__dataclass_fields__.keys() & TranscriptionRequest.model_fields.keys()
         return TranscribeOptions(**{name: getattr(self, name) for name in names if getattr(self, name) is not None})
 
 
-class UrlWishes(Wishes):
-    """A recording that is to be fetched, and how it is to be transcribed."""
+class UrlTranscriptionRequest(TranscriptionRequest):
+    """A recording to fetch, and how to transcribe it."""
 
     url: str = Field(
         min_length=1,
         max_length=8192,
-        description="The http or https address of an audio or video file that anybody can reach.",
+        description="The http or https address of a publicly reachable audio or video file.",
         examples=["https://example.org/talk.mp3"],
     )
     name: str | None = Field(
-        default=None, max_length=1024, description="What to call the recording; left out: the address's last part."
+        default=None, max_length=1024, description="The recording's name. Default: the last part of the address."
     )
 
 
-FIELDS = frozenset(Wishes.model_fields)
+FORM_FIELDS = frozenset(TranscriptionRequest.model_fields)
 
 
-def wishes_of(fields: Mapping[str, str]) -> Wishes:
-    """Read the fields of a form; an empty one counts as left out. Raises `UsageError`."""
+def parse_form(fields: Mapping[str, str]) -> TranscriptionRequest:
+    """Parse the fields of a form; empty ones are ignored. Raises `UsageError`."""
     try:
-        return Wishes.model_validate({name: value for name, value in fields.items() if value.strip()})
+        return TranscriptionRequest.model_validate({name: value for name, value in fields.items() if value.strip()})
     except ValidationError as error:
-        raise _unusable(error) from None
+        raise _invalid(error) from None
 
 
-async def url_wishes_of(request: Request) -> UrlWishes:
-    """Read a JSON body, which is small. Raises `BadRequest` or `UsageError`."""
+async def parse_json(request: Request) -> UrlTranscriptionRequest:
+    """Read and parse a small JSON body. Raises `BadRequest` or `UsageError`."""
     body = bytearray()
     try:
         async for content in request.stream():
             body += content
-            if len(body) > _MOST_JSON_BYTES:
-                raise BadRequest(f"the body has more than {_MOST_JSON_BYTES} bytes", hint="Send a small JSON object.")
+            if len(body) > _MAX_JSON_BYTES:
+                raise BadRequest(f"the body has more than {_MAX_JSON_BYTES} bytes", hint="Send a small JSON object.")
     except ClientDisconnect:
-        raise BadRequest("the client broke off") from None
+        raise BadRequest("the client disconnected") from None
     try:
-        return UrlWishes.model_validate_json(bytes(body), strict=True)
+        return UrlTranscriptionRequest.model_validate_json(bytes(body), strict=True)
     except ValidationError as error:
-        raise _unusable(error) from None
+        raise _invalid(error) from None
 
 
-def model_for(name: str | None, settings: Settings) -> str:
-    """Say which model a caller means: one of the catalog, or that of the settings, whose path nobody needs to know.
+def resolve_model(name: str | None, settings: Settings) -> str:
+    """Return the model that a caller names: one of the catalog, or the configured one, whose path stays private.
 
     Raises `UnknownModel`.
     """
     if name is None or name == model_name(settings.model):
-        return lasting_name(settings.model, settings)
+        return absolute_model_name(settings.model, settings)
     if name not in CATALOG:
         raise UnknownModel(f"no model is called {name!r}", hint=f"There are {', '.join(CATALOG)}. See GET /models.")
     return name
 
 
-def schema_of(kind: type[BaseModel], **more: Any) -> dict[str, Any]:
-    """Describe a body for OpenAPI: what may be left out is never null.
+def body_schema(model: type[BaseModel], **more: Any) -> dict[str, Any]:
+    """Return the OpenAPI schema of a body. Optional fields are left out, never null.
 
     more: further properties, which are required.
     """
-    schema = kind.model_json_schema()
-    properties = {name: _without_null(said) for name, said in schema["properties"].items()}
+    schema = model.model_json_schema()
+    properties = {name: _without_null(field) for name, field in schema["properties"].items()}
     required = [*more, *schema.get("required", ())]
     return {"type": "object", "properties": more | properties, "required": required, "additionalProperties": False}
 
 
-def _without_null(said: dict[str, Any]) -> dict[str, Any]:
-    kinds = [kind for kind in said.get("anyOf", ()) if kind != {"type": "null"}]
-    kept = {key: value for key, value in said.items() if key != "anyOf" and (key, value) != ("default", None)}
-    return kept if not kinds else kinds[0] | kept
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    types = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    kept = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    return kept if not types else types[0] | kept
 
 
-def lasting_name(name: str, settings: Settings) -> str:
-    """Name a model of the settings so that it is the same wherever the worker runs: a folder by its whole path."""
+def absolute_model_name(name: str, settings: Settings) -> str:
+    """Return the name of a configured model, a folder as an absolute path, as workers run in other directories."""
     if name in CATALOG:
         return name
     if name.startswith(_SCRIPTED):
@@ -159,7 +161,7 @@ def lasting_name(name: str, settings: Settings) -> str:
     return str((imported if imported.is_dir() and not Path(name).is_dir() else Path(name)).absolute())
 
 
-def _unusable(error: ValidationError) -> UsageError:
+def _invalid(error: ValidationError) -> UsageError:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    wrong = list_problems([(".".join(map(str, item["loc"])) or "body", item["msg"]) for item in found])
-    return UsageError(wrong, hint="See `/docs` for the fields and what they may be.")
+    problems = list_problems([(".".join(map(str, item["loc"])) or "body", item["msg"]) for item in found])
+    return UsageError(problems, hint="See `/docs` for the fields and their values.")

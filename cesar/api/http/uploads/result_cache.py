@@ -1,4 +1,4 @@
-"""Under which key the result of a job would be known already: the fingerprint that the worker gives its work."""
+"""The key under which an earlier result is found: the fingerprint that a worker gives its checkpoints."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cesar.transcriber import find_engine
 
 
 def result_key(job: Job, settings: Settings) -> str | None:
-    """Give the key of a job whose recording has come; None if its model is not here, so that nothing is known.
+    """Return the key for a job whose recording has arrived; None if the cache is off or the model is not installed.
 
-    Asks nobody on the network, but looks at the model's files: to be called in a thread.
+    Reads the model's files, and never uses the network: call it in a thread.
     """
     if job.audio_digest is None or job.no_cache:
         return None
@@ -22,4 +22,4 @@ def result_key(job: Job, settings: Settings) -> str | None:
         engine = find_engine(job.model_size, replace(settings, offline=True))
         return fingerprint_of(job.audio_digest, engine, job.options)
     except (CesarError, OSError):
-        return None  # the worker will meet the same trouble, and tell of it better
+        return None  # the worker will meet the same problem, and report it better

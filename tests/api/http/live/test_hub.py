@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from cesar.api.http.live.hub import Hub
-from cesar.api.http.live.streams import JobFollower, told
+from cesar.api.http.live.streams import JobEventSource, stream_events
 from cesar.api.models import Job
 from cesar.api.queue.cursor import Cursor
 from tests.api.support import PATIENCE_S, QueueCase, chunk, eventually
@@ -42,14 +42,14 @@ class HubCase(QueueCase):
         self.asked.append(statement)
 
     def watch(self, job: Job) -> asyncio.Event:
-        return self.wakes.enter_context(self.hub.watching(job.id))
+        return self.wakes.enter_context(self.hub.subscribe(job.id))
 
     async def is_quiet(self) -> None:
         """Wait until the hub has seen all there is, and where the jobs stand."""
         await eventually(
             lambda: (
-                not (self.hub._is_behind or self.hub._changed.is_set() or self.hub._standing_is_due)
-                and self.hub._standing_seen_at > 0
+                not (self.hub._is_behind or self.hub._changed.is_set() or self.hub._positions_are_due)
+                and self.hub._positions_updated_at > 0
             )
         )
         for _ in range(3):  # what it has asked last is answered before this, as there is one thread that reads
@@ -78,12 +78,12 @@ class TestTheHub(HubCase):
         await self.is_quiet()
         of_work.clear()
         of_waiting.clear()
-        number = self.hub.number_of(waiting.id)
+        number = self.hub.version(waiting.id)
         job = await self.read(at_work)
         await self.repository.request_cancel(job.id)
         await asyncio.wait_for(of_work.wait(), PATIENCE_S)
         assert not of_waiting.is_set()
-        assert self.hub.number_of(waiting.id) == number
+        assert self.hub.version(waiting.id) == number
 
     async def test_while_nobody_follows_nothing_is_asked(self):
         await eventually(lambda: not self.hub._changed.is_set())
@@ -100,7 +100,7 @@ class TestTheHub(HubCase):
         claimed = await self.claim()
         assert claimed.id == running.id
         wakes = [self.watch(job) for job in waiting]
-        await eventually(lambda: self.hub.position_of(waiting[-1].id) == 99)
+        await eventually(lambda: self.hub.queue_position(waiting[-1].id) == 99)
         await self.is_quiet()
         for wake in wakes:
             wake.clear()
@@ -122,8 +122,8 @@ class TestTheHub(HubCase):
         stopping = asyncio.Event()
 
         async def follow() -> bytes:
-            follower = JobFollower(self.hub, self.repository, job.id, Cursor())
-            async with aclosing(told(follower, self.hub, stopping)) as events:
+            follower = JobEventSource(self.hub, self.repository, job.id, Cursor())
+            async with aclosing(stream_events(follower, self.hub, stopping)) as events:
                 return b"".join([written async for written in events if b"segment" in written])
 
         following = [asyncio.create_task(follow()) for _ in range(200)]
@@ -142,7 +142,7 @@ class TestTheHub(HubCase):
         assert self.questions("job_chunks") <= 2 * 5, "not 200 times as many"
 
     async def test_what_was_not_told_of_is_seen_in_any_case(self):
-        with patch("cesar.api.http.live.hub._LOOK_EVERY_S", 0.05):
+        with patch("cesar.api.http.live.hub._MAX_INTERVAL_S", 0.05):
             job = await self.queue()
             wake = self.watch(job)
             await self.is_quiet()
@@ -179,14 +179,14 @@ class TestTheHub(HubCase):
         await self.queue()
         job = await self.claim()
 
-        follower = JobFollower(self.hub, self.repository, job.id, Cursor())
-        async with aclosing(told(follower, self.hub, asyncio.Event())) as events:
+        follower = JobEventSource(self.hub, self.repository, job.id, Cursor())
+        async with aclosing(stream_events(follower, self.hub, asyncio.Event())) as events:
             while b"progress" not in await anext(events):
                 pass
             await self.refuse(is_refused=True)
             await self.repository.checkpoint(job, chunk(0, 1, "A sentence."))
             reading = asyncio.ensure_future(anext(events))
-            self.hub._count(job.id)
+            self.hub._bump(job.id)
             self.hub.wake_all()
             self.asked.clear()
             await eventually(lambda: len(self.asked) >= 4)
@@ -202,8 +202,8 @@ class TestTheHub(HubCase):
             await may_end.wait()
             return "what was read"
 
-        first = asyncio.create_task(self.hub.shared("key", read))
-        second = asyncio.create_task(self.hub.shared("key", read))
+        first = asyncio.create_task(self.hub.coalesce("key", read))
+        second = asyncio.create_task(self.hub.coalesce("key", read))
         await begun.wait()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
@@ -218,8 +218,8 @@ class TestTheHub(HubCase):
             return "yes"
 
         with pytest.raises(OSError, match="no"):
-            await self.hub.shared("key", fail)
-        assert await self.hub.shared("key", succeed) == "yes"
+            await self.hub.coalesce("key", fail)
+        assert await self.hub.coalesce("key", succeed) == "yes"
 
     @pytest.mark.slow
     async def test_what_was_read_is_not_kept_without_end(self):
@@ -227,5 +227,5 @@ class TestTheHub(HubCase):
             return bytes(10)
 
         for number in range(1000):
-            await self.hub.shared(number, read)
-        assert len(self.hub._shared) <= 32
+            await self.hub.coalesce(number, read)
+        assert len(self.hub._reads) <= 32

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.api.http.live.sse import news_of
+from cesar.api.http.live.sse import event_batch
 from cesar.api.models import Job, JobEvent, JobStatus, utc_now
 from cesar.api.queue.cursor import Cursor, Tail
 from cesar.transcript import Chunk, Segment, Span
@@ -50,10 +50,10 @@ def told(whole: Tail, after: Cursor, limit: int) -> list[bytes]:
     """All events after a cursor, one by one."""
     written = b""
     while True:
-        news = news_of(tail_of(whole, after, limit), after, limit)
-        written += news.written
+        news = event_batch(tail_of(whole, after, limit), after, limit)
+        written += news.data
         after = news.cursor
-        if news.is_whole:
+        if news.is_complete:
             return [event for event in written.split(b"\n\n") if event]
 
 

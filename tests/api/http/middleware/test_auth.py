@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cesar.api.http.app import create_app, needs_key
+from cesar.api.http.app import create_app, requires_key
 from cesar.api.http.middleware.same_origin import cannot_be_rebound, hostname_of
 from cesar.api.queue.api_keys import Scope
 from cesar.settings.config import Settings
@@ -33,8 +33,8 @@ UNKNOWN = f"cesar_{'0' * 12}_{'A' * 43}"
 )
 def test_a_key_is_needed_unless_only_this_machine_can_call(settings, needed, tmp_path):
     settings = Settings(data_dir=tmp_path, **settings)
-    assert needs_key(settings) is needed
-    assert create_app(settings, with_worker=False).state.service.needs_key is needed
+    assert requires_key(settings) is needed
+    assert create_app(settings, with_worker=False).state.service.requires_key is needed
 
 
 class TestKeysOverHttp(ServiceCase):

@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import JSONResponse
 
 from cesar.api.http.middleware import limits
-from cesar.api.http.middleware.limits import RateLimit, SmallBodies
+from cesar.api.http.middleware.limits import BodyLimitMiddleware, RateLimit
 from cesar.errors import BodyStalled, TooManyRequests
 from tests.api.http.support import ServiceCase, require_problem
 from tests.api.support import PATIENCE_S, Clocks
@@ -66,7 +66,7 @@ def test_callers_do_not_share_a_limit():
 
 
 def test_the_table_of_callers_does_not_grow_without_end(monkeypatch):
-    monkeypatch.setattr(limits, "MOST_CALLERS", 3)
+    monkeypatch.setattr(limits, "MAX_CALLERS", 3)
     limit = RateLimit(10, Clocks().monotonic)
     for caller in "abcdefgh":
         limit.require(caller)
@@ -119,7 +119,7 @@ class TestBodies(ServiceCase):
         assert sent < 2**25  # what was on its way is still read for a while, and dropped
 
     async def test_a_small_body_that_does_not_come_or_drips_is_given_up(self):
-        limited = SmallBodies(self.app, within_s=0.3)
+        limited = BodyLimitMiddleware(self.app, timeout_s=0.3)
 
         async def silent() -> AsyncIterator[bytes]:
             yield b'{"url": '
@@ -162,4 +162,4 @@ class TestBodies(ServiceCase):
             return {"type": "http.disconnect"}
 
         scope = {"type": "http", "path": "/events", "headers": []}
-        await SmallBodies(waiting, within_s=0.05)(scope, receive, receive)  # type: ignore[arg-type]  # it sends nothing
+        await BodyLimitMiddleware(waiting, timeout_s=0.05)(scope, receive, receive)  # type: ignore[arg-type]  # it sends nothing

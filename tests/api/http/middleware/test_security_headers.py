@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cesar.api.http.middleware.security_headers import SAFE
+from cesar.api.http.middleware.security_headers import SECURITY_HEADERS
 from tests.api.http.support import ServiceCase
 
 
@@ -35,7 +35,7 @@ class TestHeaders(ServiceCase):
         answers[429] = answer
         for status, answer in answers.items():
             assert answer.status_code == status
-            assert {name: answer.headers[name] for name in SAFE} == SAFE
+            assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
     async def test_preflights_and_refusals_have_them_too(self):
         app = await self.start(self.settings_with(cors_origins=("https://app.example.org",), require_key=True))

@@ -16,7 +16,7 @@ import pytest
 
 from cesar.api.http.app import create_app
 from cesar.api.http.monitoring.metrics import Metrics
-from cesar.api.http.monitoring.monitor import PATIENCE_S, Monitor
+from cesar.api.http.monitoring.monitor import SAMPLE_TIMEOUT_S, Monitor
 from cesar.api.models import JobStatus
 from cesar.settings.config import Settings
 from tests.api.http.support import ServiceCase, require_problem
@@ -49,7 +49,7 @@ class TestHealth(HealthCase):
     async def test_it_tells_what_is_in_the_queue(self):
         await self.queue()
         await self.queue_as(JobStatus.ERROR)
-        working = await self.queue_as(JobStatus.PROCESSING)
+        worker_task = await self.queue_as(JobStatus.PROCESSING)
         _, told = await self.health()
         details = told["details"]
         assert details["jobs"] == {"queued": 1, "processing": 1, "completed": 0, "error": 1, "cancelled": 0}
@@ -58,7 +58,7 @@ class TestHealth(HealthCase):
         assert 0 <= details["heartbeat_age_s"] < 60
         assert details["disk_free_bytes"] > 0
         assert told["worker"] == "running"
-        assert working.id not in str(told)
+        assert worker_task.id not in str(told)
         assert str(self.folder) not in str(told)
 
     async def test_a_job_at_work_that_stands_still_is_told_of(self):
@@ -118,7 +118,7 @@ class TestHealth(HealthCase):
         answers = await asyncio.gather(*(self.health() for _ in range(20)))
         assert {(status, *told["reasons"]) for status, told in answers} == {(503, "database_away")}
         assert (await self.client.get("/livez")).status_code == 200
-        assert PATIENCE_S * 0.9 <= time.monotonic() - begun < 60
+        assert SAMPLE_TIMEOUT_S * 0.9 <= time.monotonic() - begun < 60
         may_go_on.set()
 
         async def is_well() -> bool:
@@ -213,7 +213,7 @@ class TestTheWorker(ServiceCase):
             assert (answer.status_code, answer.json()["worker"]) == (200, "running")
             service = app.state.service
             await service.worker.shutdown(now=True)
-            await service.working
+            await service.worker_task
             answer = await client.get("/health")
             assert (answer.status_code, answer.json()["worker"]) == (503, "stopped")
             assert answer.json()["reasons"] == ["worker_stopped"]

@@ -20,7 +20,7 @@ class TestMetrics(ServiceCase):
     async def metrics(self) -> dict[tuple[str, ...], float]:
         """Read the metrics: value by name and label values, in the order of the labels' names."""
         await asyncio.sleep(0)
-        self.service.monitor._seen_at = -1e9  # look anew
+        self.service.monitor._sampled_at = -1e9  # look anew
         answer = await self.client.get("/metrics")
         assert answer.status_code == 200
         return {

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cesar.api.http.openai.deduplication import is_worth_another_try
+from cesar.api.http.openai.deduplication import is_retryable
 from cesar.api.models import Job, JobStatus
 from cesar.errors import BY_CODE
 from tests.api.http.openai.support import OpenAICase, require_envelope
@@ -163,7 +163,7 @@ class TestCallers(OpenAICase):
 def test_what_lies_in_the_recording_is_not_tried_again_and_what_may_pass_is():
     def is_tried(code: str) -> bool:
         job = Job(audio_path="/a", status=JobStatus.ERROR, error_code=code)
-        return is_worth_another_try(job)
+        return is_retryable(job)
 
     assert not any(map(is_tried, ("not_media", "no_audio_track", "bad_audio", "empty_recording", "unknown_language")))
     assert all(map(is_tried, ("native_crash", "out_of_memory", "model_not_installed", "disk_full", "internal", "gone")))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from cesar.api.http.errors import told_of
+from cesar.api.http.errors import problem_response
 from cesar.api.http.openai.errors import status_of
 from cesar.api.queue.api_keys import Scope
 from cesar.errors import BY_CODE, BadRequest, InputError, ModelError, UsageError
@@ -20,12 +20,12 @@ TRIED_AGAIN = {408, 409, 429, *range(500, 600)}
 @pytest.mark.parametrize("code", BY_CODE)
 def test_nothing_that_would_fail_again_is_tried_again(code):
     error = BY_CODE[code]("what happened")
-    status = status_of(error, told_of(error))
+    status = status_of(error, problem_response(error))
     assert status >= 400
     if isinstance(error, InputError | UsageError | BadRequest):
         assert status == 400
     elif not isinstance(error, ModelError):
-        assert status == told_of(error).problem.status or status not in TRIED_AGAIN or status == 409
+        assert status == problem_response(error).problem.status or status not in TRIED_AGAIN or status == 409
 
 
 class TestProblems(OpenAICase):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from cesar.api.http.openai.models import STAND_INS
+from cesar.api.http.openai.models import OPENAI_NAMES
 from cesar.models.catalog import CATALOG
 from tests.api.http.openai.support import OpenAICase
 
@@ -16,13 +16,13 @@ class TestModels(OpenAICase):
         listed = (await self.client.get("/v1/models")).json()
         assert listed["object"] == "list"
         names = [model["id"] for model in listed["data"]]
-        assert names == [*STAND_INS, *CATALOG, "words.json"]
+        assert names == [*OPENAI_NAMES, *CATALOG, "words.json"]
         assert {tuple(model) for model in listed["data"]} == {("id", "object", "created", "owned_by", "shutdown_date")}
         for model in listed["data"]:
             assert (await self.client.get(f"/v1/models/{model['id']}")).json() == model
 
     async def test_of_openai_are_the_services_own(self):
-        for number, name in enumerate(STAND_INS):
+        for number, name in enumerate(OPENAI_NAMES):
             _, job = await self.asked(("model", name), content=bytes([number]))
             assert job.model_size == self.model
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from cesar.api.http.openai.forms import Form
-from cesar.api.http.openai.request import Asked, ResponseFormat, asked_of
+from cesar.api.http.openai.request import OpenAIRequest, ResponseFormat, parse_request
 from cesar.errors import BadRequest
 
 
-def read(*fields: tuple[str, str], task="transcribe") -> Asked:
-    return asked_of(Form([("model", "gpt-4o-transcribe"), *fields]), task)
+def read(*fields: tuple[str, str], task="transcribe") -> OpenAIRequest:
+    return parse_request(Form([("model", "gpt-4o-transcribe"), *fields]), task)
 
 
 def test_little_is_asked_for_unless_it_is_said():
@@ -47,7 +47,7 @@ def test_words_are_looked_for_only_where_they_are_shown():
 
 
 def test_whisper_1_ignores_stream_and_others_heed_it():
-    assert not asked_of(
+    assert not parse_request(
         Form([("model", "whisper-1"), ("stream", "true"), ("response_format", "srt")]), "transcribe"
     ).is_stream
     assert read(("stream", "true"), ("response_format", "text")).is_stream
@@ -107,4 +107,4 @@ def test_what_can_not_be_used_is_refused_by_its_name(field, fields):
 
 def test_a_model_must_be_named():
     with pytest.raises(BadRequest, match="model"):
-        asked_of(Form([]), "transcribe")
+        parse_request(Form([]), "transcribe")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cesar.api.http.openai.request import Asked, ResponseFormat
-from cesar.api.http.openai.responses import written
+from cesar.api.http.openai.request import OpenAIRequest, ResponseFormat
+from cesar.api.http.openai.responses import render_response
 from cesar.options import TranscribeOptions
 from cesar.transcript import ModelIdentity, Segment, Transcript, Word
 
@@ -44,8 +44,8 @@ def answer(
     said: dict[str, Any] | None = None,
     **options: Any,
 ):
-    asked = Asked(model, TranscribeOptions(**options), ResponseFormat(name), frozenset(words.split("+")))
-    text = written(asked, transcript(*segments, **(said or {}), task=options.get("task", "transcribe")))
+    asked = OpenAIRequest(model, TranscribeOptions(**options), ResponseFormat(name), frozenset(words.split("+")))
+    text = render_response(asked, transcript(*segments, **(said or {}), task=options.get("task", "transcribe")))
     return json.loads(text) if name.endswith("json") else text
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cesar.api.http.openai.separators import joiner_of
+from cesar.api.http.openai.separators import separator_for
 from cesar.api.models import Job, JobStatus
 from cesar.options import TranscribeOptions
 from tests.api.http.openai.support import SOUND, TRANSCRIPTIONS, OpenAICase, require_envelope
@@ -139,8 +139,8 @@ class TestAStreamThatFails(StreamCase):
 
 
 def test_the_language_decides_about_blanks_if_it_was_named():
-    assert joiner_of(TranscribeOptions(language="ja"), "ABC") == ""
-    assert joiner_of(TranscribeOptions(language="en"), "東京") == " "
-    assert joiner_of(TranscribeOptions(language="ja", task="translate"), "東京") == " "
-    assert joiner_of(TranscribeOptions(), "123") == " "
-    assert joiner_of(TranscribeOptions(), "สวัสดี") == ""
+    assert separator_for(TranscribeOptions(language="ja"), "ABC") == ""
+    assert separator_for(TranscribeOptions(language="en"), "東京") == " "
+    assert separator_for(TranscribeOptions(language="ja", task="translate"), "東京") == " "
+    assert separator_for(TranscribeOptions(), "123") == " "
+    assert separator_for(TranscribeOptions(), "สวัสดี") == ""

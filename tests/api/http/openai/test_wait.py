@@ -120,7 +120,7 @@ class TestAKeyThatIsRevoked(OpenAICase):
         await self.revoke()
         claimed = await self.claim()
         await self.recognise(claimed, "Hello there.")
-        with patch("cesar.api.http.middleware.revocation.ASK_EVERY_S", 0.0):
+        with patch("cesar.api.http.middleware.revocation.CHECK_INTERVAL_S", 0.0):
             await self.end(claimed)
             require_envelope(await request, 401, "invalid_api_key")
 

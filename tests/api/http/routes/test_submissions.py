@@ -138,7 +138,7 @@ class TestWhatIsNotTaken(UploadCase):
 
     async def test_a_recording_without_bytes(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("a.wav", b"")})
-        assert "no bytes" in require_problem(answer, 400, "bad_request")["detail"]
+        assert "is empty" in require_problem(answer, 400, "bad_request")["detail"]
 
     async def test_a_text_where_the_file_should_be(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": (None, "talk.wav")})

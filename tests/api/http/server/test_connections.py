@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cesar.api.http.server.connections import MOST_UNSENT_BYTES, ConnectionLimits, Connections
+from cesar.api.http.server.connections import MAX_UNSENT_BYTES, ConnectionLimits, Connections
 from tests.api.support import Clocks
 
 FAR, NEAR = "192.0.2.1", "127.0.0.1"
@@ -53,8 +53,8 @@ def test_who_has_asked_before_outlasts_who_never_has() -> None:
     connections = table(clocks)
     proven = [Line(connections, f"192.0.2.{n}") for n in range(5)]
     for line in proven:
-        connections.began(line)
-        connections.rests(line)
+        connections.request_started(line)
+        connections.request_finished(line)
     for n in range(30):
         clocks.go_on(1.0)
         Line(connections, f"198.51.100.{n}")
@@ -66,7 +66,7 @@ def test_a_request_under_way_is_never_closed_for_another() -> None:
     connections = table(clocks)
     busy = [Line(connections, f"192.0.2.{n}") for n in range(10)]
     for line in busy:
-        connections.began(line)
+        connections.request_started(line)
     for n in range(30):
         clocks.go_on(1.0)
         Line(connections, f"198.51.100.{n}")
@@ -90,28 +90,28 @@ def test_requests_beyond_the_limits_are_one_too_many() -> None:
     near = [Line(connections, NEAR) for _ in range(6)]
     far = [Line(connections) for _ in range(3)]
     for line in [*near, *far[:2]]:
-        connections.began(line)
-        assert not connections.is_crowded(line)
-    connections.began(far[2])
-    assert connections.is_crowded(far[2])
-    connections.rests(far[2])
+        connections.request_started(line)
+        assert not connections.is_overloaded(line)
+    connections.request_started(far[2])
+    assert connections.is_overloaded(far[2])
+    connections.request_finished(far[2])
     connections.closed(far[2])
-    assert not connections.is_crowded(near[0])
+    assert not connections.is_overloaded(near[0])
 
 
 def test_of_unread_answers_those_that_wait_longest_are_given_up() -> None:
     connections = table(Clocks())
-    lines = [Line(connections, unsent_bytes=MOST_UNSENT_BYTES // 3) for _ in range(4)]
+    lines = [Line(connections, unsent_bytes=MAX_UNSENT_BYTES // 3) for _ in range(4)]
     for line in lines:
-        connections.began(line)
-        connections.unread(line)
+        connections.request_started(line)
+        connections.write_blocked(line)
     assert [line.is_dropped for line in lines] == [True, False, False, False]
 
 
 def test_one_large_answer_may_be_larger_than_all_may_be_together() -> None:
     connections = table(Clocks())
-    line = Line(connections, unsent_bytes=2 * MOST_UNSENT_BYTES)
-    connections.unread(line)
+    line = Line(connections, unsent_bytes=2 * MAX_UNSENT_BYTES)
+    connections.write_blocked(line)
     assert not line.is_dropped
 
 
@@ -119,11 +119,11 @@ def test_nothing_is_left_of_connections_that_are_closed() -> None:
     connections = table(Clocks())
     for n in range(50):
         line = Line(connections, f"192.0.2.{n}")
-        connections.began(line)
-        connections.unread(line)
+        connections.request_started(line)
+        connections.write_blocked(line)
         if n % 2:
-            connections.rests(line)
+            connections.request_finished(line)
         connections.closed(line)
     assert len(connections) == 0
-    assert not connections._idle_of
-    assert not connections._busy_of
+    assert not connections._idle_by_address
+    assert not connections._busy_by_address

@@ -13,7 +13,7 @@ from unittest import IsolatedAsyncioTestCase
 
 import pytest
 
-from cesar.api.http.server.fair_loop import FairLoop, FairSelector, fairness_of
+from cesar.api.http.server.fair_loop import FairLoop, FairSelector, fair_selector_of
 from cesar.api.http.server.fair_queue import FairQueue
 from cesar.api.http.server.pace import ROUND_S, Pace
 
@@ -165,5 +165,5 @@ class TestSockets:
 def test_only_a_loop_over_such_a_selector_has_turns() -> None:
     """On Windows `FairLoop` is asyncio's own loop, and connections must not ask it for turns."""
     with closing(asyncio.SelectorEventLoop()) as usual, closing(FairLoop()) as fair:
-        assert fairness_of(usual) is None
-        assert (fairness_of(fair) is not None) == (sys.platform != "win32")
+        assert fair_selector_of(usual) is None
+        assert (fair_selector_of(fair) is not None) == (sys.platform != "win32")

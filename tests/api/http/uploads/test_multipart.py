@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.api.http.uploads import multipart
-from cesar.api.http.uploads.file_writer import BLOCK_BYTES, Arrival, require_room
+from cesar.api.http.uploads.file_writer import BLOCK_BYTES, UploadWriter, require_free_space
 from cesar.api.http.uploads.multipart import clean_name
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DiskFull, OutputError
@@ -66,8 +66,8 @@ class TestAnArrival(ServiceCase):
         await super().asyncSetUp()
         self.threads = self.enterContext(ThreadPoolExecutor(2))
 
-    def arrival(self, path: Path, min_free_bytes: int = 0) -> Arrival:
-        return Arrival(path, self.threads, min_free_bytes)
+    def arrival(self, path: Path, min_free_bytes: int = 0) -> UploadWriter:
+        return UploadWriter(path, self.threads, min_free_bytes)
 
     async def test_is_on_the_disk_with_its_digest_when_it_is_finished(self) -> None:
         chance = random.Random(5)
@@ -123,9 +123,9 @@ class TestAnArrival(ServiceCase):
 
 
 def test_room_is_looked_for_on_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
-    require_room(tmp_path / "not" / "yet", 1, 1)
+    require_free_space(tmp_path / "not" / "yet", 1, 1)
     with pytest.raises(DiskFull):
-        require_room(tmp_path / "not" / "yet", 10**18, 1)
+        require_free_space(tmp_path / "not" / "yet", 10**18, 1)
 
 
 class _FullStore(AudioStore):
@@ -214,7 +214,7 @@ class TestAnUploadThatGoesWrong(ServiceCase):
     def patience(self, seconds: float) -> Any:
         from unittest.mock import patch
 
-        return patch.object(multipart, "_SILENCE_S", seconds)
+        return patch.object(multipart, "_STALL_WINDOW_S", seconds)
 
     async def break_off(self, after: list[bytes]) -> list[int]:
         """Send so much of an upload, and then be gone; give the statuses that would have been told."""
