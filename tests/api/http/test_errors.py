@@ -29,12 +29,12 @@ def test_every_error_has_a_status_and_a_body_with_its_code(code):
 
 
 @pytest.mark.parametrize("kind", [NotADatabase, DatabaseUnavailable, DiskFull, CesarError])
-def test_what_is_wrong_inside_is_told_without_names_of_this_machine(kind):
+def test_internal_errors_reveal_no_paths_of_this_machine(kind):
     error = kind("/home/me/secret.db is broken", hint="Look at /home/me.")
     assert b"/home/me" not in bytes(problem_json(problem_response(error)).body)
 
 
-def test_paths_in_the_folders_of_the_service_are_left_out():
+def test_paths_in_the_services_folders_are_redacted():
     error = ModelCorrupt("model.bin in /srv/cesar/models/base is damaged", hint="Remove '/srv/cesar/models/base'.")
     body = bytes(problem_json(problem_response(error, ["/srv/cesar"])).body)
     assert b"/srv" not in body
@@ -44,7 +44,7 @@ def test_paths_in_the_folders_of_the_service_are_left_out():
     )
 
 
-def test_who_has_to_wait_or_to_show_a_key_is_told_so():
+def test_retry_after_and_www_authenticate_are_sent():
     error = TooManyRequests("too many")
     error.retry_after_s = 0.2
     assert problem_json(problem_response(error)).headers["retry-after"] == "1"
@@ -53,7 +53,7 @@ def test_who_has_to_wait_or_to_show_a_key_is_told_so():
 
 
 class TestProblems(ServiceCase):
-    async def test_a_request_with_thousands_of_mistakes_gets_a_short_answer(self):
+    async def test_a_request_with_thousands_of_mistakes_gets_a_short_response(self):
         url = "/transcribe/url"
         for answer in (
             await self.client.post(url, json={f"field{number}": 1 for number in range(10_000)}),
@@ -63,11 +63,11 @@ class TestProblems(ServiceCase):
             require_problem(answer, 422, "bad_option")
             assert len(answer.content) < 4000
 
-    async def test_an_address_that_is_not_there(self):
+    async def test_an_unknown_path_is_404(self):
         for path in ("/no/such/thing", "/jobs/", "//", "/%00", "/jobs/%2e%2e%2fx/y"):
             require_problem(await self.client.get(path), 404, "not_found")
 
-    async def test_a_method_that_an_address_does_not_take(self):
+    async def test_an_unsupported_method_is_405_with_allow(self):
         for method, path, allowed in (
             ("PUT", "/models", {"GET", "HEAD"}),
             ("GET", "/transcribe", {"POST"}),
@@ -78,11 +78,11 @@ class TestProblems(ServiceCase):
             require_problem(answer, 405, "method_not_allowed")
             assert set(answer.headers["allow"].split(", ")) == allowed
 
-    async def test_a_value_that_can_not_be_used(self):
+    async def test_an_invalid_value_is_422(self):
         problem = require_problem(await self.client.get("/jobs", params={"limit": "many"}), 422, "bad_option")
         assert "limit" in problem["detail"]
 
-    async def test_a_body_that_is_not_json(self):
+    async def test_a_body_that_is_not_json_is_400(self):
         for body in (b"{", b"", b"\xff\xfe", b'{"url": '):
             answer = await self.client.post(
                 "/transcribe/url", content=body, headers={"Content-Type": "application/json"}
@@ -90,7 +90,7 @@ class TestProblems(ServiceCase):
             assert answer.status_code in (400, 422)
             assert answer.headers["content-type"] == PROBLEM
 
-    async def test_an_error_that_nobody_expected_is_logged_and_told_in_general_words(self):
+    async def test_an_unexpected_error_is_logged_and_gets_a_general_message(self):
         @self.app.get("/broken")
         async def broken():
             raise ValueError("the secret words")
@@ -102,7 +102,7 @@ class TestProblems(ServiceCase):
         assert "the secret words" in log.output[0]
 
     @pytest.mark.slow
-    async def test_an_error_of_the_database_is_logged_and_told_in_general_words(self):
+    async def test_a_database_error_is_logged_and_gets_a_general_message(self):
         @self.app.get("/broken")
         async def broken():
             raise NotADatabase(f"{self.data_dir}/cesar.db is damaged")
@@ -113,7 +113,7 @@ class TestProblems(ServiceCase):
         assert str(self.folder) not in str(problem)
         assert str(self.data_dir) in log.output[0]
 
-    async def test_an_answer_that_breaks_off_is_not_ended_as_if_it_were_whole(self):
+    async def test_a_response_cut_off_by_an_error_is_not_ended_normally(self):
         @self.app.get("/broken")
         async def broken():
             async def parts():
@@ -126,7 +126,7 @@ class TestProblems(ServiceCase):
             await self.client.get("/broken")
         assert "a response was cut off: NotADatabase" in log.output[0]
 
-    async def test_every_operation_tells_of_problems(self):
+    async def test_every_operation_documents_problems(self):
         for path, methods in self.app.openapi()["paths"].items():
             for operation in methods.values():
                 kind = "application/json" if path.startswith("/v1/") else PROBLEM

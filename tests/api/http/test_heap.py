@@ -30,7 +30,7 @@ print(left // MIB, (resident_bytes() - before) // MIB, heap.trim())
 """
 
 
-def test_free_memory_is_given_back_and_then_left_alone() -> None:
+def test_free_memory_is_returned_to_the_system_once() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
     if done.stdout == "no glibc\n":
         pytest.skip("another C library")

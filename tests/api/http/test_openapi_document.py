@@ -28,21 +28,21 @@ def found(document: Any, reference: str) -> Any:
     return document
 
 
-class TestTheDescription(ServiceCase):
-    async def test_every_reference_leads_somewhere(self) -> None:
+class TestApiDescription(ServiceCase):
+    async def test_every_reference_resolves(self) -> None:
         document = (await self.client.get("/openapi.json")).json()
         all_references = set(references(document))
         assert len(all_references) > 10
         for reference in all_references:
             assert found(document, reference), reference
 
-    async def test_names_every_value_of_a_status_in_an_event(self) -> None:
+    async def test_event_statuses_list_every_value(self) -> None:
         document = (await self.client.get("/openapi.json")).json()
         stream = document["paths"]["/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
         assert "queued" in stream["x-event-data"][0]["properties"]["after"]["enum"]
 
     @pytest.mark.slow
-    async def test_is_written_once_and_not_sent_to_who_has_it(self) -> None:
+    async def test_documents_are_rendered_once_and_revalidated(self) -> None:
         for path in ("/openapi.json", "/docs"):
             first, second = await self.client.get(path), await self.client.get(path)
             assert first.content == second.content

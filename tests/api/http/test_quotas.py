@@ -32,11 +32,11 @@ class TestPriority(ServiceCase):
             require_problem(answer, 403, "not_permitted")
         assert len(self.kept_files()) == 1
 
-    async def test_an_admin_may(self) -> None:
+    async def test_an_admin_may_use_any_priority(self) -> None:
         assert (await self.submit_with(await self.key("root", Scope.ADMIN), 1000)).status_code == 202
 
 
-class TestPriorityThatIsAllowed(TestPriority):
+class TestRaisedPriorityLimit(TestPriority):
     overrides: ClassVar = {"require_key": True, "max_priority": 10}
 
     async def test_a_key_may_go_after_others_but_not_before_them(self) -> None:
@@ -46,17 +46,17 @@ class TestPriorityThatIsAllowed(TestPriority):
 
 
 class TestPriorityWithoutKeys(ServiceCase):
-    async def test_is_free(self) -> None:
+    async def test_priority_is_unlimited_without_keys(self) -> None:
         assert (await self.submit(priority=1000))["priority"] == 1000
 
 
-class TestRoom(ServiceCase):
+class TestStorageQuota(ServiceCase):
     overrides: ClassVar = {"require_key": True, "max_stored_bytes": 250}
 
     async def hand_in(self, headers: dict[str, str], content: bytes) -> httpx.Response:
         return await self.client.post("/transcribe", files={"file": ("a", content)}, headers=headers)
 
-    async def test_a_key_that_keeps_as_much_as_it_may_gets_507_until_it_deletes(self) -> None:
+    async def test_a_key_at_its_storage_limit_gets_507_until_it_deletes(self) -> None:
         mine, theirs, admin = await self.key("mine"), await self.key("theirs"), await self.key("root", Scope.ADMIN)
         first, second, third = (bytes([n]) * 100 for n in (1, 2, 3))
         ids = [(await self.hand_in(mine, content)).json()["id"] for content in (first, second)]
@@ -67,12 +67,12 @@ class TestRoom(ServiceCase):
         await self.client.delete(f"/jobs/{ids[0]}", headers=mine)
         assert (await self.hand_in(mine, third)).status_code == 202
 
-    async def test_a_key_gets_no_more_room_by_handing_in_many_recordings_at_once(self) -> None:
+    async def test_concurrent_uploads_cannot_exceed_the_quota(self) -> None:
         mine = await self.key("mine")
         answers = await asyncio.gather(*(self.hand_in(mine, bytes([n]) * 100) for n in range(20)))
         assert sorted(answer.status_code for answer in answers) == [202] * 2 + [507] * 18
 
-    async def test_a_key_that_asks_again_and_again_for_more_than_it_may_keep_fills_no_log(self) -> None:
+    async def test_repeated_quota_refusals_do_not_fill_the_log(self) -> None:
         mine = await self.key("mine")
         with self.assertLogs("cesar", "DEBUG") as logs:
             logging.getLogger("cesar").debug("there is a line at least")
@@ -80,7 +80,7 @@ class TestRoom(ServiceCase):
                 require_problem(await self.hand_in(mine, bytes([n]) * 300), 507, "storage_limit")
         assert len([line for line in logs.output if "storage_limit" in line]) <= 1
 
-    async def test_what_fails_to_be_queued_takes_no_room(self) -> None:
+    async def test_a_failed_submission_takes_no_quota(self) -> None:
         mine = await self.key("mine")
         for _ in range(5):
             wrong = await self.client.post(
@@ -90,7 +90,7 @@ class TestRoom(ServiceCase):
         for content in (b"b" * 100, b"c" * 100):
             assert (await self.hand_in(mine, content)).status_code == 202
 
-    async def test_the_same_recording_is_kept_and_counted_once(self) -> None:
+    async def test_an_identical_recording_is_stored_and_counted_once(self) -> None:
         mine = await self.key("mine")
         for _ in range(5):
             assert (await self.hand_in(mine, b"a" * 200)).status_code == 202
@@ -100,7 +100,7 @@ class TestRoom(ServiceCase):
         )
         assert answer.status_code == 507
 
-    async def test_who_has_no_room_can_not_have_recordings_fetched(self) -> None:
+    async def test_a_key_over_its_quota_cannot_submit_addresses(self) -> None:
         mine = await self.key("mine")
         assert (await self.hand_in(mine, b"a" * 250)).status_code == 202
         wanted = {"url": "https://example.org/a"}

@@ -70,8 +70,8 @@ class HubCase(QueueCase):
         return sum(what in statement for statement in self.asked)
 
 
-class TestTheHub(HubCase):
-    async def test_only_those_whose_job_has_changed_are_woken(self):
+class TestHub(HubCase):
+    async def test_only_subscribers_of_changed_jobs_are_woken(self):
         at_work, waiting = await self.queue(), await self.queue()
         await self.claim()
         of_work, of_waiting = self.watch(at_work), self.watch(waiting)
@@ -85,7 +85,7 @@ class TestTheHub(HubCase):
         assert not of_waiting.is_set()
         assert self.hub.version(waiting.id) == number
 
-    async def test_while_nobody_follows_nothing_is_asked(self):
+    async def test_nothing_is_read_without_subscribers(self):
         await eventually(lambda: not self.hub._changed.is_set())
         self.asked.clear()
         for _ in range(5):
@@ -94,7 +94,7 @@ class TestTheHub(HubCase):
         assert self.asked == []
 
     @pytest.mark.slow
-    async def test_many_jobs_that_wait_cost_one_question_a_second_while_others_run(self):
+    async def test_many_queued_jobs_cost_one_query_a_second_while_others_run(self):
         running = await self.queue()
         waiting = [await self.queue(name=str(n)) for n in range(100)]
         claimed = await self.claim()
@@ -116,7 +116,7 @@ class TestTheHub(HubCase):
         assert len(self.asked) <= 3 * most, "a look is two statements at most and their BEGIN"
 
     @pytest.mark.slow
-    async def test_many_who_follow_a_job_cost_one_question_a_change(self):
+    async def test_many_subscribers_of_a_job_cost_one_query_per_change(self):
         await self.queue()
         job = await self.claim()
         stopping = asyncio.Event()
@@ -141,7 +141,7 @@ class TestTheHub(HubCase):
         assert answers.pop().count(b"event: segment") == 5
         assert self.questions("job_chunks") <= 2 * 5, "not 200 times as many"
 
-    async def test_what_was_not_told_of_is_seen_in_any_case(self):
+    async def test_changes_without_a_notification_are_found_by_polling(self):
         with patch("cesar.api.http.live.hub._MAX_INTERVAL_S", 0.05):
             job = await self.queue()
             wake = self.watch(job)
@@ -151,7 +151,7 @@ class TestTheHub(HubCase):
             await self.repository.request_cancel(job.id)
             await asyncio.wait_for(wake.wait(), PATIENCE_S)
 
-    async def test_another_programs_changes_are_seen(self):
+    async def test_changes_by_another_process_are_found(self):
         job = await self.queue()
         wake = self.watch(job)
         await self.is_quiet()
@@ -160,7 +160,7 @@ class TestTheHub(HubCase):
         await other.request_cancel(job.id)
         await asyncio.wait_for(wake.wait(), PATIENCE_S)
 
-    async def test_a_database_that_is_away_is_waited_for_without_haste(self):
+    async def test_an_unavailable_database_is_retried_with_backoff(self):
         job = await self.queue()
         wake = self.watch(job)
         await self.is_quiet()
@@ -175,7 +175,7 @@ class TestTheHub(HubCase):
         await self.refuse(is_refused=False)
         await asyncio.wait_for(wake.wait(), PATIENCE_S)
 
-    async def test_who_follows_while_the_database_is_away_hears_of_it_all_later(self):
+    async def test_subscribers_catch_up_once_the_database_is_available(self):
         await self.queue()
         job = await self.claim()
 
@@ -194,7 +194,7 @@ class TestTheHub(HubCase):
             await self.refuse(is_refused=False)
             assert b"A sentence." in await asyncio.wait_for(reading, PATIENCE_S)
 
-    async def test_who_gives_up_disturbs_nobody_else(self):
+    async def test_a_cancelled_reader_disturbs_no_others(self):
         begun, may_end = asyncio.Event(), asyncio.Event()
 
         async def read() -> str:
@@ -210,7 +210,7 @@ class TestTheHub(HubCase):
         may_end.set()
         assert await second == "what was read"
 
-    async def test_a_failed_read_is_not_kept(self):
+    async def test_a_failed_read_is_not_cached(self):
         async def fail() -> str:
             raise OSError("no")
 
@@ -222,7 +222,7 @@ class TestTheHub(HubCase):
         assert await self.hub.coalesce("key", succeed) == "yes"
 
     @pytest.mark.slow
-    async def test_what_was_read_is_not_kept_without_end(self):
+    async def test_cached_reads_are_bounded(self):
         async def read() -> bytes:
             return bytes(10)
 

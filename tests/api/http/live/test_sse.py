@@ -70,7 +70,7 @@ def cursor_of(event: bytes) -> Cursor:
     limit=st.integers(2, 5),
     generation=st.integers(0, 2),
 )
-def test_a_cut_anywhere_changes_nothing(status, event_count, counts, limit, generation):
+def test_events_are_the_same_wherever_they_are_cut(status, event_count, counts, limit, generation):
     job = Job(audio_path="/talk.wav", status=status, generation=generation)
     whole = Tail(job, history(job, event_count), chunks_with(counts))
     events = told(whole, Cursor(), limit)
@@ -82,7 +82,7 @@ def test_a_cut_anywhere_changes_nothing(status, event_count, counts, limit, gene
 
 
 @given(limit=st.integers(2, 5), cut=st.integers(0, 9))
-def test_what_was_told_of_another_generation_is_taken_back_once(limit, cut):
+def test_segments_of_an_earlier_generation_are_reset_once(limit, cut):
     job = Job(audio_path="/talk.wav", status=JobStatus.PROCESSING)
     whole = Tail(job, history(job, 2), chunks_with([2, 0, 3]))
     place = ([Cursor()] + [cursor_of(event) for event in told(whole, Cursor(), limit)])[min(cut, 7)]

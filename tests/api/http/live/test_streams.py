@@ -32,7 +32,7 @@ def texts(events: list[Told]) -> list[str]:
     return [told.data["text"] for told in events if told.kind == "segment"]
 
 
-class TestAJob(LiveCase):
+class TestJobStream(LiveCase):
     async def at_work(self, *chunks: Chunk) -> Job:
         """Queue a job, claim it, and commit these chunks of it."""
         await self.queue()
@@ -58,7 +58,7 @@ class TestAJob(LiveCase):
         await self.end(again)
         return again
 
-    async def test_is_told_from_its_beginning_to_its_end_and_then_the_stream_ends(self):
+    async def test_a_job_is_streamed_from_its_creation_to_its_end(self):
         job = await self.with_history()
         events = await self.all_events(f"/jobs/{job.id}/events")
         assert [told.kind for told in events] == ["status"] * 4 + ["segment"] * 6 + ["status", "end"]
@@ -75,7 +75,7 @@ class TestAJob(LiveCase):
         assert "text" not in events[-1].data, "it may be long, and was told"
         assert str(self.folder) not in str(events)
 
-    async def test_a_cut_after_any_event_leaves_nothing_out_and_repeats_nothing(self):
+    async def test_a_cut_after_any_event_loses_and_repeats_nothing(self):
         path = f"/jobs/{(await self.with_history()).id}/events"
         whole = await self.stored_events(path)
         assert len({told.last_id for told in whole}) == len(whole) == 12
@@ -83,7 +83,7 @@ class TestAJob(LiveCase):
             assert await self.stored_events(path, told.last_id) == whole[number + 1 :], told
 
     @pytest.mark.slow
-    async def test_a_client_that_is_cut_after_every_event_of_a_job_at_work_hears_each_once(self):
+    async def test_a_client_cut_after_every_event_of_a_running_job_receives_each_once(self):
         job = await self.at_work()
         path = f"/jobs/{job.id}/events"
 
@@ -100,7 +100,7 @@ class TestAJob(LiveCase):
         await self.end(job)
         assert await following == await self.stored_events(path)
 
-    async def test_a_segment_is_told_as_it_is_committed_with_its_words(self):
+    async def test_a_segment_is_sent_with_its_words_once_committed(self):
         job = await self.at_work()
         async with aclosing(self.events(f"/jobs/{job.id}/events")) as events:
             await until(events, "progress")
@@ -110,7 +110,7 @@ class TestAJob(LiveCase):
             told = await until(events, "segment")
         assert told.data == {"n": 0, **json.loads(json.dumps(asdict(segment)))}
 
-    async def test_progress_comes_without_an_id_and_only_when_it_has_changed(self):
+    async def test_progress_has_no_id_and_is_sent_only_when_changed(self):
         job = await self.at_work()
         async with aclosing(self.events(f"/jobs/{job.id}/events")) as events:
             first = await until(events, "progress")
@@ -126,7 +126,7 @@ class TestAJob(LiveCase):
             "progress": 0.125,
         }
 
-    async def test_a_job_that_is_begun_anew_takes_its_segments_back(self):
+    async def test_a_restarted_job_resets_its_segments(self):
         job = await self.at_work(CHUNKS[0])
         path = f"/jobs/{job.id}/events"
         async with aclosing(self.events(path)) as events:
@@ -143,7 +143,7 @@ class TestAJob(LiveCase):
         assert [told.kind for told in await self.stored_events(path, reset.last_id)] == kinds[1:]
         assert "reset" not in [told.kind for told in await self.stored_events(path)], "who comes new need not know"
 
-    async def test_who_has_got_the_end_is_answered_204_which_stops_a_browser(self):
+    async def test_a_client_that_has_received_the_end_gets_204_which_stops_a_browser(self):
         job = await self.at_work()
         await self.end(job, JobStatus.ERROR)
         path = f"/jobs/{job.id}/events"
@@ -154,7 +154,7 @@ class TestAJob(LiveCase):
         told = await self.first_stored(path, last.last_id)
         assert told.data["reason"] == "retried by hand", "it goes on with a job that goes on"
 
-    async def test_a_job_that_is_deleted_is_told_of_and_then_not_found(self):
+    async def test_a_deleted_job_sends_deleted_and_is_then_404(self):
         job = await self.queue()
         path = f"/jobs/{job.id}/events"
         async with aclosing(self.events(path)) as events:
@@ -166,7 +166,7 @@ class TestAJob(LiveCase):
         answer = await self.client.get(path, headers={"Last-Event-ID": told.last_id})
         require_problem(answer, 404, "job_not_found")
 
-    async def test_who_waits_is_told_how_many_go_before(self):
+    async def test_a_queued_job_reports_its_queue_position(self):
         _, second, third = [await self.queue() for _ in range(3)]
         async with aclosing(self.events(f"/jobs/{third.id}/events")) as events:
             await until(events, "progress", queue_position=2)
@@ -178,7 +178,7 @@ class TestAJob(LiveCase):
             await self.repository.get_next_queued()
             await until(events, "progress", status="processing", queue_position=None)
 
-    async def test_a_job_without_end_ends_when_the_service_does(self):
+    async def test_the_stream_of_an_unfinished_job_ends_when_the_service_stops(self):
         job = await self.at_work()
         async with aclosing(self.events(f"/jobs/{job.id}/events")) as events:
             await until(events, "progress")
@@ -186,7 +186,7 @@ class TestAJob(LiveCase):
             async with asyncio.timeout(PATIENCE_S):
                 assert [told async for told in events] == []
 
-    async def test_the_place_may_be_told_in_the_query_and_the_header_wins(self):
+    async def test_the_cursor_may_be_in_the_query_and_the_header_takes_precedence(self):
         job = await self.with_history()
         path = f"/jobs/{job.id}/events"
         whole = await self.stored_events(path)
@@ -194,7 +194,7 @@ class TestAJob(LiveCase):
         assert await self.stored_events(f"{path}?last_event_id={whole[7].last_id}", whole[9].last_id) == whole[10:]
 
     @pytest.mark.slow
-    async def test_what_is_no_place_is_refused(self):
+    async def test_an_invalid_cursor_is_refused(self):
         job = await self.queue()
         for wrong in ("12", "x-0-0-0-0", "1-0-0-0-0-0", "9" * 19 + "-0-0-0-0"):
             answer = await self.client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": wrong})
@@ -202,14 +202,14 @@ class TestAJob(LiveCase):
         require_problem(await self.client.get("/events?last_event_id=1-0"), 400, "bad_request")
         require_problem(await self.client.get("/jobs/none/events"), 404, "job_not_found")
 
-    async def test_a_client_that_is_gone_is_followed_for_no_more(self):
+    async def test_a_disconnected_client_has_no_subscription(self):
         job = await self.queue()
         async with aclosing(self.events(f"/jobs/{job.id}/events")) as events:
             await until(events, "status")
             assert self.service.hub._wakes
         await eventually(lambda: not self.service.hub._wakes)
 
-    async def test_head_tells_the_headers_and_follows_nothing(self):
+    async def test_head_returns_the_headers_and_subscribes_to_nothing(self):
         job = await self.queue()
         answer = await self.client.head(f"/jobs/{job.id}/events")
         assert answer.status_code == 200
@@ -218,7 +218,7 @@ class TestAJob(LiveCase):
         assert not self.service.hub._wakes
 
     @pytest.mark.slow
-    async def test_two_hundred_watchers_of_a_job_hear_it_all(self):
+    async def test_two_hundred_subscribers_of_a_job_receive_every_event(self):
         job = await self.at_work(CHUNKS[0])
         path = f"/jobs/{job.id}/events"
         async with asyncio.TaskGroup() as group:
@@ -232,12 +232,12 @@ class TestAJob(LiveCase):
         }
 
 
-class TestSilence(LiveCase):
+class TestIdleStream(LiveCase):
     def setUp(self) -> None:
         super().setUp()
         self.enterContext(patch("cesar.api.http.live.streams.PING_EVERY_S", 0.05))
 
-    async def test_is_broken_by_comments(self):
+    async def test_an_idle_stream_sends_comments(self):
         job = await self.queue()
         async with self.client.stream("GET", f"/jobs/{job.id}/events") as answer, asyncio.timeout(PATIENCE_S):
             async for line in answer.aiter_lines():
@@ -255,7 +255,7 @@ class TestKeys(LiveCase):
         self.enterContext(patch("cesar.api.http.live.streams.PING_EVERY_S", 0.05))
 
     @pytest.mark.slow
-    async def test_of_others_jobs_nothing_is_told(self):
+    async def test_jobs_of_others_are_not_streamed(self):
         mine, theirs = await self.key("mine"), await self.key("theirs")
         admin = await self.key("admin", Scope.ADMIN)
         my_id, their_id = [key.id for key in await self.service.keys.list()][:2]
@@ -275,7 +275,7 @@ class TestKeys(LiveCase):
         require_problem(answer, 404, "job_not_found")
         assert (await self.client.head(f"/jobs/{other.id}/events", headers=theirs)).status_code == 200
 
-    async def test_a_revoked_keys_stream_ends_long_before_the_next_ping_also_where_nothing_happens(self):
+    async def test_the_idle_stream_of_a_revoked_key_ends_before_the_next_ping(self):
         self.enterContext(patch("cesar.api.http.live.streams.PING_EVERY_S", 3600.0))
         mine = await self.key("mine")
         async with self.client.stream("GET", "/events", headers=mine) as answer:
@@ -288,7 +288,7 @@ class TestKeys(LiveCase):
             async with asyncio.timeout(PATIENCE_S):
                 assert "event: end" not in [line async for line in lines]
 
-    async def test_a_key_that_is_revoked_hears_no_more(self):
+    async def test_a_revoked_key_receives_no_more_events(self):
         mine = await self.key("mine")
         [key] = await self.service.keys.list()
         job = await self.queue(submitter=key.id)
@@ -299,8 +299,8 @@ class TestKeys(LiveCase):
                 assert "end" not in [told.kind async for told in events]
 
 
-class TestAllJobs(LiveCase):
-    async def test_are_told_from_now_on_and_after_a_cut_from_there(self):
+class TestStreamOfAllJobs(LiveCase):
+    async def test_all_jobs_are_streamed_from_now_on_and_resumed_after_a_cut(self):
         before = await self.queue()
         async with aclosing(self.events("/events")) as events:
             reading = asyncio.ensure_future(anext(events))
@@ -316,7 +316,7 @@ class TestAllJobs(LiveCase):
             found = [await anext(events) for _ in range(4)]
         assert [int(told.last_id) for told in found] == sorted({told.data["id"] for told in found})
 
-    async def test_more_than_are_read_at_once_come_all(self):
+    async def test_more_events_than_one_batch_are_all_sent(self):
         job = await self.queue()
         with patch("cesar.api.http.live.streams._EVENTS_AT_ONCE", 2):
             for _ in range(3):
@@ -326,7 +326,7 @@ class TestAllJobs(LiveCase):
                 found = [await anext(events) for _ in range(7)]
         assert [told.data["after"] for told in found] == ["queued", *["cancelled", "queued"] * 3]
 
-    async def test_a_place_is_told_before_anything_happens(self):
+    async def test_a_cursor_is_sent_before_the_first_event(self):
         await self.queue()
         async with self.client.stream("GET", "/events") as answer:
             async for line in answer.aiter_lines():
@@ -334,7 +334,7 @@ class TestAllJobs(LiveCase):
                     break
         assert line == f"id: {await self.repository.last_event()}"
 
-    async def test_jobs_at_work_tell_their_progress(self):
+    async def test_running_jobs_send_their_progress(self):
         await self.queue()
         async with aclosing(self.events("/events")) as events:
             reading = asyncio.ensure_future(until(events, "progress"))

@@ -31,7 +31,7 @@ UNKNOWN = f"cesar_{'0' * 12}_{'A' * 43}"
         ({"host": "127.0.0.1", "require_key": True}, True),
     ],
 )
-def test_a_key_is_needed_unless_only_this_machine_can_call(settings, needed, tmp_path):
+def test_a_key_is_required_unless_the_service_listens_on_loopback(settings, needed, tmp_path):
     settings = Settings(data_dir=tmp_path, **settings)
     assert requires_key(settings) is needed
     assert create_app(settings, with_worker=False).state.service.requires_key is needed
@@ -40,7 +40,7 @@ def test_a_key_is_needed_unless_only_this_machine_can_call(settings, needed, tmp
 class TestKeysOverHttp(ServiceCase):
     overrides = ANYWHERE
 
-    async def test_every_address_but_the_probes_and_the_documentation_wants_a_key(self):
+    async def test_every_path_except_probes_and_documentation_requires_a_key(self):
         for path, methods in self.app.openapi()["paths"].items():
             for method in methods:
                 answer = await self.client.request(method, path.replace("{", "").replace("}", ""))
@@ -55,18 +55,18 @@ class TestKeysOverHttp(ServiceCase):
         for path in ("/docs", "/openapi.json"):
             assert (await self.client.get(path)).status_code == 200
 
-    async def test_an_address_that_is_not_there_does_not_show_it_to_strangers(self):
+    async def test_an_unknown_path_is_401_without_a_key(self):
         require_problem(await self.client.get("/no/such/thing"), 401, "unauthorised")
         answer = await self.client.get("/no/such/thing", headers=await self.key("alice"))
         require_problem(answer, 404, "not_found")
 
-    async def test_a_key_opens(self):
+    async def test_a_valid_key_is_accepted(self):
         for word in ("Bearer", "bearer", "BEARER"):
             _, token = await self.service.keys.create(word, [Scope.READ])
             answer = await self.client.get("/models", headers={"Authorization": f"{word} {token}"})
             assert answer.status_code == 200
 
-    async def test_what_is_no_key_is_refused(self):
+    async def test_invalid_keys_are_refused(self):
         _, token = await self.service.keys.create("alice", [Scope.READ])
         for shown in ("", "Bearer", "Bearer ", token, f"Basic {token}", f"Bearer {UNKNOWN}", f"Bearer {token}x"):
             answer = await self.client.get("/models", headers={"Authorization": shown})
@@ -81,18 +81,18 @@ class TestKeysOverHttp(ServiceCase):
         await self.service.keys.revoke("alice")
         require_problem(await self.client.get("/models", headers=headers), 401, "unauthorised")
 
-    async def test_nobody_hears_of_health_in_detail_without_a_key(self):
+    async def test_health_has_no_details_without_a_key(self):
         assert (await self.client.get("/health")).json()["details"] is None
         answer = await self.client.get("/health", headers=await self.key("alice", Scope.READ))
         assert answer.json()["details"]["jobs"]["queued"] == 0
 
-    async def test_a_key_that_reads_changes_nothing(self):
+    async def test_a_read_key_cannot_change_anything(self):
         reader = await self.key("reader", Scope.READ)
         assert (await self.client.get("/metrics", headers=reader)).status_code == 200
         for method, path in (("POST", "/transcribe"), ("POST", "/transcribe/url"), ("DELETE", "/jobs/x")):
             require_problem(await self.client.request(method, path, headers=reader), 403, "not_permitted")
 
-    async def test_others_jobs_are_not_there_but_for_an_admin(self):
+    async def test_jobs_of_others_are_hidden_except_from_an_admin(self):
         alice, bob = await self.key("alice", Scope.SUBMIT), await self.key("bob", Scope.SUBMIT)
         admin = await self.key("admin", Scope.ADMIN)
         job = await self.submit(headers=alice)
@@ -102,7 +102,7 @@ class TestKeysOverHttp(ServiceCase):
         }
         assert seen == {"alice": 200, "bob": 404, "admin": 200}
 
-    async def test_nothing_of_anothers_job_is_read_or_changed(self):
+    async def test_jobs_of_others_cannot_be_read_or_changed(self):
         alice, bob = await self.key("alice", Scope.SUBMIT), await self.key("bob", Scope.SUBMIT)
         admin = await self.key("admin", Scope.ADMIN)
         job = (await self.submit(headers=alice))["id"]
@@ -124,7 +124,7 @@ class TestKeysOverHttp(ServiceCase):
             history = await self.client.get(f"/jobs/{job}/history", headers=headers)
             assert [change["after"] for change in history.json()] == ["queued"]
 
-    async def test_who_may_not_call_is_refused_before_the_body_is_read(self):
+    async def test_unauthorised_callers_are_refused_before_the_body_is_read(self):
         reader = await self.key("reader", Scope.READ)
         for path in ("/transcribe", "/transcribe/url"):
             for headers, status in (({}, 401), ({"Authorization": f"Bearer {UNKNOWN}"}, 401), (reader, 403)):
@@ -148,7 +148,7 @@ class TestKeysOverHttp(ServiceCase):
         await self.app(scope, receive, send)
         return steps
 
-    async def test_wrong_keys_are_refused_for_a_while_after_many_but_right_ones_are_not(self):
+    async def test_many_wrong_keys_are_rate_limited_but_valid_keys_are_not(self):
         alice = await self.key("alice")
         wrong = {"Authorization": f"Bearer {UNKNOWN}"}
         with self.assertLogs("cesar.api.http.middleware.auth") as log:
@@ -165,10 +165,10 @@ class TestKeysOverHttp(ServiceCase):
         assert (await self.client.get("/models", headers=alice)).status_code == 200
 
 
-class TestTheNameOfAServiceWithoutKeys(ServiceCase):
+class TestHostNamesWithoutKeys(ServiceCase):
     """DNS rebinding: the attacker's name leads here, so that the browser takes us for the attacker's site."""
 
-    async def test_a_strange_name_is_refused(self):
+    async def test_an_unknown_host_name_is_refused(self):
         for host in (
             "evil.example",
             "evil.example:5000",
@@ -181,7 +181,7 @@ class TestTheNameOfAServiceWithoutKeys(ServiceCase):
                 answer = await self.client.get(path, headers={"Host": host})
                 require_problem(answer, 403, "not_permitted")
 
-    async def test_names_that_only_this_machine_or_its_network_give_are_taken(self):
+    async def test_host_names_that_no_public_name_server_answers_are_accepted(self):
         for host in (
             "localhost",
             "localhost:5000",
@@ -194,10 +194,10 @@ class TestTheNameOfAServiceWithoutKeys(ServiceCase):
             assert (await self.client.get("/models", headers={"Host": host})).status_code == 200, host
 
 
-class TestPagesOfOtherSites(ServiceCase):
+class TestCrossOriginRequests(ServiceCase):
     overrides: ClassVar[dict[str, Any]] = {"cors_origins": ("https://app.example.org",)}
 
-    async def test_a_page_of_another_site_can_not_drive_the_service(self):
+    async def test_a_page_of_another_site_cannot_use_the_service(self):
         strange = [
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
@@ -210,11 +210,11 @@ class TestPagesOfOtherSites(ServiceCase):
             for method, path in (("GET", "/models"), ("POST", "/transcribe"), ("DELETE", "/jobs/x")):
                 require_problem(await self.client.request(method, path, headers=headers), 403, "not_permitted")
 
-    async def test_a_form_on_another_site_can_not_hand_in(self):
+    async def test_a_form_on_another_site_cannot_submit(self):
         headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         require_problem(await self.client.post("/transcribe", headers=headers), 403, "not_permitted")
 
-    async def test_programs_and_own_pages_and_followed_links_are_let_through(self):
+    async def test_programs_own_pages_and_followed_links_are_accepted(self):
         own = [
             {},
             {"Origin": "http://cesar"},
@@ -225,7 +225,7 @@ class TestPagesOfOtherSites(ServiceCase):
         for headers in own:
             assert (await self.client.get("/models", headers=headers)).status_code == 200, headers
 
-    async def test_the_pages_of_a_site_in_the_settings_may_call(self):
+    async def test_pages_of_configured_origins_may_call(self):
         asked = {"Origin": "https://app.example.org", "Sec-Fetch-Site": "cross-site"}
         answer = await self.client.get("/models", headers=asked)
         assert answer.status_code == 200
@@ -234,10 +234,10 @@ class TestPagesOfOtherSites(ServiceCase):
         assert before.status_code == 200
         assert "POST" in before.headers["access-control-allow-methods"]
 
-    async def test_a_proxy_may_call_the_service_by_the_name_of_such_a_site(self):
+    async def test_a_proxy_may_use_the_host_name_of_a_configured_origin(self):
         assert (await self.client.get("/models", headers={"Host": "app.example.org"})).status_code == 200
 
-    async def test_other_sites_are_told_nothing_by_cors(self):
+    async def test_other_origins_get_no_cors_headers(self):
         asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
         answer = await self.client.options("/transcribe", headers=asked)
         assert "access-control-allow-origin" not in answer.headers
@@ -246,7 +246,7 @@ class TestPagesOfOtherSites(ServiceCase):
 class TestCorsOff(ServiceCase):
     overrides = ANYWHERE
 
-    async def test_no_site_is_allowed_unless_it_is_set(self):
+    async def test_no_origin_is_allowed_unless_configured(self):
         headers = {**await self.key("alice"), "Origin": "https://app.example.org"}
         answer = await self.client.get("/models", headers=headers)
         assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -256,10 +256,10 @@ class TestCorsOff(ServiceCase):
     ("host", "name"),
     [("a:1", "a"), ("A.b", "a.b"), ("[::1]:5", "::1"), ("[::1", ""), ("", ""), ("a@b", "b"), (":80", "")],
 )
-def test_the_name_in_a_host_header(host, name):
+def test_the_host_name_is_parsed_from_the_host_header(host, name):
     assert hostname_of(host) == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "evil.example", "1.2.3", "127.1.", "0x7f.1", "::1.example"])
-def test_what_a_name_server_may_answer_for(name):
+def test_names_that_can_be_rebound_are_recognised(name):
     assert not cannot_be_rebound(name)

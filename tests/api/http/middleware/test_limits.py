@@ -26,12 +26,12 @@ def asked(limit: RateLimit, caller: str = "alice") -> float | None:
     return None
 
 
-def test_a_tenth_of_a_minutes_requests_may_come_at_once():
+def test_a_tenth_of_a_minutes_requests_may_come_as_a_burst():
     limit = RateLimit(100, Clocks().monotonic)
     assert [asked(limit) for _ in range(11)] == [*[None] * 10, pytest.approx(0.6)]
 
 
-def test_who_waits_as_long_as_told_may_ask_again():
+def test_a_caller_that_waits_for_retry_after_is_accepted():
     clocks = Clocks()
     limit = RateLimit(60, clocks.monotonic)
     while (wait_s := asked(limit)) is None:
@@ -42,7 +42,7 @@ def test_who_waits_as_long_as_told_may_ask_again():
     assert asked(limit) is None
 
 
-def test_over_a_long_time_no_more_is_allowed_than_was_set():
+def test_the_long_term_rate_never_exceeds_the_limit():
     clocks = Clocks()
     limit = RateLimit(60, clocks.monotonic)
     allowed = 0
@@ -65,7 +65,7 @@ def test_callers_do_not_share_a_limit():
     assert asked(limit, "bob") is None
 
 
-def test_the_table_of_callers_does_not_grow_without_end(monkeypatch):
+def test_the_table_of_callers_is_bounded(monkeypatch):
     monkeypatch.setattr(limits, "MAX_CALLERS", 3)
     limit = RateLimit(10, Clocks().monotonic)
     for caller in "abcdefgh":
@@ -74,21 +74,21 @@ def test_the_table_of_callers_does_not_grow_without_end(monkeypatch):
     assert asked(limit, "h")  # the newest are those that are remembered
 
 
-class TestTheLimitOfTheService(ServiceCase):
+class TestRateLimitOverHttp(ServiceCase):
     overrides: ClassVar[dict[str, Any]] = {"requests_per_minute": 40}
 
-    async def test_who_asks_too_often_is_told_when_to_come_back(self):
+    async def test_too_many_requests_get_429_with_retry_after(self):
         answers = [await self.client.get("/models") for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429]
         require_problem(answers[-1], 429, "too_many_requests")
         assert answers[-1].headers["retry-after"] == "2"
 
-    async def test_probes_are_never_refused(self):
+    async def test_probes_are_never_rate_limited(self):
         for _ in range(20):
             assert (await self.client.get("/livez")).status_code == 200
             assert (await self.client.get("/readyz")).status_code == 200
 
-    async def test_each_key_has_a_limit_of_its_own(self):
+    async def test_each_key_has_its_own_limit(self):
         alice, bob = await self.key("alice"), await self.key("bob")
         while (await self.client.get("/models", headers=alice)).status_code == 200:
             pass
@@ -103,7 +103,7 @@ class TestBodies(ServiceCase):
         )
         require_problem(answer, 413, "upload_too_large")
 
-    async def test_a_large_body_without_its_length_is_refused_before_it_has_ended(self):
+    async def test_a_large_body_without_a_length_is_refused_before_it_ends(self):
         sent = 0
 
         async def endless():
@@ -118,7 +118,7 @@ class TestBodies(ServiceCase):
         assert answer.status_code in (400, 413)  # by the endpoint's own limit, or by that of all
         assert sent < 2**25  # what was on its way is still read for a while, and dropped
 
-    async def test_a_small_body_that_does_not_come_or_drips_is_given_up(self):
+    async def test_a_small_body_that_stalls_or_trickles_times_out(self):
         limited = BodyLimitMiddleware(self.app, timeout_s=0.3)
 
         async def silent() -> AsyncIterator[bytes]:
@@ -145,7 +145,7 @@ class TestBodies(ServiceCase):
             async with httpx.AsyncClient(transport=transport, base_url="http://cesar") as client:
                 assert (await client.post("/small", content=body)).status_code == 408
 
-    async def test_who_waits_for_an_answer_is_not_hurried_once_the_body_is_there(self):
+    async def test_the_body_timeout_ends_once_the_body_has_arrived(self):
         async def waiting(_scope: Any, receive: Any, _send: Any) -> None:
             assert not (await receive())["more_body"]
             async with asyncio.timeout(PATIENCE_S):

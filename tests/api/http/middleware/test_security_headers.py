@@ -16,7 +16,7 @@ from tests.api.http.support import ServiceCase
 class TestHeaders(ServiceCase):
     overrides: ClassVar[dict[str, Any]] = {"requests_per_minute": 200}
 
-    async def test_every_answer_has_them_whatever_has_happened(self):
+    async def test_every_response_has_the_security_headers(self):
         @self.app.get("/broken")
         async def broken():
             raise ZeroDivisionError
@@ -37,7 +37,7 @@ class TestHeaders(ServiceCase):
             assert answer.status_code == status
             assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
-    async def test_preflights_and_refusals_have_them_too(self):
+    async def test_preflight_and_refusal_responses_have_the_security_headers(self):
         app = await self.start(self.settings_with(cors_origins=("https://app.example.org",), require_key=True))
         client = await self.connect(app)
         asked = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "GET"}
@@ -53,7 +53,7 @@ class TestHeaders(ServiceCase):
 
 
 class TestHead(ServiceCase):
-    async def test_head_is_answered_as_get_without_the_body(self):
+    async def test_head_returns_the_headers_of_get_without_the_body(self):
         for path in ("/models", "/livez", "/docs", "/openapi.json", "/jobs", "/no/such/thing"):
             asked, headed = await self.client.get(path), await self.client.head(path)
             assert headed.content == b""
@@ -68,7 +68,7 @@ class TestHead(ServiceCase):
 
 
 class TestThePage(ServiceCase):
-    async def test_the_documentation_asks_nothing_of_the_network_and_runs_no_scripts(self):
+    async def test_the_documentation_loads_nothing_and_runs_no_scripts(self):
         answer = await self.client.get("/docs")
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert not re.search(r"<script|<img|<link|@import|url\(|\son\w+=|\sstyle=|src=", answer.text)
@@ -79,7 +79,7 @@ class TestThePage(ServiceCase):
             f"#{name}" for name in self.app.openapi()["components"]["schemas"]
         }
 
-    async def test_the_documentation_tells_of_every_address_parameter_and_field(self):
+    async def test_the_documentation_has_every_path_parameter_and_field(self):
         page, description = (await self.client.get("/docs")).text, self.app.openapi()
         for path, methods in description["paths"].items():
             for operation in methods.values():
@@ -97,7 +97,7 @@ class TestThePage(ServiceCase):
                 assert operation.get("description"), (method, path)
                 assert operation.get("summary"), (method, path)
 
-    async def test_the_style_of_the_page_is_the_one_that_its_policy_allows(self):
+    async def test_the_pages_style_matches_its_policy(self):
         answer = await self.client.get("/docs")
         [style] = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

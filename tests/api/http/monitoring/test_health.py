@@ -42,11 +42,11 @@ class HealthCase(ServiceCase):
 
 
 class TestHealth(HealthCase):
-    async def test_a_service_that_is_to_have_no_worker_is_well_without_one(self):
+    async def test_a_service_configured_without_a_worker_is_healthy_without_one(self):
         status, told = await self.health()
         assert (status, told["status"], told["worker"], told["reasons"]) == (200, "ok", "stopped", [])
 
-    async def test_it_tells_what_is_in_the_queue(self):
+    async def test_health_reports_the_queue(self):
         await self.queue()
         await self.queue_as(JobStatus.ERROR)
         worker_task = await self.queue_as(JobStatus.PROCESSING)
@@ -61,7 +61,7 @@ class TestHealth(HealthCase):
         assert worker_task.id not in str(told)
         assert str(self.folder) not in str(told)
 
-    async def test_a_job_at_work_that_stands_still_is_told_of(self):
+    async def test_a_stalled_job_is_reported(self):
         job = await self.queue()
         claimed = await self.repository.get_next_queued()
         assert claimed is not None
@@ -75,7 +75,7 @@ class TestHealth(HealthCase):
         assert (await self.health())[0] == 200
         assert job.id == claimed.id
 
-    async def test_heartbeats_alone_are_no_progress(self):
+    async def test_heartbeats_alone_are_not_progress(self):
         await self.queue()
         claimed = await self.repository.get_next_queued()
         assert claimed is not None
@@ -85,7 +85,7 @@ class TestHealth(HealthCase):
             status, told = await self.health(after_s=self.settings.stall_timeout_s / 5)
         assert (status, told["reasons"]) == (503, ["no_progress"])
 
-    async def test_jobs_that_nobody_takes_up_are_told_of(self):
+    async def test_waiting_jobs_that_no_worker_claims_are_reported(self):
         await self.queue()
         assert (await self.health())[0] == 200
         assert (await self.health(after_s=59))[0] == 200
@@ -94,7 +94,7 @@ class TestHealth(HealthCase):
         await self.repository.get_next_queued()
         assert (await self.health())[0] == 200
 
-    async def test_a_database_that_is_gone_is_told_of(self):
+    async def test_a_missing_database_is_reported(self):
         file = self.data_dir / "cesar.db"
         file.rename(self.folder / "elsewhere.db")
         status, told = await self.health()
@@ -112,7 +112,7 @@ class TestHealth(HealthCase):
         self.repository.database._reading.submit(may_go_on.wait)
         return may_go_on
 
-    async def test_a_database_that_does_not_answer_is_not_waited_for(self):
+    async def test_a_database_that_does_not_answer_does_not_delay_health(self):
         may_go_on = self.hold_reads()
         begun = time.monotonic()
         answers = await asyncio.gather(*(self.health() for _ in range(20)))
@@ -127,7 +127,7 @@ class TestHealth(HealthCase):
         await eventually(is_well)
 
     @pytest.mark.slow
-    async def test_a_database_that_another_program_locks_is_told_of(self):
+    async def test_a_locked_database_is_reported(self):
         with closing(sqlite3.connect(self.data_dir / "cesar.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
 
@@ -140,7 +140,7 @@ class TestHealth(HealthCase):
             other.execute("ROLLBACK")
         assert (await self.health(after_s=5))[0] == 200
 
-    async def test_requests_that_wait_for_the_same_lock_fail_together(self):
+    async def test_requests_waiting_for_the_same_lock_fail_together(self):
         sent = {"file": ("talk.wav", b"sound")}
         with closing(sqlite3.connect(self.data_dir / "cesar.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -152,7 +152,7 @@ class TestHealth(HealthCase):
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
         await self.submit()
 
-    async def test_a_folder_of_recordings_that_takes_no_file_is_told_of(self):
+    async def test_an_unwritable_folder_of_recordings_is_reported(self):
         incoming = self.settings.audio_dir / "incoming"
         shutil.rmtree(incoming)
         incoming.write_bytes(b"no folder")
@@ -162,14 +162,14 @@ class TestHealth(HealthCase):
         incoming.unlink()
         assert (await self.health(after_s=5))[0] == 200
 
-    async def test_a_system_without_threads_is_told_of(self):
+    async def test_a_system_out_of_threads_is_reported(self):
         with patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
             status, told = await self.health(after_s=5)
             assert (status, told["reasons"]) == (503, ["no_threads"])
         assert (await self.health(after_s=5))[0] == 200
 
     @pytest.mark.slow
-    async def test_damage_stops_all_writing_until_it_is_repaired(self):
+    async def test_damage_stops_all_writes_until_repaired(self):
         for number in range(30):
             await self.queue(name=f"{number} " + "talk" * 2000)
         await self.repository.database.truncate_wal()
@@ -187,7 +187,7 @@ class TestHealth(HealthCase):
         require_problem(answer, 503, "database_damaged")
         assert int(answer.headers["Retry-After"]) > 0
 
-    async def test_a_disk_that_is_nearly_full_is_told_of(self):
+    async def test_a_nearly_full_disk_is_reported(self):
         usage = shutil.disk_usage(self.folder)._replace(free=self.settings.min_free_bytes - 1)
         with patch("shutil.disk_usage", return_value=usage):
             status, told = await self.health()
@@ -195,7 +195,7 @@ class TestHealth(HealthCase):
         assert (await self.health())[0] == 200
 
     @pytest.mark.slow
-    async def test_it_answers_at_once_while_a_lot_is_asked(self):
+    async def test_health_answers_at_once_under_load(self):
         await asyncio.gather(*(self.client.get("/health") for _ in range(100)))
         may_go_on = self.hold_reads()
         assert (await self.health(after_s=0.2))[0] == 200, "from what was seen just now"
@@ -205,7 +205,7 @@ class TestHealth(HealthCase):
 
 class TestTheWorker(ServiceCase):
     @pytest.mark.slow
-    async def test_a_worker_that_runs_and_one_that_has_ended(self):
+    async def test_a_running_worker_and_a_stopped_one_are_reported(self):
         app = create_app(Settings(model=self.model, data_dir=self.folder / "other"))
         client = await self.connect(app)
         async with app.router.lifespan_context(app):
@@ -220,7 +220,7 @@ class TestTheWorker(ServiceCase):
 
 
 class TestReadiness(ServiceCase):
-    async def test_a_service_is_ready_from_its_start_until_it_is_to_stop(self):
+    async def test_a_service_is_ready_from_start_up_to_shutdown(self):
         app = create_app(Settings(model=self.model, data_dir=self.folder / "other"), with_worker=False)
         client = await self.connect(app)
 
@@ -239,7 +239,7 @@ class TestReadiness(ServiceCase):
 
 
 class TestModels(ServiceCase):
-    async def test_models_are_listed_without_where_they_are(self):
+    async def test_models_are_listed_without_their_paths(self):
         answer = await self.client.get("/models")
         models = {model["name"]: model for model in answer.json()["models"]}
         assert models["tiny"]["languages"] == "multilingual"
@@ -252,7 +252,7 @@ class TestModels(ServiceCase):
 
 
 class TestTheDefaultModel(ServiceCase):
-    async def test_it_is_marked(self):
+    async def test_the_default_model_is_marked(self):
         app = await self.start(Settings(model="tiny", data_dir=self.folder / "other"))
         models = (await (await self.connect(app)).get("/models")).json()["models"]
         assert [model["name"] for model in models if model["default"]] == ["tiny"]

@@ -54,7 +54,7 @@ class TestMetrics(ServiceCase):
         assert 0 < found["cesar_queue_oldest_seconds",] < 60
 
     @pytest.mark.slow
-    async def test_changes_are_counted_once_with_their_reasons(self):
+    async def test_transitions_are_counted_once_by_reason(self):
         await self.complete()
         for _ in range(2):
             found = await self.metrics()
@@ -65,7 +65,7 @@ class TestMetrics(ServiceCase):
                 ("processing", "completed", "completed"): 1,
             }
 
-    async def test_how_long_jobs_waited_and_took_is_measured(self):
+    async def test_waiting_and_processing_times_of_jobs_are_measured(self):
         await self.queue(duration=100.0)
         job = await self.claim()
         job.duration = 100.0
@@ -85,7 +85,7 @@ class TestMetrics(ServiceCase):
         assert found["cesar_realtime_factor_sum",] == pytest.approx(0.2, abs=0.05)
         assert found["cesar_realtime_factor_count",] == 1
 
-    async def test_what_happened_before_the_service_began_is_not_counted(self):
+    async def test_transitions_before_start_up_are_not_counted(self):
         await self.complete()
         other = await self.start(self.settings)
         answer = await (await self.connect(other)).get("/metrics")
@@ -112,7 +112,7 @@ class TestMetrics(ServiceCase):
         assert again.id == job.id
         assert (await self.metrics())["cesar_takeovers_total", "worker died"] == 1
 
-    async def test_writes_and_checkpoints_and_the_log_are_measured(self):
+    async def test_writes_checkpoints_and_the_write_ahead_log_are_measured(self):
         await self.queue()
         job = await self.claim()
         before = await self.metrics()
@@ -130,7 +130,7 @@ class TestMetrics(ServiceCase):
 
         await eventually(is_measured)
 
-    async def test_requests_are_counted_by_route_and_not_by_address(self):
+    async def test_requests_are_counted_by_route_not_by_path(self):
         for path in ("/jobs/one", "/jobs/two", "/no/such/thing", "/no/other/thing"):
             await self.client.get(path)
         await self.client.head("/livez")
@@ -146,14 +146,14 @@ class TestMetrics(ServiceCase):
         assert found["cesar_http_request_seconds_count", "GET", "/jobs/{job_id}"] == 2
         assert found["cesar_http_open_requests",] == 1  # this one
 
-    async def test_nothing_of_a_job_is_in_them(self):
+    async def test_metrics_contain_nothing_about_single_jobs(self):
         job = await self.complete(name="secret.wav", created_at=(await self.queue()).created_at - timedelta(days=1))
         await self.metrics()
         answer = await self.client.get("/metrics")
         for secret in ("secret", "words", job.id, str(self.folder)):
             assert secret not in answer.text
 
-    async def test_the_format_is_the_one_that_is_accepted(self):
+    async def test_metrics_come_in_the_accepted_format(self):
         assert (await self.client.get("/metrics")).headers["content-type"].startswith("text/plain")
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
         answer = await self.client.get("/metrics", headers=accept)

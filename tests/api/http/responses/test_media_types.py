@@ -27,7 +27,7 @@ CONTENT = bytes(range(256)) * 1000
         ("sonnet-1-opening.webm", "video/webm"),
     ],
 )
-def test_real_recordings_are_known_by_their_first_bytes(file, media_type):
+def test_real_recordings_are_detected_by_their_first_bytes(file, media_type):
     with (AUDIO / file).open("rb") as recording:
         assert detect_media_type(recording.read(64), "no name") == media_type
 
@@ -35,24 +35,24 @@ def test_real_recordings_are_known_by_their_first_bytes(file, media_type):
 @given(
     head=st.binary(max_size=64), name=st.sampled_from(["a.html", "a.svg", "a.xml", "a.js", "a.pdf", "a", "", "a.mp3"])
 )
-def test_nothing_is_ever_told_to_be_anything_but_media(head, name):
+def test_a_detected_type_is_always_a_media_type(head, name):
     media_type = detect_media_type(head, name)
     assert media_type.startswith(("audio/", "video/")) or media_type == "application/octet-stream"
 
 
 @given(st.text(alphabet="bytes=0123456789- ,", max_size=30))
-def test_whatever_range_is_asked_for_is_read(wanted):
+def test_any_range_header_is_parsed(wanted):
     if is_usable_range(wanted, "", "tag"):
         assert is_satisfiable(wanted, 1000) in (True, False)
 
 
-class TestTheRecording(ServiceCase):
+class TestRecording(ServiceCase):
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
         self.job = await self.queue(CONTENT, name="Café.wav")
         self.path = f"/jobs/{self.job.id}/audio"
 
-    async def test_is_given_as_it_came(self):
+    async def test_a_recording_is_returned_as_uploaded(self):
         answer = await self.client.get(self.path)
         assert (answer.status_code, answer.content) == (200, CONTENT)
         assert answer.headers["content-type"] == "audio/wav"
@@ -64,7 +64,7 @@ class TestTheRecording(ServiceCase):
         assert answer.headers["content-disposition"] == wanted
         assert str(self.folder) not in str(answer.headers)
 
-    async def test_parts_of_it_are_given(self):
+    async def test_byte_ranges_are_returned(self):
         size = len(CONTENT)
         for wanted, start, end in (
             ("bytes=0-0", 0, 1),
@@ -79,18 +79,18 @@ class TestTheRecording(ServiceCase):
             assert (answer.status_code, answer.content) == (206, CONTENT[start:end]), wanted
             assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
 
-    async def test_a_range_that_nothing_lies_in_is_refused_with_the_size(self):
+    async def test_an_unsatisfiable_range_is_416_with_the_size(self):
         for wanted in (f"bytes={len(CONTENT)}-", "bytes=999999999-", "bytes=-0"):
             answer = await self.client.get(self.path, headers={"Range": wanted})
             require_problem(answer, 416, "range_not_satisfiable")
             assert answer.headers["content-range"] == f"bytes */{len(CONTENT)}"
 
-    async def test_a_range_that_cannot_be_read_is_ignored(self):
+    async def test_an_invalid_range_is_ignored(self):
         for wanted in ("bytes=", "bytes=5-2", "lines=1-2", "bytes=a-b", "bytes=1-2,5-6", "bytes=--5", "x", "bytes=٣-"):
             answer = await self.client.get(self.path, headers=[(b"Range", wanted.encode())])
             assert (answer.status_code, answer.content) == (200, CONTENT), wanted
 
-    async def test_a_part_of_another_version_is_not_given(self):
+    async def test_a_range_of_another_version_returns_the_whole(self):
         tag = f'"{self.job.audio_digest}"'
         for told, status in ((tag, 206), ('"other"', 200), (f"W/{tag}", 200), ("Tue, 24 Nov 2026 10:00:00 GMT", 200)):
             answer = await self.client.get(self.path, headers={"Range": "bytes=0-9", "If-Range": told})
@@ -98,17 +98,17 @@ class TestTheRecording(ServiceCase):
         beyond = {"Range": "bytes=999999999-", "If-Range": '"other"'}
         assert (await self.client.get(self.path, headers=beyond)).status_code == 200
 
-    async def test_who_has_it_is_told_so(self):
+    async def test_an_unchanged_recording_is_304(self):
         answer = await self.client.get(self.path, headers={"If-None-Match": f'"{self.job.audio_digest}"'})
         assert (answer.status_code, answer.content) == (304, b"")
 
-    async def test_head_tells_what_get_would(self):
+    async def test_head_returns_the_headers_of_get(self):
         got, head = await self.client.get(self.path), await self.client.head(self.path)
         assert (head.status_code, head.content, head.headers) == (200, b"", got.headers)
         part = await self.client.head(self.path, headers={"Range": "bytes=0-9"})
         assert (part.status_code, part.headers["content-length"]) == (206, "10")
 
-    async def test_what_is_no_media_is_never_shown_as_a_page(self):
+    async def test_a_file_that_is_not_media_is_never_rendered_as_a_page(self):
         page = b"<!doctype html><script>alert(1)</script>"
         for name in ("a.html", "a.svg", "a.xhtml", "a"):
             job = await self.queue(page, name=name)
@@ -116,7 +116,7 @@ class TestTheRecording(ServiceCase):
             assert answer.headers["content-type"] == "application/octet-stream"
             assert answer.headers["content-disposition"].startswith("attachment; ")
 
-    async def test_that_is_not_kept_here_is_not_found(self):
+    async def test_a_recording_that_is_not_stored_is_404(self):
         own = self.folder / "own.wav"
         own.write_bytes(CONTENT)
         job = await self.repository.create(Job(audio_path=str(own), model_size=self.model))
@@ -127,10 +127,10 @@ class TestTheRecording(ServiceCase):
         require_problem(await self.client.get("/jobs/none/audio"), 404, "job_not_found")
 
 
-class TestOthersRecordings(ServiceCase):
+class TestRecordingsOfOthers(ServiceCase):
     overrides = {"require_key": True}  # noqa: RUF012 - as in ServiceCase
 
-    async def test_are_not_found(self):
+    async def test_recordings_of_others_are_404(self):
         mine = await self.key("mine")
         job = await self.queue(submitter="somebody else")
         for what in ("audio", "transcript"):

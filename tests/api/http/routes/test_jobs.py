@@ -15,7 +15,7 @@ from tests.api.support import chunk
 
 
 class TestListing(ServiceCase):
-    async def test_gives_the_newest_first_in_pages_that_miss_nothing(self) -> None:
+    async def test_jobs_are_listed_newest_first_in_complete_pages(self) -> None:
         ids = [(await self.queue(name=f"{number}.wav")).id for number in range(5)]
         found, cursor, pages = [], None, 0
         while True:
@@ -26,7 +26,7 @@ class TestListing(ServiceCase):
                 break
         assert (found, pages) == (ids[::-1], 3)
 
-    async def test_gives_whole_texts_only_to_who_asks_for_them(self) -> None:
+    async def test_texts_are_listed_only_on_request(self) -> None:
         job = await self.complete_with("All of the text.")
         [listed] = (await self.client.get("/jobs")).json()["jobs"]
         [whole] = (await self.client.get("/jobs", params={"include": "text"})).json()["jobs"]
@@ -35,7 +35,7 @@ class TestListing(ServiceCase):
         assert (await self.client.get(f"/jobs/{job.id}")).json()["text"] == "All of the text."
 
     @pytest.mark.slow
-    async def test_ends_a_page_of_long_texts_early_and_misses_nothing(self) -> None:
+    async def test_a_page_of_long_texts_ends_early_without_gaps(self) -> None:
         jobs = [await self.complete_with("Word. " * 200_000) for _ in range(8)]
         found: list[str] = []
         cursor, largest = "", 0
@@ -53,7 +53,7 @@ class TestListing(ServiceCase):
         assert largest < 5 * 2**20
 
     @pytest.mark.slow
-    async def test_ends_a_page_of_long_prompts_early(self) -> None:
+    async def test_a_page_of_long_prompts_ends_early(self) -> None:
         for _ in range(80):
             await self.queue(options=TranscribeOptions(prompt="Names. " * 9000))
         answer = await self.client.get("/jobs", params={"limit": 200})
@@ -68,25 +68,25 @@ class TestListing(ServiceCase):
         await self.repository.update(job)
         return job
 
-    async def test_asks_for_several_statuses_at_once(self) -> None:
+    async def test_jobs_are_filtered_by_several_statuses(self) -> None:
         jobs = {status: await self.queue_as(status) for status in JobStatus}
         query = {"status": ["error", "completed"]}
         listed = (await self.client.get("/jobs", params=query)).json()["jobs"]
         assert {job["id"] for job in listed} == {jobs[JobStatus.ERROR].id, jobs[JobStatus.COMPLETED].id}
 
-    async def test_asks_for_a_model_by_the_name_that_callers_use(self) -> None:
+    async def test_jobs_are_filtered_by_the_public_name_of_a_model(self) -> None:
         ours, _ = await self.queue(), await self.queue(model_size="base")
         listed = (await self.client.get("/jobs", params={"model": "words.json"})).json()["jobs"]
         assert [job["id"] for job in listed] == [ours.id]
         require_problem(await self.client.get("/jobs", params={"model": self.model}), 422, "unknown_model")
 
-    async def test_asks_for_a_text_in_the_name(self) -> None:
+    async def test_jobs_are_filtered_by_text_in_the_name(self) -> None:
         job, _ = await self.queue(name="Käse-Talk 100%.wav"), await self.queue(name="else.wav")
         for text in ("KÄSE", "talk 1", "100%"):
             listed = (await self.client.get("/jobs", params={"name": text})).json()["jobs"]
             assert [found["id"] for found in listed] == [job.id], text
 
-    async def test_asks_for_a_time(self) -> None:
+    async def test_jobs_are_filtered_by_time(self) -> None:
         job = await self.queue()
         before = (job.created_at - timedelta(seconds=1)).isoformat()
         after = (job.created_at + timedelta(seconds=1)).isoformat()
@@ -98,7 +98,7 @@ class TestListing(ServiceCase):
         ):
             assert len((await self.client.get("/jobs", params=query)).json()["jobs"]) == expected
 
-    async def test_refuses_what_can_not_be_asked(self) -> None:
+    async def test_invalid_filters_are_refused(self) -> None:
         for query in (
             {"limit": 0},
             {"limit": 201},
@@ -113,19 +113,19 @@ class TestListing(ServiceCase):
 
 
 class TestOneJob(ServiceCase):
-    async def test_that_is_not_there_is_a_404(self) -> None:
+    async def test_an_unknown_job_is_404(self) -> None:
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry")):
             answer = await self.client.request(method, f"/jobs/none{path}")
             require_problem(answer, 404, "job_not_found")
 
-    async def test_that_waits_tells_its_place_in_the_queue(self) -> None:
+    async def test_a_queued_job_has_a_queue_position(self) -> None:
         first, second, urgent = await self.queue(), await self.queue(), await self.queue(priority=5)
         shown = [(await self.client.get(f"/jobs/{job.id}")).json() for job in (first, second, urgent)]
         assert [job["queue_position"] for job in shown] == [1, 2, 0]
         assert [job["eta_s"] for job in shown] == [None, None, None]
 
     @pytest.mark.slow
-    async def test_tells_when_it_will_be_done_once_the_pace_is_known(self) -> None:
+    async def test_a_job_has_an_estimate_once_the_throughput_is_known(self) -> None:
         await self.complete(seconds_of_sound=100, seconds_of_work=10)
         first, second = await self.queue(), await self.queue()
         shown = [(await self.client.get(f"/jobs/{job.id}")).json() for job in (first, second)]
@@ -133,7 +133,7 @@ class TestOneJob(ServiceCase):
         listed = (await self.client.get("/jobs", params={"status": "queued"})).json()["jobs"]
         assert [round(job["eta_s"]) for job in listed] == [20, 10]
 
-    async def test_that_is_at_work_tells_its_progress_and_no_place(self) -> None:
+    async def test_a_running_job_has_progress_and_no_queue_position(self) -> None:
         await self.complete(seconds_of_sound=100, seconds_of_work=10)
         await self.queue()
         job = await self.repository.get_next_queued()
@@ -145,7 +145,7 @@ class TestOneJob(ServiceCase):
         assert round(shown["eta_s"]) == 3
 
     @pytest.mark.slow
-    async def test_that_is_over_tells_neither(self) -> None:
+    async def test_a_finished_job_has_neither_position_nor_estimate(self) -> None:
         job = await self.queue_as(JobStatus.ERROR)
         shown = (await self.client.get(f"/jobs/{job.id}")).json()
         assert (shown["queue_position"], shown["eta_s"]) == (None, None)
@@ -160,7 +160,7 @@ class TestOneJob(ServiceCase):
         job.started_at = job.completed_at - timedelta(seconds=seconds_of_work)
         await self.repository.update(job)
 
-    async def test_why_it_failed_tells_no_path_of_this_machine(self) -> None:
+    async def test_a_jobs_error_has_no_paths_of_this_machine(self) -> None:
         told = {
             "config.json can't be read: [Errno 24] Too many open files: '/opt/lib/model/config.json'": "'a file'",
             "no directory found in ['/tmp', '/srv/jobs/x y']": "'/tmp', 'a file'",
@@ -177,7 +177,7 @@ class TestOneJob(ServiceCase):
 
 
 class TestDeleting(ServiceCase):
-    async def test_takes_the_recording_along(self) -> None:
+    async def test_deleting_a_job_deletes_its_recording(self) -> None:
         for status in (JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED):
             job = await self.queue_as(status)
             answer = await self.client.delete(f"/jobs/{job.id}")
@@ -185,14 +185,14 @@ class TestDeleting(ServiceCase):
             assert self.kept_files() == []
             assert (await self.client.get(f"/jobs/{job.id}")).status_code == 404
 
-    async def test_leaves_a_recording_that_another_job_has(self) -> None:
+    async def test_deleting_a_job_keeps_a_shared_recording(self) -> None:
         first, second = await self.queue(), await self.queue()
         await self.client.delete(f"/jobs/{first.id}")
         assert len(self.kept_files()) == 1
         await self.client.delete(f"/jobs/{second.id}")
         assert self.kept_files() == []
 
-    async def test_of_a_job_at_work_is_refused_and_says_what_to_do(self) -> None:
+    async def test_deleting_a_running_job_is_refused_with_a_hint(self) -> None:
         job = await self.queue_as(JobStatus.PROCESSING)
         problem = require_problem(await self.client.delete(f"/jobs/{job.id}"), 409, "illegal_move")
         assert "Cancel" in problem["hint"]
@@ -200,12 +200,12 @@ class TestDeleting(ServiceCase):
 
 
 class TestCancelling(ServiceCase):
-    async def test_ends_a_waiting_job_at_once(self) -> None:
+    async def test_a_queued_job_is_cancelled_at_once(self) -> None:
         job = await self.queue()
         answer = await self.client.post(f"/jobs/{job.id}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
 
-    async def test_asks_the_worker_of_a_running_one(self) -> None:
+    async def test_cancelling_a_running_job_asks_its_worker(self) -> None:
         job = await self.queue_as(JobStatus.PROCESSING)
         answer = await self.client.post(f"/jobs/{job.id}/cancel")
         assert (answer.status_code, answer.json()["status"], answer.json()["cancel_requested"]) == (
@@ -213,7 +213,7 @@ class TestCancelling(ServiceCase):
             True,
         )
 
-    async def test_changes_nothing_of_a_finished_one(self) -> None:
+    async def test_cancelling_a_finished_job_changes_nothing(self) -> None:
         for status in (JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED):
             job = await self.queue_as(status)
             answer = await self.client.post(f"/jobs/{job.id}/cancel")
@@ -221,23 +221,23 @@ class TestCancelling(ServiceCase):
 
 
 class TestRetrying(ServiceCase):
-    async def test_queues_a_failed_or_cancelled_job_again(self) -> None:
+    async def test_a_failed_or_cancelled_job_is_queued_again(self) -> None:
         for status in (JobStatus.ERROR, JobStatus.CANCELLED):
             job = await self.queue_as(status)
             answer = await self.client.post(f"/jobs/{job.id}/retry")
             assert (answer.status_code, answer.json()["status"], answer.json()["error"]) == (200, "queued", None)
 
-    async def test_of_any_other_job_is_refused(self) -> None:
+    async def test_retrying_any_other_job_is_refused(self) -> None:
         for status in (JobStatus.QUEUED, JobStatus.PROCESSING, JobStatus.COMPLETED):
             job = await self.queue_as(status)
             require_problem(await self.client.post(f"/jobs/{job.id}/retry"), 409, "illegal_move")
             assert (await self.read(job.id)).status is status
 
 
-class TestOthersJobs(ServiceCase):
+class TestJobsOfOthers(ServiceCase):
     overrides: ClassVar = {"require_key": True}
 
-    async def test_are_as_if_they_were_not_there(self) -> None:
+    async def test_jobs_of_others_are_404(self) -> None:
         ann, bob = await self.key("ann"), await self.key("bob")
         job = await self.submit(headers=ann)
         assert (await self.client.get("/jobs", headers=bob)).json()["jobs"] == []
@@ -246,18 +246,18 @@ class TestOthersJobs(ServiceCase):
             require_problem(answer, 404, "job_not_found")
         assert [found["id"] for found in (await self.client.get("/jobs", headers=ann)).json()["jobs"]] == [job["id"]]
 
-    async def test_are_shown_to_an_admin_who_may_change_them(self) -> None:
+    async def test_an_admin_may_see_and_change_jobs_of_others(self) -> None:
         ann, admin = await self.key("ann"), await self.key("root", Scope.ADMIN)
         job = await self.submit(headers=ann)
         assert len((await self.client.get("/jobs", headers=admin)).json()["jobs"]) == 1
         assert (await self.client.delete(f"/jobs/{job['id']}", headers=admin)).status_code == 204
 
-    async def test_count_in_the_queue_all_the_same(self) -> None:
+    async def test_jobs_of_others_count_in_the_queue_position(self) -> None:
         ann, bob = await self.key("ann"), await self.key("bob")
         await self.submit(headers=ann)
         assert (await self.submit(headers=bob))["queue_position"] == 1
 
-    async def test_can_not_be_changed_by_who_may_only_read(self) -> None:
+    async def test_a_read_key_cannot_change_jobs(self) -> None:
         reader = await self.key("reader", Scope.READ)
         for method, path in (("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry")):
             answer = await self.client.request(method, f"/jobs/x{path}", headers=reader)

@@ -24,8 +24,8 @@ class UploadCase(ServiceCase):
         return await self.client.post("/transcribe", content=form, headers=kind | headers)
 
 
-class TestAnUpload(UploadCase):
-    async def test_becomes_a_waiting_job_whose_address_is_told(self) -> None:
+class TestUpload(UploadCase):
+    async def test_an_upload_becomes_a_queued_job_with_a_location(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("talk.wav", SOUND)})
         assert answer.status_code == 202
         job = answer.json()
@@ -35,7 +35,7 @@ class TestAnUpload(UploadCase):
         assert job["audio_bytes"] == len(SOUND)
 
     @pytest.mark.slow
-    async def test_is_stored_byte_for_byte_under_its_digest(self) -> None:
+    async def test_an_upload_is_stored_unchanged_under_its_digest(self) -> None:
         content = bytes(range(256)) * 12_000 + b"\r\n--" + bytes(1000)  # several blocks, and what looks like an end
         job = await self.submit(content)
         stored = self.service.audio.path_of(job["audio_sha256"])
@@ -43,13 +43,13 @@ class TestAnUpload(UploadCase):
         assert (await self.read(job["id"])).audio_path == str(stored)
         assert self.kept_files() == [stored]
 
-    async def test_of_the_same_bytes_is_stored_once(self) -> None:
+    async def test_identical_uploads_are_stored_once(self) -> None:
         first, second = await self.submit(name="a.wav"), await self.submit(name="b.wav")
         assert first["id"] != second["id"]
         assert first["audio_sha256"] == second["audio_sha256"]
         assert len(self.kept_files()) == 1
 
-    async def test_has_the_wishes_that_came_with_it(self) -> None:
+    async def test_a_job_has_the_options_of_its_upload(self) -> None:
         job = await self.submit(
             language="German",
             task="translate",
@@ -78,32 +78,32 @@ class TestAnUpload(UploadCase):
             "track": 2,
         }
 
-    async def test_may_say_what_the_language_may_be(self) -> None:
+    async def test_an_upload_may_name_candidate_languages(self) -> None:
         job = await self.submit(languages="en, Dutch,eng")
         assert (job["options"]["language"], job["options"]["languages"]) == (None, ["en", "nl"])
         refused = await self.post(_form(("languages", b"en,klingon", None), ("file", SOUND, "talk.wav")))
         require_problem(refused, 422, "unknown_language")
 
-    async def test_may_have_its_fields_after_the_recording_and_empty_ones(self) -> None:
+    async def test_fields_may_follow_the_recording_or_be_empty(self) -> None:
         form = _form(("file", SOUND, "talk.wav"), ("priority", b"3", None), ("language", b"", None))
         answer = await self.post(form)
         assert (answer.status_code, answer.json()["priority"], answer.json()["options"]["language"]) == (202, 3, None)
 
-    async def test_has_the_services_model_unless_it_names_another(self) -> None:
+    async def test_a_job_uses_the_services_model_unless_it_names_another(self) -> None:
         assert (await self.submit())["model"] == "words.json"
         assert (await self.submit(model="words.json"))["model"] == "words.json"
         assert (await self.submit(model="small"))["model"] == "small"
 
-    async def test_needs_a_name_no_more_than_a_type(self) -> None:
+    async def test_an_upload_needs_neither_name_nor_type(self) -> None:
         form = b'--b\r\nContent-Disposition: form-data; name="file"\r\nContent-Type: audio/wav\r\n\r\nabc\r\n--b--\r\n'
         assert (await self.post(form)).json()["name"] == "recording"
 
-    async def test_tells_no_path_of_the_machine(self) -> None:
+    async def test_a_job_has_no_paths_of_this_machine(self) -> None:
         job = await self.submit()
         shown = [json.dumps(job), (await self.client.get("/jobs")).text]
         assert not [text for text in shown if str(self.folder) in text]
 
-    async def test_that_is_sent_again_with_its_key_gives_the_same_job(self) -> None:
+    async def test_repeating_an_idempotency_key_returns_the_same_job(self) -> None:
         headers = {"Idempotency-Key": "monday"}
         first = await self.submit(headers=headers)
         again = await self.client.post("/transcribe", files={"file": ("talk.wav", SOUND)}, headers=headers)
@@ -111,7 +111,7 @@ class TestAnUpload(UploadCase):
         assert again.headers["Location"] == f"/jobs/{first['id']}"
         assert len(self.kept_files()) == 1
 
-    async def test_with_the_key_of_another_request_is_refused(self) -> None:
+    async def test_the_idempotency_key_of_another_request_is_refused(self) -> None:
         headers = {"Idempotency-Key": "monday"}
         await self.submit(headers=headers)
         answer = await self.client.post("/transcribe", files={"file": ("talk.wav", b"other sound")}, headers=headers)
@@ -119,7 +119,7 @@ class TestAnUpload(UploadCase):
         assert len(self.kept_files()) == 1
 
     @pytest.mark.slow
-    async def test_twenty_at_once_are_all_taken(self) -> None:
+    async def test_twenty_concurrent_uploads_are_all_accepted(self) -> None:
         contents = [bytes([number]) * 3_000_000 for number in range(20)]
         jobs = await asyncio.gather(*map(self.submit, contents))
         for job, content in zip(jobs, contents, strict=True):
@@ -127,55 +127,55 @@ class TestAnUpload(UploadCase):
         assert len(self.kept_files()) == 20
 
 
-class TestWhatIsNotTaken(UploadCase):
+class TestInvalidUploads(UploadCase):
     async def asyncTearDown(self) -> None:
         assert self.kept_files() == []
         assert await self.repository.list_all() == []
 
-    async def test_a_form_without_a_recording(self) -> None:
+    async def test_a_form_without_a_recording_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", files={"language": (None, "en")})
         assert "`file`" in require_problem(answer, 400, "bad_request")["hint"]
 
-    async def test_a_recording_without_bytes(self) -> None:
+    async def test_an_empty_recording_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("a.wav", b"")})
         assert "is empty" in require_problem(answer, 400, "bad_request")["detail"]
 
-    async def test_a_text_where_the_file_should_be(self) -> None:
+    async def test_text_instead_of_a_file_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": (None, "talk.wav")})
         assert "@" in require_problem(answer, 400, "bad_request")["hint"]
 
-    async def test_two_recordings(self) -> None:
+    async def test_two_recordings_are_refused(self) -> None:
         answer = await self.client.post("/transcribe", files=[("file", ("a", SOUND)), ("file", ("b", SOUND))])
         assert "two recordings" in require_problem(answer, 400, "bad_request")["detail"]
 
-    async def test_a_field_that_is_not_known(self) -> None:
+    async def test_an_unknown_field_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)}, data={"langauge": "en"})
         problem = require_problem(answer, 400, "bad_request")
         assert "'langauge'" in problem["detail"]
         assert "language" in problem["hint"]
 
-    async def test_a_field_that_is_there_twice(self) -> None:
+    async def test_a_repeated_field_is_refused(self) -> None:
         form = _form(("task", b"translate", None), ("task", b"transcribe", None), ("file", SOUND, "a"))
         assert "twice" in require_problem(await self.post(form), 400, "bad_request")["detail"]
 
-    async def test_a_field_that_is_too_long(self) -> None:
+    async def test_a_field_that_is_too_long_is_refused(self) -> None:
         form = _form(("prompt", b"a" * 70_000, None), ("file", SOUND, "a"))
         assert "longer" in require_problem(await self.post(form), 400, "bad_request")["detail"]
 
-    async def test_a_field_that_is_not_utf_8(self) -> None:
+    async def test_a_field_that_is_not_utf_8_is_refused(self) -> None:
         form = _form(("prompt", b"\xff\xfe", None), ("file", SOUND, "a"))
         assert "UTF-8" in require_problem(await self.post(form), 400, "bad_request")["detail"]
 
-    async def test_more_fields_than_anybody_needs(self) -> None:
+    async def test_too_many_fields_are_refused(self) -> None:
         form = _form(*[("prompt", b"", None)] * 40)
         require_problem(await self.post(form), 400, "bad_request")
 
-    async def test_a_form_that_breaks_off(self) -> None:
+    async def test_a_truncated_form_is_refused(self) -> None:
         whole = _form(("file", SOUND, "a"))
         for length in (1, 20, 60, len(whole) - 8):
             require_problem(await self.post(whole[:length]), 400, "bad_request")
 
-    async def test_a_form_whose_boundary_is_nowhere(self) -> None:
+    async def test_a_form_without_its_boundary_in_the_body_is_refused(self) -> None:
         sent = 0
 
         async def endless() -> AsyncIterator[bytes]:
@@ -187,20 +187,20 @@ class TestWhatIsNotTaken(UploadCase):
         require_problem(await self.post(endless()), 400, "bad_request")
         assert sent < 20_000_000  # what came after the answer was dropped
 
-    async def test_a_form_without_a_boundary(self) -> None:
+    async def test_a_form_without_a_boundary_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", content=b"x", headers={"Content-Type": "multipart/form-data"})
         require_problem(answer, 400, "bad_request")
 
-    async def test_a_body_that_is_no_form(self) -> None:
+    async def test_a_body_that_is_not_a_form_is_refused(self) -> None:
         for kind in ("application/json", "audio/wav", "application/x-www-form-urlencoded", ""):
             answer = await self.client.post("/transcribe", content=b"{}", headers={"Content-Type": kind})
             require_problem(answer, 415, "unsupported_media_type")
 
-    async def test_a_body_that_is_packed(self) -> None:
+    async def test_a_compressed_body_is_refused(self) -> None:
         answer = await self.post(_form(("file", SOUND, "a")), **{"Content-Encoding": "gzip"})
         require_problem(answer, 415, "unsupported_media_type")
 
-    async def test_wishes_that_can_not_be_met(self) -> None:
+    async def test_invalid_options_are_refused(self) -> None:
         for field, value in [
             ("beam_size", "0"),
             ("beam_size", "many"),
@@ -221,26 +221,26 @@ class TestWhatIsNotTaken(UploadCase):
             answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)}, data={field: value})
             assert field in require_problem(answer, 422, "bad_option")["detail"]
 
-    async def test_an_end_before_the_start(self) -> None:
+    async def test_an_end_before_the_start_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)}, data={"start": "5", "end": "4"})
         require_problem(answer, 422, "bad_option")
 
-    async def test_a_language_that_is_none(self) -> None:
+    async def test_an_unknown_language_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)}, data={"language": "klingon"})
         require_problem(answer, 422, "unknown_language")
 
-    async def test_a_model_that_is_none_or_a_path(self) -> None:
+    async def test_an_unknown_model_or_a_path_is_refused(self) -> None:
         for model in ("huge", "../../etc", str(self.folder), self.model, self.model.removeprefix("scripted:")):
             answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)}, data={"model": model})
             require_problem(answer, 422, "unknown_model")
 
-    async def test_anything_while_the_service_ends(self) -> None:
+    async def test_every_submission_is_refused_during_shutdown(self) -> None:
         self.service.stopping.set()
         answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)})
         require_problem(answer, 503, "service_stopping")
         assert int(answer.headers["Retry-After"]) > 0
 
-    async def test_an_idempotency_key_that_is_too_long(self) -> None:
+    async def test_an_idempotency_key_that_is_too_long_is_refused(self) -> None:
         headers = {"Idempotency-Key": "k" * 256}
         answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)}, headers=headers)
         require_problem(answer, 422, "bad_option")
@@ -249,15 +249,15 @@ class TestWhatIsNotTaken(UploadCase):
 class TestLimits(ServiceCase):
     overrides: ClassVar = {"max_upload_bytes": 3_000_000, "max_open_jobs": 2}
 
-    async def test_a_recording_of_as_many_bytes_as_may_be_is_taken(self) -> None:
+    async def test_a_recording_at_the_size_limit_is_accepted(self) -> None:
         assert (await self.submit(bytes(3_000_000)))["audio_bytes"] == 3_000_000
 
-    async def test_a_recording_of_one_byte_more_is_not(self) -> None:
+    async def test_a_recording_one_byte_over_the_limit_is_refused(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("a", bytes(3_000_001))})
         require_problem(answer, 413, "upload_too_large")
         assert self.kept_files() == []
 
-    async def test_a_cancelled_job_that_is_tried_again_counts_as_a_new_one(self) -> None:
+    async def test_a_retried_job_counts_as_unfinished(self) -> None:
         job = await self.submit()
         await self.client.post(f"/jobs/{job['id']}/cancel")
         other, _ = await self.submit(), await self.submit()
@@ -266,7 +266,7 @@ class TestLimits(ServiceCase):
         await self.client.post(f"/jobs/{other['id']}/cancel")
         assert (await self.client.post(f"/jobs/{job['id']}/retry")).json()["status"] == "queued"
 
-    async def test_a_length_above_the_limit_is_refused_before_anything_is_read(self) -> None:
+    async def test_a_length_over_the_limit_is_refused_before_the_body_is_read(self) -> None:
         asked: list[int] = []
 
         async def counted() -> AsyncIterator[bytes]:
@@ -294,7 +294,7 @@ class TestLimits(ServiceCase):
         assert sent < 30_000_000
         assert self.kept_files() == []
 
-    async def test_each_caller_may_have_so_many_unfinished_jobs(self) -> None:
+    async def test_each_caller_has_a_limit_of_unfinished_jobs(self) -> None:
         ann, bob = await self.key("ann"), await self.key("bob")
         for _ in range(2):
             await self.submit(headers=ann)
@@ -307,15 +307,15 @@ class TestLimits(ServiceCase):
 class TestAFullDisk(ServiceCase):
     overrides: ClassVar = {"min_free_bytes": 10**18}
 
-    async def test_is_told_before_anything_is_read(self) -> None:
+    async def test_a_full_disk_is_reported_before_the_body_is_read(self) -> None:
         answer = await self.client.post("/transcribe", files={"file": ("a", SOUND)})
         problem = require_problem(answer, 507, "disk_full")
         assert str(self.folder) not in problem["detail"]
         assert self.kept_files() == []
 
 
-class TestAnAddress(ServiceCase):
-    async def test_becomes_a_job_that_is_to_be_fetched(self) -> None:
+class TestAddressSubmission(ServiceCase):
+    async def test_an_address_becomes_a_job_to_fetch(self) -> None:
         url = "https://example.org/talks/Monday%20talk.mp3?x=1"
         answer = await self.client.post("/transcribe/url", json={"url": url, "language": "en", "priority": 2})
         assert answer.status_code == 202
@@ -326,12 +326,12 @@ class TestAnAddress(ServiceCase):
         stored = await self.read(job["id"])
         assert (stored.audio_path, stored.source_url) == (url, url)
 
-    async def test_may_be_given_a_name_or_has_its_hosts(self) -> None:
+    async def test_an_address_submission_has_a_given_name_or_its_hosts(self) -> None:
         named = await self.client.post("/transcribe/url", json={"url": "https://example.org/a.mp3", "name": "../b\\c"})
         bare = await self.client.post("/transcribe/url", json={"url": "https://example.org"})
         assert (named.json()["name"], bare.json()["name"]) == ("c", "example.org")
 
-    async def test_that_is_sent_again_with_its_key_gives_the_same_job(self) -> None:
+    async def test_repeating_an_idempotency_key_returns_the_same_job(self) -> None:
         headers = {"Idempotency-Key": "monday"}
         body = {"url": "https://example.org/a.mp3"}
         first, second = [await self.client.post("/transcribe/url", json=body, headers=headers) for _ in range(2)]
@@ -339,7 +339,7 @@ class TestAnAddress(ServiceCase):
         other = await self.client.post("/transcribe/url", json=body | {"url": "https://example.org/b"}, headers=headers)
         require_problem(other, 409, "idempotency_conflict")
 
-    async def test_that_nobody_should_be_sent_to_is_refused(self) -> None:
+    async def test_a_private_address_is_refused(self) -> None:
         for url in (
             "file:///etc/passwd",
             "ftp://example.org/a",
@@ -355,7 +355,7 @@ class TestAnAddress(ServiceCase):
         assert await self.repository.list_all() == []
 
     @pytest.mark.slow
-    async def test_needs_a_body_that_can_be_read(self) -> None:
+    async def test_an_invalid_json_body_is_refused(self) -> None:
         bodies: list[Any] = [
             b"",
             b"{",
@@ -369,7 +369,7 @@ class TestAnAddress(ServiceCase):
             answer = await self.client.post("/transcribe/url", content=body)
             require_problem(answer, 422, "bad_option")
 
-    async def test_in_a_body_that_is_far_too_large_is_refused(self) -> None:
+    async def test_an_oversized_json_body_is_refused(self) -> None:
         answer = await self.client.post("/transcribe/url", content=bytes(300_000))
         require_problem(answer, 400, "bad_request")
 
@@ -377,7 +377,7 @@ class TestAnAddress(ServiceCase):
 class TestScopes(ServiceCase):
     overrides: ClassVar = {"require_key": True}
 
-    async def test_handing_in_needs_a_key_that_may_submit(self) -> None:
+    async def test_submitting_requires_the_submit_scope(self) -> None:
         reader = await self.key("reader", Scope.READ)
         submitter = await self.key("submitter", Scope.SUBMIT)
         for headers, expected in (({}, 401), (reader, 403), (submitter, 202)):
@@ -386,7 +386,7 @@ class TestScopes(ServiceCase):
             body = {"url": "https://example.org/a"}
             assert (await self.client.post("/transcribe/url", json=body, headers=headers)).status_code == expected
 
-    async def test_each_caller_has_idempotency_keys_of_its_own(self) -> None:
+    async def test_idempotency_keys_are_scoped_to_a_caller(self) -> None:
         ann, bob = await self.key("ann"), await self.key("bob")
         same = {"Idempotency-Key": "monday"}
         assert (await self.submit(headers=ann | same))["id"] != (await self.submit(headers=bob | same))["id"]

@@ -44,17 +44,17 @@ CHUNKS = tuple(
         (",,;;", None),
     ],
 )
-def test_the_type_that_is_accepted_most_is_chosen(accept, wanted):
+def test_the_offer_with_the_highest_quality_is_chosen(accept, wanted):
     assert choose(accept, OFFERS) == wanted
 
 
 @given(st.text(max_size=80))
-def test_whatever_is_accepted_is_read(accept):
+def test_any_accept_header_is_parsed(accept):
     assert choose(accept, OFFERS) in {None, *OFFERS}
     assert etag_matches(accept, '"tag"') in (True, False)
 
 
-class TestATranscript(ServiceCase):
+class TestTranscript(ServiceCase):
     async def at_work(self, *chunks: Chunk, **fields: Any) -> Job:
         await self.queue(**fields)
         job = await self.repository.get_next_queued()
@@ -84,7 +84,7 @@ class TestATranscript(ServiceCase):
         await self.repository.update(job)
         return job
 
-    async def test_is_written_in_every_format_with_its_type(self):
+    async def test_a_transcript_is_rendered_in_every_format_with_its_media_type(self):
         job = await self.completed(name="Mein Gespräch.mp3")
         types = {
             "txt": "text/plain; charset=utf-8",
@@ -108,14 +108,14 @@ class TestATranscript(ServiceCase):
                 f"inline; filename=\"Mein Gesprach.{name}\"; filename*=UTF-8''Mein%20Gespr%C3%A4ch.{name}"
             )
 
-    async def test_tells_nothing_of_this_machine(self):
+    async def test_a_transcript_has_no_paths_of_this_machine(self):
         for job in (await self.completed(), await self.at_work(CHUNKS[0])):
             for name in FORMATS:
                 answer = await self.client.get(f"/jobs/{job.id}/transcript", params={"format": name})
                 assert str(self.folder) not in answer.text, name
                 assert str(self.folder) not in str(answer.headers)
 
-    async def test_of_a_job_at_work_is_what_is_done_and_says_so(self):
+    async def test_a_running_job_has_a_partial_transcript(self):
         job = await self.at_work(*CHUNKS[:2])
         path = f"/jobs/{job.id}/transcript"
         answer = await self.client.get(path)
@@ -125,19 +125,19 @@ class TestATranscript(ServiceCase):
         told = (await self.client.get(path, params={"format": "json"})).json()
         assert (told["is_partial"], told["model"]["name"], told["ledger"][-1]["end"]) == (True, "words.json", 20.0)
 
-    async def test_of_a_job_that_waits_is_empty_and_partial(self):
+    async def test_a_queued_job_has_an_empty_partial_transcript(self):
         job = await self.queue()
         answer = await self.client.get(f"/jobs/{job.id}/transcript")
         assert (answer.status_code, answer.text, answer.headers["x-cesar-partial"]) == (200, "", "true")
 
-    async def test_of_a_failed_job_is_what_was_done(self):
+    async def test_a_failed_job_has_a_partial_transcript(self):
         job = await self.at_work(CHUNKS[0])
         job.status, job.error_message = JobStatus.ERROR, "it broke"
         await self.repository.update(job)
         answer = await self.client.get(f"/jobs/{job.id}/transcript")
         assert (answer.text, answer.headers["x-cesar-partial"]) == ("Sentence 0.\n", "true")
 
-    async def test_format_is_stronger_than_accept(self):
+    async def test_format_takes_precedence_over_accept(self):
         job = await self.completed()
         path = f"/jobs/{job.id}/transcript"
         for accept, params, wanted in (
@@ -149,7 +149,7 @@ class TestATranscript(ServiceCase):
             answer = await self.client.get(path, params=params, headers={"Accept": accept})
             assert answer.headers["content-type"].partition(";")[0] == wanted
 
-    async def test_what_cannot_be_given_is_refused(self):
+    async def test_unknown_and_unacceptable_formats_are_refused(self):
         job = await self.completed()
         path = f"/jobs/{job.id}/transcript"
         require_problem(await self.client.get(path, params={"format": "docx"}), 422, "unknown_format")
@@ -157,7 +157,7 @@ class TestATranscript(ServiceCase):
         require_problem(await self.client.get(path, headers={"Accept": "image/png"}), 406, "not_acceptable")
         require_problem(await self.client.get("/jobs/none/transcript"), 404, "job_not_found")
 
-    async def test_subtitles_are_set_as_they_are_asked_for(self):
+    async def test_subtitle_options_are_applied(self):
         text = "One line that is too long for ten columns, and goes on."
         job = await self.at_work(Chunk(0.0, 6.0, (Segment(0.0, 6.0, text),), (Span(0.0, 6.0, "speech"),)))
         path = f"/jobs/{job.id}/transcript"
@@ -172,13 +172,13 @@ class TestATranscript(ServiceCase):
             assert answer.text == render(transcript, "vtt", options) != render(transcript, "vtt")
 
     @pytest.mark.slow
-    async def test_subtitles_set_otherwise_have_a_tag_of_their_own(self):
+    async def test_other_subtitle_options_have_another_etag(self):
         job = await self.completed()
         path = f"/jobs/{job.id}/transcript?format=srt"
         tags = {(await self.client.get(path + more)).headers["etag"] for more in ("", "&max_lines=1", "&max_lines=2")}
         assert len(tags) == 2
 
-    async def test_limits_of_subtitles_that_can_not_be_kept_are_refused(self):
+    async def test_invalid_subtitle_options_are_refused(self):
         job = await self.completed()
         for name, value in (
             ("max_line_length", "9"),
@@ -195,7 +195,7 @@ class TestATranscript(ServiceCase):
             assert answer.status_code == 422, (name, value)
             assert name in answer.text
 
-    async def test_who_has_it_is_told_so_and_nothing_more(self):
+    async def test_an_unchanged_transcript_is_304(self):
         job = await self.completed()
         path = f"/jobs/{job.id}/transcript"
         tag = (await self.client.get(path)).headers["etag"]
@@ -205,13 +205,13 @@ class TestATranscript(ServiceCase):
         other = await self.client.get(path, params={"format": "srt"}, headers={"If-None-Match": tag})
         assert other.status_code == 200, "another format is something else"
 
-    async def test_head_tells_what_get_would(self):
+    async def test_head_returns_the_headers_of_get(self):
         job = await self.completed()
         got = await self.client.get(f"/jobs/{job.id}/transcript")
         head = await self.client.head(f"/jobs/{job.id}/transcript")
         assert (head.status_code, head.content, head.headers) == (200, b"", got.headers)
 
-    async def test_a_name_never_breaks_out_of_the_header(self):
+    async def test_a_name_cannot_inject_into_the_header(self):
         job = await self.completed(name='../a"b\r\nSet-Cookie: c/évil\u202e";x.mp3')
         answer = await self.client.get(f"/jobs/{job.id}/transcript")
         assert "set-cookie" not in answer.headers
@@ -219,13 +219,13 @@ class TestATranscript(ServiceCase):
         assert value == "inline; filename=\"evil__x.txt\"; filename*=UTF-8''%C3%A9vil%22%3Bx.txt"
 
     @pytest.mark.slow
-    async def test_of_many_chunks_all_are_there(self):
+    async def test_a_transcript_of_many_chunks_is_complete(self):
         many = tuple(Chunk(n, n + 1, (Segment(n, n + 1, f"{n}."),), (Span(n, n + 1, "speech"),)) for n in range(205))
         job = await self.at_work(*many)
         answer = await self.client.get(f"/jobs/{job.id}/transcript")
         assert answer.text.split() == [f"{n}." for n in range(205)]
 
-    async def test_of_which_only_the_text_is_stored_is_that_text(self):
+    async def test_a_job_with_only_its_text_stored_returns_that_text(self):
         job = await self.at_work()
         job.status, job.result_text = JobStatus.COMPLETED, "All that is known."
         await self.repository.update(job)
@@ -234,7 +234,7 @@ class TestATranscript(ServiceCase):
         problem = require_problem(await self.client.get(path, params={"format": "srt"}), 422, "queue_failed")
         assert "--" not in problem["hint"], "options of the command line are of no use here"
 
-    async def test_json_is_what_a_browser_can_read(self):
+    async def test_json_has_a_type_that_browsers_render(self):
         job = await self.completed()
         answer = await self.client.get(f"/jobs/{job.id}/transcript", headers={"Accept": "application/json"})
         assert json.loads(answer.text)["segments"][0]["text"] == "Sentence 0."

@@ -30,7 +30,7 @@ def table(clocks: Clocks, total: int = 10, per_address: int = 10) -> Connections
     return Connections(ConnectionLimits(total, per_address), clocks.monotonic)
 
 
-def test_the_longest_waiting_one_goes_first_but_none_that_may_still_ask() -> None:
+def test_the_longest_idle_connection_is_closed_first_but_no_recent_one() -> None:
     clocks = Clocks()
     connections = table(clocks)
     lines = [Line(connections, f"192.0.2.{n}") for n in range(15)]
@@ -41,14 +41,14 @@ def test_the_longest_waiting_one_goes_first_but_none_that_may_still_ask() -> Non
     assert not late.is_dropped
 
 
-def test_there_are_never_more_than_twice_as_many_as_may_be() -> None:
+def test_there_are_never_more_than_twice_the_limit() -> None:
     connections = table(Clocks())
     lines = [Line(connections, f"192.0.2.{n}") for n in range(100)]
     assert len(connections) == 20
     assert [line.is_dropped for line in lines] == [True] * 80 + [False] * 20
 
 
-def test_who_has_asked_before_outlasts_who_never_has() -> None:
+def test_connections_that_have_sent_a_request_outlast_those_that_have_not() -> None:
     clocks = Clocks()
     connections = table(clocks)
     proven = [Line(connections, f"192.0.2.{n}") for n in range(5)]
@@ -61,7 +61,7 @@ def test_who_has_asked_before_outlasts_who_never_has() -> None:
     assert not any(line.is_dropped for line in proven)
 
 
-def test_a_request_under_way_is_never_closed_for_another() -> None:
+def test_a_connection_with_a_running_request_is_never_evicted() -> None:
     clocks = Clocks()
     connections = table(clocks)
     busy = [Line(connections, f"192.0.2.{n}") for n in range(10)]
@@ -73,7 +73,7 @@ def test_a_request_under_way_is_never_closed_for_another() -> None:
     assert not any(line.is_dropped for line in busy)
 
 
-def test_one_address_has_its_own_limit_and_loopback_only_the_total() -> None:
+def test_each_address_has_a_limit_and_loopback_only_the_total() -> None:
     clocks = Clocks()
     connections = table(clocks, total=100, per_address=3)
     far, other = [Line(connections) for _ in range(3)], Line(connections, "192.0.2.2")
@@ -85,7 +85,7 @@ def test_one_address_has_its_own_limit_and_loopback_only_the_total() -> None:
     assert not any(line.is_dropped for line in near)
 
 
-def test_requests_beyond_the_limits_are_one_too_many() -> None:
+def test_requests_beyond_the_limits_are_overload() -> None:
     connections = table(Clocks(), total=8, per_address=2)
     near = [Line(connections, NEAR) for _ in range(6)]
     far = [Line(connections) for _ in range(3)]
@@ -99,7 +99,7 @@ def test_requests_beyond_the_limits_are_one_too_many() -> None:
     assert not connections.is_overloaded(near[0])
 
 
-def test_of_unread_answers_those_that_wait_longest_are_given_up() -> None:
+def test_the_longest_blocked_responses_are_dropped_first() -> None:
     connections = table(Clocks())
     lines = [Line(connections, unsent_bytes=MAX_UNSENT_BYTES // 3) for _ in range(4)]
     for line in lines:
@@ -108,14 +108,14 @@ def test_of_unread_answers_those_that_wait_longest_are_given_up() -> None:
     assert [line.is_dropped for line in lines] == [True, False, False, False]
 
 
-def test_one_large_answer_may_be_larger_than_all_may_be_together() -> None:
+def test_a_single_large_response_may_exceed_the_total_limit() -> None:
     connections = table(Clocks())
     line = Line(connections, unsent_bytes=2 * MAX_UNSENT_BYTES)
     connections.write_blocked(line)
     assert not line.is_dropped
 
 
-def test_nothing_is_left_of_connections_that_are_closed() -> None:
+def test_closed_connections_leave_no_state() -> None:
     connections = table(Clocks())
     for n in range(50):
         line = Line(connections, f"192.0.2.{n}")

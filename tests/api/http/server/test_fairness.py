@@ -27,7 +27,7 @@ BUSY, NEW = "192.0.2.1", "192.0.2.2"
 
 
 class TestRequests(IsolatedAsyncioTestCase):
-    async def test_a_few_requests_begin_in_each_turn_of_the_loop(self) -> None:
+    async def test_a_few_requests_start_in_each_turn_of_the_loop(self) -> None:
         queue, begun = FairQueue(pace(3)), list[int]()
         for number in range(8):
             queue.run(BUSY, partial(begun.append, number))
@@ -38,7 +38,7 @@ class TestRequests(IsolatedAsyncioTestCase):
         assert counts == [3, 6, 8]
         assert begun == list(range(8))
 
-    async def test_a_second_address_waits_for_one_request_of_the_first_and_not_for_all(self) -> None:
+    async def test_a_second_address_waits_for_one_request_of_the_first_not_for_all(self) -> None:
         queue, begun = FairQueue(pace(1)), list[str]()
         for _ in range(100):
             queue.run(BUSY, lambda: begun.append(BUSY))
@@ -47,14 +47,14 @@ class TestRequests(IsolatedAsyncioTestCase):
             await asyncio.sleep(0)
         assert begun.index(NEW) <= 2
 
-    async def test_a_queue_that_was_empty_begins_at_once_again(self) -> None:
+    async def test_an_emptied_queue_runs_the_next_request_at_once(self) -> None:
         queue, begun = FairQueue(pace(1)), list[int]()
         for number in range(3):
             queue.run(BUSY, partial(begun.append, number))
             assert begun == list(range(number + 1))
             await asyncio.sleep(0)
 
-    async def test_a_request_that_fails_to_begin_keeps_nobody_else_waiting(self) -> None:
+    async def test_a_request_that_fails_to_start_delays_no_others(self) -> None:
         queue, begun, failures = FairQueue(pace(1)), [], []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
 
@@ -81,13 +81,13 @@ class TestPace:
             allowed.append(pace.allowed)
         return allowed
 
-    def test_while_rounds_take_too_long_less_is_allowed_but_always_something(self) -> None:
+    def test_long_rounds_lower_the_allowance_but_never_to_zero(self) -> None:
         assert self.rounds(each_s=0.003, count=4) == [2, 1, 1, 1]
 
-    def test_while_rounds_are_short_all_is_allowed(self) -> None:
+    def test_short_rounds_keep_the_full_allowance(self) -> None:
         assert self.rounds(each_s=0.0005, count=3) == [4, 4, 4]
 
-    def test_after_a_long_round_short_ones_allow_more_again(self) -> None:
+    def test_short_rounds_after_a_long_one_raise_the_allowance(self) -> None:
         now = iter([0.0, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4])
         pace, allowed = Pace(4, round_s=0.002, clock=lambda: next(now)), []
         for _ in range(4):
@@ -96,12 +96,12 @@ class TestPace:
             allowed.append(pace.allowed)
         assert allowed == [2, 3, 4, 4]
 
-    def test_a_first_end_without_a_beginning_changes_nothing(self) -> None:
+    def test_ending_a_round_that_was_not_begun_changes_nothing(self) -> None:
         pace = Pace(4)
         pace.end()
         assert pace.allowed == 4
 
-    def test_requests_that_take_long_begin_one_at_a_time(self) -> None:
+    def test_slow_requests_start_one_at_a_time(self) -> None:
         """The real clock: each step computes for longer than a round may take."""
 
         async def run() -> list[int]:
@@ -126,14 +126,14 @@ class TestPace:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the loop has no selector there")
 class TestSockets:
-    def test_ready_sockets_are_given_a_few_at_a_time_and_each_in_its_turn(self) -> None:
+    def test_ready_sockets_are_returned_a_few_at_a_time_in_rotation(self) -> None:
         with ExitStack() as open_ones, FairSelector(selectors.DefaultSelector(), pace(3)) as selector:
             busy = {self.ready(selector, open_ones) for _ in range(10)}
             rounds = [{key.fd for key, _ in selector.select(0)} for _ in range(4)]
             assert [len(given) for given in rounds] == [3, 3, 3, 3]
             assert set.union(*rounds) == busy
 
-    def test_a_new_socket_goes_before_all_that_were_served(self) -> None:
+    def test_a_new_socket_goes_before_those_already_served(self) -> None:
         with ExitStack() as open_ones, FairSelector(selectors.DefaultSelector(), pace(2)) as selector:
             for _ in range(10):
                 self.ready(selector, open_ones)
@@ -143,7 +143,7 @@ class TestSockets:
             selector.forget(new)
             assert new in {key.fd for key, _ in selector.select(0)}
 
-    def test_what_listens_is_given_in_each_round(self) -> None:
+    def test_preferred_sockets_are_returned_in_every_round(self) -> None:
         with ExitStack() as open_ones, FairSelector(selectors.DefaultSelector(), pace(1)) as selector:
             listening = self.ready(selector, open_ones)
             selector.prefer_registered()
@@ -162,7 +162,7 @@ class TestSockets:
         return near.fileno()
 
 
-def test_only_a_loop_over_such_a_selector_has_turns() -> None:
+def test_only_a_fair_loop_has_a_fair_selector() -> None:
     """On Windows `FairLoop` is asyncio's own loop, and connections must not ask it for turns."""
     with closing(asyncio.SelectorEventLoop()) as usual, closing(FairLoop()) as fair:
         assert fair_selector_of(usual) is None

@@ -48,12 +48,12 @@ TAIL = b"\r\n--b--\r\n"
         ("a" * 300, "a" * 255),
     ],
 )
-def test_a_name_is_what_can_be_shown_of_its_last_part(given_name: str, shown: str) -> None:
+def test_a_name_is_cleaned_to_the_visible_characters_of_its_last_part(given_name: str, shown: str) -> None:
     assert clean_name(given_name) == shown
 
 
 @given(st.text())
-def test_no_name_is_a_path_or_empty_or_more_than_is_kept(name: str) -> None:
+def test_no_cleaned_name_is_a_path_empty_or_too_long(name: str) -> None:
     shown = clean_name(name)
     assert 1 <= len(shown) <= 255
     assert Path(shown).name == shown
@@ -61,7 +61,7 @@ def test_no_name_is_a_path_or_empty_or_more_than_is_kept(name: str) -> None:
     shown.encode()
 
 
-class TestAnArrival(ServiceCase):
+class TestUploadWriter(ServiceCase):
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
         self.threads = self.enterContext(ThreadPoolExecutor(2))
@@ -69,7 +69,7 @@ class TestAnArrival(ServiceCase):
     def arrival(self, path: Path, min_free_bytes: int = 0) -> UploadWriter:
         return UploadWriter(path, self.threads, min_free_bytes)
 
-    async def test_is_on_the_disk_with_its_digest_when_it_is_finished(self) -> None:
+    async def test_a_finished_upload_is_on_disk_with_its_digest(self) -> None:
         chance = random.Random(5)
         pieces = [chance.randbytes(chance.randrange(1, 300_000)) for _ in range(40)]
         file = self.folder / "a"
@@ -83,7 +83,7 @@ class TestAnArrival(ServiceCase):
         await arrival.discard()
         assert not file.exists()
 
-    async def test_leaves_alone_what_was_moved_away(self) -> None:
+    async def test_discard_leaves_a_moved_file_alone(self) -> None:
         arrival = self.arrival(self.folder / "a")
         await arrival.add(b"abc")
         await arrival.finish()
@@ -91,7 +91,7 @@ class TestAnArrival(ServiceCase):
         await arrival.discard()
         assert (self.folder / "b").read_bytes() == b"abc"
 
-    async def test_meets_a_full_disk(self) -> None:
+    async def test_a_full_disk_is_reported_as_disk_full(self) -> None:
         (self.folder / "full").symlink_to("/dev/full")
         arrival = self.arrival(self.folder / "full")
         with pytest.raises(DiskFull):
@@ -99,19 +99,19 @@ class TestAnArrival(ServiceCase):
         await arrival.discard()
         assert not (self.folder / "full").is_symlink()
 
-    async def test_stops_before_the_disk_is_full(self) -> None:
+    async def test_writing_stops_before_the_disk_is_full(self) -> None:
         arrival = self.arrival(self.folder / "a", min_free_bytes=10**18)
         with pytest.raises(DiskFull):
             await arrival.add(bytes(BLOCK_BYTES))
         await arrival.discard()
 
-    async def test_tells_of_a_folder_that_is_gone_without_naming_it(self) -> None:
+    async def test_a_missing_folder_is_reported_without_its_path(self) -> None:
         with pytest.raises(OutputError) as error:
             self.arrival(self.folder / "gone" / "a")
         assert str(self.folder) not in error.value.message
         assert os.strerror(errno.ENOENT) in error.value.message
 
-    async def test_leaves_nothing_if_it_is_discarded_while_a_thread_writes(self) -> None:
+    async def test_discarding_during_a_write_leaves_nothing(self) -> None:
         arrival = self.arrival(self.folder / "a")
         for _ in range(20):
             writing = asyncio.ensure_future(arrival.add(bytes(BLOCK_BYTES)))
@@ -122,7 +122,7 @@ class TestAnArrival(ServiceCase):
         assert not (self.folder / "a").exists()
 
 
-def test_room_is_looked_for_on_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_free_space_is_checked_on_the_disk_of_a_folder_to_be_created(tmp_path: Path) -> None:
     require_free_space(tmp_path / "not" / "yet", 1, 1)
     with pytest.raises(DiskFull):
         require_free_space(tmp_path / "not" / "yet", 10**18, 1)
@@ -137,7 +137,7 @@ class _FullStore(AudioStore):
         return path
 
 
-class TestAnUploadThatGoesWrong(ServiceCase):
+class TestFailedUploads(ServiceCase):
     async def asyncTearDown(self) -> None:
         assert self.kept_files() == []
         assert await self.repository.list_all() == []
@@ -145,7 +145,7 @@ class TestAnUploadThatGoesWrong(ServiceCase):
     async def post(self, body: AsyncIterator[bytes]) -> httpx.Response:
         return await self.client.post("/transcribe", content=body, headers=FORM)
 
-    async def test_for_want_of_room_is_a_507_and_the_next_one_is_taken(self) -> None:
+    async def test_an_upload_without_room_is_507_and_the_next_one_is_accepted(self) -> None:
         store = self.service.audio
         self.repository.audio = _FullStore(store.folder)
         answer = await self.client.post("/transcribe", files={"file": ("a", bytes(3_000_000))})
@@ -154,7 +154,7 @@ class TestAnUploadThatGoesWrong(ServiceCase):
         job = await self.submit()
         assert (await self.client.delete(f"/jobs/{job['id']}")).status_code == 204
 
-    async def test_for_want_of_a_folder_is_not_blamed_on_the_database(self) -> None:
+    async def test_a_missing_upload_folder_is_not_reported_as_a_database_error(self) -> None:
         in_the_way = self.settings.audio_dir / "incoming"
         shutil.rmtree(in_the_way)
         in_the_way.write_bytes(b"no folder")
@@ -162,7 +162,7 @@ class TestAnUploadThatGoesWrong(ServiceCase):
         require_problem(answer, 500, "output_failed")
         in_the_way.unlink()
 
-    async def test_for_want_of_a_place_for_the_whole_recording_leaves_nothing(self) -> None:
+    async def test_an_upload_that_cannot_be_moved_leaves_nothing(self) -> None:
         in_the_way = self.settings.audio_dir / hashlib.sha256(b"sound").hexdigest()[:2]
         in_the_way.touch()
         answer = await self.client.post("/transcribe", files={"file": ("a", b"sound")})
@@ -170,11 +170,11 @@ class TestAnUploadThatGoesWrong(ServiceCase):
         assert await self.repository.list_all() == []
         in_the_way.unlink()
 
-    async def test_because_the_client_breaks_off_leaves_nothing(self) -> None:
+    async def test_an_upload_whose_client_disconnects_leaves_nothing(self) -> None:
         [status] = await self.break_off(after=[HEAD, bytes(3_000_000)])
         assert status == 400
 
-    async def test_because_the_client_falls_silent_is_given_up(self) -> None:
+    async def test_an_upload_that_stalls_times_out(self) -> None:
         async def silent() -> AsyncIterator[bytes]:
             yield HEAD + bytes(2_000_000)
             await asyncio.Event().wait()
@@ -182,7 +182,7 @@ class TestAnUploadThatGoesWrong(ServiceCase):
         with self.patience(0.2):
             require_problem(await self.post(silent()), 408, "upload_stalled")
 
-    async def test_because_the_client_only_drips_is_given_up(self) -> None:
+    async def test_an_upload_that_trickles_times_out(self) -> None:
         async def dripping() -> AsyncIterator[bytes]:
             yield HEAD
             while True:
@@ -192,7 +192,7 @@ class TestAnUploadThatGoesWrong(ServiceCase):
         with self.patience(0.2):
             require_problem(await self.post(dripping()), 408, "upload_stalled")
 
-    async def test_because_the_service_ends_is_told_so(self) -> None:
+    async def test_an_upload_during_shutdown_gets_service_stopping(self) -> None:
         async def overtaken() -> AsyncIterator[bytes]:
             yield HEAD + bytes(2_000_000)
             self.service.stopping.set()
@@ -201,7 +201,7 @@ class TestAnUploadThatGoesWrong(ServiceCase):
 
         require_problem(await self.post(overtaken()), 503, "service_stopping")
 
-    async def test_because_the_server_gives_it_up_leaves_nothing(self) -> None:
+    async def test_a_cancelled_upload_leaves_nothing(self) -> None:
         async def waiting() -> AsyncIterator[bytes]:
             yield HEAD + bytes(2_000_000)
             await asyncio.Event().wait()

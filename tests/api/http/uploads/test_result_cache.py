@@ -19,7 +19,7 @@ class TestKnownResults(ServiceCase):
         await self.work()
         await self.is_over(self.first["id"])
 
-    async def test_the_same_again_is_completed_at_once_and_says_so(self) -> None:
+    async def test_a_repeated_submission_is_completed_at_once_from_the_cache(self) -> None:
         again = await self.submit(self.sound, name="again.m4a")
         known = (await self.client.get(f"/jobs/{self.first['id']}")).json()
         assert (again["status"], again["cached_from"], again["name"]) == ("completed", self.first["id"], "again.m4a")
@@ -27,21 +27,21 @@ class TestKnownResults(ServiceCase):
         for told in ("text", "language", "duration", "progress"):
             assert again[told] == known[told]
 
-    async def test_no_cache_has_it_recognised_anew(self) -> None:
+    async def test_no_cache_recognises_it_again(self) -> None:
         again = await self.submit(self.sound, no_cache="true")
         assert again["cached_from"] is None
         assert again["status"] in ("queued", "processing")
         await self.is_over(again["id"])
 
-    async def test_other_wishes_are_other_work(self) -> None:
+    async def test_other_options_miss_the_cache(self) -> None:
         assert (await self.submit(self.sound, word_timestamps="true"))["cached_from"] is None
 
-    async def test_a_model_that_has_changed_is_another(self) -> None:
+    async def test_a_changed_model_misses_the_cache(self) -> None:
         script = self.folder / "words.json"
         script.write_text(json.dumps(json.loads(script.read_text()) | {"language": "de"}))
         assert (await self.submit(self.sound))["cached_from"] is None
 
-    async def test_a_model_that_can_not_be_looked_at_leaves_it_to_the_worker(self) -> None:
+    async def test_an_unreadable_model_is_left_to_the_worker(self) -> None:
         (self.folder / "words.json").unlink()
         again = await self.submit(self.sound)
         assert again["cached_from"] is None
