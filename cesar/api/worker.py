@@ -1,7 +1,7 @@
-"""`BackgroundWorker`: takes one job after the other from the queue, has it transcribed, writes down what became of it.
+"""`BackgroundWorker`: claims one job after another from the queue, transcribes it, and records the outcome.
 
-The event loop stays free: a transcription runs in a thread, and the model in a child process of that thread's. What
-the thread and the loop share of a job is its `JobRun`; that no job is lost or done twice is the repository's doing.
+The event loop stays free: a transcription runs in a thread, and the model in a child process of that thread. The
+thread and the loop share one `JobRun`; the repository guarantees that no job is lost or done twice.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cesar.transcriber import AudioTranscriber
 
 _CANCEL_POLL_S = 0.5
 _REPORT_INTERVAL_S = 1.0
-"""How often to tell what has arrived of a recording that is fetched."""
+"""Interval of progress reports while a recording is fetched."""
 _STOP_TIMEOUT_S = 10.0
 _HEAD_START_S = 2.0
 _MAX_FETCHES = 4
@@ -46,16 +46,16 @@ _FLUSH_TIMEOUT_S = 0.9
 _MAX_BACKOFF_S = 30.0
 _log = logging.getLogger(__name__)
 _current_run: ContextVar[JobRun | None] = ContextVar("_current_run", default=None)
-"""The job that a thread works for, however late the thread begins."""
+"""The run that a thread works for, however late the thread starts."""
 
 
 class BackgroundWorker:
     """Processes the queue's jobs one at a time, in order, until it is shut down.
 
-    poll_interval: how long to wait, in seconds, before an empty queue is asked again; new jobs wake the worker sooner.
-    settings: where models are and how they are run; by default as `cesar.settings.config.load` finds them.
-    grace_s: how long a job may go on after `shutdown` before it is given back, in seconds.
-    lease_ttl_s: how long a claim lasts without a heartbeat, in seconds; by default as the repository says.
+    poll_interval: seconds between polls of an empty queue; new jobs wake the worker sooner.
+    settings: where models are and how to run them; by default those that `cesar.settings.config.load` returns.
+    grace_s: seconds that a job may go on after `shutdown` before it is released.
+    lease_ttl_s: seconds that a claim lasts without a heartbeat; by default the repository's.
     """
 
     def __init__(
@@ -82,21 +82,21 @@ class BackgroundWorker:
         self._recogniser = RecogniserTurns()
         self._fetches = Fetches(_MAX_FETCHES if settings is None else settings.fetches_at_once)
         self._claiming = asyncio.Lock()
-        """Held from looking whether there is room for a fetch until it counts."""
+        """Held from checking for a free fetch slot until it is taken."""
         self._errors = ThrottledErrorLog(_log, "the worker goes on after an error")
 
     @property
     def is_processing(self) -> bool:
-        """Whether a job is being processed now."""
+        """Whether a job is being processed."""
         return self._current_job_id is not None or bool(self._fetches.tasks)
 
     @property
     def current_job_id(self) -> str | None:
-        """Which job is being processed now: the one that has the recogniser, else one that is being fetched."""
+        """The id of the job being processed: the one that has the recogniser, or else one being fetched."""
         return self._current_job_id or next(iter(self._fetches.ids), None)
 
     async def run(self) -> None:
-        """Process jobs until `shutdown`; then return within the grace time and a second, whatever the work does."""
+        """Process jobs until `shutdown`; then return within the grace period and a second, whatever the work does."""
         _log.info("the worker starts")
         temporary_files.sweep(self._settings)
         working = asyncio.create_task(self._work())
@@ -112,17 +112,17 @@ class BackgroundWorker:
             _log.info("the worker has stopped")
 
     async def shutdown(self, *, now: bool = False) -> None:
-        """Ask the worker to stop: at once, with `now`; else a job at work has the grace time to end."""
+        """Ask the worker to stop: at once with `now`; otherwise a running job has the grace period to finish."""
         _log.info("the worker is asked to stop%s", " now" if now else "")
         self._shutdown_event.set()
         if now:
             self._force_stop.set()
 
     async def _flush(self, working: asyncio.Task[None]) -> None:
-        """Give the work the time to write down how far it has come, and no more."""
+        """Give the work time to record its progress, and no more."""
         await self._wait_for(working, timeout_s=_FLUSH_TIMEOUT_S)
         if not working.done():
-            _log.error("the worker leaves its job as it is: the database, or the work, does not answer")
+            _log.error("the worker abandons its job: the database, or the work, does not respond")
             working.cancel()
             await asyncio.wait({working}, timeout=0.1)
 
@@ -142,19 +142,19 @@ class BackgroundWorker:
                 task.cancel()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a step until the worker is to stop, whatever goes wrong in one."""
+        """Repeat a step until the worker should stop, whatever goes wrong in it."""
         delays = backoff(max_s=_MAX_BACKOFF_S)
         while not self._shutdown_event.is_set():
             try:
                 await self._subscribe()
                 await step()
                 delays = backoff(max_s=_MAX_BACKOFF_S)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next job must have its turn
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next job must get its turn
                 self._errors.report(error)
                 await self._wait_for(self._shutdown_event, self._wake, timeout_s=next(delays))
 
     async def _process_next(self) -> None:
-        """When the recogniser is free: do the first job in the queue's order, be it still there or fetched already."""
+        """Once the recogniser is free, process the first job in queue order, whether queued or already fetched."""
         self._wake.clear()
         await self._wait_for(self._shutdown_event, self._recogniser.free)
         if self._shutdown_event.is_set():
@@ -165,7 +165,7 @@ class BackgroundWorker:
             job = await self.repository.get_next_queued(**self._fetches.claim_limits, **earlier)
             if job is not None and self._must_fetch(job):
                 settled = self._start_fetch(job)
-        if settled is not None:  # it gets a moment's start, so that jobs from near addresses keep their place
+        if settled is not None:  # a head start, so that jobs from fast servers keep their position
             events = (settled, self._recogniser.awaited, self._shutdown_event)
             await self._wait_for(*events, timeout_s=_HEAD_START_S)
         elif job is not None:
@@ -195,18 +195,18 @@ class BackgroundWorker:
 
     @property
     def _keeps_recordings(self) -> bool:
-        """Whether the queue has a place for recordings; without one nothing is fetched."""
+        """Whether the repository stores recordings; otherwise nothing is fetched."""
         return isinstance(getattr(self.repository, "audio", None), AudioStore)
 
     def _must_fetch(self, job: Job) -> bool:
-        """Whether the job's recording is to be fetched."""
+        """Whether the job's recording must be fetched."""
         store = getattr(self.repository, "audio", None)
         if job.source_url is None or not isinstance(store, AudioStore):
             return False
         return job.audio_digest is None or not store.path_of(job.audio_digest).exists()
 
     def _start_fetch(self, job: Job) -> asyncio.Event:
-        """Begin to fetch a job's recording, after which it waits for its turn; give what tells that it has that."""
+        """Start fetching a job's recording; return an event set when the job gets the recogniser, or is finished."""
 
         async def process() -> None:
             try:
@@ -214,19 +214,19 @@ class BackgroundWorker:
             except Exception as error:  # noqa: BLE001 - as in the loop
                 self._errors.report(error)
             finally:
-                self._wake.set()  # there is room for another
+                self._wake.set()  # a fetch slot may be free
 
         return self._fetches.add(job, asyncio.create_task(process()))
 
     async def _subscribe(self) -> None:
-        """Have new jobs wake us; that is but a hint, as the queue is polled anyway."""
+        """Have new jobs wake the worker; this is only a hint, as it also polls."""
         try:
             await self.repository.subscribe(self._wake)
         except Exception as error:  # noqa: BLE001
             self._errors.report(error)
 
     async def _process_job(self, job: Job) -> None:
-        """Take one claimed job to its end: completed, failed, cancelled, or given back."""
+        """Process one claimed job until it is completed, failed, cancelled or released."""
         self._current_job_id = self._current_job_id if self._must_fetch(job) else job.id
         run = JobRun(job, self.repository)
         heartbeat: asyncio.Task[None] | None = None
@@ -239,16 +239,16 @@ class BackgroundWorker:
             await self._write_outcome(run, await self._transcribe(run))
         except ClaimLost as lost:
             run.stop("claim lost")
-            _log.warning("%s; its work is dropped", lost)
+            _log.warning("%s; its work is discarded", lost)
         finally:
             if heartbeat is not None:
-                heartbeat.cancel()  # the last thing to stop, so that nobody takes what is still being written
+                heartbeat.cancel()  # stop it last, so that no worker takes a job that is still being written
             if self._current_job_id == job.id:
                 self._current_job_id = None
             self._recogniser.release(job)
 
     async def _transcribe(self, run: JobRun) -> asyncio.Task[dict[str, str]]:
-        """Have the work done until it ends or is stopped; give its task, which may not be done."""
+        """Run the work until it ends or is stopped; return its task, which may not be done."""
         _current_run.set(run)  # the thread gets a copy of this context
         task = asyncio.create_task(self._fetch_and_transcribe(run))
         task.add_done_callback(retrieve_exception)
@@ -259,7 +259,7 @@ class BackgroundWorker:
         return task
 
     async def _fetch_and_transcribe(self, run: JobRun) -> dict[str, str]:
-        """Get the recording if it is elsewhere; then run the transcription in a thread, when it is the job's turn."""
+        """Fetch the recording if necessary; then run the transcription in a thread, when it is the job's turn."""
         job = run.job
         if must_fetch := self._must_fetch(job):
             store = self.repository.audio
@@ -273,12 +273,12 @@ class BackgroundWorker:
             job.phase = None
         await self._recogniser.acquire(job, run.stopped, is_next=not must_fetch)
         self._fetches.discard(job)
-        self._wake.set()  # there may be room for another fetch
+        self._wake.set()  # a fetch slot may be free
         self._current_job_id = job.id
         return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)  # by the transcriber
 
     async def _write_outcome(self, run: JobRun, task: asyncio.Task[dict[str, str]]) -> None:
-        """Write down what became of the job: what was finished counts, even if it was to be stopped."""
+        """Record the outcome of the job: finished work counts, even if it was to be stopped."""
         job = run.job
         error = exception_of(task)
         if run.stop_reason == "claim lost":
@@ -286,7 +286,7 @@ class BackgroundWorker:
         if task.done() and error is None:
             try:
                 await self._complete(run, task.result())
-            except (LookupError, TypeError, ValueError) as wrong:  # what can't be stored, such as half a character
+            except (LookupError, TypeError, ValueError) as wrong:  # what can't be stored, such as a lone surrogate
                 await self._fail(job, wrong)
         elif run.stop_reason == "cancelled":
             job.status, job.completed_at = JobStatus.CANCELLED, utc_now()
@@ -295,7 +295,7 @@ class BackgroundWorker:
         elif run.stop_reason is not None:
             job.status = JobStatus.QUEUED
             await self._until_written(lambda: self.repository.release(job))
-            _log.info("job %s is given back at %.0f s (%s)", job.id, job.position, run.stop_reason)
+            _log.info("job %s is released at %.0f s (%s)", job.id, job.position, run.stop_reason)
         else:
             assert error is not None
             await self._fail(job, error)
@@ -320,7 +320,7 @@ class BackgroundWorker:
         if is_transient(error):
             queue_again = self.repository.requeue_killed if was_killed(error) else self.repository.retry_later
             await self._until_written(lambda: queue_again(job))
-            _log.error("job %s failed and may be tried again: %s", job.id, job.error_message)
+            _log.error("job %s failed and may be retried: %s", job.id, job.error_message)
             return
         job.status, job.completed_at = JobStatus.ERROR, utc_now()
         await self._save(job)
@@ -328,7 +328,7 @@ class BackgroundWorker:
         _log.error("job %s failed: %s", job.id, job.error_message, exc_info=unexpected)
 
     async def _save(self, job: Job) -> None:
-        """Write a job as it is now."""
+        """Write the job's current state."""
         snapshot = job.model_copy()
 
         async def write() -> None:
@@ -343,7 +343,7 @@ class BackgroundWorker:
         )
 
     async def _until_written(self, write: Callable[[], Awaitable[object]]) -> None:
-        """Write, again and again while the database is away."""
+        """Write, retrying while the database is unavailable."""
         for delay_s in backoff():
             try:
                 await write()
@@ -354,7 +354,7 @@ class BackgroundWorker:
                 return
 
     async def _keep_claim(self, run: JobRun) -> None:
-        """Beat while the job is at work, and stop the work when it is to be cancelled or the claim can't be kept."""
+        """Send heartbeats while the job runs; stop the work if it is cancelled or the claim can't be renewed."""
         renewed_at = monotonic_clock()
         while True:
             await asyncio.sleep(min(_CANCEL_POLL_S, self._heartbeat_interval_s / 2))
@@ -373,7 +373,7 @@ class BackgroundWorker:
                     run.stop("cancelled")
             except ClaimLost:
                 run.stop("claim lost")
-            except Exception as error:  # noqa: BLE001 - the claim lasts a while; the next beat may get through
+            except Exception as error:  # noqa: BLE001 - the claim lasts a while; the next heartbeat may succeed
                 self._errors.report(error)
             if monotonic_clock() - renewed_at > self._self_fence_s:
                 run.stop("claim not kept")
@@ -384,7 +384,8 @@ class BackgroundWorker:
         try:
             descriptor, output_path = tempfile.mkstemp(suffix=".txt", dir=temporary_files.folder_of(self._settings))
         except OSError as error:
-            raise RecognitionError(f"no temporary file can be made: {error}", hint="Check the data folder.") from error
+            message = f"no temporary file can be created: {error}"
+            raise RecognitionError(message, hint="Check the data folder.") from error
         os.close(descriptor)
         try:
             if self._settings is None:
@@ -403,7 +404,7 @@ class BackgroundWorker:
 
     @staticmethod
     async def _wait_for(*events: asyncio.Event | asyncio.Task[object], timeout_s: float | None = None) -> None:
-        """Wait until an event is set or a task is done, for so long at most."""
+        """Wait until an event is set or a task is done, at most for the timeout."""
         waits = {asyncio.create_task(event.wait()) if isinstance(event, asyncio.Event) else event for event in events}
         try:
             await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

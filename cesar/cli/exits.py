@@ -106,7 +106,7 @@ def describe(error: BaseException) -> ExitStatus:
         case OSError(errno=errno.ENOSPC):
             where = f" for {error.filename}" if error.filename else ""
             hint = "Free some space and run the same command again."
-            end = ExitStatus(EXIT_CODES[OutputError], DiskFull.code, f"no room is left{where}", hint)
+            end = ExitStatus(EXIT_CODES[OutputError], DiskFull.code, f"no space is left{where}", hint)
         case PermissionError() if error.filename:
             hint = "Run Cesar as the user that it belongs to, or check its permissions and those of its folders."
             end = ExitStatus(

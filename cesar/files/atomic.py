@@ -70,7 +70,7 @@ def _mode_to_keep(target: Path) -> int | None:
 def _explain(path: Path, error: OSError) -> OutputError:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return DiskFull(f"no room is left to write {path}")
+            return DiskFull(f"no space is left to write {path}")
         case errno.EISDIR:
             return OutputNotWritable(
                 f"{path} is a folder, not a file", hint="Give the name of a file, or use --output-dir."

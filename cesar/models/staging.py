@@ -45,7 +45,7 @@ def require_room(folder: Path, needed_bytes: int) -> None:
 def _disk_full(folder: Path, needed_bytes: int = 0) -> DiskFull:
     needed = f": {needed_bytes / 1e6:,.0f} MB are needed" if needed_bytes else ""
     return DiskFull(
-        f"no room is left in {folder}{needed}",
+        f"no space is left in {folder}{needed}",
         hint="Free some space, or choose another folder (for models: CESAR_DATA_DIR).",
     )
 

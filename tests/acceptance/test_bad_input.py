@@ -368,7 +368,7 @@ def test_a_disk_that_fills_up_while_a_text_is_written_keeps_no_part_of_it(small_
     done = program.run("transcribe", *arguments)
     full, closing = done.stderr.splitlines()
     assert done.returncode == 3
-    assert "no room is left to write" in full
+    assert "no space is left to write" in full
     assert "--skip-existing" in full
     assert "jfk.m4a (disk_full)" in closing
     assert {path.name for path in small_disk.iterdir()} == {"others", "nothing.json"}
@@ -377,7 +377,7 @@ def test_a_disk_that_fills_up_while_a_text_is_written_keeps_no_part_of_it(small_
 def test_a_disk_that_is_full_already_is_told_before_any_work(small_disk, program):
     (small_disk / "others").write_bytes(bytes(16 * 1024))
     line = only_line(program.run("transcribe", SPEECH, "-o", small_disk / "text.txt"), exit_code=3)
-    assert "no room is left" in line
+    assert "no space is left" in line
     assert "Free some space" in line
     assert [path.name for path in small_disk.iterdir()] == ["others"]
 

@@ -155,7 +155,7 @@ class TestLostClaims(TestCancelling):
             taken = await self.take_away()
             await eventually(lambda: not worker.is_processing)
         assert self.transcriber.stopped == ["/talk.wav"]
-        assert "its work is dropped" in logs.output[-1]
+        assert "its work is discarded" in logs.output[-1]
         stored = await self.read(job)
         assert (stored.status, stored.owner, stored.attempt) == (JobStatus.PROCESSING, taken.owner, 2)
 

@@ -442,7 +442,7 @@ class TestStopping(FetchingWorkerCase):
             await self.has_half(job)
             taken = await self.take_away()
             await eventually(lambda: not worker.is_processing)
-        assert "its work is dropped" in logs.output[-1]
+        assert "its work is discarded" in logs.output[-1]
         stored = await self.read(job)
         assert (stored.owner, stored.attempt, stored.audio_digest) == (taken.owner, 2, None)
 

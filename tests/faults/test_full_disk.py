@@ -116,7 +116,7 @@ def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, 
             wait_until(lambda: is_stopped(worker.process.pid))
             disk.fill()
             worker.send(signal.SIGCONT)
-            wait_until(lambda: b"no room is left" in worker.log.read_bytes())
+            wait_until(lambda: b"no space is left" in worker.log.read_bytes())
             with pytest.raises(DatabaseFull):
                 submit(database, Job(audio_path="/another.wav", options=TranscribeOptions(prompt="p" * 20_000)))
             disk.make_room()

@@ -236,8 +236,8 @@ def test_of_several_starters_one_makes_the_schema_and_the_others_wait(exists, to
         go.touch()
         told = [process.communicate(timeout=60)[0] for process in processes]
         assert [text.splitlines()[-1] for text in told] == ["opened"] * len(processes)
-        assert "".join(told).count("has schema tomorrow now") == 1
-        assert "".join(told).count("a copy of the database as it was") == exists
+        assert "".join(told).count("now has schema tomorrow") == 1
+        assert "".join(told).count("a backup of the database before the migration") == exists
         assert faults_found(database, []) == []
     note(f"starts at once, exists={exists}", rounds(1, 40), starters=rounds(3, 6))
 

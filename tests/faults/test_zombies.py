@@ -139,7 +139,7 @@ def wake_zombies(folder: Path, places: Sequence[str]) -> float:
             zombie.send(signal.SIGCONT)
         wait_until(lambda: not any(is_alive(child) for child in children))
         seconds = time.monotonic() - woken
-        wait_until(lambda: all(b"was lost; its work is dropped" in zombie.log.read_bytes() for zombie in zombies))
+        wait_until(lambda: all(b"was lost; its work is discarded" in zombie.log.read_bytes() for zombie in zombies))
         more = submit(database, *[Job(audio_path=recording, model_size=models[0]) for _ in zombies])
         wait_until(lambda: wake(zombies) and all_over(database))
         for zombie in zombies:

@@ -123,7 +123,7 @@ def test_what_may_not_be_written_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_says_so() -> None:
-    with pytest.raises(DiskFull, match="no room is left to write /dev/full"):
+    with pytest.raises(DiskFull, match="no space is left to write /dev/full"):
         write_whole(Path("/dev/full"), "one\n")
 
 

@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Delays between retries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 def backoff(initial_s: float = 0.1, max_s: float = 5.0) -> Iterator[float]:
-    """Give delays without end: doubling up to the longest, and a random part of each, so that many don't come at once.
+    """Yield endless delays that double up to `max_s`, with jitter, so that many clients don't retry at once.
 
     (Full jitter: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015; here from a half up.)
     """

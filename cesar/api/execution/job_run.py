@@ -1,4 +1,4 @@
-"""`JobRun`: one job at work. What its thread is given, what it tells, and why it is to stop."""
+"""`JobRun`: one run of a job: what its thread gets, what it reports, and why it should stop."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _log = logging.getLogger(__name__)
 
 
 class JobRun:
-    """A job at work, between the event loop (which may stop it) and its thread (which does it)."""
+    """One run of a job, shared by the event loop, which may stop it, and the thread that does the work."""
 
     def __init__(self, job: Job, repository: JobRepository) -> None:
         self.job = job
         self.stopped = asyncio.Event()
         self.stop_reason: StopReason | None = None
         self.outcome: dict[str, Any] | None = None
-        """What the transcript tells besides its text, once the thread is through."""
+        """The transcript without its text, once the thread is done."""
         self._repository = repository
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
@@ -58,28 +58,28 @@ class JobRun:
         self._reported_bytes: tuple[int, int | None] | None = None
 
     def stop(self, reason: StopReason) -> None:
-        """Have the work end soon: the child is killed. The first reason counts. Only from the event loop."""
+        """Stop the work by killing the child. The first reason counts. Call it only from the event loop."""
         if self.stop_reason is None:
             self.stop_reason = reason
             self.stopped.set()
             self._stop.set()
 
     async def fetch(self, url: str, store: AudioStore, settings: Settings | None) -> Path:
-        """Get the recording from an address, and note what it is; give the file, which is not yet in its place.
+        """Fetch the recording, and record its digest and size; return the file, which is not yet in the store.
 
         Raises `AddressRefused`, `FetchRefused`, `FetchFailed`, `DiskFull`, or `Interrupted` when stopped.
         """
         settings = await asyncio.to_thread(load) if settings is None else settings
         if settings.offline:
-            raise AddressRefused("nothing is fetched: the worker is offline", hint="Start it without `--offline`.")
+            raise AddressRefused("the worker is offline and fetches nothing", hint="Start it without `--offline`.")
         self.job.phase = "fetching"
         await asyncio.to_thread(
             import_module, "cesar.api.execution.download.fetch"
-        )  # it takes a while, and the loop has to serve
+        )  # slow, and the loop must stay responsive
         from cesar.api.execution.download.fetch import Limits, fetch
 
         partial = await self._repository.download_path(self.job)
-        fetched = await fetch(url, partial, Limits.of(settings), self._on_fetched, self.stopped)
+        fetched = await fetch(url, partial, Limits.from_settings(settings), self._on_fetched, self.stopped)
         self.job.audio_digest = fetched.digest
         self.job.audio_bytes = self.job.fetched_bytes = fetched.size
         self.job.audio_path = str(store.path_of(fetched.digest))
@@ -91,17 +91,17 @@ class JobRun:
 
     @property
     def has_unreported_bytes(self) -> bool:
-        """Whether more of the recording has been fetched than the last beat told."""
+        """Whether more of the recording has been fetched than the last heartbeat reported."""
         return self.job.phase == "fetching" and self._reported_bytes != (self.job.fetched_bytes, self.job.audio_bytes)
 
     def mark_reported(self) -> None:
-        """Take it that a beat tells now what has arrived."""
+        """Record that a heartbeat reports what has arrived by now."""
         self._reported_bytes = self.job.fetched_bytes, self.job.audio_bytes
 
-    # From here on: the thread's side.
+    # Called from the thread
 
     def transcribe_arguments(self, settings: Settings | None) -> dict[str, Any]:
-        """Give `AudioTranscriber.transcribe_file` what it needs beyond the two paths."""
+        """Return the arguments of `AudioTranscriber.transcribe_file` beyond the two paths."""
         settings = load() if settings is None else settings
         return {
             "options": self.job.options,
@@ -113,14 +113,14 @@ class JobRun:
         }
 
     def require_same_recording(self) -> None:
-        """Raise `RecordingChanged` if the file is not the one that the work began with."""
+        """Raise `RecordingChanged` if the file is no longer the one that the work began with."""
         if self._recording is not None:
             path, before = self._recording
             if _identity(path) not in (None, before):
                 raise RecordingChanged(f"{self.job.name} was changed while it was transcribed")
 
     def _completed_chunks(self, settings: Settings) -> list[Chunk]:
-        """Give the chunks that an earlier attempt has finished."""
+        """Return the chunks that earlier attempts finished."""
         recording = Path(self.job.audio_path)
         if not os.path.isfile(recording):  # noqa: PTH113 - unlike Path.is_file it never raises
             return []
@@ -131,12 +131,12 @@ class JobRun:
         except Interrupted:
             raise
         except (CesarError, OSError):
-            return []  # the transcription will meet the same trouble, and tell of it better
+            return []  # the transcription will hit the same error, and report it better
         found = self._call_repository(lambda: self._repository.resume(self.job, work))
         done = found if isinstance(found, list) else []
         self.job.position = done[-1].end if done else 0.0
         if done:
-            _log.info("job %s goes on after %.0f s", self.job.id, done[-1].end)
+            _log.info("job %s resumes at %.0f s", self.job.id, done[-1].end)
         return done
 
     def _on_begin(self) -> None:
@@ -144,15 +144,18 @@ class JobRun:
 
     def _on_progress(self, progress: Progress) -> None:
         self.job.phase = progress.phase
-        self.job.position = max(self.job.position, progress.position)  # a resumed run passes what is done
-        self.job.duration = progress.duration or self.job.duration  # an earlier attempt has opened it
+        self.job.position = max(self.job.position, progress.position)  # a resumed run passes finished chunks
+        self.job.duration = progress.duration or self.job.duration  # known from an earlier attempt
 
     def _on_chunk(self, chunk: Chunk) -> None:
         self.require_same_recording()
         self._call_repository(lambda: self._repository.checkpoint(self.job, chunk))
 
     def _call_repository(self, call: Any) -> Any:
-        """Have the event loop do it, again and again while the database is away. Raises `Interrupted` when stopped."""
+        """Call the repository in the event loop, retrying while the database is unavailable.
+
+        Raises `Interrupted` when stopped.
+        """
         for delay_s in backoff():
             try:
                 return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
@@ -160,14 +163,14 @@ class JobRun:
                 self._loop.call_soon_threadsafe(self.stop, "claim lost")
                 raise Interrupted("the claim was lost") from None
             except DatabaseError as error:
-                _log.warning("job %s waits for the database: %s", self.job.id, error)
+                _log.warning("job %s is waiting for the database: %s", self.job.id, error)
             if self._stop.wait(delay_s):
                 break
         raise Interrupted("the work was stopped")
 
 
 def _identity(path: Path) -> object:
-    """Something that differs when a file was replaced or written to; None if it is gone: who reads it, reads on."""
+    """Return a value that changes when a file is replaced or written; None if it was deleted: its reader can go on."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -176,12 +179,12 @@ def _identity(path: Path) -> object:
 
 
 def was_killed(error: BaseException) -> bool:
-    """Whether the system has killed the recogniser, which may have to do with its job or with anything else."""
+    """Whether the system killed the recogniser, for its job's sake or for another reason."""
     return isinstance(error, ChildKilled) and error.may_pass
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same work may well succeed later, by itself."""
+    """Whether the same work may succeed later without any change."""
     reasons = (error, error.__cause__)
     if any(isinstance(reason, OSError) and reason.errno in _TRANSIENT_ERRNOS for reason in reasons):
         return True
@@ -191,7 +194,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def outcome_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a transcript tells besides its text, as plain JSON values."""
+    """Return a transcript without its text, as plain JSON values."""
     return {
         "duration": result.get("audio_duration"),
         "language_probability": result.get("language_probability"),
@@ -204,22 +207,22 @@ def outcome_of(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def exception_of(task: asyncio.Task[Any]) -> BaseException | None:
-    """Give what a task has raised; None if it has not, or goes on."""
+    """Return a task's exception; None if it has none, or is still running."""
     if not task.done():
         return None
-    return CesarError("the work gave itself up") if task.cancelled() else task.exception()
+    return CesarError("the work cancelled itself") if task.cancelled() else task.exception()
 
 
 def safe_message(error: BaseException) -> str:
-    """Say what an error says, in characters that can be stored."""
+    """Return an error's message, in characters that can be stored."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - an error that can't even tell what it is
+    except Exception:  # noqa: BLE001 - an error whose message can't be formatted
         text = ""
     return (text or type(error).__name__).encode("utf-8", "replace").decode("utf-8")
 
 
 def retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Take note of a result that nobody may come for, so that asyncio doesn't complain of it."""
+    """Retrieve a task's exception that may have no caller left, so that asyncio doesn't log it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""The workers' temporary files: in a private folder inside the data folder, swept when a worker starts."""
+"""The workers' temporary files, in a private folder inside the data folder; swept when a worker starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEPT_FOR_S = 3600.0
 
 
 def folder_of(settings: Settings | None) -> Path | None:
-    """Return the folder for temporary files, made if need be; None, without settings, is the system's.
+    """Return the folder for temporary files, created if missing; None, without settings, is the system's.
 
     Raises OSError.
     """
@@ -25,9 +25,9 @@ def folder_of(settings: Settings | None) -> Path | None:
 
 
 def sweep(settings: Settings | None) -> None:
-    """Delete what workers left behind that were killed; files of those that run are not harmed.
+    """Delete files left behind by killed workers; those of running workers are safe.
 
-    An empty file is a result's place: it is replaced when there is one, also if it is gone. Others may be just written.
+    An empty file is the placeholder of a result, which replaces it even if it is gone. Others may still be written.
     """
     if settings is None:
         return
@@ -35,6 +35,6 @@ def sweep(settings: Settings | None) -> None:
         for file in (settings.data_dir / "tmp").iterdir():
             with suppress(OSError):
                 status = file.stat()
-                is_place = status.st_size == 0 and file.suffix == ".txt"
-                if is_place or time.time() - status.st_mtime > _KEPT_FOR_S:
+                is_placeholder = status.st_size == 0 and file.suffix == ".txt"
+                if is_placeholder or time.time() - status.st_mtime > _KEPT_FOR_S:
                     file.unlink()

@@ -1,4 +1,4 @@
-"""What happens again and again: each kind is logged once a minute."""
+"""Throttled logging: each kind of message is logged once a minute."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MAX_KINDS = 100
 
 
 class ThrottledErrorLog:
-    """Logs errors, with what they mean for the reader; of an error that is no `CesarError`, the traceback too."""
+    """Logs errors with their meaning for the reader, and the traceback unless they are `CesarError`s."""
 
     def __init__(self, log: logging.Logger, meaning: str) -> None:
         self.logged_at: dict[str, float] = {}
-        """When each kind of error was logged last."""
+        """When each kind of error was last logged."""
         self._log = log
         self._meaning = meaning
 
@@ -33,7 +33,7 @@ class ThrottledErrorLog:
 
 
 class ThrottledLog:
-    """Logs what callers may cause as often as they like: each kind once a minute, with how often it happened since."""
+    """Logs messages that clients can trigger at will: each kind once a minute, with the number suppressed since."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -42,7 +42,7 @@ class ThrottledLog:
         self._suppressed: Counter[str] = Counter()
 
     def info(self, kind: str, message: str) -> None:
-        """Log a message, unless one of its kind was logged within the last minute. There must be few kinds."""
+        """Log a message, unless one of its kind was logged within the last minute. Use only a few kinds."""
         self._log_throttled(logging.INFO, kind, message)
 
     def warning(self, kind: str, message: str) -> None:
@@ -50,7 +50,7 @@ class ThrottledLog:
         self._log_throttled(logging.WARNING, kind, message)
 
     def error(self, kind: str, message: str) -> None:
-        """Log an error in the same way."""
+        """Log an error, throttled like `info`."""
         self._log_throttled(logging.ERROR, kind, message)
 
     def _log_throttled(self, level: int, kind: str, message: str) -> None:
@@ -66,7 +66,7 @@ class ThrottledLog:
 
 
 class ThrottleFilter(logging.Filter):
-    """Lets each message of a foreign library through once a minute, whatever its arguments are."""
+    """Passes each message of another library once a minute, whatever its arguments."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

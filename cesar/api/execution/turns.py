@@ -12,7 +12,7 @@ from cesar.errors import Interrupted
 
 
 class RecogniserTurns:
-    """One job has the recogniser at a time; of those that wait, the first in the queue's order is next.
+    """Gives the recogniser to one job at a time; the next is the first waiting job in queue order.
 
     While the worker dispatches (`is_dispatched`), only `hand_over` gives a waiting job its turn: an earlier one may be
     in the queue.
@@ -20,9 +20,9 @@ class RecogniserTurns:
 
     def __init__(self) -> None:
         self.free, self.busy = asyncio.Event(), asyncio.Event()
-        """Whether nobody has the recogniser, or somebody has."""
+        """Set while no job, or a job, has the recogniser."""
         self.awaited = asyncio.Event()
-        """Set while nobody has it and somebody waits for it."""
+        """Set while no job has it and some job waits for it."""
         self.is_dispatched = False
         self._holder: str | None = None
         self._waiting: dict[str, tuple[Job, asyncio.Event]] = {}
@@ -30,14 +30,14 @@ class RecogniserTurns:
 
     @property
     def first(self) -> tuple[int, int] | None:
-        """The place in the queue's order (priority, number) of the first job that waits; None if none does."""
+        """The queue position (priority, sequence number) of the first waiting job; None if there is none."""
         job = self._first_waiting()
         return None if job is None else (job.priority, job.seq)
 
     async def acquire(self, job: Job, stopped: asyncio.Event, *, is_next: bool = False) -> None:
-        """Wait for the recogniser, and have it until `release`. Raises `Interrupted` when stopped meanwhile.
+        """Wait for the recogniser, and hold it until `release`. Raises `Interrupted` when stopped meanwhile.
 
-        is_next: the worker that leads has chosen this job, and nobody has the recogniser.
+        is_next: the worker has dispatched this job; it gets the recogniser at once if no job has it.
         """
         turn = asyncio.Event()
         self._waiting[job.id] = job, turn
@@ -59,7 +59,7 @@ class RecogniserTurns:
             raise Interrupted("the work was stopped")
 
     def release(self, job: Job) -> None:
-        """Give the recogniser up, if the job has it; else wait for it no longer."""
+        """Release the recogniser if the job holds it; otherwise stop waiting for it."""
         self._waiting.pop(job.id, None)
         if self._holder == job.id:
             self._holder = None
@@ -68,14 +68,14 @@ class RecogniserTurns:
         self._update_events()
 
     def hand_over(self) -> None:
-        """Give the recogniser to the first job that waits, unless somebody has it."""
+        """Give the recogniser to the first waiting job, unless a job holds it."""
         job = self._first_waiting()
         if self._holder is None and job is not None:
             self._grant(job)
             self._update_events()
 
     def stop_dispatching(self) -> None:
-        """From now on, those that wait have their turn by themselves."""
+        """Hand the recogniser over without the worker from now on."""
         self.is_dispatched = False
         self.hand_over()
 
@@ -99,32 +99,32 @@ class RecogniserTurns:
 class Fetches:
     """The jobs whose recordings are fetched while others are recognised, until they have the recogniser themselves.
 
-    Those that wait for it count too: a worker does not gather recordings that other workers might recognise meanwhile.
+    Jobs waiting for it count too: a worker must not hoard recordings that other workers could recognise.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._under_way: dict[str, tuple[Job, asyncio.Event]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        """All that they have left to do, recognition included."""
+        """The tasks of these jobs, including recognition."""
 
     @property
     def ids(self) -> list[str]:
-        """The jobs, in the order in which their fetches began."""
+        """The jobs' ids, in the order in which their fetches began."""
         return list(self._under_way)
 
     @property
     def claim_limits(self) -> Mapping[str, Any]:
-        """What `get_next_queued` is to be told of which jobs have room; nothing if all have."""
+        """Arguments for `get_next_queued` that exclude jobs for which there is no room; empty if there are none."""
         if len(self._under_way) >= self._limit:
             return {"may_fetch": False}
         counts = Counter(job.submitter for job, _ in self._under_way.values())
-        per_submitter = max(1, self._limit - 1)  # whoever names slow addresses leaves room for others
+        per_submitter = max(1, self._limit - 1)  # leave room for others beside a submitter of slow addresses
         full = frozenset(submitter for submitter, count in counts.items() if count >= per_submitter)
         return {"no_fetch_for": full} if full else {}
 
     def add(self, job: Job, work: asyncio.Task[None]) -> asyncio.Event:
-        """Note that a job is being fetched; give what is set when it has the recogniser, or is over."""
+        """Add a job that is being fetched; return an event set when it gets the recogniser, or is finished."""
         settled = asyncio.Event()
         self._under_way[job.id] = job, settled
         self.tasks.add(work)
@@ -133,6 +133,6 @@ class Fetches:
         return settled
 
     def discard(self, job: Job) -> None:
-        """Note that a job has the recogniser, or needs it no more."""
+        """Remove a job that has the recogniser, or no longer needs it."""
         if (found := self._under_way.pop(job.id, None)) is not None:
             found[1].set()

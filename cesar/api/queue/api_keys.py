@@ -1,6 +1,6 @@
-"""API keys: who may use the service over the network, and for what. Of a key's secret only a digest is stored.
+"""API keys: who may use the service over the network, and for what. Only a digest of a key's secret is stored.
 
-A key reads `cesar_ID_SECRET`. The secret has 256 random bits, so that one round of SHA-256 is as good as many.
+A token reads `cesar_ID_SECRET`. The secret has 256 random bits, so one round of SHA-256 is as good as many.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cesar.api.storage.schema import api_keys
 from cesar.errors import KeyNotFound, UsageError
 
 CACHE_TTL_S = 1.0
-"""So long what was read of the keys is relied on: a key that another process has revoked may be of use until then."""
+"""How long keys are cached: a key revoked by another process may work until then."""
 _TOKEN = re.compile(r"cesar_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _NAME = re.compile(r"[\w.@-]([\w .@-]{0,62}[\w.@-])?")
 
@@ -34,11 +34,11 @@ class Scope(StrEnum):
     """What a key allows. Each scope includes those before it."""
 
     READ = "read"
-    """Ask how the service is (models, health, metrics), and see the jobs that were handed in with this key."""
+    """Read the service's state (models, health, metrics), and the jobs submitted with this key."""
     SUBMIT = "submit"
-    """Hand in recordings; see, cancel, retry and delete the jobs that were handed in with this key."""
+    """Submit recordings; read, cancel, retry and delete the jobs submitted with this key."""
     ADMIN = "admin"
-    """All of that with everybody's jobs."""
+    """All of that for everyone's jobs."""
 
 
 _SCOPES = tuple(Scope)
@@ -52,44 +52,44 @@ class ApiKey(BaseModel):
     id: str
     name: str
     scopes: frozenset[Scope]
-    """Those that it was made with; `allowed` has what they include."""
+    """The scopes it was created with; `allowed` has those that they include."""
     created_at: datetime
     revoked_at: datetime | None = None
 
     @property
     def allowed(self) -> frozenset[Scope]:
-        """All scopes that it has, those included."""
+        """All its scopes, including those implied."""
         highest = max(map(_SCOPES.index, self.scopes), default=-1)
         return frozenset(_SCOPES[: highest + 1])
 
 
 class KeyRing:
-    """The keys in a database. They are read once a second at most, however many are shown."""
+    """The keys in a database, read at most once a second, however many tokens are checked."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._known: Mapping[str, tuple[str, ApiKey]] = {}
-        """Digest and key by id; without those that were revoked."""
+        """Digest and key by id, without revoked keys."""
         self._read_at = -math.inf
         self._reading = asyncio.Lock()
 
     async def create(self, name: str, scopes: Iterable[Scope]) -> tuple[ApiKey, str]:
-        """Make a key; give it, and the token that has to be shown, which is told only now.
+        """Create a key; return it and its token, which is never shown again.
 
-        Raises `UsageError` for a name that is taken or can't be one, and without a scope.
+        Raises `UsageError` for a name that is taken or invalid, and if there is no scope.
         """
         if not _NAME.fullmatch(name):
-            raise UsageError(f"{name!r} can't be the name of a key", hint="Use up to 64 letters, digits and . @ _ -")
+            raise UsageError(f"{name!r} is not a valid name for a key", hint="Use up to 64 letters, digits and . @ _ -")
         key = ApiKey(id=secrets.token_hex(6), name=name, scopes=frozenset(scopes), created_at=utc_now())
         if not key.scopes:
-            raise UsageError("a key without a scope is of no use", hint="Give read, submit or admin.")
+            raise UsageError("a key without a scope is useless", hint="Give read, submit or admin.")
         secret = secrets.token_urlsafe(32)
         row = {**key.model_dump(), "scopes": sorted(key.scopes), "digest": _digest(secret)}
 
         def insert(connection: sa.Connection) -> None:
             if connection.execute(sa.select(api_keys.c.id).where(_matches(name))).first() is not None:
-                raise UsageError(f"there is a key {name!r} already", hint="Choose another name: it stays taken.")
+                raise UsageError(f"there is already a key {name!r}", hint="Choose another name: it stays taken.")
             connection.execute(sa.insert(api_keys), row)
 
         await self._database.write("create key", insert)
@@ -97,11 +97,11 @@ class KeyRing:
         return key, f"cesar_{key.id}_{secret}"
 
     async def list(self) -> list[ApiKey]:
-        """Give all keys, the oldest first; those that were revoked too."""
+        """Return all keys, oldest first, including revoked ones."""
         return [key for _, key in await self._read()]
 
     async def revoke(self, name_or_id: str) -> ApiKey:
-        """Let a key be of no use from now on. Its name stays taken. Raises `KeyNotFound`."""
+        """Revoke a key. Its name stays taken. Raises `KeyNotFound`."""
 
         def revoke(connection: sa.Connection) -> ApiKey:
             row = connection.execute(sa.select(api_keys).where(_matches(name_or_id))).mappings().first()
@@ -117,10 +117,9 @@ class KeyRing:
         return key
 
     async def find(self, token: str) -> ApiKey | None:
-        """Give the key that a token is of; None if it is of none, or of one that was revoked.
+        """Return the key of a token; None if there is none, or it was revoked.
 
-        How long that takes does not tell how much of a secret is right. Raises `DatabaseUnavailable` rather than rely
-        on what was read long ago.
+        The comparison takes constant time. Raises `DatabaseUnavailable` rather than rely on an old read.
         """
         parts = _TOKEN.fullmatch(token)
         if parts is None:
@@ -129,7 +128,7 @@ class KeyRing:
         return key if hmac.compare_digest(digest, _digest(parts[2])) else None
 
     async def _active_keys(self) -> Mapping[str, tuple[str, ApiKey]]:
-        async with self._reading:  # one reads for all who come meanwhile
+        async with self._reading:  # one read serves all concurrent callers
             requested_at = self._clock()
             if requested_at - self._read_at >= CACHE_TTL_S:
                 self._read_at = requested_at

@@ -1,6 +1,6 @@
-"""What becomes of a job while a worker holds it: beats, checkpoints, and how an attempt ends other than by an outcome.
+"""A job while a worker holds it: heartbeats, checkpoints, and attempts that end without an outcome.
 
-As in `moves`: plain functions on a connection, each fenced by the job's claim.
+As in `transitions`, these are plain functions on a connection, each fenced by the job's claim.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from cesar.api.storage.schema import chunks, jobs
 from cesar.transcript import Chunk
 
 MAX_RETRIES = 3
-"""After so many transient failures the next one is final."""
+"""Maximum number of transient failures; the next one is final."""
 _PROGRESS_COLUMNS = ("phase", "position", "duration", "fetched_bytes", "audio_bytes")
 """The columns that a heartbeat writes."""
 
 
 def retry_later(connection: sa.Connection, job: Job, delay: timedelta, now: datetime) -> Row:
-    """After a transient failure: queue the job again for later, or give it up if that has happened too often.
+    """Queue a job again for later after a transient failure, or end it after too many of them.
 
-    The delay doubles every time; half of it is left to chance, so that failures of many don't come back together.
+    The delay doubles each time, and up to half of it is random, so that jobs that failed together don't retry together.
     """
     row = lock_claimed(connection, job)
     failures = row["failures"] + 1
@@ -43,7 +43,7 @@ def retry_later(connection: sa.Connection, job: Job, delay: timedelta, now: date
 
 
 def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
-    """Give a job back, with its checkpoints, as if nothing had happened."""
+    """Return a job to the queue with its checkpoints, as if nothing had happened. Raises `ClaimLost`."""
     row = lock_claimed(connection, job)
     if row["cancel_requested_at"] is not None:
         return transition(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
@@ -51,14 +51,14 @@ def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
 
 
 def requeue_killed(connection: sa.Connection, job: Job, now: datetime, delay: timedelta) -> Row:
-    """Queue a job again whose recogniser was killed by the system; its error says so. Raises `ClaimLost`."""
+    """Queue a job again after the system killed its recogniser; its error says so. Raises `ClaimLost`."""
     error = {"error_code": job.error_code, "error_message": job.error_message, "error_hint": job.error_hint}
     row = lock_claimed(connection, job)
     return record_loss(connection, row, "recogniser killed", now, delay, is_begun=True, error=error)
 
 
 def reclaim(connection: sa.Connection, beat: Heartbeat, reason: str, now: datetime, delay: timedelta) -> None:
-    """Take a job from an owner that is dead or has not kept its claim; nothing happens if it has moved since."""
+    """Reclaim a job from an owner that is dead or let its lease expire; do nothing if the job has changed since."""
     row = lock_where(connection, jobs.c.seq == beat.job_seq)
     if row is None or beat != heartbeat_of(row) or row["status"] != JobStatus.PROCESSING:
         return
@@ -66,23 +66,23 @@ def reclaim(connection: sa.Connection, beat: Heartbeat, reason: str, now: dateti
 
 
 def heartbeat(connection: sa.Connection, job: Job, now: datetime) -> Row:
-    """Keep a claim, and write down how far the work has come. Raises `ClaimLost`."""
+    """Renew a claim, and record the job's progress. Raises `ClaimLost`."""
     row = lock_claimed(connection, job)
     progress = {name: getattr(job, name) for name in _PROGRESS_COLUMNS}
     return update_row(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **progress)
 
 
 def mark_begun(connection: sa.Connection, job: Job, now: datetime) -> Row:
-    """Note that the recogniser is about to be given the recording. Raises `ClaimLost`.
+    """Record that recognition is about to begin. Raises `ClaimLost`.
 
-    Only from here on can the loss of the worker count against the job.
+    Only from here on can losing the worker count against the job.
     """
     row = heartbeat(connection, job, now)
     return update_row(connection, row, begun=row["attempt"])
 
 
 def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime) -> None:
-    """Keep a finished chunk. Raises `ClaimLost`."""
+    """Store a finished chunk, and renew the claim. Raises `ClaimLost`."""
     row = heartbeat(connection, job, now)
     where = sa.and_(chunks.c.job_seq == row["seq"], chunks.c.start == chunk.start)
     connection.execute(sa.delete(chunks).where(where))
@@ -93,7 +93,7 @@ def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime)
 
 
 def drop_stale_checkpoints(connection: sa.Connection, job: Job, fingerprint: str) -> None:
-    """Drop the job's checkpoints unless they are of the same work. Raises `ClaimLost`."""
+    """Drop the job's checkpoints unless they have this fingerprint. Raises `ClaimLost`."""
     row = lock_claimed(connection, job)
     if row["fingerprint"] != fingerprint:
         connection.execute(sa.delete(chunks).where(chunks.c.job_seq == row["seq"]))
@@ -102,18 +102,18 @@ def drop_stale_checkpoints(connection: sa.Connection, job: Job, fingerprint: str
 
 
 def store_download(connection: sa.Connection, job: Job) -> Row:
-    """Write down where the recording lies that was fetched. Raises `ClaimLost`."""
+    """Record the path of a downloaded recording. Raises `ClaimLost`."""
     fetched = {name: getattr(job, name) for name in ("audio_path", "audio_digest", "audio_bytes", "fetched_bytes")}
     return update_row(connection, lock_claimed(connection, job), **fetched)
 
 
 def heartbeat_of(row: Row) -> Heartbeat:
-    """Give the beat of a job that is being processed."""
+    """Return the heartbeat of a job that is being processed."""
     return Heartbeat(row["seq"], row["owner"], row["attempt"], row["beat"])
 
 
 def running_heartbeats(connection: sa.Connection) -> list[Heartbeat]:
-    """Give the beats of all jobs that are being processed."""
+    """Return the heartbeats of all jobs that are being processed."""
     columns = (jobs.c.seq, jobs.c.owner, jobs.c.attempt, jobs.c.beat)
     rows = connection.execute(sa.select(*columns).where(is_status(JobStatus.PROCESSING))).mappings()
     return [heartbeat_of(row) for row in rows]

@@ -1,4 +1,4 @@
-"""A job's history as it is read by those who follow it: how much of it they have, and what has come since."""
+"""A job's history as subscribers read it: how much of it they have, and what has happened since."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cesar.transcript import Chunk
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """How much of a job's history somebody has: what came after it can be asked for.
+    """A subscriber's position in a job's history, after which reading can resume.
 
     >>> str(Cursor(12, 0, 30.5, 7, 2)), Cursor.read("12-0-30500-7-2")
     ('12-0-30500-7-2', Cursor(event=12, generation=0, chunk_start=30.5, segments=7, of_next=2, is_end=False))
@@ -22,13 +22,13 @@ class Cursor:
     generation: int = 0
     """The `Job.generation` that the chunks are of."""
     chunk_start: float = -1.0
-    """Where the last chunk starts of which they have everything, in seconds."""
+    """Start of the last chunk that the subscriber has completely, in seconds."""
     segments: int = 0
-    """How many segments they have."""
+    """Number of segments that the subscriber has."""
     segment_offset: int = 0
-    """How many of these are of the chunk after that one."""
+    """How many of them belong to the next chunk."""
     is_end: bool = False
-    """Whether they know that the job is over."""
+    """Whether the subscriber knows that the job is finished."""
 
     def __str__(self) -> str:
         counts = f"{round(self.chunk_start * 1000)}-{self.segments}-{self.segment_offset}"
@@ -36,10 +36,10 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """Read what `str` gave. Raises ValueError."""
+        """Parse the text that `str` returns. Raises ValueError."""
         found = re.fullmatch(r"(\d{1,18})-(\d{1,9})-(-?\d{1,12})-(\d{1,9})-(\d{1,9})(-end)?", text, re.ASCII)
         if found is None:
-            raise ValueError(f"{text!r} is no cursor")
+            raise ValueError(f"{text!r} is not a cursor")
         event, generation, chunk_start, segments, segment_offset = map(int, found.groups()[:5])
         return cls(event, generation, chunk_start / 1000, segments, segment_offset, found[6] is not None)
 
@@ -51,7 +51,7 @@ class Tail:
     job: Job
     events: tuple[JobEvent, ...]
     chunks: tuple[Chunk, ...]
-    """Those after the cursor; all, if the job's generation is another than the cursor's."""
+    """Those after the cursor; all of them if the job's generation differs from the cursor's."""
 
 
 @dataclass(frozen=True, slots=True)

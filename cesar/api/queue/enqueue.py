@@ -1,4 +1,4 @@
-"""How a job comes into the queue: at its end, once for each idempotency key, or over at once if its result is known."""
+"""How a job enters the queue: at its end, once per idempotency key, or completed at once if its result is stored."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ _GENERATED_FIELDS = {
 }
 _RESULT_COLUMNS = ("result_text", "detected_language", "outcome", "position", "duration", "fingerprint")
 _NEW_OPTIONS = {"languages", "track"}
-"""Requests that don't use them have the hash that they had before these existed, so a key stays good over an update."""
+"""Requests without these hash as they did before the options existed, so idempotency keys survive an update."""
 _INSERT = sa.insert(jobs).returning(*jobs.c)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionPolicy:
-    """On what terms a job is taken."""
+    """The conditions under which a job is accepted."""
 
     result_key: str | None = None
-    """The fingerprint of its work: a completed job of the same submitter and fingerprint has its result already."""
+    """The fingerprint of its work: a completed job of the same submitter and fingerprint supplies the result."""
     max_open: int | None = None
-    """How many unfinished jobs its submitter may have, this one included."""
+    """Maximum number of unfinished jobs of its submitter, this one included."""
     refusal: CesarError | None = None
-    """Why no new job is taken that would have to wait, raised for one; None: it is taken."""
+    """The error to raise for a new job that would have to wait; None: it is accepted."""
 
 
 def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, policy: SubmissionPolicy) -> Row:
-    """Put a new job at the end of the queue, and lead it from there to its status if that is another.
+    """Append a new job to the queue, and take it from there to its status if that is another.
 
-    With an idempotency key that is known, give that key's job and do nothing.
+    If the idempotency key is known, return that key's job and do nothing.
 
-    Raises `IdempotencyConflict` if the key was for another request, `TooManyJobs` if the submitter has as many as it
-    may, `QueueError` if the id is taken.
+    Raises `IdempotencyConflict` if the key was used for another request, `TooManyJobs` if the submitter has reached
+    its limit, and `QueueError` if the id is taken.
     """
     request = _request_hash(job, job.audio_digest or job.audio_path)
     key = None if job.idempotency_key is None else stored_key(job.submitter, job.idempotency_key)
     if key is not None:
         earlier = lock_where(connection, jobs.c.idempotency_key == key)
         if earlier is not None:
-            legacy = _request_hash(job, job.audio_path)  # by earlier versions
+            legacy = _request_hash(job, job.audio_path)  # as earlier versions stored it
             if earlier["idempotency_hash"] not in (request, legacy):
                 raise IdempotencyConflict(f"the key {job.idempotency_key!r} was used for another request")
             return earlier
     if lock_where(connection, jobs.c.id == job.id) is not None:
-        raise QueueError(f"there is a job {job.id} already", hint="Leave the id out: each job gets one of its own.")
+        raise QueueError(f"there is already a job {job.id}", hint="Leave out the id: each job gets one of its own.")
     known = None if job.no_cache or policy.result_key is None else _find_result(connection, job, policy.result_key)
     if known is None and policy.refusal is not None:
         raise policy.refusal
@@ -81,12 +81,12 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, polic
 
 
 def stored_key(submitter: str, key: str) -> str:
-    """Give an idempotency key as it is stored: each submitter has keys of its own."""
+    """Return an idempotency key as it is stored: each submitter has its own keys."""
     return f"{submitter}:{key}" if submitter else key
 
 
 def _request_hash(job: Job, recording: str) -> str:
-    """Return what tells one request from another. recording: its digest, which no move of the data folder changes."""
+    """Return the hash that identifies a request. recording: its digest, which survives moving the data folder."""
     options = {name: value for name, value in job.options.to_dict().items() if value or name not in _NEW_OPTIONS}
     request = [recording, job.model_size, job.name, job.priority, options]
     request += ["no_cache"] if job.no_cache else []
@@ -94,21 +94,21 @@ def _request_hash(job: Job, recording: str) -> str:
 
 
 def require_quota(connection: sa.Connection, submitter: str, max_open: int) -> None:
-    """Raise `TooManyJobs` if a submitter has as many unfinished jobs as it may."""
+    """Raise `TooManyJobs` if a submitter has reached its limit of unfinished jobs."""
     is_open = jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.PROCESSING.value])
     its_open = sa.select(sa.func.count()).select_from(jobs).where(is_open, jobs.c.submitter == submitter)
     if connection.execute(its_open).scalar_one() >= max_open:
-        raise TooManyJobs(f"{max_open} jobs are waiting or at work already, which is as many as may be")
+        raise TooManyJobs(f"{max_open} jobs are already waiting or running, which is the limit")
 
 
 def _find_result(connection: sa.Connection, job: Job, result_key: str) -> Row | None:
-    """Find the newest completed job of the same submitter, so that nobody learns what others have submitted."""
+    """Find the newest completed job of the same submitter, so that no one learns what others have submitted."""
     same = (jobs.c.fingerprint == result_key, is_status(JobStatus.COMPLETED), jobs.c.submitter == job.submitter)
     return connection.execute(sa.select(jobs).where(*same).order_by(jobs.c.seq.desc()).limit(1)).mappings().first()
 
 
 def _complete_from(connection: sa.Connection, row: Row, known: Row, owner: str, now: datetime) -> Row:
-    """Give a job the result of another, chunk by chunk, as if it had been recognised in no time."""
+    """Copy another job's result to a job, chunk by chunk, as if it had been recognised in no time."""
     row = claim(connection, row, owner, now, "the result is known")
     columns = (chunks.c.start, chunks.c.end, chunks.c.payload)
     copied = sa.select(sa.literal(row["seq"]), sa.literal(row["attempt"]), *columns).where(

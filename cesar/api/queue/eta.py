@@ -1,6 +1,6 @@
-"""When a job will be done: from the pace of the jobs that were done last, and the work that goes before it.
+"""Estimates of when a job will be done, from the throughput of the latest jobs and the work ahead of it.
 
-Everything here is pure. What nothing is known of is None; nothing is guessed.
+Everything here is pure. What is unknown is None; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from datetime import datetime
 from cesar.api.models import Job, JobStatus
 
 _MIN_MEASURED_S = 10.0
-"""So much of a recording must be recognised before its own pace says anything."""
+"""Seconds of a recording that must be recognised before its own speed means anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A job that is being processed, as far as it matters for when it will be done."""
+    """What an estimate needs to know about a job that is being processed."""
 
     id: str
     model_size: str
@@ -31,29 +31,29 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """What is unfinished."""
+    """The running jobs, and the models of all unfinished ones."""
 
     running: tuple[RunningJob, ...]
     models: frozenset[str]
-    """Those of all unfinished jobs."""
+    """The models of all unfinished jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """A job's place among those that wait."""
+    """A waiting job's position in the queue."""
 
     jobs_ahead: int
-    """How many go before it."""
+    """Number of jobs ahead of it."""
     work_ahead_s: float | None
-    """The seconds of work that those are; None: unknown."""
+    """Seconds of work ahead of it; None: unknown."""
     own_work_s: float | None
-    """The seconds of work that it is itself."""
+    """Seconds of work of the job itself; None: unknown."""
     run_after: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class WaitEstimate:
-    """What a new job would have to expect, in seconds from now."""
+    """When a new job would start and end, in seconds from now."""
 
     starts_in_s: float
     ends_in_s: float
@@ -61,32 +61,32 @@ class WaitEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """How fast a model does its work on this machine, as measured."""
+    """The measured throughput of a model on this machine."""
 
     speed: float
-    """Seconds of recording for each second of work."""
+    """Seconds of audio per second of work."""
     mean_duration_s: float
-    """The mean length of the recordings, in seconds."""
+    """Mean length of the recordings, in seconds."""
 
 
 def measure_throughput(outcomes: Iterable[Job]) -> Throughput | None:
-    """Measure the pace of completed jobs: all their sound over all their time, the model's loading included.
+    """Return the throughput of completed jobs: all their audio over all their time, including loading the model.
 
-    Only jobs that were done in one go count: of others it isn't known how much their last attempt did.
+    Only jobs completed in one attempt count: how much the last of several attempts did is unknown.
     """
     spans = [
         (audio_s, (job.completed_at - job.started_at).total_seconds())
         for job in outcomes
         if job.attempt == 1 and job.started_at and job.completed_at and (audio_s := _requested_s(job)) is not None
     ]
-    sound_s, work_s = sum(sound for sound, _ in spans), sum(work for _, work in spans)
-    return Throughput(sound_s / work_s, sound_s / len(spans)) if sound_s > 0 and work_s > 0 else None
+    audio_s, work_s = sum(sound for sound, _ in spans), sum(work for _, work in spans)
+    return Throughput(audio_s / work_s, audio_s / len(spans)) if audio_s > 0 and work_s > 0 else None
 
 
 def remaining_s(job: RunningJob, throughput: Throughput | None, now: datetime) -> float | None:
-    """Give the seconds that a job at work still needs.
+    """Return the seconds that a running job still needs.
 
-    Without a pace of its model, its own counts, once it has come some way.
+    If its model's throughput is unknown, its own speed is used once enough has been recognised.
     """
     speed = throughput.speed if throughput is not None else _measured_speed(job, now)
     if speed is None or job.duration is None:
@@ -96,10 +96,10 @@ def remaining_s(job: RunningJob, throughput: Throughput | None, now: datetime) -
 
 
 def eta_s(job: QueuePosition, running_s: Iterable[float | None], now: datetime) -> float | None:
-    """Give the seconds until a waiting job is done.
+    """Return the seconds until a waiting job is done.
 
-    at_work_s: what each job at work still needs; as many are taken to be at work at a time as are now. A job that
-    waits for another try is not done before its time has come.
+    running_s: what each running job still needs; the number of jobs running at a time is assumed to stay the same. A
+    job that waits for a retry does not start before its time.
     """
     busy = list(running_s)
     known = [part for part in (*busy, job.work_ahead_s) if part is not None]
@@ -117,7 +117,7 @@ def _measured_speed(job: RunningJob, now: datetime) -> float | None:
 
 
 def _requested_s(job: Job) -> float | None:
-    """Give the length of what was to be recognised of a completed job's recording."""
+    """Return the length of a completed job's requested span."""
     if job.status is not JobStatus.COMPLETED or not job.duration:
         return None
     return max(0.0, min(job.options.end or job.duration, job.duration) - job.options.start)

@@ -1,4 +1,4 @@
-"""What makes checkpoints valid: the same recording, model, wishes and code. Otherwise work is done anew."""
+"""What keeps checkpoints valid: the same recording, model, options and code. Otherwise the work starts over."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from cesar.runner.messages import EngineSpec
 _BLOCK = 1 << 22
 _LIBRARIES = ("av", "ctranslate2", "numpy", "onnxruntime", "tokenizers")
 _CODE = ("pipeline", "engines", "assets", "formats/typography.py", "ledger.py", "transcript.py")
-"""What makes chunks: folders, and files that these import for it."""
+"""The code that produces chunks: folders, and the files that they import."""
 
 
 def fingerprint(
     recording: Path, engine: EngineSpec, options: TranscribeOptions, should_stop: Callable[[], bool] = bool
 ) -> str:
-    """Give a SHA-256 that is the same when, and only when, a run would finish the very same chunks.
+    """Return a SHA-256 that is the same if, and only if, a run would produce exactly the same chunks.
 
-    Reads the whole recording. Raises OSError if it can't be read, `Interrupted` when `should_stop` says so.
+    Reads the whole recording. Raises OSError if it can't be read, and `Interrupted` once `should_stop` returns true.
     """
     return fingerprint_of(_audio_digest(recording, should_stop), engine, options)
 
 
 def fingerprint_of(audio: str, engine: EngineSpec, options: TranscribeOptions) -> str:
-    """Give the same for a recording whose SHA-256 is known. Raises OSError if a script can't be read."""
+    """Return the fingerprint for a recording whose SHA-256 is known. Raises OSError if a script can't be read."""
     model = {"name": engine.name, "revision": engine.revision, "digest": engine.digest or _digest(engine.directory)}
     how = {"device": engine.device, "compute_type": engine.compute_type}
     work = {"audio": audio, "model": model | how, "options": options.to_dict(), "code": _code_version()}
@@ -50,7 +50,7 @@ def _audio_digest(recording: Path, should_stop: Callable[[], bool]) -> str:
 
 @cache
 def _code_version() -> str:
-    """A digest of all that turns sound into text: our own files, so that none is forgotten, and the libraries."""
+    """Return a digest of everything that turns audio into text: all our own files of it, and the libraries."""
     code = hashlib.sha256(json.dumps([(name, version(name)) for name in _LIBRARIES]).encode())
     package = Path(cesar.__file__).parent
     for path in sorted(path for part in _CODE for path in _files(package / part)):

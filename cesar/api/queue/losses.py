@@ -1,7 +1,7 @@
-"""What becomes of a job whose worker, or whose recogniser, was killed; and when that counts against the job.
+"""What happens to a job whose worker or recogniser was killed, and when that counts against the job.
 
-A kill may be the job's doing (its recording takes all memory), or anything else's: a power cut, an operator, another
-program's hunger for memory. Two things tell them apart: whether the recording had been begun at all, and how the other
+A kill may be the job's fault (its recording exhausts the memory) or have another cause: a power cut, an operator,
+another program's use of memory. Two things distinguish them: whether recognition had begun at all, and how the other
 jobs fared meanwhile. A job is to blame if it lost its worker far more often than they did.
 """
 
@@ -19,23 +19,23 @@ from cesar.api.storage.schema import events, jobs
 from cesar.errors import WorkerLost
 
 MIN_LOST = 6
-"""No fewer losses in a row end a job, whatever the others tell."""
+"""Minimum number of losses in a row that end a job, however the others fared."""
 MAX_LOST_ALONE = 20
-"""So many losses in a row end a job that is the only one to lose its workers, though no others were done."""
+"""Losses in a row that end a job if it alone loses its workers, though no other job was completed."""
 BLAME = 1e-4
-"""A job is to blame if chance would hit it this often at most, if it were like the others."""
+"""A job is to blame if its losses would be this improbable for a job like the others."""
 _LOSS_REASONS = ("worker died", "lease expired", "recogniser killed", WorkerLost.code)
-"""The reasons of the events that tell of a loss."""
+"""The reasons of events that record a loss."""
 _MAX_DELAYING_LOSSES_BEFORE_BEGUN = 7
-"""Losses before the recording was begun make no job wait for longer than these do: a minute."""
+"""Losses before recognition began delay a job no longer than this many do: a minute."""
 
 
 def delay_after(losses: int, delay: timedelta) -> timedelta:
-    """Return how long a job waits after so many losses in a row: not at all after the first, then ever longer."""
+    """Return the delay after this many losses in a row: none after the first, then ever longer."""
     return timedelta() if losses < 2 else min(delay / 16 * 2 ** min(losses - 1, 20), MAX_DELAY)
 
 
-def record_loss(  # noqa: PLR0913 - what is known of a loss
+def record_loss(  # noqa: PLR0913 - what is known about a loss
     connection: sa.Connection,
     row: Row,
     reason: str,
@@ -45,9 +45,9 @@ def record_loss(  # noqa: PLR0913 - what is known of a loss
     is_begun: bool,
     error: dict[str, str | None] | None = None,
 ) -> Row:
-    """Queue a job again whose worker or recogniser was killed, or end it if that counts against it once too often.
+    """Queue a job again after its worker or recogniser was killed, or end it if it is to blame.
 
-    is_begun: whether the recogniser had been given the recording. error: what its worker could tell of the kill.
+    is_begun: whether recognition had begun. error: the error that its worker reported, if it survived.
     """
     if row["cancel_requested_at"] is not None:
         return transition(connection, row, JobStatus.CANCELLED, reason, completed_at=now)
@@ -62,11 +62,11 @@ def record_loss(  # noqa: PLR0913 - what is known of a loss
 
 
 def loss_probability(lost: int, *, among_lost: int, among_done: int) -> float:
-    """Return how likely so many losses in a row are for a job that is like the others.
+    """Return the probability of this many losses in a row for a job like the others.
 
-    among_lost, among_done: how many of the others lost their worker and how many were completed, each at its first
-    attempt. Nothing else is known of the rate, so every rate is equally likely beforehand (Laplace's rule of
-    succession): a few completed jobs prove little.
+    among_lost, among_done: how many of the others first lost their worker, and how many were first completed. Nothing
+    else is known about the rate, so every rate is equally likely beforehand (Laplace's rule of succession): a few
+    completed jobs prove little.
 
     >>> round(chance_of(1, among_lost=0, among_done=1), 3)
     0.333
@@ -75,23 +75,23 @@ def loss_probability(lost: int, *, among_lost: int, among_done: int) -> float:
 
 
 def _is_to_blame(connection: sa.Connection, row: Row, lost: int, losses: int) -> bool:
-    """Whether a job ends: it lost so many workers in a row, others did not.
+    """Whether a job that lost so many workers in a row is to blame.
 
-    lost: with its recording begun; losses: with those before.
+    lost: losses after recognition began; losses: all of them.
     """
     if lost < MIN_LOST:
         return False
     if lost >= MAX_LOST_ALONE and not _other_jobs_lose_workers(connection, row):
         return True
     among_lost, among_done = _count_others(connection, row, lost)
-    # A worker that was killed before the recording was begun was killed by something else.
+    # A worker killed before recognition began was killed by something else.
     return loss_probability(lost, among_lost=among_lost + losses - lost, among_done=among_done) <= BLAME
 
 
 def _count_others(connection: sa.Connection, row: Row, lost: int) -> tuple[int, int]:
     """Count the other jobs that lost their worker, and those that were completed, since this one's losses began.
 
-    Each counts once, by what came first: a second bad recording must not speak for the first.
+    Each counts once, by its first outcome: a second bad recording must not exonerate the first.
     """
     mine = sa.and_(events.c.job_seq == row["seq"], events.c.after == JobStatus.PROCESSING)
     first_attempt = sa.and_(mine, events.c.attempt > row["attempt"] - lost)
@@ -113,6 +113,6 @@ def _other_jobs_lose_workers(connection: sa.Connection, row: Row) -> bool:
 
 def _worker_lost(lost: int) -> dict[str, str | None]:
     error = WorkerLost(
-        f"the worker was lost {lost} times in a row over this recording, while others were done or none were lost"
+        f"the worker was lost {lost} times in a row during this recording, while other jobs completed or none were lost"
     )
     return {"error_code": error.code, "error_message": error.message, "error_hint": error.hint}

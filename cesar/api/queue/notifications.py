@@ -1,6 +1,6 @@
-"""Wakes who waits for jobs, or for any change: at once when this program has made it, soon when another one has.
+"""Wakes waiters for jobs, or for any change: at once if this process made it, soon if another did.
 
-Only a hint. Who waits asks the queue from time to time in any case.
+This is only a hint: waiters also poll.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ _POLL_INTERVAL_S = 0.5
 
 
 class JobNotifier:
-    """The events to be set when something happens in the queue."""
+    """Sets events when something happens in the queue."""
 
     def __init__(self, database: Database) -> None:
         self.on_new_job: set[asyncio.Event] = set()
-        """Those to be set when there may be a new job."""
+        """Events to set when there may be a new job."""
         self.on_change: set[asyncio.Event] = set()
-        """Those to be set whenever anything may have changed."""
+        """Events to set whenever anything may have changed."""
         self.poller: asyncio.Task[None] | None = None
         self._database = database
 
     def add(self, wake: asyncio.Event, *, to_changes: bool = False) -> None:
-        """Set the event from now on, also when another process has changed the database."""
+        """Set the event from now on, also when another process changes the database."""
         (self.on_change if to_changes else self.on_new_job).add(wake)
         if self.poller is None and not self._database.location.is_memory:
             self.poller = asyncio.create_task(self._poll())
 
     def remove(self, wake: asyncio.Event) -> None:
-        """Leave the event alone from now on."""
+        """Stop setting the event."""
         self.on_new_job.discard(wake)
         self.on_change.discard(wake)
         if not self.on_new_job and not self.on_change and self.poller is not None:
@@ -38,17 +38,17 @@ class JobNotifier:
             self.poller = None
 
     def notify_waiting(self) -> None:
-        """There may be a new job."""
+        """Wake the waiters for new jobs: there may be one."""
         for wake in self.on_new_job:
             wake.set()
 
     def notify_change(self) -> None:
-        """Something has changed."""
+        """Wake the waiters for changes."""
         for wake in self.on_change:
             wake.set()
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop polling."""
         if self.poller is not None:
             self.poller.cancel()
             await asyncio.gather(self.poller, return_exceptions=True)
@@ -59,7 +59,7 @@ class JobNotifier:
         while True:
             try:
                 counter = await self._database.change_counter()
-                if counter != before:  # at first as well: what came just before we looked must not be overlooked
+                if counter != before:  # the first time as well: something may have changed just before
                     self.notify_waiting()
                     self.notify_change()
                 before = counter

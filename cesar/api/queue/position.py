@@ -1,4 +1,4 @@
-"""The line of unfinished jobs: what is at work, and how much work goes before each that waits."""
+"""Positions of unfinished jobs: which are running, and how much work is ahead of each waiting one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cesar.api.storage.schema import jobs
 
 
 def snapshot(connection: sa.Connection) -> QueueSnapshot:
-    """Give the jobs that are being processed, and the models of all that are unfinished."""
+    """Return the running jobs, and the models of all unfinished ones."""
     rows = connection.execute(sa.select(jobs).where(is_status(JobStatus.PROCESSING))).mappings()
     running = tuple(_running_job(job_from_row(row)) for row in rows)
     waiting = sa.select(jobs.c.model_size).where(is_status(JobStatus.QUEUED)).distinct()
@@ -25,10 +25,10 @@ def snapshot(connection: sa.Connection) -> QueueSnapshot:
 def positions(
     connection: sa.Connection, ids: Sequence[str], throughputs: Mapping[str, Throughput]
 ) -> dict[str, QueuePosition]:
-    """Give the place of each of these jobs that waits.
+    """Return the position of each of these jobs that waits.
 
-    A recording whose length is not known yet counts as the usual one of its model. It is all reckoned in the
-    database: there may be many thousands.
+    A recording of unknown length counts as its model's mean. The database does the arithmetic: there may be many
+    thousands of jobs.
     """
     work = _work_s(throughputs)
     up_to_it: dict[str, Any] = {"order_by": (jobs.c.priority.desc(), jobs.c.seq), "rows": (None, 0)}
@@ -37,7 +37,7 @@ def positions(
             jobs.c.id,
             jobs.c.run_after,
             work.label("own_s"),
-            sa.func.count().over(**up_to_it).label("place"),
+            sa.func.count().over(**up_to_it).label("rank"),
             sa.func.count(work).over(**up_to_it).label("known"),
             sa.func.sum(work).over(**up_to_it).label("total_s"),
         )
@@ -49,7 +49,7 @@ def positions(
 
 
 def next_position(connection: sa.Connection, model_size: str, throughputs: Mapping[str, Throughput]) -> QueuePosition:
-    """Give the place that a new job of the usual priority would have: after all that wait with no lower one."""
+    """Return the position of a new job of default priority: behind all waiting jobs of at least that priority."""
     work = _work_s(throughputs)
     counted = sa.select(sa.func.count(), sa.func.count(work), sa.func.sum(work))
     before = counted.where(is_status(JobStatus.QUEUED), jobs.c.priority >= 0)
@@ -74,13 +74,13 @@ def _running_job(job: Job) -> RunningJob:
 
 def _position_of(row: sa.RowMapping) -> QueuePosition:
     own_work_s = row["own_s"]
-    is_known = row["place"] - 1 == row["known"] - (own_work_s is not None)
+    is_known = row["rank"] - 1 == row["known"] - (own_work_s is not None)
     work_ahead_s = (row["total_s"] or 0.0) - (own_work_s or 0.0) if is_known else None
-    return QueuePosition(row["place"] - 1, work_ahead_s, own_work_s, row["run_after"])
+    return QueuePosition(row["rank"] - 1, work_ahead_s, own_work_s, row["run_after"])
 
 
 def _work_s(throughputs: Mapping[str, Throughput]) -> sa.ColumnElement[Any]:
-    """Reckon the seconds of work that a waiting job still needs; NULL where its model's pace isn't known."""
+    """Return the seconds of work that a waiting job needs; NULL if its model's throughput is unknown."""
     if not throughputs:
         return sa.null()
     of_model = {"value": jobs.c.model_size}

@@ -1,4 +1,4 @@
-"""Reading jobs: one, some by a filter and a cursor, their events, their checkpoints, how many there are."""
+"""Queries: one job, a filtered page of jobs, their events, their checkpoints, and counts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _LAST_CHARACTER = "\U0010ffff"
 
 
 def find(connection: sa.Connection, job_id: str) -> Row | None:
-    """Give a job's row."""
+    """Return a job's row."""
     return connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
 
 
 def find_by_key(connection: sa.Connection, stored_key: str) -> Row | None:
-    """Give the row of the job that an idempotency key, as it is stored, stands for."""
+    """Return the row of the job with a stored idempotency key."""
     return connection.execute(sa.select(jobs).where(jobs.c.idempotency_key == stored_key)).mappings().first()
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Where a page begins, how many jobs it has at most, and which way it goes."""
+    """The start, the maximum length and the direction of a page."""
 
     cursor: str | None
     limit: int
@@ -40,7 +40,7 @@ class PageRequest:
 
 
 def page(connection: sa.Connection, wanted: JobFilter, request: PageRequest, content: PageContent) -> JobPage:
-    """Return up to `limit` jobs after the cursor; fewer if they would be more text than the extent allows."""
+    """Return up to `limit` jobs after the cursor; fewer if their text would exceed `content.max_bytes`."""
     conditions = _conditions(wanted)
     if request.cursor is not None:
         seq = _seq_of(request.cursor)
@@ -57,18 +57,18 @@ def page(connection: sa.Connection, wanted: JobFilter, request: PageRequest, con
 
 
 def _size(content: PageContent) -> sa.ColumnElement[int]:
-    """Measure what a job has that may be long, in characters."""
+    """Return the length, in characters, of the parts of a job that may be long."""
     size = sa.func.length(sa.cast(jobs.c.options, sa.Text))
     return size + sa.func.coalesce(sa.func.length(jobs.c.result_text), 0) if content.with_text else size
 
 
 def _how_many(sizes: Iterable[int], max_total: int) -> int:
-    """Count the sizes from the beginning that are no more than `max_total` together, the first in any case."""
+    """Return how many of the first sizes add up to `max_total` at most; at least one."""
     return max(1, sum(total <= max_total for total in accumulate(sizes)))
 
 
 def waiting_before(connection: sa.Connection, job_id: str) -> int | None:
-    """Count the jobs that go before a waiting one; None if it does not wait."""
+    """Return the number of jobs ahead of a waiting job; None if it is not waiting."""
     row = (
         connection.execute(sa.select(jobs.c.status, jobs.c.priority, jobs.c.seq).where(jobs.c.id == job_id))
         .mappings()
@@ -84,7 +84,7 @@ def waiting_before(connection: sa.Connection, job_id: str) -> int | None:
 
 
 def fetches_before(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int]:
-    """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+    """Return the number of running fetches for each of the jobs whose recording waits to be fetched."""
     is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
     under_way = sa.select(sa.func.count()).select_from(jobs).where(is_status(JobStatus.PROCESSING), is_elsewhere)
     waiting = sa.select(jobs.c.id).where(is_status(JobStatus.QUEUED), is_elsewhere, jobs.c.id.in_(job_ids))
@@ -93,13 +93,13 @@ def fetches_before(connection: sa.Connection, job_ids: Collection[str]) -> dict[
 
 
 def counts(connection: sa.Connection) -> dict[JobStatus, int]:
-    """Count the jobs of every status."""
+    """Return the number of jobs of every status."""
     found = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status))
     return dict.fromkeys(JobStatus, 0) | {JobStatus(status): count for status, count in found}
 
 
 def jobs_ahead(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int | None]:
-    """Say for those of the jobs that there are how many go before each that waits; None: it does not wait."""
+    """Return the number of jobs ahead of each existing job; None for a job that is not waiting."""
     rank = sa.func.row_number().over(order_by=(jobs.c.priority.desc(), jobs.c.seq)) - 1
     waiting = sa.select(jobs.c.seq, rank.label("before")).where(is_status(JobStatus.QUEUED)).subquery()
     found = sa.select(jobs.c.id, waiting.c.before).outerjoin(waiting, waiting.c.seq == jobs.c.seq)
@@ -109,7 +109,7 @@ def jobs_ahead(connection: sa.Connection, job_ids: Collection[str]) -> dict[str,
 def events_of(
     connection: sa.Connection, job_id: str | None, *, after: int, limit: int, submitter: str | None = None
 ) -> list[JobEvent]:
-    """Give the events with a higher id than `after`, oldest first: a job's, a submitter's, or everybody's."""
+    """Return the events with ids above `after`, oldest first: those of a job, of a submitter, or all."""
     statement = sa.select(*(c for c in events.c if c.name != "job_seq"), jobs.c.id.label("job_id"))
     statement = statement.join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
     if job_id is not None:
@@ -121,13 +121,13 @@ def events_of(
 
 
 def chunks_of(connection: sa.Connection, job_id: str) -> list[Chunk]:
-    """Give a job's finished chunks, in the recording's order."""
+    """Return a job's finished chunks, in the order of the recording."""
     statement = sa.select(chunks.c.payload).join(jobs, jobs.c.seq == chunks.c.job_seq).where(jobs.c.id == job_id)
     return [chunk_from_dict(payload) for payload in connection.execute(statement.order_by(chunks.c.start)).scalars()]
 
 
 def tail(connection: sa.Connection, job_id: str, after: Cursor, limit: int) -> Tail | None:
-    """Give what has happened to a job since then, as one consistent state; None if there is no such job."""
+    """Return what has happened to a job since the cursor, as one consistent state; None if there is no such job."""
     row = find(connection, job_id)
     if row is None:
         return None
@@ -140,7 +140,7 @@ def tail(connection: sa.Connection, job_id: str, after: Cursor, limit: int) -> T
 
 
 def changes(connection: sa.Connection, after: int) -> Changes:
-    """Say which jobs may have changed since the event `after`: those with newer ones, and those at work."""
+    """Return the jobs that may have changed since the event `after`: those with newer events, and running ones."""
     newer = sa.select(events.c.id, jobs.c.id).join(jobs, jobs.c.seq == events.c.job_seq).where(events.c.id > after)
     found = connection.execute(newer).all()
     at_work = connection.execute(sa.select(jobs.c.id).where(is_status(JobStatus.PROCESSING))).scalars().all()
@@ -150,45 +150,45 @@ def changes(connection: sa.Connection, after: int) -> Changes:
 
 
 def last_event(connection: sa.Connection) -> int:
-    """Give the id of the newest event there is; 0 if there is none."""
+    """Return the id of the newest event; 0 if there is none."""
     return connection.execute(sa.select(sa.func.max(events.c.id))).scalar_one() or 0
 
 
 def recent_outcomes(connection: sa.Connection, model_size: str, limit: int) -> list[Job]:
-    """Give the jobs that were completed last with a model, the newest first; not those whose result was known."""
+    """Return the latest jobs completed with a model, newest first, without those that received a stored result."""
     done = (is_status(JobStatus.COMPLETED), jobs.c.model_size == model_size, jobs.c.cached_from.is_(None))
     newest = sa.select(*_WITHOUT_TEXT).where(*done).order_by(jobs.c.seq.desc()).limit(limit)
     return [job_from_row(row) for row in connection.execute(newest).mappings()]
 
 
 def has_audio(connection: sa.Connection, digest: str) -> bool:
-    """Whether some job has the recording of that digest."""
+    """Whether any job has the recording with this digest."""
     found = connection.execute(sa.select(jobs.c.seq).where(jobs.c.audio_digest == digest).limit(1)).first()
     return found is not None
 
 
 def has_recordings(connection: sa.Connection) -> bool:
-    """Whether some job has a recording that Cesar keeps, or will fetch one."""
+    """Whether any job has a recording that Cesar stores or will fetch."""
     theirs = sa.or_(jobs.c.audio_digest.is_not(None), jobs.c.source_url.is_not(None))
     return connection.execute(sa.select(jobs.c.seq).where(theirs).limit(1)).first() is not None
 
 
 def last_written(connection: sa.Connection) -> datetime | None:
-    """Return when something last happened to a job, by the clock of then; None if there is no job."""
+    """Return the time of the last event or heartbeat of any job; None if there is no job."""
     happened = connection.execute(sa.select(sa.func.max(events.c.at))).scalar_one()
     beaten = connection.execute(sa.select(sa.func.max(jobs.c.heartbeat_at))).scalar_one()
     return max((moment for moment in (happened, beaten) if moment is not None), default=None)
 
 
 def stored_bytes(connection: sa.Connection, submitter: str, besides: str) -> int:
-    """Return the size of the recordings that are kept for a submitter's jobs, each once, but for that digest."""
+    """Return the total size of the recordings stored for a submitter, each counted once, except that digest."""
     is_kept = (jobs.c.submitter == submitter, jobs.c.audio_digest != besides)
     recordings = sa.select(jobs.c.audio_digest, jobs.c.audio_bytes).where(*is_kept).distinct().subquery()
     return connection.execute(sa.select(sa.func.sum(recordings.c.audio_bytes))).scalar_one() or 0
 
 
 def is_unfinished(connection: sa.Connection, job_id: str) -> bool:
-    """Whether there is such a job, and it may still be worked on."""
+    """Whether the job exists and is not completed."""
     row = find(connection, job_id)
     return row is not None and row["status"] != JobStatus.COMPLETED
 
@@ -215,4 +215,4 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
 def _seq_of(cursor: str) -> int:
     if cursor.isascii() and cursor.isdigit():
         return int(cursor[:18])
-    raise QueueError(f"{cursor!r} is no cursor", hint="Use next_cursor of the page before.")
+    raise QueueError(f"{cursor!r} is not a cursor", hint="Use next_cursor of the previous page.")

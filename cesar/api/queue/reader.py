@@ -1,4 +1,4 @@
-"""`JobReader`: what can be asked about jobs. Each question is answered from one consistent state of the database."""
+"""`JobReader`: queries on jobs, each answered from one consistent state of the database."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from cesar.transcript import Chunk
 
 
 class JobReader:
-    """Reads the queue in a database. Reading waits for no writer.
+    """Reads the queue, without waiting for writers.
 
-    Every method raises `DatabaseUnavailable` if the database does not answer.
+    Every method raises `DatabaseUnavailable` if the database does not respond.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     async def get(self, job_id: str) -> Job | None:
-        """Give a job, or None if there is none of that id."""
+        """Return a job; None if there is none with this id."""
         row = await self.database.read(lambda connection: queries.find(connection, job_id))
         return None if row is None else transitions.job_from_row(row)
 
     async def find_by_key(self, submitter: str, key: str) -> Job | None:
-        """Give the job that a submitter's idempotency key stands for, or None if it stands for none."""
+        """Return the job with a submitter's idempotency key; None if there is none."""
         stored = enqueue.stored_key(submitter, key)
         row = await self.database.read(lambda connection: queries.find_by_key(connection, stored))
         return None if row is None else transitions.job_from_row(row)
 
     async def list_all(self) -> list[Job]:
-        """Give all jobs, newest first. See `list_page` for many."""
+        """Return all jobs, newest first. For many jobs, see `list_page`."""
         page = await self.list_page(limit=2**31)
         return list(page.jobs)
 
@@ -47,71 +47,71 @@ class JobReader:
         newest_first: bool = True,
         content: PageContent = PageContent(),  # noqa: B008 - frozen
     ) -> JobPage:
-        """Give up to `limit` jobs that fit the filter, from where the page before ended (its `next_cursor`)."""
+        """Return up to `limit` jobs that match the filter, from the end of the previous page (its `next_cursor`)."""
         if limit < 1:
-            raise QueueError(f"a limit of {limit} jobs can't be used", hint="Ask for one at least.")
+            raise QueueError(f"the limit of {limit} jobs is too low", hint="Ask for at least one.")
         request = queries.PageRequest(cursor, limit, newest_first=newest_first)
         return await self.database.read(lambda connection: queries.page(connection, wanted, request, content))
 
     async def stored_bytes(self, submitter: str, *, besides: str = "") -> int:
-        """Return the size of the recordings that are kept for a submitter's jobs, each once, but for that digest."""
+        """Return the total size of the recordings stored for a submitter, each counted once, except that digest."""
         return await self.database.read(lambda connection: queries.stored_bytes(connection, submitter, besides))
 
     async def counts(self) -> dict[JobStatus, int]:
-        """Count the jobs of every status."""
+        """Return the number of jobs of every status."""
         return await self.database.read(queries.counts)
 
     async def waiting_before(self, job_id: str) -> int | None:
-        """Count the jobs that go before a waiting one; None if it does not wait."""
+        """Return the number of jobs ahead of a waiting job; None if it is not waiting."""
         return await self.database.read(lambda connection: queries.waiting_before(connection, job_id))
 
     async def fetches_before(self, job_ids: Collection[str]) -> dict[str, int]:
-        """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+        """Return the number of running fetches for each of the jobs whose recording waits to be fetched."""
         return await self.database.read(lambda connection: queries.fetches_before(connection, job_ids))
 
     async def queue_snapshot(self) -> QueueSnapshot:
-        """Give the jobs that are being processed, and the models of all that are unfinished."""
+        """Return the running jobs, and the models of all unfinished ones."""
         return await self.database.read(position.snapshot)
 
     async def next_position(self, model_size: str, throughputs: Mapping[str, Throughput]) -> QueuePosition:
-        """Give the place that a new job for a model would have, with the usual length, and the work before it."""
+        """Return the position of a new job for a model, of mean length, with the work ahead of it."""
         return await self.database.read(lambda connection: position.next_position(connection, model_size, throughputs))
 
     async def positions(self, ids: Sequence[str], throughputs: Mapping[str, Throughput]) -> dict[str, QueuePosition]:
-        """Give the place of each of these jobs that waits, and the work before it. paces: those that are known."""
+        """Return the position of each of these jobs that waits. throughputs: those known, by model."""
         return await self.database.read(lambda connection: position.positions(connection, ids, throughputs))
 
     async def jobs_ahead(self, job_ids: Collection[str]) -> dict[str, int | None]:
-        """Say for those of the jobs that there are how many go before each that waits; None: it does not wait."""
+        """Return the number of jobs ahead of each existing job; None for a job that is not waiting."""
         return await self.database.read(lambda connection: queries.jobs_ahead(connection, job_ids))
 
     async def events(
         self, job_id: str | None = None, *, after: int = 0, limit: int = 1000, submitter: str | None = None
     ) -> list[JobEvent]:
-        """Give the state changes that came after the event `after`, oldest first.
+        """Return the events with ids above `after`, oldest first.
 
-        job_id, submitter: only that job's, only those of that submitter's jobs.
+        job_id, submitter: return only those of this job, or of this submitter's jobs.
         """
         return await self.database.read(
             lambda connection: queries.events_of(connection, job_id, after=after, limit=limit, submitter=submitter)
         )
 
     async def chunks(self, job_id: str) -> list[Chunk]:
-        """Give what of a job is recognised so far, in the recording's order."""
+        """Return a job's finished chunks, in the order of the recording."""
         return await self.database.read(lambda connection: queries.chunks_of(connection, job_id))
 
     async def tail(self, job_id: str, after: Cursor, *, limit: int = 1000) -> Tail | None:
-        """Give what has happened to a job since then; None if there is no such job."""
+        """Return what has happened to a job since the cursor; None if there is no such job."""
         return await self.database.read(lambda connection: queries.tail(connection, job_id, after, limit))
 
     async def changes(self, after: int) -> Changes:
-        """Say which jobs may have changed since an event."""
+        """Return the jobs that may have changed since an event."""
         return await self.database.read(lambda connection: queries.changes(connection, after))
 
     async def last_event(self) -> int:
-        """Give the id of the newest event; 0 if there is none."""
+        """Return the id of the newest event; 0 if there is none."""
         return await self.database.read(queries.last_event)
 
     async def recent_outcomes(self, model_size: str, *, limit: int = 20) -> list[Job]:
-        """Give the jobs that were completed last with a model, the newest first."""
+        """Return the latest jobs completed with a model, newest first."""
         return await self.database.read(lambda connection: queries.recent_outcomes(connection, model_size, limit))

@@ -1,7 +1,7 @@
-"""Recordings whose jobs were deleted: noted with the deletion, until their files are gone too.
+"""Recordings whose jobs were deleted, recorded with the deletion until their files are gone too.
 
-A kill between the deletion's commit and the files' removal leaves the note, so the next start knows what is left of a
-deletion, and what belongs to a job that this database has never seen.
+If the process is killed between the commit and the removal of the files, the record remains: the next start can then
+distinguish the remains of a deletion from the recording of a job that this database has never seen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cesar.api.storage.schema import removals
 
 
 def record(connection: sa.Connection, gone: Iterable[Row], now: datetime) -> None:
-    """Note the recordings of jobs that have just been deleted, but for those that other jobs have."""
+    """Record the recordings of jobs that have just been deleted, except those that other jobs have."""
     for digest in {row["audio_digest"] for row in gone if row["audio_digest"] is not None}:
         if not queries.has_audio(connection, digest):
             drop(connection, digest)
@@ -27,14 +27,15 @@ def record(connection: sa.Connection, gone: Iterable[Row], now: datetime) -> Non
 
 
 def drop(connection: sa.Connection, digest: str) -> None:
-    """Drop the note of a recording that is gone, or has a job again."""
+    """Drop the record of a recording that is gone, or has a job again."""
     connection.execute(sa.delete(removals).where(removals.c.digest == digest))
 
 
 def finish(connection: sa.Connection, store: AudioStore, retained: Collection[str]) -> int:
-    """Remove what deletions have left in the folder; return the number of recordings.
+    """Complete interrupted deletions in the folder; return the number of recordings removed.
 
-    One that has a job again stays, as does one that came after the deletion: this database may be a copy from before.
+    A recording that has a job again stays, as does one that arrived after the deletion: the database may be an older
+    copy.
     """
     count = 0
     for digest, at in connection.execute(sa.select(removals.c.digest, removals.c.at)).all():

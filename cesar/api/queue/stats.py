@@ -1,4 +1,4 @@
-"""How the queue does as a whole: how many jobs, what is at work, and what has happened since one last looked."""
+"""Statistics of the whole queue: its jobs, what is running, and the transitions since the last look."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_TRANSITIONS = 5000
 
 @dataclass(frozen=True, slots=True)
 class RunningProgress:
-    """How far a job is that is being processed."""
+    """The progress of a job that is being processed."""
 
     seq: int
     attempt: int
@@ -28,7 +28,7 @@ class RunningProgress:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A job's way from one status to another."""
+    """A job's transition from one status to another."""
 
     before: JobStatus | None
     """None: the job was new."""
@@ -36,32 +36,32 @@ class Transition:
     reason: str
     attempt: int
     time_in_state_s: float | None
-    """How long the job was in the status before, in seconds; None for a new one."""
+    """Seconds spent in the previous status; None for a new job."""
     audio_s: float | None
-    """How much of the recording was asked for, in seconds; None while that is unknown."""
+    """Length of the requested span in seconds; None while it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """The queue as one consistent state."""
+    """One consistent state of the queue."""
 
     counts: dict[JobStatus, int]
     waiting_since: datetime | None
-    """When the oldest job was handed in that may begin now; None if there is none."""
+    """When the oldest job that may start now was submitted; None if there is none."""
     running: tuple[RunningProgress, ...]
     oldest_heartbeat_at: datetime | None
-    """Of the claims, the heartbeat that is longest ago; None if nothing is at work."""
+    """The oldest of the claims' last heartbeats; None if no job is running."""
     checkpoint_bytes: int
-    """What is stored of the chunks of jobs at work."""
+    """Stored size of the running jobs' chunks."""
     last_event: int
     transitions: tuple[Transition, ...]
 
 
 def queue_stats(connection: sa.Connection, now: datetime, after: int | None) -> QueueStats:
-    """Read how the queue does.
+    """Return the statistics of the queue.
 
-    after: the event whose successors are to be the passages, some thousands at most; None: there are to be none. Of
-    jobs that were deleted nothing is known.
+    after: the event after which transitions are returned, at most some thousands; None: none are. Deleted jobs are
+    not included.
     """
     columns = (jobs.c.seq, jobs.c.attempt, jobs.c.phase, jobs.c.position, jobs.c.fetched_bytes, jobs.c.heartbeat_at)
     working = connection.execute(sa.select(*columns).where(is_status(JobStatus.PROCESSING))).all()

@@ -1,7 +1,7 @@
-"""Every change of a job, as a plain function on a connection: one call is part of one transaction.
+"""Every transition of a job, as a plain function on a connection, called within a transaction.
 
-Each begins by locking the job's row (SQLite has locked the whole database by then), checks what it must, and writes
-the change together with its event. A worker's changes are fenced: they hold only while its claim does.
+Each locks the job's row first (SQLite has locked the whole database by then), makes its checks, and writes the change
+together with its event. A worker's changes are fenced: they are refused once its claim is lost.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OUTCOME_COLUMNS = (
 """The columns that `update` writes."""
 _EMPTY = ("run_after", "cancel_requested_at", "completed_at", "error_code", "error_message", "error_hint", "phase")
 _FRESH: dict[str, Any] = {"failures": 0, "lost": 0, "losses": 0, **dict.fromkeys(_EMPTY)}
-"""What is forgotten of a failed or cancelled job when it is queued again."""
+"""What is reset when a failed or cancelled job is queued again."""
 _INTERNAL = {"beat", "fingerprint", "idempotency_hash"}
 _UPDATE = sa.update(jobs).where(jobs.c.seq == sa.bindparam("this")).returning(*jobs.c)
 
@@ -40,7 +40,7 @@ Row = sa.RowMapping
 
 
 def job_from_row(row: Row, claim: Claim | None = None) -> Job:
-    """Build the job that a row holds."""
+    """Return the job stored in a row."""
     stored = {key: value for key, value in row.items() if key not in _INTERNAL}
     stored["options"] = _clamp_times(stored["options"])
     if row["submitter"] and row["idempotency_key"]:
@@ -49,26 +49,26 @@ def job_from_row(row: Row, claim: Claim | None = None) -> Job:
 
 
 def _clamp_times(options: dict[str, Any]) -> dict[str, Any]:
-    """Bring times within their limits that an earlier version took without any."""
+    """Clamp times stored by earlier versions, which had no limits."""
     most = {"start": MOST_SECONDS - 1, "end": MOST_SECONDS}
     return options | {name: time for name, time in most.items() if (options.get(name) or 0) > time}
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimFilter:
-    """Which of the waiting jobs a worker takes."""
+    """Which of the waiting jobs a worker may claim."""
 
     may_fetch: bool = True
-    """Whether it may be one whose recording is still to be fetched."""
+    """Whether it may be one whose recording must be fetched."""
     must_fetch: bool = False
-    """Whether it must be such a one."""
+    """Whether it must be one whose recording must be fetched."""
     no_fetch_for: Collection[str] = ()
     """The submitters whose recordings must not be fetched."""
     before: tuple[int, int] | None = None
-    """Only a job that goes before this place in the order: a priority and a number in the queue."""
+    """Claim only a job ahead of this position: a priority and a sequence number."""
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Return what holds of such jobs; nothing for all jobs, so that SQLite keeps to the index of the order."""
+        """Return the conditions on the jobs; none for all jobs, so that SQLite uses the index of the queue's order."""
         is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
         found: list[sa.ColumnElement[bool]] = []
         if self.must_fetch:
@@ -85,11 +85,11 @@ class ClaimFilter:
 
 
 def claim_next(connection: sa.Connection, owner: str, now: datetime, wanted: ClaimFilter = ClaimFilter()) -> Row | None:
-    """Give the waiting job that is first to go to this owner: the highest priority, then the oldest."""
+    """Claim the next job for this owner: the one with the highest priority, then the oldest."""
     is_due = sa.or_(
         jobs.c.run_after.is_(None),
         jobs.c.run_after <= now,
-        jobs.c.run_after > now + MAX_DELAY,  # nobody is told to wait so long: the clock was put back
+        jobs.c.run_after > now + MAX_DELAY,  # no delay is this long: the clock was set back
     )
     row = (
         connection.execute(
@@ -106,7 +106,7 @@ def claim_next(connection: sa.Connection, owner: str, now: datetime, wanted: Cla
 
 
 def update(connection: sa.Connection, job: Job, owner: str, now: datetime) -> Row:
-    """Write a job's status and outcome: by its claim, or without one if nobody has changed it since it was read.
+    """Write a job's status and outcome: under its claim, or without one if it has not changed since it was read.
 
     Raises `ClaimLost`, `StaleJob`, `IllegalMove` or `JobNotFound`.
     """
@@ -133,7 +133,7 @@ def update(connection: sa.Connection, job: Job, owner: str, now: datetime) -> Ro
 
 
 def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
-    """Cancel a waiting job, ask the worker of a running one to stop, leave a finished one as it is."""
+    """Cancel a waiting job, ask the worker of a running one to stop, and leave a finished one alone."""
     row = lock(connection, job_id)
     match JobStatus(row["status"]):
         case JobStatus.QUEUED:
@@ -151,7 +151,7 @@ def can_be_retried(row: Row) -> bool:
 
 
 def retry(connection: sa.Connection, job_id: str) -> Row:
-    """Queue a failed or cancelled job again, at its old place; its checkpoints stay. Raises `IllegalMove`."""
+    """Queue a failed or cancelled job again, in its old position, with its checkpoints. Raises `IllegalMove`."""
     row = lock(connection, job_id)
     if row["status"] == JobStatus.PROCESSING:
         raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
@@ -159,7 +159,7 @@ def retry(connection: sa.Connection, job_id: str) -> Row:
 
 
 def delete(connection: sa.Connection, job_id: str) -> Row:
-    """Remove a job with all that belongs to it. Raises `IllegalMove` while somebody works on it."""
+    """Delete a job and everything that belongs to it. Raises `IllegalMove` while it is being processed."""
     row = lock(connection, job_id)
     if row["status"] == JobStatus.PROCESSING:
         raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
@@ -168,7 +168,7 @@ def delete(connection: sa.Connection, job_id: str) -> Row:
 
 
 def prune(connection: sa.Connection, before: datetime, limit: int) -> Sequence[Row]:
-    """Remove the oldest jobs that were over before that time, at most `limit` of them; give what they were."""
+    """Delete up to `limit` of the jobs that finished before that time, oldest first; return their rows."""
     is_over = jobs.c.status.not_in([status.value for status in JobStatus if not status.is_final])  # uses no index
     old = sa.select(jobs.c.seq).where(is_over, jobs.c.completed_at < before)
     oldest = old.order_by(jobs.c.completed_at).limit(limit).scalar_subquery()
@@ -181,7 +181,7 @@ def prune(connection: sa.Connection, before: datetime, limit: int) -> Sequence[R
 
 
 def lock(connection: sa.Connection, job_id: str) -> Row:
-    """Give a job's row, which nobody else changes until the transaction's end. Raises `JobNotFound`."""
+    """Lock a job's row until the end of the transaction, and return it. Raises `JobNotFound`."""
     row = lock_where(connection, jobs.c.id == job_id)
     if row is None:
         raise JobNotFound(f"there is no job {job_id}")
@@ -189,7 +189,7 @@ def lock(connection: sa.Connection, job_id: str) -> Row:
 
 
 def lock_claimed(connection: sa.Connection, job: Job) -> Row:
-    """Lock the row of a job whose claim still holds. Raises `ClaimLost` otherwise."""
+    """Lock the row of a job whose claim is still valid. Raises `ClaimLost` otherwise."""
     row = lock_where(connection, jobs.c.id == job.id)
     require_claim(row, job)
     assert row is not None
@@ -197,7 +197,7 @@ def lock_claimed(connection: sa.Connection, job: Job) -> Row:
 
 
 def require_claim(row: Row | None, job: Job) -> None:
-    """The fence. A claim holds as long as its owner and its attempt are the row's. Raises `ClaimLost`."""
+    """Enforce the fence: a claim is valid while its owner and attempt are the row's. Raises `ClaimLost`."""
     if job.claim is None:
         raise ClaimLost(f"the job {job.id} was not claimed", hint="Take the job from get_next_queued().")
     if row is None or (row["owner"], row["attempt"]) != (job.claim.owner, job.claim.attempt):
@@ -205,9 +205,9 @@ def require_claim(row: Row | None, job: Job) -> None:
 
 
 def transition(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **changes: Any) -> Row:
-    """Change a job's state, with the event that tells of it. Raises `IllegalMove`.
+    """Change a job's state, and record the event. Raises `IllegalMove`.
 
-    Outside of PROCESSING nobody owns a job.
+    A job has an owner only while it is PROCESSING.
     """
     before = JobStatus(row["status"])
     if after not in TRANSITIONS[before]:
@@ -219,7 +219,7 @@ def transition(connection: sa.Connection, row: Row, after: JobStatus, reason: st
 
 
 def claim(connection: sa.Connection, row: Row, owner: str, now: datetime, reason: str) -> Row:
-    """Give a waiting job to an owner, under a new attempt."""
+    """Claim a waiting job for an owner, as a new attempt."""
     return transition(
         connection,
         row,
@@ -235,7 +235,7 @@ def claim(connection: sa.Connection, row: Row, owner: str, now: datetime, reason
 
 
 def _already_written(connection: sa.Connection, job: Job, claim: Claim) -> Row | None:
-    """Give the row if this very outcome was committed before, by a write whose answer got lost."""
+    """Return the row if this very outcome was already committed by a write whose response was lost."""
     row = lock_where(connection, jobs.c.id == job.id)
     if row is None or row["status"] != job.status or not job.status.is_final:
         return None
@@ -246,23 +246,23 @@ def _already_written(connection: sa.Connection, job: Job, claim: Claim) -> Row |
 
 
 def update_row(connection: sa.Connection, row: Row, **changes: Any) -> Row:
-    """Change a row as it stands, without an event."""
+    """Update a row without an event."""
     return connection.execute(_UPDATE, {"this": row["seq"], **changes}).mappings().one()
 
 
 def record_event(
     connection: sa.Connection, row: Row, before: JobStatus | None, reason: str, owner: str | None = None
 ) -> None:
-    """Write the event of a change that has just been made."""
+    """Record the event of a transition that has just been made."""
     event = {"job_seq": row["seq"], "at": utc_now(), "before": before, "after": row["status"], "reason": reason}
     connection.execute(sa.insert(events), {**event, "attempt": row["attempt"], "owner": owner})
 
 
 def lock_where(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:
-    """Lock the one row of which that holds."""
+    """Lock and return the one row that meets the condition; None if there is none."""
     return connection.execute(sa.select(jobs).where(where).with_for_update()).mappings().first()
 
 
 def is_status(status: JobStatus) -> sa.ColumnElement[bool]:
-    """Ask for a status, spelt out in the statement and not bound to it: only so is a partial index used."""
+    """Return a condition on the status as a literal: SQLite uses no partial index for a bound value."""
     return jobs.c.status == sa.bindparam(None, status.value, literal_execute=True)

@@ -1,1 +1,1 @@
-"""A damaged or foreign database: who owns the recordings, what can be salvaged, and the repair."""
+"""Damaged and foreign databases: ownership of recordings, salvage and repair."""

@@ -1,7 +1,7 @@
-"""Which database a folder of recordings belongs to: a number that both keep, and what is refused if they differ.
+"""Which database a folder of recordings belongs to: both store a number, and are refused together if it differs.
 
-A database says which recordings are needed, so the wrong one (another, a new one, a copy from yesterday) would have
-the others deleted. Every process that removes recordings, or adds some, settles this first.
+A database determines which recordings are needed, so the wrong one (another, a new one, an old copy) would have the
+others deleted. Every process that adds or removes recordings checks this first.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from cesar.errors import DatabaseMissing, ForeignRecordings
 from cesar.files.private import make_folder, opener
 
 MARKER = "database"
-"""In a folder of recordings: which database they belong to, as `NUMBER:PATH`. A link that leads nowhere, so that the
-folder's files are its recordings; a file where there are no links."""
+"""In a folder of recordings: the database they belong to, as `NUMBER:PATH`. A dangling link, so that the folder's files
+are all recordings; a file where there are no links."""
 RETAINED = "kept-without-a-job.json"
-"""Beside it: the digests of recordings that no job has and that stay all the same."""
+"""Beside it: the digests of recordings that are kept though no job has them."""
 _ADOPT = "`cesar doctor --adopt-recordings`"
 
 
 @dataclass(frozen=True, slots=True)
 class FolderMarker:
-    """What a folder says of its database."""
+    """The database that a folder names as its own."""
 
     identity: int
     database: Path
 
 
 def require_database(location: DatabaseLocation, store: AudioStore, *, for_recordings: bool) -> None:
-    """Refuse to make a database anew where one is missed; nothing is touched before.
+    """Refuse to create a database where an existing one is missing, before anything is changed.
 
-    for_recordings: whether it is to keep recordings in that folder. Raises `DatabaseMissing`.
+    for_recordings: whether it will store recordings in that folder. Raises `DatabaseMissing`.
     """
     if location.path is None or not _is_missing(location.path):
         return
@@ -52,25 +52,25 @@ def require_database(location: DatabaseLocation, store: AudioStore, *, for_recor
     is_missed = marker is not None and marker.database == location.path
     if (is_missed or for_recordings) and not store.is_empty():
         hint = (
-            "Bring it back, or a copy of it: its disk may not be mounted. To begin anew without them, move that folder "
-            "elsewhere. Nothing was changed."
+            "Restore it, or a copy of it: its disk may not be mounted. To start over without the recordings, move that "
+            "folder elsewhere. Nothing was changed."
         )
         raise DatabaseMissing(
-            f"the database {location} is not there, but there are recordings in {store.folder}", hint=hint
+            f"the database {location} does not exist, but there are recordings in {store.folder}", hint=hint
         )
 
 
 def is_owner(connection: sa.Connection, location: DatabaseLocation, store: AudioStore) -> bool:
-    """Whether the folder's recordings are this database's, without changing anything."""
+    """Whether the folder's recordings belong to this database; changes nothing."""
     marker = read_marker(store)
     return marker is not None and _is_same(marker, read_identity(connection), location)
 
 
 def claim(connection: sa.Connection, location: DatabaseLocation, store: AudioStore) -> None:
-    """See to it that the folder's recordings are this database's. Raises `ForeignRecordings` if they are another's.
+    """Claim the folder's recordings for this database. Raises `ForeignRecordings` if they belong to another.
 
-    A folder that belongs to none (a new one, or an earlier version's) becomes this database's if it is empty, or if
-    some job here has one of its recordings.
+    A folder without a database (a new one, or one of an earlier version) is adopted if it is empty, or if any job here
+    has one of its recordings.
     """
     if location.path is None or is_owner(connection, location, store):
         return
@@ -80,14 +80,14 @@ def claim(connection: sa.Connection, location: DatabaseLocation, store: AudioSto
         return
     theirs = "another database" if marker is None else f"the database {marker.database}"
     hint = (
-        f"Start Cesar with that database, or give this one a data folder of its own (--data-dir). {_ADOPT} gives "
+        f"Start Cesar with that database, or give this one a data folder of its own (--data-dir). {_ADOPT} assigns "
         "the recordings to this one. Nothing was changed."
     )
     raise ForeignRecordings(f"the recordings in {store.folder} belong to {theirs}, not to {location}", hint=hint)
 
 
 def adopt(connection: sa.Connection, location: DatabaseLocation, store: AudioStore) -> None:
-    """Make the folder this database's; recordings without a job stay there."""
+    """Adopt the folder for this database; recordings without a job are kept."""
     assert location.path is not None
     identity = read_identity(connection)
     marker = read_marker(store)
@@ -100,7 +100,7 @@ def adopt(connection: sa.Connection, location: DatabaseLocation, store: AudioSto
 
 
 def read_marker(store: AudioStore) -> FolderMarker | None:
-    """Read which database a folder belongs to; None if it does not say, or not so that it can be read."""
+    """Return the database that a folder names; None if there is no marker, or it can't be read."""
     file = store.folder / MARKER
     try:
         text = str(file.readlink()) if file.is_symlink() else file.read_text(encoding="utf-8")
@@ -111,14 +111,14 @@ def read_marker(store: AudioStore) -> FolderMarker | None:
 
 
 def retained_digests(store: AudioStore) -> frozenset[str]:
-    """Return the digests of the recordings that stay though no job has them."""
+    """Return the digests of the recordings that are kept though no job has them."""
     with suppress(OSError, ValueError):
         return frozenset(map(str, json.loads((store.folder / RETAINED).read_text(encoding="utf-8"))))
     return frozenset()
 
 
 def retain(store: AudioStore, digests: Iterable[str]) -> None:
-    """Remember that these recordings stay though no job has them."""
+    """Record that these recordings are kept though no job has them."""
     before = retained_digests(store)
     there = {digest for digest in before.union(digests) if store.path_of(digest).exists()}
     if there != before:
@@ -132,7 +132,7 @@ def _may_claim(
     if store.is_empty():
         return marker is None or marker.database == location.path or not _may_exist(marker.database)
     if marker is not None and marker.identity == identity:
-        # It was moved here, or is reached by a link; else this one is a copy.
+        # It was moved here, or is reached by a link; otherwise this one is a copy.
         return _is_same_file(marker.database, location.path) or not _is_database(marker.database, identity)
     if marker is not None and marker.database != location.path:
         return False
@@ -149,7 +149,7 @@ def _is_missing(path: Path) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        return False  # something is there that may not be looked at: whoever opens it finds out
+        return False  # something is there that can't be inspected: opening it will tell
 
 
 def _may_exist(path: Path) -> bool:
@@ -167,7 +167,7 @@ def _is_same_file(one: Path, other: Path) -> bool:
 
 
 def _is_database(path: Path, identity: int) -> bool:
-    """Whether a database of that number lies there, or something that can't be read, which may be it."""
+    """Whether there is a database with this number, or something unreadable that may be it."""
     if not _may_exist(path):
         return False
     try:
@@ -193,7 +193,7 @@ def _write_marker(path: Path, text: str) -> None:
 
 
 def _write(path: Path, content: str) -> None:
-    """Write a file, whole and on the disk, for our own eyes."""
+    """Write a private file atomically, and flush it."""
     make_folder(path.parent)
     unfinished = path.with_name(f"{path.name}.part")
     with open(unfinished, "w", encoding="utf-8", opener=opener) as file:

@@ -1,4 +1,4 @@
-"""Saves what can be read of a damaged database into a new one, which takes its place; the damaged file is kept."""
+"""Repairs a damaged database: what is readable goes into a new one, which replaces it; the damaged file is kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cesar.transcript import chunk_from_dict
 
 _STATUSES = {status.value for status in JobStatus}
 _REQUEST = ("id", "status", "priority", "name", "audio_path", "model_size", "options", "created_at")
-"""What a job is nothing without; the columns behind it may be lost."""
+"""The columns that a job needs; those after them may be lost."""
 _FRESH: dict[str, Any] = {
     "status": JobStatus.QUEUED.value,
     **dict.fromkeys(
@@ -43,7 +43,7 @@ _FRESH: dict[str, Any] = {
     "losses": 0,
     "beat": 0,
 }
-"""What is changed of a job that is queued again."""
+"""The columns that are reset when a job is queued again."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LOCK_TIMEOUT_S = 10.0
 Record = dict[str, Any]
@@ -51,33 +51,33 @@ Record = dict[str, Any]
 
 @dataclass
 class RepairReport:
-    """What was saved."""
+    """The result of a repair."""
 
     jobs: int = 0
     requeued: list[str] = field(default_factory=list)
-    """The ids of those that are queued again: they were at work, or their results could not be read whole."""
+    """The ids of jobs queued again: they were running, or their results could not be read completely."""
     lost_jobs: int = 0
-    """Jobs of which only traces were found."""
+    """Number of jobs of which only traces were found."""
     chunks: int = 0
     keys: int = 0
     orphaned_recordings: int = 0
-    """Recordings in the folder that no saved job has."""
+    """Number of recordings in the folder that no saved job has."""
     damaged_copy: Path = Path()
     """The damaged file."""
 
 
 def repair(location: DatabaseLocation, store: AudioStore) -> RepairReport | None:
-    """Save what can be read; None if the database is sound, and nothing was done.
+    """Repair a database; return None, and do nothing, if it is undamaged.
 
-    Raises `DatabaseMissing`, `DatabaseUnavailable` while a program works with it, and `NotADatabase` if nothing of
-    Cesar's can be read in the file; then nothing was changed.
+    Raises `DatabaseMissing`, `DatabaseUnavailable` while a program uses it, and `NotADatabase` if the file has nothing
+    readable of Cesar's; nothing was changed then.
     """
     path = location.path
     if path is None or not path.is_file():
-        raise DatabaseMissing(f"the database {location} is not there, so there is nothing to repair")
+        raise DatabaseMissing(f"the database {location} does not exist, so there is nothing to repair")
     with _exclusive_access(path):
         _undo_swap(path)
-        if _is_sound(location, path):
+        if _is_undamaged(location, path):
             return None
         pages = PageReader(path)
         new = path.with_name(f"{path.name}.repaired")
@@ -85,8 +85,8 @@ def repair(location: DatabaseLocation, store: AudioStore) -> RepairReport | None
         try:
             report = _save(pages, new)
             if not (report.jobs or report.keys or report.chunks):
-                hint = f"Move {path} elsewhere and put back a copy of it. Nothing was changed."
-                raise NotADatabase(f"nothing of Cesar's can be read in {location}", hint=hint)
+                hint = f"Move {path} elsewhere and restore a copy of it. Nothing was changed."
+                raise NotADatabase(f"{location} has nothing readable of Cesar's", hint=hint)
             _set_identity(new, _identity_of(pages, location, store))
             _verify(new)
             report.damaged_copy = _swap(path, new)
@@ -98,9 +98,9 @@ def repair(location: DatabaseLocation, store: AudioStore) -> RepairReport | None
 
 @contextmanager
 def _exclusive_access(path: Path) -> Iterator[None]:
-    """Keep other programs away. Raises `DatabaseUnavailable` if one is at work."""
+    """Lock the database exclusively. Raises `DatabaseUnavailable` if another program uses it."""
     owner = LeaseOwner(path.with_name(f"{path.name}-owners"))
-    busy = DatabaseUnavailable(f"a program is working with {path}", hint="Stop `cesar serve` and `cesar worker` first.")
+    busy = DatabaseUnavailable(f"another program is using {path}", hint="Stop `cesar serve` and `cesar worker` first.")
     try:
         with FileLock(f"{path}-lock", timeout=_LOCK_TIMEOUT_S, mode=file_mode_in(path.parent)):
             owners = path.with_name(f"{path.name}-owners")
@@ -111,7 +111,7 @@ def _exclusive_access(path: Path) -> Iterator[None]:
         raise busy from None
 
 
-def _is_sound(location: DatabaseLocation, path: Path) -> bool:
+def _is_undamaged(location: DatabaseLocation, path: Path) -> bool:
     if path.stat().st_size == 0:
         return False
     try:
@@ -122,7 +122,7 @@ def _is_sound(location: DatabaseLocation, path: Path) -> bool:
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise DatabaseUnavailable(f"{location} does not answer: {error}") from error
+            raise DatabaseUnavailable(f"{location} does not respond: {error}") from error
         return False
     if found == ["ok"] and mark != APPLICATION_ID and tables != (0,):
         raise NotADatabase(f"{location} belongs to another program")
@@ -130,7 +130,7 @@ def _is_sound(location: DatabaseLocation, path: Path) -> bool:
 
 
 def _save(pages: PageReader, new: Path) -> RepairReport:
-    """Make a new database of what can be read."""
+    """Create a new database from what can be read."""
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
     engine = sa.create_engine(DatabaseLocation(new).url, connect_args={"isolation_level": None})
     with _closing_pool(engine):
@@ -145,7 +145,7 @@ def _save(pages: PageReader, new: Path) -> RepairReport:
 
 @contextmanager
 def _closing_pool(engine: sa.Engine) -> Iterator[None]:
-    """Close an engine's connections at the end."""
+    """Dispose of an engine at the end."""
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         yield
@@ -154,19 +154,19 @@ def _closing_pool(engine: sa.Engine) -> Iterator[None]:
 
 
 class _Salvaged:
-    """The rows by the table that they must be of: what they hold tells."""
+    """The rows by table, which is inferred from their values."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.jobs: dict[int, Record] = {}
         self.damaged: set[int] = set()
-        """The jobs of whose rows only the beginning could be read."""
+        """The jobs whose rows could be read only in part."""
         self.events: dict[int, tuple[Any, ...]] = {}
         self.chunks: dict[tuple[int, float], tuple[Any, ...]] = {}
         self.keys: dict[str, tuple[Any, ...]] = {}
         self._columns = columns
 
     def add(self, row: SalvagedRow) -> None:
-        """Take a row for what it is; what can't be told is left out."""
+        """Add a row to its table; skip it if that can't be inferred."""
         values = row.values
         with suppress(ValueError, TypeError, KeyError, IndexError, AttributeError):
             if row.rowid is None:
@@ -196,7 +196,7 @@ class _Salvaged:
         if not isinstance(json.loads(_text(job["options"])), dict) or not all(
             isinstance(job[name], str) for name in ("id", "name", "audio_path", "model_size")
         ):
-            raise ValueError("no job")
+            raise ValueError("not a job")
         is_whole = row.is_whole and (job.get("outcome") is None or isinstance(json.loads(_text(job["outcome"])), dict))
         earlier = self.jobs.get(seq)
         if earlier is None or (is_whole, job.get("version", -1)) >= (
@@ -211,7 +211,7 @@ class _Salvaged:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("no text")
+        raise TypeError("not a text")
     return value
 
 
@@ -245,7 +245,7 @@ def _insert(connection: sqlite3.Connection, found: _Salvaged) -> RepairReport:
 
 
 def _must_requeue(found: _Salvaged, seq: int, job: Record) -> bool:
-    """Whether a job is to be queued again: it was at work, or its result is not all there."""
+    """Whether a job must be queued again: it was running, or its result is incomplete."""
     if job["status"] == JobStatus.PROCESSING:
         return True
     if job["status"] != JobStatus.COMPLETED:
@@ -259,7 +259,7 @@ def _must_requeue(found: _Salvaged, seq: int, job: Record) -> bool:
 
 
 def _restored(job: Record) -> Record:
-    """Fill in what can be told of the rest of a job that was not read to its end."""
+    """Fill in the missing columns of a job that was read only in part."""
     name = Path(job["audio_path"]).name
     kept = {"audio_digest": name} if _DIGEST.fullmatch(name) else {}
     url = {"source_url": job["audio_path"]} if "://" in job["audio_path"] else {}
@@ -290,7 +290,7 @@ def _record_requeued(connection: sqlite3.Connection, ids: list[str]) -> None:
 
 
 def _advance_counters(connection: sqlite3.Connection, last_job: int, last_event: int) -> None:
-    """Set the counters so that no number is used a second time."""
+    """Advance the counters, so that no number is used twice."""
     for table, last in (("jobs", last_job), ("job_events", last_event)):
         connection.execute(
             "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, 0 "
@@ -301,7 +301,7 @@ def _advance_counters(connection: sqlite3.Connection, last_job: int, last_event:
 
 
 def _identity_of(pages: PageReader, location: DatabaseLocation, store: AudioStore) -> int:
-    """Return the number by which its recordings know the database: by its header, else by what their folder says."""
+    """Return the database's identifying number, from its header, or else from its folder of recordings."""
     head = pages.page(1)
     marker = ownership.read_marker(store)
     if head.startswith(b"SQLite format 3\0") and int.from_bytes(head[68:72]) == APPLICATION_ID:
@@ -319,11 +319,11 @@ def _verify(new: Path) -> None:
     with closing(sqlite3.connect(new)) as connection:
         found = [text for (text,) in connection.execute("PRAGMA integrity_check")]
         if found != ["ok"] or connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
-            raise DatabaseError(f"the repaired database would not be sound: {found[0]}", hint="Nothing was changed.")
+            raise DatabaseError(f"the repaired database would be damaged: {found[0]}", hint="Nothing was changed.")
 
 
 def _swap(path: Path, new: Path) -> Path:
-    """Put the new database in the place of the damaged one, which is kept with its log under another name."""
+    """Replace the damaged database, which is kept with its log under another name."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     kept = path.with_name(f"{path.name}.damaged-{stamp}")
     try:
@@ -342,7 +342,7 @@ def _swap(path: Path, new: Path) -> Path:
 
 
 def _undo_swap(path: Path) -> None:
-    """Undo what a repair has done to the files if it was killed before the new database took its place."""
+    """Undo the file changes of a repair that was killed before the new database was in place."""
     log = path.with_name(f"{path.name}-wal")
     for kept in [file for file in path.parent.glob(f"{path.name}.damaged-*") if file.samefile(path)]:
         kept_log = kept.with_name(f"{kept.name}-wal")
@@ -352,7 +352,7 @@ def _undo_swap(path: Path) -> None:
 
 
 def _retain_recordings(location: DatabaseLocation, store: AudioStore) -> int:
-    """See to it that recordings whose jobs were lost stay; return how many they are."""
+    """Keep the recordings whose jobs were lost; return their number."""
     assert location.path is not None
     marker = ownership.read_marker(store)
     if marker is not None and marker.database != location.path:

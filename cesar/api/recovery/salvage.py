@@ -1,8 +1,8 @@
-"""What can still be read of a damaged database: its rows, page by page, without SQLite's help.
+"""Reads the rows of a damaged database page by page, without SQLite.
 
-SQLite finds a row by a path of pages, and one that is damaged hides all behind it. Here every page is looked at by
-itself (https://sqlite.org/fileformat2.html): leaves have whole rows, and long rows go on in pages that they name. What
-the write-ahead log has committed counts before the file.
+SQLite reaches a row through a path of pages, and a damaged page hides everything behind it. Here every page is read by
+itself (https://sqlite.org/fileformat2.html): leaves have whole rows, and long rows continue in overflow pages that they
+name. Pages committed to the write-ahead log take precedence over the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE_BYTES = 4096
-"""Cesar's databases have pages of this size, SQLite's default, unless their header says otherwise."""
+"""Page size of Cesar's databases, SQLite's default, unless their header says otherwise."""
 _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\x00"
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER = 0x0D, 0x0A, 0x02
@@ -25,17 +25,17 @@ Value = int | float | str | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class SalvagedRow:
-    """A row as it lies in the file."""
+    """A row as it is stored in the file."""
 
     rowid: int | None
-    """None: it is from a table without row ids, or from an index."""
+    """None: the row is from a table without row ids, or from an index."""
     values: tuple[Value, ...]
     is_whole: bool
-    """Whether all of it could be read; else some values at its end are missing."""
+    """Whether all of it could be read; otherwise the last values are missing."""
 
 
 class PageReader:
-    """The pages of a database file as its write-ahead log would have them."""
+    """The pages of a database file, with its write-ahead log applied."""
 
     def __init__(self, database: Path) -> None:
         self._file = database.read_bytes()
@@ -47,13 +47,13 @@ class PageReader:
         return max(-(-len(self._file) // self.size), max(self._newer, default=0))
 
     def page(self, number: int) -> bytes:
-        """Return a page, the first being 1; a short one is filled with zeros."""
+        """Return a page, counted from 1; a short one is padded with zeros."""
         if number in self._newer:
             return self._newer[number]
         return self._file[(number - 1) * self.size : number * self.size].ljust(self.size, b"\0")
 
     def rows(self) -> Iterator[SalvagedRow]:
-        """Yield every row of every table and index that can be read."""
+        """Yield every readable row of every table and index."""
         for number in range(1, len(self) + 1):
             page = self.page(number)
             start = _HEADER_BYTES if number == 1 else 0
@@ -66,7 +66,7 @@ class PageReader:
 
     def _row(self, page: bytes, offset: int, kind: int) -> SalvagedRow | None:
         try:
-            offset += 4 if kind == _INDEX_INNER else 0  # the page to its left
+            offset += 4 if kind == _INDEX_INNER else 0  # the pointer to the left child page
             length, offset = _varint(page, offset)
             rowid = None
             if kind == _TABLE_LEAF:
@@ -79,7 +79,7 @@ class PageReader:
         return SalvagedRow(rowid, values, len(payload) == length and len(values) == _column_count(payload))
 
     def _payload(self, page: bytes, offset: int, length: int, *, is_table: bool) -> bytes:
-        """Gather what a cell holds, as far as it is there: from its page, and from those that it goes on in."""
+        """Return a cell's payload, as far as it is readable, from its page and its overflow pages."""
         usable = self.size
         max_local = usable - 35 if is_table else (usable - 12) * 64 // 255 - 23
         if length <= max_local:
@@ -105,7 +105,7 @@ def _page_size(content: bytes) -> int:
 
 
 def _cells(page: bytes, start: int, kind: int) -> list[int]:
-    """Return where a page's cells begin, as far as that can be."""
+    """Return the valid offsets of a page's cells."""
     count = int.from_bytes(page[start + 3 : start + 5])
     first = start + (12 if kind == _INDEX_INNER else 8)
     offsets = [int.from_bytes(page[at : at + 2]) for at in range(first, min(first + 2 * count, len(page) - 1), 2)]
@@ -127,7 +127,7 @@ def _varint(content: bytes, offset: int) -> tuple[int, int]:
 def _types(payload: bytes) -> tuple[list[int], int]:
     header_bytes, offset = _varint(payload, 0)
     if not 2 <= header_bytes <= min(len(payload), 9 * _MAX_COLUMNS):
-        raise ValueError("no row's header")
+        raise ValueError("not a record header")
     types = []
     while offset < header_bytes:
         kind, offset = _varint(payload, offset)
@@ -140,7 +140,7 @@ def _column_count(payload: bytes) -> int:
 
 
 def _values(payload: bytes) -> tuple[Value, ...]:
-    """Read a row's values, up to the first that is not wholly there or makes no sense."""
+    """Return a row's values, up to the first that is truncated or invalid."""
     types, offset = _types(payload)
     values: list[Value] = []
     for kind in types:
@@ -150,7 +150,7 @@ def _values(payload: bytes) -> tuple[Value, ...]:
             break
         try:
             values.append(_value(kind, content))
-        except ValueError:  # text that is no UTF-8: another's page
+        except ValueError:  # text that is not UTF-8: another table's page
             break
         offset += size
     return tuple(values)
@@ -175,7 +175,7 @@ def _value(kind: int, content: bytes) -> Value:
 
 
 def _committed(log: bytes, page_bytes: int) -> dict[int, bytes]:
-    """Read the pages that a write-ahead log has committed: its frames up to the last good commit."""
+    """Return the pages committed in a write-ahead log: its frames up to the last valid commit."""
     if len(log) < _WAL_HEADER_BYTES or int.from_bytes(log[:4]) & ~1 != _WAL_MAGIC:
         return {}
     order = ">" if log[3] & 1 else "<"

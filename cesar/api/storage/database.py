@@ -1,7 +1,7 @@
-"""The database behind the queue: one writing connection, one reading one, each on a thread of its own.
+"""The database behind the queue: a writing and a reading connection, each on its own thread.
 
-What is special about SQLite is here: how it is opened, locked, and kept from losing what it has acknowledged. What the
-queue does with the database is in `repository`.
+Everything specific to SQLite is here: how it is opened, locked, and kept from losing what it has acknowledged. The
+queue's operations are in `repository`.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ Work = Callable[[sa.Connection], T]
 
 BUSY_TIMEOUT_S = 10.0
 CHECKED_BYTES = 2**30
-"""A database of up to this size is read through for damage when it is opened to be served or worked on."""
+"""Maximum size of a database that a service or worker checks for damage on opening it."""
 _LOCK_POLL_S = 0.002
-_REPAIR_HINT = "If it was Cesar's, run `cesar doctor --repair`; else name another file with --database."
+_REPAIR_HINT = "If it was Cesar's, run `cesar doctor --repair`; otherwise name another file with --database."
 _log = logging.getLogger(__name__)
 
 
 class Database:
-    """A SQLite database, for one program's use from any task of one event loop.
+    """A SQLite database for one process, used from any task of one event loop.
 
-    Every piece of work is one transaction on a thread; cancelling who waits for it can't cut it in two. Once damage is
-    seen, nothing more is written until another `Database` has opened the file and found it sound.
+    Every piece of work is one transaction on a thread; cancelling its caller does not interrupt it. Once damage is
+    seen, nothing more is written until another `Database` has opened the file and found it undamaged.
 
-    patience_s: how long a write waits for another program; by default 10 s.
+    busy_timeout_s: how long a write waits for another program; by default 10 s.
     """
 
     def __init__(self, location: DatabaseLocation, *, busy_timeout_s: float | None = None) -> None:
         self.location = location
         self.damage: str | None = None
-        """A sentence that says what was found to be damaged; None: nothing was."""
+        """A description of the damage; None: there is none."""
         self._busy_timeout_s = busy_timeout_s
         self._busy_at = -math.inf
-        """When a write was last given up because another program kept the database busy."""
-        self.on_write: Callable[[float, BaseException | None], None] = lambda _took_s, _error: None
-        """Called after each write, on its thread: how long it took, and the error that came of it, if one did."""
+        """When a write last failed because another program kept the database busy."""
+        self.on_write: Callable[[float, BaseException | None], None] = lambda _duration_s, _error: None
+        """Called after each write, on its thread, with its duration and its error, if any."""
         self._writer: sa.Engine | None = None
         self._reader: sa.Engine | None = None
         self._identity: object = None
@@ -72,42 +72,42 @@ class Database:
         self._reading = (
             self._writing if location.is_memory else ThreadPoolExecutor(1, thread_name_prefix="cesar-db-read")
         )
-        # Programs take turns: SQLite before 3.51.3 can damage a WAL in which one connection commits while another
-        # makes a checkpoint, and a queue of lockers is fairer than SQLite's retries.
+        # Processes take turns: SQLite before 3.51.3 can damage a WAL if one connection commits while another makes a
+        # checkpoint, and a lock file polled steadily is fairer than SQLite's retries.
         self._lock = _lock_for(location)
 
     async def connect(self, *, check: bool = False) -> None:
-        """Open the database, making or migrating it if need be. Raises `DatabaseError` if it can't be used.
+        """Open the database, creating or migrating it if necessary. Raises `DatabaseError` if it can't be used.
 
-        check: whether it is read through for damage first, unless it is very large.
+        check: whether to check it for damage first, unless it is very large.
         """
         await self._run_on(self._writing, lambda: self._open(check=check))
 
     async def close(self) -> None:
-        """Wait for what is under way and let go of the file."""
+        """Wait for running work, and close the file."""
         if self._is_closed:
             return
         closing = asyncio.ensure_future(self._run_on(self._writing, self._close))
-        await asyncio.sleep(0)  # it is on its way; whatever comes from now on is refused
+        await asyncio.sleep(0)  # it is submitted; later work is refused
         self._is_closed = True
         await closing
         self._reading.shutdown()
         self._writing.shutdown()
 
     async def write(self, name: str, work: Work[T]) -> T:
-        """Do the work in one transaction that is on the disk when this returns.
+        """Do the work in one transaction, which is durable once this returns.
 
-        Raises what the work raises, and `DatabaseUnavailable` if the database can't take it just now.
+        Raises what the work raises, and `DatabaseUnavailable` if the database can't be written to at present.
         """
         requested_at = time.monotonic()
         return await self._run_on(self._writing, lambda: self._write(name, work, requested_at))
 
     async def probe(self) -> None:
-        """Write something that changes nothing, as far as to the disk. Raises `DatabaseError` if that fails."""
+        """Test a durable write that changes nothing. Raises `DatabaseError` if it fails."""
         await self.write("probe", lambda connection: set_identity(connection, read_identity(connection)))
 
     async def check_integrity(self, max_bytes: int) -> None:
-        """Read the file anew, unless it is larger than that, and remember what is damaged."""
+        """Check the file for damage, unless it is larger than `max_bytes`, and remember the result."""
         if self.damage is None and not self.location.is_memory and self.is_file_current:
             found = await asyncio.to_thread(find_damage, self.location, max_bytes)
             if found is not None:
@@ -119,24 +119,24 @@ class Database:
 
     @property
     def is_file_current(self) -> bool:
-        """Whether the file that was opened still lies in its place."""
+        """Whether the opened file is still at its location."""
         return self.location.file_identity == self._identity
 
     async def change_counter(self) -> int:
-        """Give a number that changes when another connection has committed something."""
+        """Return a number that changes whenever another connection commits."""
         return await self._run_on(self._writing, self._data_version)
 
     async def truncate_wal(self) -> None:
-        """Move what is committed from the write-ahead log into the database and leave nothing in the log.
+        """Move committed data from the write-ahead log into the database, and truncate the log.
 
-        As far as it can be done now: who is just reading an older state is not disturbed.
+        Readers of an older state are not disturbed: the log may then keep some data.
         """
         if not self.location.is_memory:
             await self._run_on(self._writing, self._truncate_wal)
 
     async def _run_on(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         if self._is_closed:
-            raise DatabaseError("the database is not open any more", hint="Make a new repository.")
+            raise DatabaseError("the database has been closed", hint="Create a new repository.")
         done = asyncio.get_running_loop().run_in_executor(executor, call)
         done.add_done_callback(_retrieve_exception)
         return await asyncio.shield(done)
@@ -166,21 +166,21 @@ class Database:
         if self._writer is None or self._reader is None:
             return
         if self._reader is not self._writer:
-            self._reading.submit(self._reader.dispose).result()  # after whatever is being read
-        with suppress(DatabaseUnavailable), self._write_lock():  # the last one to close moves the log into the database
+            self._reading.submit(self._reader.dispose).result()  # after running reads
+        with suppress(DatabaseUnavailable), self._write_lock():  # the last to close moves the log into the database
             self._writer.dispose()
-        self._writer.dispose()  # who keeps the turn has it open, so that nothing is moved
+        self._writer.dispose()  # the holder of the lock has it open, so nothing is moved
         self._writer = self._reader = None
 
     @property
     def _timeout_s(self) -> float:
-        """How long a write waits for another program."""
+        """How long a write waits for another program, in seconds."""
         return BUSY_TIMEOUT_S if self._busy_timeout_s is None else self._busy_timeout_s
 
     def _write(self, name: str, work: Work[T], requested_at: float) -> T:
         started, error = time.perf_counter(), None
         try:
-            if requested_at < self._busy_at:  # it has waited as long as the one before it, which failed
+            if requested_at < self._busy_at:  # it has waited as long as the previous one, which failed
                 raise self._busy_error()
             return self._commit(name, work)
         except BaseException as failure:
@@ -219,7 +219,7 @@ class Database:
     def _record_damage(self, found: str) -> None:
         if self.damage is None:
             self.damage = found
-            _log.error("nothing more is written to the database: %s", found)
+            _log.error("no more writes to the database: %s", found)
 
     def _require_undamaged(self) -> None:
         if self.damage is not None:
@@ -237,14 +237,14 @@ class Database:
             self._require_open(self._writer).connect() as connection,
         ):
             driver: Any = connection.connection.driver_connection
-            driver.execute("PRAGMA busy_timeout=0")  # a reader of an older state is not waited for
+            driver.execute("PRAGMA busy_timeout=0")  # don't wait for readers of an older state
             try:
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
                 driver.execute(f"PRAGMA busy_timeout={_ms(self._timeout_s)}")
 
     def _require_file(self) -> None:
-        """What is written to a deleted file is gone with the last program that has it open."""
+        """Raise `DatabaseUnavailable` if the file was deleted or replaced: writes to it would be lost."""
         if self.location.file_identity != self._identity:
             hint = "Stop Cesar, put the file back, and start it again."
             raise DatabaseUnavailable(f"{self.location} was deleted or replaced", hint=hint)
@@ -276,15 +276,15 @@ class Database:
 
 
 def read_identity(connection: sa.Connection) -> int:
-    """Return the number by which a folder of recordings knows its database; 0: it has none yet.
+    """Return the number that identifies the database to its folder of recordings; 0: it has none yet.
 
-    It is SQLite's `user_version`: part of the file's header, and so of every copy.
+    It is SQLite's `user_version`, which is part of the file's header, and so of every copy.
     """
     return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
 
 def set_identity(connection: sa.Connection, identity: int) -> None:
-    """Write the number of the database, 31 bits, even if it is the one that it has."""
+    """Write the database's identifying number, 31 bits, even if it does not change."""
     connection.exec_driver_sql(f"PRAGMA user_version = {identity:d}")
 
 
@@ -295,28 +295,28 @@ def _lock_for(location: DatabaseLocation) -> FileLock | None:
 
 
 def _writer_pragmas(location: DatabaseLocation, busy_timeout_s: float) -> tuple[str, ...]:
-    """The pragmas of the writing connection. FULL: what is acknowledged has reached the disk."""
+    """Return the pragmas of the writing connection. FULL: what is acknowledged has reached the disk."""
     return (
         f"busy_timeout={_ms(busy_timeout_s)}",
-        # On a network there is no shared memory, which a write-ahead log needs.
+        # A write-ahead log needs shared memory, which network file systems lack.
         f"journal_mode={'TRUNCATE' if location.is_on_network else 'WAL'}",
         "synchronous=FULL",
         "fullfsync=ON",  # macOS: fsync alone does not reach the disk
         "foreign_keys=ON",
-        "secure_delete=ON",  # what is deleted is overwritten: transcripts are private
+        "secure_delete=ON",  # overwrite deleted data: transcripts are private
         "mmap_size=0",
         f"journal_size_limit={64 * 2**20}",
     )
 
 
 def _open_files(engine: sa.Engine) -> None:
-    """Open all files of the connection: SQLite makes what is not there, and later that would be another's."""
+    """Open all files of the connection now: SQLite creates missing files, and later they could be another process's."""
     with engine.begin() as connection:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
 
 
 def _engine(location: DatabaseLocation, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:
-    """One connection, opened on first use and kept; SQLAlchemy's "begin" becomes `begin`."""
+    """Return an engine with one connection, opened on first use and kept; each transaction starts with `begin`."""
     engine = sa.create_engine(
         location.url,
         poolclass=StaticPool,
@@ -329,7 +329,7 @@ def _engine(location: DatabaseLocation, begin: str, pragmas: tuple[str, ...]) ->
     def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own knows A to Z only
+        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own lowers only A to Z
 
     @sa.event.listens_for(engine, "begin")
     def begin_transaction(connection: sa.Connection) -> None:
@@ -339,18 +339,18 @@ def _engine(location: DatabaseLocation, begin: str, pragmas: tuple[str, ...]) ->
 
 
 def _retrieve_exception(done: asyncio.Future[Any]) -> None:
-    """Take note of an error that nobody may be left to hear, so that asyncio doesn't complain of it."""
+    """Retrieve an exception that may have no caller left, so that asyncio doesn't log it."""
     if not done.cancelled():
         done.exception()
 
 
 @contextmanager
 def _translate_errors(location: DatabaseLocation) -> Iterator[None]:
-    """Turn what SQLite reports into our errors."""
+    """Translate SQLite's errors into ours."""
     try:
         yield
     except sa.exc.IntegrityError:
-        raise  # a bug of ours: the statements see to it that no rule is broken
+        raise  # a bug of ours: the statements respect every constraint
     except sa.exc.DBAPIError as error:
         raise _to_database_error(error.orig, location) from error
     except sqlite3.DatabaseError as error:
@@ -360,19 +360,19 @@ def _translate_errors(location: DatabaseLocation) -> Iterator[None]:
 
 
 def _to_database_error(error: BaseException | None, location: DatabaseLocation) -> DatabaseError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the low byte is the kind
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the low byte is the primary code
     match code:
         case sqlite3.SQLITE_FULL:
-            return DatabaseFull(f"no room is left for {location}")
+            return DatabaseFull(f"no space is left for {location}")
         case sqlite3.SQLITE_CORRUPT:
             return DatabaseDamaged(f"{location} is damaged ({error})")
         case sqlite3.SQLITE_NOTADB:
             return NotADatabase(f"{location} is not a database, or is damaged ({error})", hint=_REPAIR_HINT)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return DatabaseNotWritable(f"{location} may not be written to")
+            return DatabaseNotWritable(f"{location} is not writable")
         case sqlite3.SQLITE_CANTOPEN:
-            return DatabaseNotWritable(f"{location} can't be opened, or nothing may be written beside it")
-    return DatabaseUnavailable(f"{location} does not answer: {error}")
+            return DatabaseNotWritable(f"{location} can't be opened, or its folder is not writable")
+    return DatabaseUnavailable(f"{location} does not respond: {error}")
 
 
 def _is_busy(error: BaseException | None) -> bool:

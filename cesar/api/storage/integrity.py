@@ -1,4 +1,4 @@
-"""Whether a database file is sound, as far as SQLite can tell by reading it."""
+"""Integrity checks of a database file, as far as SQLite can tell by reading it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _UNDECIDED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPE
 
 
 def find_damage(location: DatabaseLocation, max_bytes: int) -> str | None:
-    """Read a database through; return what is damaged, or None.
+    """Check a whole database; return a description of the damage, or None.
 
-    Larger ones than that are not read, and neither is what is not there or not a database at all: whoever opens it
-    finds out. A connection of its own reads the disk, not what an earlier one remembers.
+    Larger files are not checked, nor is a file that is missing or not a database: opening it will tell. A connection
+    of its own reads the disk, not an earlier connection's cache.
     """
     if location.path is None or not location.path.is_file() or not 0 < location.path.stat().st_size <= max_bytes:
         return None

@@ -1,4 +1,4 @@
-"""Where the queue's database lies, and whether it can lie there."""
+"""The location of the queue's database, and whether a database can be there."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _NETWORK_TYPES = frozenset(
     {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb2", "smb3", "smbfs", "virtiofs"}
 )
 _BESIDE = ("audio", "models", "tmp")
-"""What else of Cesar's lies in a data folder."""
+"""The other folders that Cesar keeps in a data folder."""
 _LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
-"""The disk of containers without root, and disks such as NTFS's. Any other FUSE may be a network's."""
+"""Disks of rootless containers, and local disks such as NTFS. Any other FUSE may be a network file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +37,22 @@ class DatabaseLocation:
 
     @classmethod
     def parse(cls, where: str | os.PathLike[str], *, allow_network: bool = False) -> DatabaseLocation:
-        """Read a path, `:memory:` or a URL (`sqlite:///queue.db`). Raises `DatabaseError` for what can't be used."""
+        """Parse a path, `:memory:` or a URL (`sqlite:///queue.db`). Raises `DatabaseError` if it can't be used."""
         text = os.fspath(where)
         if text == MEMORY:
             return cls(None)
         if "://" not in text:
             try:
                 return cls(Path(text).expanduser().resolve(), allow_network)
-            except RuntimeError as error:  # a home that does not exist, as in ~nobody-here/queue.db
-                raise DatabaseError(f"{text!r} can't be found: {error}", hint="Give the whole path.") from None
+            except RuntimeError as error:  # the home of an unknown user, as in ~nobody-here/queue.db
+                raise DatabaseError(f"{text!r} can't be found: {error}", hint="Give the full path.") from None
         try:
             url = sa.make_url(text)
         except (sa.exc.ArgumentError, ValueError):
-            raise DatabaseError(f"{text!r} is not a database's address", hint="Give a file's path.") from None
+            raise DatabaseError(f"{text!r} is not the address of a database", hint="Give the path of a file.") from None
         if url.get_backend_name() != "sqlite":
             raise DatabaseError(
-                f"databases of the kind {url.get_backend_name()} are not supported yet", hint="Give a file's path."
+                f"{url.get_backend_name()} databases are not supported yet", hint="Give the path of a file."
             )
         if url.host:
             raise DatabaseError(f"{text!r} lacks a slash", hint=f"Write sqlite:///{url.host}, or just the path.")
@@ -65,17 +65,17 @@ class DatabaseLocation:
 
     @property
     def is_memory(self) -> bool:
-        """Whether it is gone when it is closed."""
+        """Whether the database is in memory, and gone when it is closed."""
         return self.path is None
 
     @property
     def url(self) -> sa.URL:
-        """How SQLAlchemy calls it."""
+        """SQLAlchemy's URL of the database."""
         return sa.URL.create("sqlite", database=str(self))
 
     @property
     def is_on_network(self) -> bool:
-        """Whether its file system is reached over a network, as far as this system tells (Linux)."""
+        """Whether its file system is a network file system; known only on Linux."""
         if self.path is None or sys.platform != "linux":
             return False
         try:
@@ -86,7 +86,7 @@ class DatabaseLocation:
 
     @property
     def file_identity(self) -> tuple[int, int] | None:
-        """What tells the file from another of its name; None if there is none."""
+        """Device and inode, which identify the file whatever its name; None if there is no file."""
         try:
             status = self.path.stat() if self.path else None
         except FileNotFoundError:
@@ -94,18 +94,18 @@ class DatabaseLocation:
         return status and (status.st_dev, status.st_ino)
 
     def require_access(self) -> None:
-        """Raise `DatabaseNotWritable` if whoever runs this may not even see whether the file is there."""
+        """Raise `DatabaseNotWritable` if this user may not even see whether the file exists."""
         try:
             if self.path is not None:
                 self.path.stat()
         except PermissionError as error:
-            hint = "Run Cesar as the user whose data folder it is, or name another file with --database."
+            hint = "Run Cesar as the owner of the data folder, or name another file with --database."
             raise DatabaseNotWritable(f"{self.path} can't be reached: permission denied", hint=hint) from error
         except OSError:
-            pass  # whoever opens it finds out
+            pass  # opening it will tell
 
     def prepare(self) -> None:
-        """Make the folder and an empty file, for their owner alone.
+        """Create the folder and an empty file, readable by their owner only.
 
         Raises `DatabaseNotWritable` or `NetworkFileSystem`.
         """
@@ -116,17 +116,17 @@ class DatabaseLocation:
             make_folder(self.path.parent)
             tighten_data_folder(self.path.parent, (self.path.name, *_BESIDE))
         except OSError as error:
-            raise DatabaseNotWritable(f"the folder {self.path.parent} can't be made: {error}") from error
+            raise DatabaseNotWritable(f"the folder {self.path.parent} can't be created: {error}") from error
         if self.path.is_dir():
             raise DatabaseError(f"{self.path} is a folder", hint="Name a file with --database.")
         if self.is_on_network and not self.allow_network:
-            raise NetworkFileSystem(f"{self.path} lies on a network file system")
+            raise NetworkFileSystem(f"{self.path} is on a network file system")
         self._make_private(self.path)
 
     @staticmethod
     def _make_private(path: Path) -> None:
-        """Make the file, if it is missing, and those beside it private; SQLite gives its own files the same mode."""
-        with suppress(OSError):  # what may not be written is told of when it is opened
+        """Create the file if it is missing, and make it and SQLite's files beside it private."""
+        with suppress(OSError):  # opening it reports a file that can't be written
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, file_mode_in(path.parent)))
         if not is_for_group(path.parent):
             for file in path.parent.glob(f"{escape(path.name)}*"):
@@ -134,7 +134,7 @@ class DatabaseLocation:
 
 
 def file_system_type(folder: Path, mounts: str) -> str:
-    r"""Tell on what a folder lies, by the text of /proc/self/mountinfo (see proc_pid_mountinfo(5)).
+    r"""Return a folder's file system type, from the text of /proc/self/mountinfo (see proc_pid_mountinfo(5)).
 
     >>> file_system_type(Path("/srv/x"), "1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /srv rw - nfs4 host:/ rw")
     'nfs4'
@@ -150,5 +150,5 @@ def file_system_type(folder: Path, mounts: str) -> str:
 
 
 def is_network_type(name: str) -> bool:
-    """Whether locks and write-ahead logs can't be relied on there."""
+    """Whether locks and write-ahead logs are unreliable on this type of file system."""
     return name in _NETWORK_TYPES or (name.startswith("fuse") and name not in _LOCAL_FUSE)

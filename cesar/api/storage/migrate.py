@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this Cesar: each step whole or not at all, with a copy made first."""
+"""Migrates a database to the current schema: each step is atomic, and a backup is made first."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from cesar.errors import DatabaseTooNew, NotADatabase
 from cesar.files.private import FILE_MODE
 
 HEAD = "0004"
-"""The newest migration: what this Cesar works with."""
+"""The newest migration, which this version needs."""
 APPLICATION_ID = 0x43657361
-"""What marks a SQLite file as ours: "Cesa" (the pragma application_id, written by the first migration)."""
+"""Marks a SQLite file as ours: "Cesa" (the pragma application_id, written by the first migration)."""
 _BUSY_TIMEOUT_S = 10.0
 _one_at_a_time = threading.Lock()
-"""Alembic keeps what it is doing in global variables."""
+"""Held during a migration: Alembic keeps its state in global variables."""
 _log = logging.getLogger(__name__)
 
 
 def current_revision(location: DatabaseLocation) -> str | None:
-    """Name the last migration that was done, without changing anything; None for a database that is yet to be made.
+    """Return a database's latest migration, without changing anything; None if the database does not exist yet.
 
-    Raises `NotADatabase` for another program's.
+    Raises `NotADatabase` for another program's database.
     """
     if location.path is None or not location.path.exists() or location.path.stat().st_size == 0:
         return None
@@ -44,9 +44,9 @@ def current_revision(location: DatabaseLocation) -> str | None:
 
 
 def upgrade(engine: sa.Engine, location: DatabaseLocation, schema: str | None) -> None:
-    """Migrate the database from its schema to `HEAD`, or make it. The caller keeps other programs away.
+    """Migrate the database from its schema to `HEAD`, or create it. The caller must hold the database lock.
 
-    Raises `DatabaseTooNew` for a newer Cesar's.
+    Raises `DatabaseTooNew` for a newer version's database.
     """
     if schema == HEAD:
         return
@@ -64,17 +64,17 @@ def upgrade(engine: sa.Engine, location: DatabaseLocation, schema: str | None) -
         _back_up(engine, location.path.with_name(f"{location.path.name}.before-{HEAD}"))
     with _one_at_a_time, engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
-        driver.execute("PRAGMA foreign_keys=OFF")  # to make a table anew drops the old one, with all that hangs on it
+        driver.execute("PRAGMA foreign_keys=OFF")  # recreating a table drops the old one, and cascades
         try:
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)
         finally:
             driver.execute("PRAGMA foreign_keys=ON")
-    _log.info("%s has schema %s now (it had %s)", location, HEAD, schema or "none")
+    _log.info("%s now has schema %s (it had %s)", location, HEAD, schema or "none")
 
 
 def sync_folder(folder: Path) -> None:
-    """See to it that a file's name is on the disk as well as its bytes."""
+    """Flush a folder, so that its files' names are on the disk as well as their contents."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -84,7 +84,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _back_up(engine: sa.Engine, target: Path) -> None:
-    """Write the whole database to a file, which appears when it is whole and on the disk."""
+    """Back up the database to a file, which appears once it is complete and on the disk."""
     unfinished = target.with_name(target.name + ".part")
     unfinished.unlink(missing_ok=True)
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
@@ -95,4 +95,4 @@ def _back_up(engine: sa.Engine, target: Path) -> None:
         os.fsync(file.fileno())
     unfinished.replace(target)
     sync_folder(target.parent)
-    _log.info("a copy of the database as it was is kept in %s", target)
+    _log.info("a backup of the database before the migration is in %s", target)

@@ -1,7 +1,7 @@
-"""`AudioStore`: the recordings that Cesar keeps itself, each stored once, under the digest of its bytes.
+"""`AudioStore`: the recordings that Cesar stores itself, each once, under the digest of its contents.
 
-A file's name is made of digests and ids only; what people call a recording never becomes a path. Files come and go
-within the database's write transactions (see `repository`), so that no job can lose its recording to another's end.
+Paths consist of digests and ids only; a recording's display name never becomes a path. Files are added and removed
+within write transactions of the database (see `repository`), so that no job loses its recording when another ends.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from cesar.errors import DiskFull, OutputError
 from cesar.files.private import FILE_MODE, make_folder, opener, tighten
 
 SIDECAR_SUFFIX = ".origin"
-"""Ends the name of the note that lies beside a part, and goes with it."""
-NO_ROOM_HINT = "Try again later, or ask whoever runs the service to free some space."
+"""Suffix of the sidecar beside a partial download, which is deleted with it."""
+NO_ROOM_HINT = "Try again later, or ask the service's administrator to free some space."
 ASIDE_DAYS = 14
-"""For so long what no job needs lies in `aside`, and comes back if a job needs it after all."""
+"""How long files without a job are kept in `aside`, from where they are restored if a job needs them."""
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _INCOMING = "incoming"
 _ASIDE = "aside"
@@ -35,20 +35,20 @@ _DIGEST_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What a sweep has done."""
+    """The result of a sweep."""
 
     removed: int = 0
-    """Uploads that were never finished, and what had lain in `aside` for long enough."""
+    """Unfinished uploads, and expired files in `aside`."""
     set_aside: int = 0
     restored: int = 0
     retained: frozenset[str] = frozenset()
-    """Digests of recordings that no job has, and that the database may not know of."""
+    """Digests of recordings without a job that the database may not know about."""
 
 
 class AudioStore:
-    """A folder: `ab/abcdef...` are whole recordings by SHA-256, `incoming/` has what is still on its way.
+    """A folder: `ab/abcdef...` are complete recordings by SHA-256, `incoming/` has those still arriving.
 
-    `aside/DATE/` has what no job needs any more, as far as the database knew on that day.
+    `aside/DATE/` has files that no job needed, as far as the database knew on that day.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,11 +56,11 @@ class AudioStore:
         self._incoming = folder / _INCOMING
 
     def path_of(self, digest: str) -> Path:
-        """Say where a recording is kept, or would be."""
+        """Return the path of a recording, whether or not it exists."""
         return self.folder / digest[:2] / digest
 
     def new_upload(self, owner: str) -> Path:
-        """Name a new file for what is on its way to this owner; it goes when the owner is dead.
+        """Return a new path for an upload to this owner; the file is deleted once the owner is dead.
 
         Raises `DiskFull` or `OutputError`.
         """
@@ -69,15 +69,16 @@ class AudioStore:
         return self._incoming / f"{owner}-{uuid4().hex}"
 
     def partial_path(self, job_id: str) -> Path:
-        """Say where the worker keeps what it has fetched of a job's recording, from attempt to attempt."""
+        """Return the path of a job's partial download, which is kept across attempts."""
         make_folder(self._incoming)
         return self._incoming / f"{job_id}{_PART_SUFFIX}"
 
     def add(self, arrived: Path, digest: str) -> Path:
-        """Move a file that has arrived, and is on the disk, to its place; if the bytes are there already, drop it.
+        """Move a complete, flushed file into the store; if its contents are already there, delete it.
 
-        Where the disk allows it the file keeps its old name too, which its caller removes when the job is written: so
-        a sweep can tell a recording whose job never was from one whose job this database has never seen.
+        If the file system has links, the file also keeps its old name, which the caller removes once the job is stored.
+        A sweep can then distinguish a recording whose job was never committed from one whose job this database has
+        never seen.
 
         Raises `DiskFull` or `OutputError`.
         """
@@ -94,13 +95,13 @@ class AudioStore:
         return target
 
     def remove(self, digest: str) -> None:
-        """Delete a recording, wherever it lies."""
+        """Delete a recording, including copies set aside."""
         self.path_of(digest).unlink(missing_ok=True)
         for copy in self.folder.glob(f"{_ASIDE}/*/{digest}"):
             copy.unlink(missing_ok=True)
 
     def remove_partial(self, job_id: str) -> None:
-        """Delete what was fetched of a job's recording."""
+        """Delete a job's partial download."""
         partial = self.partial_path(job_id)
         for left in (partial, partial.with_suffix(SIDECAR_SUFFIX)):
             left.unlink(missing_ok=True)
@@ -108,7 +109,7 @@ class AudioStore:
             left.unlink(missing_ok=True)
 
     def probe(self) -> None:
-        """See that a file can be written here. Raises `DiskFull` or `OutputError`."""
+        """Test that a file can be written here. Raises `DiskFull` or `OutputError`."""
         file = self.new_upload("probe")
         with translate_os_errors():
             try:
@@ -118,13 +119,13 @@ class AudioStore:
                 file.unlink(missing_ok=True)
 
     def digests(self) -> Iterator[str]:
-        """Yield the digests of all recordings that are in their place."""
+        """Yield the digests of all complete recordings."""
         for file in self.folder.glob("??/*"):
             if len(file.name) == _DIGEST_LENGTH and file.name.startswith(file.parent.name):
                 yield file.name
 
     def is_empty(self) -> bool:
-        """Whether there is no recording, nor anything that may become one."""
+        """Whether there is no recording, and nothing that may become one."""
         patterns = ("??/*", f"{_INCOMING}/*", f"{_ASIDE}/*/*")
         return not any(path.is_file() for pattern in patterns for path in self.folder.glob(pattern))
 
@@ -138,29 +139,29 @@ class AudioStore:
         retained: Iterable[str] = (),
         today: date | None = None,
     ) -> SweepResult:
-        """Put aside what nobody needs any more, bring back what somebody does, and delete what was never whole.
+        """Set aside files that no job needs, restore those that a job does, and delete incomplete uploads.
 
-        is_wanted: whether a job needs the recording of that digest. is_dead: whether the owner of that name is dead.
-        has_job: whether there is an unfinished job of that id. known_until: when the database was last written, as it
-        says itself: a recording that is newer belongs to a job that it may have forgotten, as a copy from yesterday
-        has; None: it was never. spared: digests of recordings to be left where they are in any case.
+        is_needed: whether a job needs the recording with this digest. is_dead: whether the owner of this name is dead.
+        has_job: whether there is an unfinished job with this id. known_until: time of the last write that the database
+        knows of; a newer recording may belong to a job missing from an older copy. None: there was no write. retained:
+        digests of recordings to leave in place in any case.
         """
         today = datetime.now(UTC).date() if today is None else today
         known = frozenset(retained)
         if not self.folder.is_dir():
             return SweepResult()
-        back = self._restore(is_needed)
-        never_whole = [file for file in self._uploads() if _is_unlocked(file) and is_dead(file.name.partition("-")[0])]
-        uncommitted = {_inode(file) for file in never_whole}
+        restored = self._restore(is_needed)
+        incomplete = [file for file in self._uploads() if _is_unlocked(file) and is_dead(file.name.partition("-")[0])]
+        uncommitted = {_inode(file) for file in incomplete}
         unneeded = [digest for digest in self.digests() if not is_needed(digest)]
         left = {digest for digest in unneeded if _inode(self.path_of(digest)) not in uncommitted}
         left = {digest for digest in left if digest in known or is_newer(self.path_of(digest), known_until)}
         doomed = [self.path_of(digest) for digest in unneeded if digest not in left]
         doomed += [partial for partial in self._partials() if _is_unlocked(partial) and not has_job(partial.stem)]
-        aside = sum(self._set_aside(file, today) for file in doomed)
-        removed = sum(_remove(file) for file in never_whole) + self._empty_aside(today)
+        set_aside = sum(self._set_aside(file, today) for file in doomed)
+        removed = sum(_remove(file) for file in incomplete) + self._empty_aside(today)
         self._tighten()
-        return SweepResult(removed, aside, back, frozenset(left))
+        return SweepResult(removed, set_aside, restored, frozenset(left))
 
     def _uploads(self) -> list[Path]:
         return [file for file in self._incoming.glob("*") if file.suffix not in (_PART_SUFFIX, SIDECAR_SUFFIX)]
@@ -177,7 +178,7 @@ class AudioStore:
         return False
 
     def _restore(self, is_needed: Callable[[str], bool]) -> int:
-        """Put what a job needs after all back into its place."""
+        """Restore the files that a job needs after all; return the number of files."""
         count = 0
         for file in self.folder.glob(f"{_ASIDE}/*/*"):
             if len(file.name) == _DIGEST_LENGTH and is_needed(file.name):
@@ -190,7 +191,7 @@ class AudioStore:
         return count
 
     def _empty_aside(self, today: date) -> int:
-        """Delete what has lain aside for long enough; return the number of files."""
+        """Delete expired files; return the number of files."""
         count = 0
         for folder in (self.folder / _ASIDE).glob("*"):
             with suppress(ValueError):
@@ -201,7 +202,7 @@ class AudioStore:
         return count
 
     def _tighten(self) -> None:
-        """Make files private that an earlier version has made readable."""
+        """Make files private that an earlier version created readable."""
         if tighten(self.folder):
             for file in self.folder.glob("**/*"):
                 tighten(file)
@@ -220,7 +221,7 @@ def _inode(file: Path) -> tuple[int, int]:
 
 
 def is_newer(file: Path, moment: datetime | None) -> bool:
-    """Whether a file was written after that moment; None is before all."""
+    """Whether a file was written after that time; None: before any file."""
     return moment is None or file.stat().st_mtime > moment.timestamp()
 
 
@@ -232,7 +233,7 @@ def _remove(file: Path) -> bool:
 
 
 def _is_unlocked(file: Path) -> bool:
-    """Whether no process is writing to a file: its lock says so, whatever any database knows."""
+    """Whether no process holds the lock of a file, and so none is writing to it."""
     with suppress(OSError), file.open("rb") as opened:
         return try_lock(opened)
     return False
@@ -241,13 +242,13 @@ def _is_unlocked(file: Path) -> bool:
 if sys.platform == "win32":
 
     def try_lock(_file: IO[bytes]) -> bool:
-        """Return True: there, what is open can be neither moved nor deleted."""
+        """Return True: on Windows, an open file can be neither moved nor deleted."""
         return True
 else:
     import fcntl
 
     def try_lock(file: IO[bytes]) -> bool:
-        """Lock an open file until it is closed or its process dies; False if another has it."""
+        """Lock an open file until it is closed or its process dies; return False if another process has the lock."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -257,10 +258,10 @@ else:
 
 @contextmanager
 def translate_os_errors() -> Iterator[None]:
-    """Turn what the system reports of a recording's file into our errors, which name no path."""
+    """Translate OSError about a recording's file into our errors, which name no path."""
     try:
         yield
     except OSError as error:
         if error.errno in _DISK_FULL_ERRNOS:
-            raise DiskFull("no room is left for the recording", hint=NO_ROOM_HINT) from error
+            raise DiskFull("no space is left for the recording", hint=NO_ROOM_HINT) from error
         raise OutputError(f"the recording can't be stored: {error.strerror}", hint="Try again later.") from error

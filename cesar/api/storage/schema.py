@@ -1,4 +1,4 @@
-"""The queue's tables, as SQLAlchemy sees them. How they are made is in `migrations`; a test holds both together."""
+"""The queue's tables for SQLAlchemy. `migrations` creates them; a test checks that both agree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""SQLite counts up by itself only what is called INTEGER, and that has 64 bits there."""
+"""SQLite autoincrements only columns of type INTEGER, which have 64 bits there."""
 
 metadata = sa.MetaData()
 
@@ -83,7 +83,7 @@ jobs = sa.Table(
 )
 sa.Index(
     "jobs_waiting",
-    jobs.c.status,  # the same in all; without it SQLite prefers jobs_by_status, and sorts what waits
+    jobs.c.status,  # the same in every row; without it SQLite prefers jobs_by_status, and sorts the waiting jobs
     jobs.c.priority.desc(),
     jobs.c.seq,
     sqlite_where=sa.text("status = 'queued'"),
@@ -119,7 +119,7 @@ chunks = sa.Table(
     sa.Column("payload", sa.JSON, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Checkpoints: the finished chunks of a job, each committed as it was finished."""
+"""Checkpoints: a job's finished chunks, each committed when it was finished."""
 
 api_keys = sa.Table(
     "api_keys",
@@ -131,7 +131,7 @@ api_keys = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("revoked_at", UtcDateTime),
 )
-"""Who may use the service over the network; of their secrets only digests."""
+"""Who may use the service over the network; only digests of their secrets are stored."""
 
 removals = sa.Table(
     "removals",
@@ -139,4 +139,4 @@ removals = sa.Table(
     sa.Column("digest", sa.String, primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
 )
-"""Recordings whose jobs were deleted, until their files are gone too."""
+"""Recordings whose jobs were deleted, until their files are deleted too."""

@@ -84,7 +84,7 @@ def check_folder(folder: Path) -> None:
             file.write(bytes(PROBE_BYTES))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise DiskFull(f"no room is left in {folder}") from error
+            raise DiskFull(f"no space is left in {folder}") from error
         reason = (error.strerror or str(error)).lower()
         raise OutputNotWritable(f"the folder {folder} can't be written to: {reason}") from error
 
@@ -144,5 +144,5 @@ def write_stdout(text: str) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             hint = "Free some space, or choose another place with --output or --output-dir."
-            raise DiskFull("no room is left for standard output", hint=hint) from error
+            raise DiskFull("no space is left for standard output", hint=hint) from error
         raise OutputNotWritable(f"standard output can't be written to: {error.strerror}") from error

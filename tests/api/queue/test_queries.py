@@ -132,7 +132,7 @@ class TestListingInMemory(QueueCase):
 
     async def test_what_is_no_cursor_is_refused(self) -> None:
         for cursor in ("", "x", "-1", "1.5", "١", "1 OR 1"):
-            with pytest.raises(QueueError, match="is no cursor"):
+            with pytest.raises(QueueError, match="is not a cursor"):
                 await self.repository.list_page(cursor=cursor)
 
     async def test_a_cursor_from_far_away_gives_an_end(self) -> None:

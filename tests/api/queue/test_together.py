@@ -69,7 +69,7 @@ class TestTogetherInMemory(QueueCase):
     async def test_readers_cannot_write(self) -> None:
         if self.in_memory:
             return  # one connection for both
-        with pytest.raises(DatabaseNotWritable, match="may not be written to"):
+        with pytest.raises(DatabaseNotWritable, match="is not writable"):
             await self.repository.database.read(lambda c: c.execute(sa.text("UPDATE jobs SET priority = 7")))
         assert await self.repository.database.read(queries.counts)
 

@@ -295,7 +295,7 @@ def test_nothing_is_touched_while_a_program_works_with_it(file: Path) -> None:
 def test_what_has_nothing_of_ours_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "cesar.db"
     file.write_bytes(content)
-    with pytest.raises(NotADatabase, match="nothing of Cesar's"):
+    with pytest.raises(NotADatabase, match="nothing readable of Cesar's"):
         mend(file)
     assert file.read_bytes() == content
     assert not list(tmp_path.glob("*repaired*"))

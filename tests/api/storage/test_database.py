@@ -130,7 +130,7 @@ class TestTroubles(QueueCase):
             other.execute("BEGIN IMMEDIATE")
             return closing(other)
 
-        await self.fails_only_while(lock, "does not answer: .*database is locked")
+        await self.fails_only_while(lock, "does not respond: .*database is locked")
 
     async def test_a_program_that_does_not_give_up_its_turn_makes_it_unavailable(self) -> None:
         await self.fails_only_while(FileLock(f"{self.file}-lock").acquire, "another program has kept .* busy")
@@ -192,7 +192,7 @@ class TestTroubles(QueueCase):
 
         pages = self.sql("PRAGMA page_count")[0][0]
         await self.repository.database.write("test", lambda c: limit(c, pages))
-        with pytest.raises(DatabaseFull, match="no room"):
+        with pytest.raises(DatabaseFull, match="no space"):
             await self.queue(name="x" * 100_000)
         assert await self.repository.list_all() == [job]
         await self.repository.database.write("test", lambda c: limit(c, 2**30))

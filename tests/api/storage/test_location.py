@@ -159,7 +159,7 @@ class TestOnANetwork:
             yield
 
     def test_a_database_is_refused_in_one_line(self, tmp_path: Path) -> None:
-        with pytest.raises(NetworkFileSystem, match="lies on a network file system") as caught:
+        with pytest.raises(NetworkFileSystem, match="is on a network file system") as caught:
             connect(tmp_path / "queue.db")
         assert "CESAR_ALLOW_NETWORK_FS" in caught.value.hint
         assert not (tmp_path / "queue.db").exists()
@@ -186,7 +186,7 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["file/queue.db", "file/below/queue.db"])
 def test_a_place_below_a_file_cannot_be_written_to(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DatabaseNotWritable, match="can't be made"):
+    with pytest.raises(DatabaseNotWritable, match="can't be created"):
         connect(tmp_path / place)
 
 

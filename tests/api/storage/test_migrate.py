@@ -131,7 +131,7 @@ class TestLaterSchemas(MigrationCase):
             repository = await self.open()
         assert await repository.get(jobs[0].id) is not None
         assert self.schema() == ("next2", {"made_by_next1", "made_by_next2"}, [(job.id, 2) for job in jobs])
-        assert f"has schema next2 now (it had {HEAD})" in logs.output[-1]
+        assert f"now has schema next2 (it had {HEAD})" in logs.output[-1]
 
     async def test_a_copy_of_it_as_it_was_is_made_first(self) -> None:
         jobs = await self.make_old()
@@ -174,7 +174,7 @@ class TestLaterSchemas(MigrationCase):
         jobs = await self.make_old()
         with self.later_cesar(next1="pass"), self.assertLogs("cesar.api.storage.migrate", logging.INFO) as logs:
             await asyncio.gather(*(self.open() for _ in range(5)))
-        assert len([line for line in logs.output if "has schema" in line]) == 1
+        assert len([line for line in logs.output if "now has schema" in line]) == 1
         assert self.schema() == ("next1", {"made_by_next1"}, [(job.id, 1) for job in jobs])
 
     async def test_a_database_in_memory_is_made_in_all_steps(self) -> None:

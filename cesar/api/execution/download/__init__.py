@@ -1,1 +1,1 @@
-"""Fetching a recording from its address: from where it may come, how, and going on where a connection broke."""
+"""Downloads of recordings: which addresses are allowed, the requests, and resuming after a broken connection."""

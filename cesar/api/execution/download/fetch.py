@@ -1,7 +1,7 @@
-"""`fetch`: gets a recording from an http(s) address into a file, and goes on where an earlier attempt was cut off.
+"""`fetch`: downloads a recording from an http(s) address into a file, resuming an earlier attempt.
 
-Nothing that the other side says is relied on: not where it redirects to, not its lengths, not its types. Addresses are
-judged in `addresses`, asked in `connections`, answers read in `answers`; what has arrived is kept by `parts`.
+Nothing the server says is trusted: neither redirects nor lengths nor types. `address_policy` checks addresses, `http`
+sends requests, `responses` interprets them, and `partial_file` stores what has arrived.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from cesar.settings.config import Settings
 T = TypeVar("T")
 MAX_REDIRECTS = 5
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+_DISK_FULL_HINT = "Free some space; the job is retried automatically."
 _MIN_PROGRESS_BYTES = 1024**2
 _RETRY_DELAY_S = 1.0
 _log = logging.getLogger(__name__)
@@ -52,19 +53,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a fetch may take."""
+    """The limits of a fetch."""
 
     max_bytes: int
     min_free_bytes: int = 0
-    """What must stay free on the disk."""
+    """Space that must stay free on the disk."""
     policy: AddressPolicy = PUBLIC
     timeouts: Timeouts = field(default_factory=Timeouts)
     deadline_s: float = 4 * 3600.0
-    """For all of it, whatever is redirected, broken off and taken up again."""
+    """For the whole fetch, including redirects and reconnections."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Give the limits that the settings set."""
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the limits that the settings define."""
         usual = Timeouts()
         timeouts = replace(usual, min_bytes=round(settings.fetch_min_bytes_per_s * usual.stall_s))
         policy = policy_from(settings)
@@ -73,7 +74,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """A recording that has arrived, and is on the disk."""
+    """A recording that has been fetched, and is on the disk."""
 
     digest: str
     """SHA-256, hexadecimal."""
@@ -82,7 +83,7 @@ class FetchResult:
 
 
 OnProgress = Callable[[int, int | None], None]
-"""Is told how many bytes there are, and how many there will be if that is known. It runs in the event loop."""
+"""Called in the event loop with the number of bytes so far, and the total if it is known."""
 
 
 async def fetch(
@@ -94,34 +95,34 @@ async def fetch(
     *,
     resolve: Resolver = resolve,
 ) -> FetchResult:
-    """Get what is at an address into the file `target`; what an earlier call has left there is not asked for again.
+    """Download a URL into the file `target`, resuming what an earlier call has left there.
 
-    Redirects are followed, five at most, each to an address that is allowed, and never from https to http. Raises
-    `AddressRefused` and `FetchRefused` for good, with nothing left; `FetchFailed` and `DiskFull` if it may succeed
-    later, and `Interrupted` when stopped: then what has arrived stays (but on a disk without any room).
+    At most five redirects are followed, each to an allowed address, and never from https to http. Raises
+    `AddressRefused` and `FetchRefused` for permanent failures, and leaves nothing; `FetchFailed` and `DiskFull` if a
+    retry may succeed, and `Interrupted` when stopped: the partial file then stays, except on a full disk.
     """
     download = _Download(url, limits, on_progress, stopped, resolve)
     task, stop = asyncio.create_task(download.run(target)), asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({task, stop}, timeout=limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
-        is_late = not task.done() and not stop.done()
+        has_timed_out = not task.done() and not stop.done()
     finally:
         stop.cancel()
         task.cancel()
         await asyncio.wait({task})
-    if task.cancelled() and is_late:
-        raise FetchTooSlow(f"{_host_of(url)}: it has not all come within {limits.deadline_s:g} s")
+    if task.cancelled() and has_timed_out:
+        raise FetchTooSlow(f"{_host_of(url)}: the fetch took longer than {limits.deadline_s:g} s")
     if task.cancelled():
         raise Interrupted("the work was stopped")
     return task.result()
 
 
 class _Restart(Exception):
-    """What is there is not a part of what the address gives now."""
+    """The partial file does not belong to what the server sends now."""
 
 
 class _Download:
-    """One call of `fetch`. What it does with files happens in a thread of its own, in order."""
+    """One call of `fetch`. It accesses files in a thread of its own, in order."""
 
     def __init__(
         self, url: str, limits: Limits, on_progress: OnProgress, stopped: asyncio.Event, resolve: Resolver
@@ -151,7 +152,7 @@ class _Download:
             await asyncio.wait({closing})
 
     async def _fetch_remaining(self) -> None:
-        """Ask until everything is there. A broken connection is taken up again as long as each brings us on."""
+        """Request until the file is complete. Resume broken connections as long as each makes progress."""
         furthest = self._partial.size
         while True:
             try:
@@ -164,7 +165,7 @@ class _Download:
                 if not self._partial.can_resume or self._partial.size < furthest + _MIN_PROGRESS_BYTES:
                     raise
                 furthest = self._partial.size
-                _log.info("a fetch goes on at %d bytes: %s", furthest, error)
+                _log.info("a fetch resumes at %d bytes: %s", furthest, error)
                 await asyncio.sleep(_RETRY_DELAY_S)
 
     async def _request(self) -> None:
@@ -178,10 +179,10 @@ class _Download:
                     return await self._receive(url, response)
             require_address(str(target_url), self._limits.policy)
             url = target_url
-        raise FetchRefused(f"{url.host}: it redirects more than {MAX_REDIRECTS} times")
+        raise FetchRefused(f"{url.host} redirects more than {MAX_REDIRECTS} times")
 
     def _request_headers(self, url: httpx.URL) -> dict[str, str]:
-        """Ask for the bytes as they are; if they are a part's, for what is missing, unless they have changed."""
+        """Return headers that request the unencoded bytes; only the missing ones if the recording has not changed."""
         headers = {
             "User-Agent": f"cesar/{cesar.__version__}",
             "Accept": "*/*",
@@ -193,21 +194,21 @@ class _Download:
         return headers
 
     def _resumable_source(self, url: httpx.URL) -> Source | None:
-        """Give the origin of what is there, if the rest can be asked for at this address."""
+        """Return the source of the partial file if the rest can be requested from this URL."""
         source = self._partial.source
         return (
             source if self._partial.can_resume and source is not None and source.place == stable_address(url) else None
         )
 
     async def _receive(self, url: httpx.URL, response: httpx.Response) -> None:
-        """Take an answer that is no redirect."""
+        """Receive a response that is not a redirect."""
         source = self._resumable_source(url)
         if source is not None and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _Restart  # if that were all of it, the note would say so, or a shorter file is there now
+            raise _Restart  # were it complete, the sidecar would say so: the file is shorter now
         require_media(url, response)
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             if source is None:
-                raise FetchRefused(f"{url.host}: it sends a part, though asked for all of it")
+                raise FetchRefused(f"{url.host} sends a part, though all of it was requested")
             total = total_from_range(response, source, self._partial.size)
             if total is None:
                 raise _Restart
@@ -233,32 +234,32 @@ class _Download:
                 await self._require_disk_space(0)
                 since, arrived_bytes = timeouts.clock(), 0
         if total is not None and self._partial.size != total:
-            raise FetchFailed(f"{url.host}: {self._partial.size} bytes have come of {total}")
+            raise FetchFailed(f"{url.host}: only {self._partial.size} of {total} bytes arrived")
 
     def _require_speed(self, url: httpx.URL, arrived_bytes: int, passed_s: float) -> None:
         timeouts = self._limits.timeouts
         if arrived_bytes < timeouts.min_bytes:
-            speed, least = arrived_bytes / passed_s, timeouts.min_bytes / timeouts.stall_s
+            speed, minimum = arrived_bytes / passed_s, timeouts.min_bytes / timeouts.stall_s
             raise FetchTooSlow(
-                f"{url.host}: it sends too slowly: {speed:.0f} bytes a second, and {least:.0f} are the least"
+                f"{url.host} sends too slowly: {speed:.0f} bytes a second, and {minimum:.0f} are the minimum"
             )
 
     def _require_size(self, url: httpx.URL, size: int) -> None:
         if size > self._limits.max_bytes:
-            hint = "Give a smaller recording, or ask whoever runs the service to raise `max_upload_bytes`."
-            raise FetchRefused(f"{url.host}: it has more than {self._limits.max_bytes} bytes", hint=hint)
+            hint = "Give a smaller recording, or ask the service's administrator to raise `max_upload_bytes`."
+            raise FetchRefused(f"{url.host}: the recording has more than {self._limits.max_bytes} bytes", hint=hint)
 
     async def _require_disk_space(self, size: int) -> None:
-        """Raise `DiskFull` if what is to come would take what must stay free: the queue itself needs room."""
+        """Raise `DiskFull` if `size` more bytes would use the space that must stay free: the queue itself needs it."""
         usage = await self._on_disk(disk_usage, self._partial.path.parent)
         if usage.free - size < self._limits.min_free_bytes:
-            raise DiskFull("there is no room for the recording", hint="Free some space: it is tried again by itself.")
+            raise DiskFull("there is no space for the recording", hint=_DISK_FULL_HINT)
 
     async def _on_disk(self, work: Callable[..., T], *arguments: object) -> T:
         try:
             return await _wait_for_disk(self._disk.submit(work, *arguments))
         except DiskFull:
-            self._disk.submit(self._partial.discard)  # the queue needs room to write down what became of it
+            self._disk.submit(self._partial.discard)  # the queue needs space to record the outcome
             raise
 
 
@@ -270,14 +271,13 @@ def _host_of(url: str) -> str:
 
 
 async def _wait_for_disk(work: Future[T]) -> T:
-    """Wait for what is done with files. Raises `DiskFull` or `FetchFailed`, which don't tell where the files are."""
+    """Wait for work on files. Raises `DiskFull` or `FetchFailed`, which don't reveal any path."""
     try:
         return await asyncio.wrap_future(work)
     except OSError as error:
         if error.errno in _DISK_FULL_ERRNOS:
-            hint = "Free some space: it is tried again by itself."
-            raise DiskFull("no room is left for the recording", hint=hint) from None
-        raise FetchFailed(f"what arrives can't be kept: {error.strerror or type(error).__name__}") from error
+            raise DiskFull("no space is left for the recording", hint=_DISK_FULL_HINT) from None
+        raise FetchFailed(f"the recording can't be stored: {error.strerror or type(error).__name__}") from error
 
 
 def _close(opening: Future[PartialFile]) -> None:

@@ -28,20 +28,20 @@ _SYNC_EVERY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a part is a part of."""
+    """Where a partial file comes from."""
 
     place: str
-    """The address that gave it, without what varies from one request to the next."""
+    """The URL, without what varies between requests."""
     validator: str | None
-    """What `If-Range` takes: a strong ETag or a date. None: the rest can't be asked for."""
+    """The value for `If-Range`: a strong ETag or a date. None: the rest can't be requested."""
     total: int | None
-    """Its size in bytes, once it is known."""
+    """Total size in bytes, once it is known."""
 
 
 class PartialFile:
-    """A part of a recording, open for more of it. Only one is open at a time for each path, whoever opens it.
+    """A partial download, open for writing. Only one is open at a time for each path, across processes.
 
-    origin: what it is a part of; None: there is nothing yet. size: how many bytes there are.
+    source: where it comes from; None: nothing has arrived. size: number of bytes that have arrived.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -55,7 +55,7 @@ class PartialFile:
 
     @classmethod
     def open(cls, path: Path, should_stop: Callable[[], bool]) -> Self:
-        """Open a part, or begin one. Raises `Interrupted` when stopped, OSError."""
+        """Open or create a partial file. Raises `Interrupted` when stopped, and OSError."""
         partial = cls(path, _open_exclusively(path))
         try:
             partial._load_existing(should_stop)
@@ -66,45 +66,45 @@ class PartialFile:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of it is there."""
+        """Whether the recording is complete."""
         return self.source is not None and self.size == self.source.total
 
     @property
     def can_resume(self) -> bool:
-        """Whether the rest can be asked for."""
+        """Whether the rest can be requested."""
         return self.size > 0 and self.source is not None and self.source.validator is not None
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is there, hexadecimal."""
+        """SHA-256 of the bytes that have arrived, hexadecimal."""
         return self._hash.hexdigest()
 
     def restart(self, source: Source | None) -> None:
-        """Begin anew, with another origin."""
+        """Start over, with another source."""
         self._file.truncate(0)
         self.source, self.size, self._hash = source, 0, hashlib.sha256()
         self.sync()
 
     def write(self, block: bytes) -> None:
-        """Add what has arrived; from time to time see to it that it is on the disk."""
+        """Append a block; flush to the disk from time to time."""
         rest = memoryview(block)
         while rest:
             written = self._file.write(rest)
             rest = rest[written:]
         self._hash.update(block)
         self.size += len(block)
-        is_much = self.size - self._synced_bytes >= _SYNC_EVERY_BYTES
-        if is_much or time.monotonic() - self._synced_at >= _SYNC_EVERY_S:
+        is_large = self.size - self._synced_bytes >= _SYNC_EVERY_BYTES
+        if is_large or time.monotonic() - self._synced_at >= _SYNC_EVERY_S:
             self.sync()
 
     def finish(self) -> None:
-        """That was all."""
+        """Mark the recording as complete."""
         assert self.source is not None
         self.source = Source(self.source.place, self.source.validator, self.size)
         self.sync()
 
     def sync(self) -> None:
-        """Return when everything is on the disk, and the note tells so."""
+        """Flush everything to the disk, and record it in the sidecar."""
         os.fsync(self._file.fileno())
         self._synced_bytes, self._synced_at = self.size, time.monotonic()
         if self.source is not None and self._is_ours():
@@ -113,19 +113,19 @@ class PartialFile:
                 json.dump(sidecar, file)
 
     def discard(self) -> None:
-        """Let nothing be left of it."""
+        """Delete the file and its sidecar."""
         if self._is_ours():
             self._sidecar.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Keep it as it is, for whoever opens it next."""
-        with suppress(OSError):  # then less of it counts
+        """Close the file, and keep it for the next attempt."""
+        with suppress(OSError):  # then fewer bytes count
             self.sync()
         self._file.close()
 
     def _load_existing(self, should_stop: Callable[[], bool]) -> None:
-        """Take up what an earlier worker has left, as far as it counts and is of use."""
+        """Load what an earlier worker has left, as far as the sidecar records it and it can be resumed."""
         self.source, existing_bytes = self._read_sidecar()
         if self.source is None or (self.source.validator is None and existing_bytes != self.source.total):
             self.source, existing_bytes = None, 0
@@ -140,15 +140,15 @@ class PartialFile:
         self._synced_bytes = self.size
 
     def _read_sidecar(self) -> tuple[Source | None, int]:
-        """Give what the note says, and how many bytes count; nothing if it is not of this file, or was cut off."""
+        """Return the recorded source and number of bytes; none if the sidecar is invalid or of another file."""
         try:
             sidecar = json.loads(self._sidecar.read_text(encoding="utf-8"))
             file, size = sidecar.pop("file"), int(sidecar.pop("bytes"))
             source = Source(**sidecar)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None, 0
-        is_of_this = file == self._inode() and 0 <= size <= os.fstat(self._file.fileno()).st_size
-        return (source, size) if is_of_this else (None, 0)
+        is_of_this_file = file == self._inode() and 0 <= size <= os.fstat(self._file.fileno()).st_size
+        return (source, size) if is_of_this_file else (None, 0)
 
     @property
     def _sidecar(self) -> Path:
@@ -158,18 +158,18 @@ class PartialFile:
         return os.fstat(self._file.fileno()).st_ino
 
     def _is_ours(self) -> bool:
-        """Whether nobody has put another file in our file's place, as who takes over from a worker that hangs does."""
+        """Whether our file is still at its path; a worker that takes over from a hanging one replaces it."""
         return _is_at(self.path, self._file)
 
 
 def _open_exclusively(path: Path) -> BinaryIO:
-    """Open a file that nobody else has open; if somebody has, who can't have a claim any more, a new one."""
+    """Open a file exclusively; replace it if another worker, which can't hold the claim any more, has it open."""
     while True:
         file = open(path, "a+b", buffering=0, opener=opener)  # noqa: SIM115 - `Path.open` has no opener
         if _lock(file) and _is_at(path, file):
             return file
         if _is_at(path, file):
-            path.unlink()  # the other goes on writing to what has no name any more
+            path.unlink()  # the other goes on writing to an unlinked file
         file.close()
 
 
@@ -183,12 +183,12 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 if sys.platform == "win32":
 
     def _lock(_file: BinaryIO) -> bool:
-        return True  # there, a file that is open is nobody else's anyway
+        return True  # on Windows, an open file is exclusive anyway
 else:
     import fcntl
 
     def _lock(file: BinaryIO) -> bool:
-        """Lock an open file, which lasts until it is closed or its process dies; False if another has done so."""
+        """Lock an open file until it is closed or its process dies; return False if another process has the lock."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

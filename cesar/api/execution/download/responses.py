@@ -1,6 +1,6 @@
-"""What a server's answer says of a recording: where it leads on to, whether it can be media, how the rest is asked for.
+"""What a response's headers say about a recording: redirects, whether it can be media, how to request the rest.
 
-Pure: an answer's head goes in, a value or an error comes out.
+Everything here is pure.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from cesar.errors import AddressRefused, FetchFailed, FetchRefused
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TRANSIENT_STATUSES = {408, 425, 429}
-"""Refusals that the other side does not mean for good, besides all from 500 up."""
+"""Client errors that may be temporary, in addition to all statuses from 500."""
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
 
 
 def redirect_target(url: httpx.URL, response: httpx.Response) -> httpx.URL | None:
-    """Say where an answer leads on to; None: it is itself what was asked for.
+    """Return the target of a redirect; None if the response is not a redirect.
 
-    Raises `AddressRefused` if it leads from https to http, `FetchRefused` if it leads nowhere.
+    Raises `AddressRefused` for a redirect from https to http, and `FetchRefused` for an invalid target.
     """
     if response.status_code not in _REDIRECTS or "Location" not in response.headers:
         return None
     try:
         target_url = url.join(response.headers["Location"])
     except (httpx.InvalidURL, ValueError):
-        raise FetchRefused(f"{url.host}: it redirects to what is no address") from None
+        raise FetchRefused(f"{url.host} redirects to an invalid address") from None
     if url.scheme == "https" and target_url.scheme == "http":
-        raise AddressRefused(f"{url.host}: it redirects from https to http", hint="Give an address that stays https.")
+        raise AddressRefused(f"{url.host} redirects from https to http", hint="Give an address that stays on https.")
     return target_url
 
 
 def require_media(url: httpx.URL, response: httpx.Response) -> None:
-    """Raise `FetchRefused`, or `FetchFailed` if it may pass, for what can't be a recording."""
+    """Raise `FetchRefused`, or `FetchFailed` if it may be temporary, unless the response can be a recording."""
     status = response.status_code
     if status >= 500 or status in _TRANSIENT_STATUSES:
         raise FetchFailed(f"{url.host}: {_describe_status(status)}")
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise FetchRefused(f"{url.host}: {_describe_status(status)}")
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
-        raise FetchRefused(f"{url.host}: it sends the file compressed, though asked not to")  # it may be a bomb
+        raise FetchRefused(f"{url.host} sends the file compressed, though that was not requested")  # it may be a bomb
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() in _HTML_TYPES:
-        raise FetchRefused(f"{url.host}: a web page is there, and no recording")
+        raise FetchRefused(f"{url.host}: the address is a web page, not a recording")
 
 
 def content_length(response: httpx.Response) -> int | None:
-    """Give the length that is told, in bytes."""
+    """Return the announced length in bytes; None if there is none, or it is invalid."""
     header = response.headers.get("Content-Length", "")
     is_valid = re.fullmatch(r"\d{1,18}", header, re.ASCII) and "Transfer-Encoding" not in response.headers
     return int(header) if is_valid else None
 
 
 def total_from_range(response: httpx.Response, source: Source, size: int) -> int | None:
-    """Give the whole's size in bytes, if an answer with status 206 goes on to its end from `size`, else None."""
+    """Return the total size in bytes if a 206 response continues from `size` to the end; None otherwise."""
     found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", response.headers.get("Content-Range", ""), re.ASCII)
     if found is None:
         return None
@@ -69,7 +69,7 @@ def total_from_range(response: httpx.Response, source: Source, size: int) -> int
 
 
 def validator_of(response: httpx.Response) -> str | None:
-    """Give what tells these bytes from any others: a strong ETag, or a date a second old (RFC 9110, 8.8.2.2)."""
+    """Return a strong validator: an ETag, or a date at least a second old (RFC 9110, 8.8.2.2); else None."""
     tag, changed, sent = (response.headers.get(name, "") for name in ("ETag", "Last-Modified", "Date"))
     if tag.startswith('"'):
         return str(tag)
@@ -81,7 +81,7 @@ def validator_of(response: httpx.Response) -> str | None:
 
 
 def stable_address(url: httpx.URL) -> str:
-    """Give the address without its query, which may be signed anew for each request, and may be a secret."""
+    """Return a URL without its query, which may be signed for each request, and may be a secret."""
     return str(url.copy_with(query=None, fragment=None))
 
 

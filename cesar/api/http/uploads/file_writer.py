@@ -32,7 +32,7 @@ def require_free_space(folder: Path, size_bytes: int, min_free_bytes: int) -> No
     """
     existing = next(folder_or_parent for folder_or_parent in (folder, *folder.parents) if folder_or_parent.exists())
     if shutil.disk_usage(existing).free - size_bytes < min_free_bytes:
-        raise DiskFull("no room is left for the recording", hint=NO_ROOM_HINT)
+        raise DiskFull("no space is left for the recording", hint=NO_ROOM_HINT)
 
 
 class UploadWriter:

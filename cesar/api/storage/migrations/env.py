@@ -1,4 +1,4 @@
-"""How Alembic runs our migrations: on the connection that `migrate` hands over, each in a transaction of its own."""
+"""Runs our migrations with Alembic: on the connection that `migrate` passes, each in its own transaction."""
 
 from alembic import context
 
@@ -8,7 +8,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     transaction_per_migration=True,
-    transactional_ddl=True,  # SQLite can, once BEGIN is said by us and not by its Python driver
+    transactional_ddl=True,  # SQLite can, since we issue BEGIN ourselves
     render_as_batch=True,
 )
 with context.begin_transaction():

@@ -421,7 +421,7 @@ class TestSlowServers(FetchCase):
     async def test_nobody_there_is_a_failure_that_may_pass(self) -> None:
         with MediaServer(b"") as gone:
             url = gone.url
-        await self.require(FetchFailed, "no connection", url=url)
+        await self.require(FetchFailed, "the connection failed", url=url)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The queue: jobs, their events, their checkpoints; and the table of legal moves as a trigger."""
+"""The queue: jobs, their events and checkpoints, and the valid transitions as a trigger."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The service: where a recording comes from, results that are used again, API keys."""
+"""The service: where recordings come from, reused results, API keys."""
 
 import sqlalchemy as sa
 from alembic import op

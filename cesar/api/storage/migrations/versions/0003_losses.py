@@ -1,4 +1,4 @@
-"""What a lost worker says about its job: whether the recording had been begun, and how many losses came in a row."""
+"""Lost workers: whether recognition had begun, and the number of losses in a row."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Recordings whose jobs were deleted, until their files are gone too."""
+"""Recordings whose jobs were deleted, until their files are deleted too."""
 
 import sqlalchemy as sa
 from alembic import op
