@@ -33,26 +33,26 @@ class TestJobsInMemory(QueueCase):
         for field, value in EVERYTHING.items():
             assert getattr(made, field) == value
 
-    async def test_create_brings_the_given_job_up_to_date_and_returns_it(self) -> None:
+    async def test_create_refreshes_the_given_job_and_returns_it(self) -> None:
         job = Job(audio_path="/talk.wav")
         assert await self.repository.create(job) is job
         assert job.seq == 1
         assert job == await self.read(job)
 
-    async def test_an_unknown_id_gives_none(self) -> None:
+    async def test_get_returns_none_for_an_unknown_id(self) -> None:
         assert await self.repository.get("nobody") is None
 
-    async def test_an_id_can_be_taken_only_once(self) -> None:
+    async def test_an_id_can_be_used_only_once(self) -> None:
         job = await self.queue()
         with pytest.raises(QueueError, match=job.id):
             await self.queue(id=job.id)
         assert len(await self.repository.list_all()) == 1
 
-    async def test_an_empty_queue_gives_nothing(self) -> None:
+    async def test_an_empty_queue_returns_no_job(self) -> None:
         assert await self.repository.list_all() == []
         assert await self.repository.get_next_queued() is None
 
-    async def test_list_all_gives_the_newest_first(self) -> None:
+    async def test_list_all_returns_the_newest_first(self) -> None:
         queued = [await self.queue(f"/{n}.wav") for n in range(5)]
         assert await self.repository.list_all() == queued[::-1]
 
@@ -62,14 +62,14 @@ class TestJobsInMemory(QueueCase):
         assert [job.id for job in claimed] == [job.id for job in queued]
         assert await self.repository.get_next_queued() is None
 
-    async def test_the_order_is_that_of_submission_whatever_the_clock_said(self) -> None:
+    async def test_the_order_is_that_of_submission_whatever_the_clock(self) -> None:
         noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
         late = await self.queue("/late.wav", created_at=noon + timedelta(days=1))
         early = await self.queue("/early.wav", created_at=noon)
         assert [(await self.claim()).id, (await self.claim()).id] == [late.id, early.id]
         assert [job.id for job in await self.repository.list_all()] == [early.id, late.id]
 
-    async def test_a_higher_priority_goes_first_and_equals_go_in_order(self) -> None:
+    async def test_higher_priorities_go_first_and_equal_ones_in_order(self) -> None:
         for name, priority in (("low", -1), ("usual", 0), ("high", 5), ("also high", 5), ("also usual", 0)):
             await self.queue(name=name, priority=priority)
         claimed = [(await self.claim()).name for _ in range(5)]
@@ -86,7 +86,7 @@ class TestJobsInMemory(QueueCase):
         assert stored.claim is None, "who only reads a job has no claim"
         assert stored == job.model_copy(update={"claim": None})
 
-    async def test_a_job_that_nobody_claimed_can_be_set_processing_then_completed(self) -> None:
+    async def test_an_unclaimed_job_can_be_set_processing_then_completed(self) -> None:
         job = await self.queue()
         job.status, job.started_at = JobStatus.PROCESSING, utc_now()
         assert await self.repository.update(job) is job
@@ -100,7 +100,7 @@ class TestJobsInMemory(QueueCase):
         assert (stored.status, stored.result_text, stored.detected_language) == ("completed", "What was said.", "en")
         assert stored.owner is None
 
-    async def test_an_error_can_be_written_with_all_that_is_known_of_it(self) -> None:
+    async def test_an_error_is_written_with_all_its_details(self) -> None:
         await self.queue()
         job = await self.claim()
         job.status, job.completed_at = JobStatus.ERROR, utc_now()
@@ -122,14 +122,14 @@ class TestJobsInMemory(QueueCase):
         with pytest.raises(JobNotFound):
             await self.repository.update(Job(audio_path="/talk.wav"))
 
-    async def test_times_come_back_as_the_same_moments_in_utc(self) -> None:
+    async def test_times_are_read_back_as_the_same_moments_in_utc(self) -> None:
         local = datetime(2030, 7, 1, 14, 0, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=45)))
         job = await self.queue(created_at=local)
         created_at = (await self.read(job)).created_at
         assert created_at == local
         assert created_at.tzinfo is UTC
 
-    async def test_any_text_is_stored_as_it_is(self) -> None:
+    async def test_any_text_is_stored_unchanged(self) -> None:
         await self.queue()
         job = await self.claim()
         job.status, job.result_text = JobStatus.COMPLETED, 'a\0b "c"\r\n\u2028 😀 ' + "long " * 200_000
@@ -138,16 +138,16 @@ class TestJobsInMemory(QueueCase):
         stored = await self.read(job)
         assert (stored.result_text, stored.outcome) == (job.result_text, job.outcome)
 
-    async def test_two_may_ask_for_the_next_job_at_once_and_get_two(self) -> None:
+    async def test_two_concurrent_claims_get_two_jobs(self) -> None:
         queued = [await self.queue() for _ in range(20)]
         claimed = await asyncio.gather(*(self.claim() for _ in queued))
         assert sorted(job.seq for job in claimed) == [job.seq for job in queued]
 
-    async def test_closing_twice_is_no_trouble(self) -> None:
+    async def test_closing_twice_is_harmless(self) -> None:
         await self.repository.close()
         await self.repository.close()
 
-    async def test_a_repository_that_was_not_opened_says_so(self) -> None:
+    async def test_an_unopened_repository_raises(self) -> None:
         closed = JobRepository(":memory:")
         for call in (closed.list_all, closed.get_next_queued):
             with pytest.raises(DatabaseError, match="not open"):
@@ -160,7 +160,7 @@ class TestJobsInFile(TestJobsInMemory):
 
     in_memory = False
 
-    async def test_jobs_are_there_after_a_new_start(self) -> None:
+    async def test_jobs_survive_a_restart(self) -> None:
         waiting, done = await self.queue("/waiting.wav"), await self.queue("/done.wav", priority=1)
         done = await self.claim()
         done.status, done.result_text = JobStatus.COMPLETED, "Done."
@@ -170,14 +170,14 @@ class TestJobsInFile(TestJobsInMemory):
         assert await self.repository.list_all() == [done, waiting]
         assert (await self.claim()).id == waiting.id
 
-    async def test_the_order_goes_on_after_a_new_start(self) -> None:
+    async def test_the_order_survives_a_restart(self) -> None:
         first = await self.queue()
         await self.repository.delete(first.id)
         await self.repository.close()
         self.repository = await self.open()
         assert (await self.queue()).seq == first.seq + 1, "a place in the queue is never given twice"
 
-    async def test_a_job_whose_model_this_cesar_does_not_know_any_more_holds_nobody_up(self) -> None:
+    async def test_a_job_with_a_model_no_longer_known_delays_no_other(self) -> None:
         old, new = await self.queue(), await self.queue()
         self.sql("UPDATE jobs SET model_size = 'gone' WHERE id = ?", old.id)
         assert [job.model_size for job in await self.repository.list_all()] == ["base", "gone"]
@@ -187,13 +187,13 @@ class TestJobsInFile(TestJobsInMemory):
         await self.repository.update(job)
         assert (await self.claim()).id == new.id
 
-    async def test_a_path_a_text_and_a_url_mean_the_same_file(self) -> None:
+    async def test_a_path_a_string_and_a_url_open_the_same_file(self) -> None:
         job = await self.queue()
         for db in (self.file, str(self.file), f"sqlite:///{self.file}"):
             other = await self.open(db)
             assert await other.get(job.id) == job
 
-    async def test_every_database_in_memory_is_its_own(self) -> None:
+    async def test_every_database_in_memory_is_separate(self) -> None:
         one, two = await self.open(":memory:"), await self.open(":memory:")
         await one.create(Job(audio_path="/talk.wav"))
         assert await two.list_all() == []

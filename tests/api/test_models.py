@@ -29,7 +29,7 @@ def refused(**fields: Any) -> list[tuple[str, str]]:
     return [(str(error["loc"][0]), error["msg"]) for error in caught.value.errors()]
 
 
-def test_a_new_job_waits_and_nothing_is_known_of_it() -> None:
+def test_a_new_job_is_queued_without_progress_or_outcome() -> None:
     before = datetime.now(UTC)
     job = Job(audio_path="/recordings/talk.wav")
     assert (job.status, job.model_size, job.name) == (JobStatus.QUEUED, "base", "talk.wav")
@@ -39,13 +39,13 @@ def test_a_new_job_waits_and_nothing_is_known_of_it() -> None:
     assert (job.options, job.priority, job.attempt, job.failures, job.lost) == (TranscribeOptions(), 0, 0, 0, 0)
 
 
-def test_every_job_has_an_id_of_its_own() -> None:
+def test_every_job_has_its_own_id() -> None:
     ids = {Job(audio_path="/talk.wav").id for _ in range(100)}
     assert len(ids) == 100
     assert {UUID(id_).version for id_ in ids} == {4}
 
 
-def test_a_status_is_a_word() -> None:
+def test_a_status_is_a_string() -> None:
     assert [str(status) for status in JobStatus] == ["queued", "processing", "completed", "error", "cancelled"]
     assert JobStatus("error") is JobStatus.ERROR
     assert json.dumps(JobStatus.ERROR) == '"error"'
@@ -53,7 +53,7 @@ def test_a_status_is_a_word() -> None:
     assert refused(status="paused")[0][0] == "status"
 
 
-def test_what_no_move_leads_out_of_is_final_or_can_only_be_queued_again() -> None:
+def test_final_statuses_have_no_transition_but_back_to_queued() -> None:
     assert set(TRANSITIONS) == set(JobStatus)
     for status, afters in TRANSITIONS.items():
         assert status not in afters
@@ -69,19 +69,19 @@ def test_a_path_is_stripped() -> None:
     assert Job(audio_path="  /my talk.wav\n").audio_path == "/my talk.wav"
 
 
-def test_fields_that_nobody_knows_are_refused() -> None:
+def test_unknown_fields_are_refused() -> None:
     assert refused(colour="red") == [("colour", "Extra inputs are not permitted")]
     with pytest.raises(ValidationError, match="Extra inputs"):
         JobFilter(colour="red")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("model", [*CATALOG, "/models/mine", "scripted:answers.json"])
-def test_models_are_known_by_name_folder_or_script(model: str) -> None:
+def test_a_model_may_be_a_name_a_folder_or_a_script(model: str) -> None:
     assert Job(audio_path="/talk.wav", model_size=model).model_size == model
 
 
 @pytest.mark.parametrize("model", ["", "huge", "Base", "base ", "models/mine", "../base"])
-def test_other_models_are_refused_and_the_known_ones_named(model: str) -> None:
+def test_an_unknown_model_is_refused_and_the_known_ones_are_named(model: str) -> None:
     ((field, why),) = refused(model_size=model)
     assert field == "model_size"
     assert repr(model) in why
@@ -89,7 +89,7 @@ def test_other_models_are_refused_and_the_known_ones_named(model: str) -> None:
 
 
 @pytest.mark.parametrize("field", TIMES)
-def test_times_that_do_not_say_where_are_refused(field: str) -> None:
+def test_naive_times_are_refused(field: str) -> None:
     assert refused(**{field: datetime(2030, 1, 1)})[0][0] == field  # noqa: DTZ001 - that is the point
     job = Job(audio_path="/talk.wav")
     with pytest.raises(ValidationError):
@@ -100,7 +100,7 @@ def test_times_that_do_not_say_where_are_refused(field: str) -> None:
     st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1)),  # noqa: DTZ001 - hypothesis adds the zone
     st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),
 )
-def test_times_are_kept_in_utc_whatever_zone_they_came_in(naive: datetime, zone: timezone) -> None:
+def test_times_are_converted_to_utc(naive: datetime, zone: timezone) -> None:
     local = naive.replace(tzinfo=zone)
     kept = Job(audio_path="/talk.wav", created_at=local).created_at
     assert kept == local
@@ -110,7 +110,7 @@ def test_times_are_kept_in_utc_whatever_zone_they_came_in(naive: datetime, zone:
 @pytest.mark.parametrize(
     ("field", "value"), [("status", "paused"), ("audio_path", " "), ("model_size", "huge"), ("priority", 1001)]
 )
-def test_what_is_refused_in_a_new_job_is_refused_in_a_change(field: str, value: object) -> None:
+def test_assignments_are_validated_like_new_jobs(field: str, value: object) -> None:
     job = Job(audio_path="/talk.wav")
     before = job.model_copy()
     with pytest.raises(ValidationError):
@@ -129,7 +129,7 @@ def test_an_idempotency_key_has_its_limits() -> None:
     assert Job(audio_path="/talk.wav", idempotency_key="k" * 255).idempotency_key
 
 
-def test_options_are_checked_as_everywhere() -> None:
+def test_options_are_validated() -> None:
     job = Job(audio_path="/talk.wav", options={"language": "German"})  # type: ignore[arg-type]
     assert job.options == TranscribeOptions(language="de")
     with pytest.raises(UnknownLanguage):
@@ -138,7 +138,7 @@ def test_options_are_checked_as_everywhere() -> None:
 
 
 @given(st.floats(0, 1e6), st.none() | st.floats(0, 1e6), st.sampled_from(JobStatus))
-def test_progress_is_a_part_of_the_whole(position: float, duration: float | None, status: JobStatus) -> None:
+def test_progress_is_a_fraction_of_the_whole(position: float, duration: float | None, status: JobStatus) -> None:
     job = Job(audio_path="/talk.wav", position=position, duration=duration, status=status)
     assert 0 <= job.progress <= 1
     if status is JobStatus.COMPLETED or (duration and position >= duration):
@@ -156,7 +156,7 @@ def test_a_job_survives_json(path: str, text: str, priority: int) -> None:
     assert Job.model_validate_json(job.model_dump_json()) == job
 
 
-def test_a_claim_is_nobody_elses_business() -> None:
+def test_a_claim_is_neither_serialised_nor_printed() -> None:
     job = Job(audio_path="/talk.wav", claim=Claim(owner="me", attempt=1))
     assert "claim" not in job.model_dump()
     assert "claim" not in repr(job)
@@ -168,7 +168,7 @@ def test_importing_the_models_loads_neither_database_nor_web() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
 
 
-def test_the_package_gives_its_four_names_and_no_others() -> None:
+def test_the_package_exports_exactly_four_names() -> None:
     import cesar.api
 
     for name in cesar.api.__all__:

@@ -59,14 +59,14 @@ class TestTranscription(WorkerCase):
         assert self.transcribe(fake) == {"text": "What was said.", "language": "de"}
         assert fake.made == [{"model_size": "small"}]
 
-    async def test_a_language_that_was_not_told_is_unknown(self) -> None:
+    async def test_a_missing_language_is_unknown(self) -> None:
         assert self.transcribe(FakeTranscriber({}))["language"] == "unknown"
 
-    async def test_text_in_any_script_is_read_whole(self) -> None:
+    async def test_text_in_any_script_is_read_completely(self) -> None:
         text = "Größe\n東京 🎙\n"
         assert self.transcribe(FakeTranscriber({}, text))["text"] == text.strip()
 
-    async def test_the_temporary_file_is_of_text_and_is_removed(self) -> None:
+    async def test_the_temporary_file_is_a_text_file_and_is_removed(self) -> None:
         fake = FakeTranscriber({})
         with patch.object(tempfile, "tempdir", str(self.folder)):
             self.transcribe(fake)
@@ -82,7 +82,7 @@ class TestTranscription(WorkerCase):
             assert list(self.folder.iterdir()) == []
         assert len(fake.outputs) == 1
 
-    async def test_a_worker_has_it_do_whole_jobs(self) -> None:
+    async def test_a_worker_completes_jobs_with_a_transcriber(self) -> None:
         told = {"language": "en", "audio_duration": 12.5, "warnings": ["it was loud"], "timings": {"total": 1.0}}
         job = await self.queue(model_size=NO_MODEL)
         with FakeTranscriber(told).replaces_the_real_one():
@@ -112,7 +112,7 @@ class TestAtWork(WorkerCase):
         turned.set()
         await self.is_over(job)
 
-    async def test_one_job_is_at_work_at_a_time(self) -> None:
+    async def test_one_job_runs_at_a_time(self) -> None:
         gate, at_work, most = Gate(is_open=True), 0, 0
 
         def work(audio_path: str, model_size: str) -> dict[str, str]:
@@ -140,7 +140,7 @@ class TestAtWork(WorkerCase):
         assert (await self.reasons(job)) == ["submitted", "claimed by update", "completed"]
         assert not worker.is_processing
 
-    async def test_nothing_of_a_job_goes_on_when_it_is_over(self) -> None:
+    async def test_nothing_keeps_running_after_a_job_has_finished(self) -> None:
         job = await self.queue()
         self.employ(Gate(is_open=True))
         await self.is_over(job)
@@ -153,7 +153,7 @@ class TestAtWork(WorkerCase):
         job = await self.read(job)
         assert (job.status, job.result_text) == (JobStatus.COMPLETED, "")
 
-    async def test_the_log_tells_of_start_completion_failure_and_stop(self) -> None:
+    async def test_start_completion_failure_and_stop_are_logged(self) -> None:
         good, bad = await self.queue("/good.wav"), await self.queue("/bad.wav")
 
         def work(audio_path: str, model_size: str) -> dict[str, str]:
@@ -188,7 +188,7 @@ class TestAtWork(WorkerCase):
         assert logs.records[0].exc_info is not None
         assert (await self.read(job)).error_code == "internal"
 
-    async def test_an_error_without_words_is_called_by_its_name(self) -> None:
+    async def test_an_error_without_a_message_is_reported_by_its_type(self) -> None:
         def work(audio_path: str, model_size: str) -> dict[str, str]:
             raise NotImplementedError
 
@@ -197,7 +197,7 @@ class TestAtWork(WorkerCase):
         await self.is_over(job)
         assert (await self.read(job)).error_message == "NotImplementedError"
 
-    async def test_a_worker_started_later_finds_what_was_queued_before(self) -> None:
+    async def test_a_worker_finds_jobs_queued_before_it_started(self) -> None:
         jobs: list[Job] = [await self.queue() for _ in range(3)]
         self.employ(Gate(is_open=True))
         await self.is_over(*jobs)

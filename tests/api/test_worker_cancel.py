@@ -51,7 +51,7 @@ class TestCancelling(WorkerCase):
     async def queue_one(self, audio_path: str) -> Job:
         return await self.queue(audio_path, model_size=NO_MODEL)
 
-    async def test_a_waiting_job_is_never_begun(self) -> None:
+    async def test_a_cancelled_waiting_job_never_starts(self) -> None:
         first, second = await self.queue_one("/first.wav"), await self.queue_one("/second.wav")
         self.start_worker()
         await eventually(lambda: self.transcriber.begun)
@@ -61,7 +61,7 @@ class TestCancelling(WorkerCase):
         assert self.transcriber.begun == ["/first.wav"]
         assert (await self.read(second)).status is JobStatus.CANCELLED
 
-    async def test_work_is_stopped_and_the_next_job_has_its_turn(self) -> None:
+    async def test_cancelling_stops_the_work_and_the_next_job_runs(self) -> None:
         first, second = await self.queue_one("/first.wav"), await self.queue_one("/second.wav")
         self.start_worker()
         await eventually(lambda: self.transcriber.begun)
@@ -74,7 +74,7 @@ class TestCancelling(WorkerCase):
         self.transcriber.is_through = True
         await self.is_over(second)
 
-    async def test_work_that_does_not_stop_is_left_behind(self) -> None:
+    async def test_work_that_does_not_stop_is_abandoned(self) -> None:
         first, second = await self.queue("/first.wav"), await self.queue("/second.wav")
         with patch("cesar.api.worker._STOP_TIMEOUT_S", 0.1):
             self.employ(self.gate)
@@ -88,7 +88,7 @@ class TestCancelling(WorkerCase):
         await asyncio.get_running_loop().shutdown_default_executor()
         assert await self.read(first) == cancelled
 
-    async def test_work_that_begins_late_is_not_taken_for_the_next_jobs(self) -> None:
+    async def test_a_late_thread_does_not_write_into_the_next_job(self) -> None:
         threads, may_begin = ThreadPoolExecutor(1), threading.Event()
         self.addCleanup(may_begin.set)
         asyncio.get_running_loop().set_default_executor(threads)
@@ -112,7 +112,7 @@ class TestCancelling(WorkerCase):
         await self.is_over(job)
         assert (await self.repository.request_cancel(job.id)).status is JobStatus.COMPLETED
 
-    async def test_work_that_was_through_before_it_heard_of_it_counts(self) -> None:
+    async def test_work_finished_before_it_noticed_the_cancel_counts(self) -> None:
         job = await self.queue("/talk.wav")
         self.employ(self.gate)
         await eventually(lambda: self.gate.begun)
@@ -123,7 +123,7 @@ class TestCancelling(WorkerCase):
         assert job.status in (JobStatus.COMPLETED, JobStatus.CANCELLED)
         assert (job.result_text is not None) == (job.status is JobStatus.COMPLETED)
 
-    async def test_a_shutdown_meanwhile_gives_the_job_back_with_its_work_stopped(self) -> None:
+    async def test_a_shutdown_stops_the_work_and_releases_the_job(self) -> None:
         job = await self.queue_one("/talk.wav")
         worker = self.start_worker(grace_s=0)
         await eventually(lambda: self.transcriber.begun)
@@ -147,7 +147,7 @@ class TestLostClaims(TestCancelling):
             clocks.go_on(LEASE_TTL_S / 4)
         return job
 
-    async def test_a_lost_claim_stops_the_work_and_drops_its_result(self) -> None:
+    async def test_a_lost_claim_stops_the_work_and_discards_its_result(self) -> None:
         job = await self.queue_one("/talk.wav")
         with self.assertLogs("cesar.api.worker", logging.WARNING) as logs:
             worker = self.start_worker()
@@ -159,7 +159,7 @@ class TestLostClaims(TestCancelling):
         stored = await self.read(job)
         assert (stored.status, stored.owner, stored.attempt) == (JobStatus.PROCESSING, taken.owner, 2)
 
-    async def test_a_result_that_comes_too_late_is_dropped(self) -> None:
+    async def test_a_late_result_is_discarded(self) -> None:
         job = await self.queue("/talk.wav")
         worker = self.employ(self.gate)
         await eventually(lambda: self.gate.begun)
@@ -169,7 +169,7 @@ class TestLostClaims(TestCancelling):
         stored = await self.read(job)
         assert (stored.status, stored.owner, stored.result_text) == (JobStatus.PROCESSING, taken.owner, None)
 
-    async def test_the_worker_goes_on_with_other_jobs(self) -> None:
+    async def test_the_worker_continues_with_other_jobs_after_a_lost_claim(self) -> None:
         await self.queue("/first.wav")
         worker = self.employ(self.gate)
         await eventually(lambda: self.gate.begun)
@@ -179,7 +179,7 @@ class TestLostClaims(TestCancelling):
         await self.is_over(second)
         assert not worker.is_processing
 
-    async def test_a_claim_that_cannot_be_kept_stops_the_work_before_anybody_may_take_it(self) -> None:
+    async def test_work_stops_before_a_claim_that_cannot_be_renewed_expires(self) -> None:
         job = await self.queue_one("/talk.wav")
         clocks = Clocks()
         with patch("cesar.api.worker.monotonic_clock", clocks.monotonic):

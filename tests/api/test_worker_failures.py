@@ -64,7 +64,7 @@ class TestFailedWork(WorkerCase):
             assert job.completed_at is not None
 
     @pytest.mark.slow
-    async def test_transient_failures_are_tried_again_and_then_given_up_with_their_code(self) -> None:
+    async def test_transient_failures_are_retried_and_then_end_the_job_with_their_code(self) -> None:
         for error, code in (
             (RecognitionError("it can't be started"), "recognition_failed"),
             (OSError(errno.ENOSPC, "No space left on device"), "internal"),
@@ -76,7 +76,7 @@ class TestFailedWork(WorkerCase):
             assert (await self.reasons(job))[2::2] == ["to be retried"] * MAX_RETRIES + ["given up"]
 
     @pytest.mark.slow
-    async def test_a_recogniser_that_the_system_kills_ends_no_job(self) -> None:
+    async def test_a_recogniser_killed_by_the_system_does_not_end_its_job(self) -> None:
         jobs = [await self.queue() for _ in range(3)]
         self.employ(failing(killed_by_the_system()))
 
@@ -89,7 +89,7 @@ class TestFailedWork(WorkerCase):
             assert (stored.error_code, stored.failures) == ("out_of_memory", 0)
             assert not stored.status.is_final
 
-    async def test_a_job_that_succeeds_at_last_shows_no_error(self) -> None:
+    async def test_a_job_that_finally_succeeds_has_no_error(self) -> None:
         failures = [RecognitionError("it did not come up"), killed_by_the_system()]
 
         def work(audio_path: str, model_size: str) -> dict[str, str]:
@@ -101,7 +101,7 @@ class TestFailedWork(WorkerCase):
         assert (job.status, job.attempt, job.result_text) == (JobStatus.COMPLETED, 3, "At last.")
         assert (job.error_code, job.error_message, job.error_hint) == (None, None, None)
 
-    async def test_others_have_their_turn_while_a_job_waits_to_be_tried_again(self) -> None:
+    async def test_other_jobs_run_while_a_job_waits_for_its_retry(self) -> None:
         self.repository = await self.open(":memory:", clock=utc_now, retry_delay_s=600)
         bad, good = await self.queue("/bad.wav"), await self.queue("/good.wav")
         self.employ(Gate(is_open=True, errors={"/bad.wav": RecognitionError("it did not come up")}))
@@ -110,7 +110,7 @@ class TestFailedWork(WorkerCase):
         assert (bad.status, bad.failures) == (JobStatus.QUEUED, 1)
 
     @pytest.mark.slow
-    async def test_what_cannot_be_stored_is_a_failure_and_nobody_waits_for_it(self) -> None:
+    async def test_a_result_that_cannot_be_stored_fails_the_job_at_once(self) -> None:
         class Speechless(Exception):
             def __str__(self) -> str:
                 raise RuntimeError
@@ -137,7 +137,7 @@ class TestFailedWork(WorkerCase):
 
         await eventually(was_tried)
 
-    async def test_work_that_says_it_was_cancelled_ends_neither_the_worker_nor_its_job(self) -> None:
+    async def test_a_cancelled_error_from_the_work_fails_the_job_and_not_the_worker(self) -> None:
         for error in (asyncio.CancelledError(), concurrent.futures.CancelledError()):
             bad, good = await self.queue("/bad.wav"), await self.queue("/good.wav")
             worker = self.employ(Gate(is_open=True, errors={"/bad.wav": error}))
@@ -161,7 +161,7 @@ class TestFailingDatabase(WorkerCase):
         other.execute("BEGIN IMMEDIATE")
         return other
 
-    async def test_an_outcome_is_written_as_soon_as_the_database_is_back(self) -> None:
+    async def test_an_outcome_is_written_once_the_database_is_available_again(self) -> None:
         picture = NotMedia("it is a picture")
         for errors, status in (({}, JobStatus.COMPLETED), ({"/talk.wav": picture}, JobStatus.ERROR)):
             gate = Gate(errors=errors)
@@ -179,7 +179,7 @@ class TestFailingDatabase(WorkerCase):
             assert (job.status, job.attempt) == (status, 1)
             await self.stop(worker)
 
-    async def test_an_idle_worker_outlasts_a_database_that_is_away(self) -> None:
+    async def test_an_idle_worker_survives_an_unavailable_database(self) -> None:
         worker = self.employ(Gate(is_open=True))
         await self.repository.events()
         with self.assertLogs("cesar.api.worker", logging.ERROR):
@@ -213,7 +213,7 @@ class TestFailingLoop(WorkerCase):
         self.start(worker)
         return worker
 
-    async def test_the_next_job_is_done_after_any_error(self) -> None:
+    async def test_the_next_job_runs_after_any_error(self) -> None:
         job = Job(audio_path="/talk.wav")
         errors = [DatabaseUnavailable("away"), RuntimeError("a bug"), ConnectionResetError(), sqlite3.Error("odd")]
         with self.assertLogs("cesar.api.worker", logging.ERROR) as logs:
@@ -240,7 +240,7 @@ class TestFailingLoop(WorkerCase):
             await eventually(lambda: second.status is JobStatus.COMPLETED)
             await eventually(lambda: not worker.is_processing)
 
-    async def test_an_update_is_repeated_while_the_database_is_away(self) -> None:
+    async def test_an_update_is_retried_while_the_database_is_unavailable(self) -> None:
         job = Job(audio_path="/talk.wav")
         away = DatabaseUnavailable("away")
         self.mock.update.side_effect = [away, away, None, away, None]
@@ -250,14 +250,14 @@ class TestFailingLoop(WorkerCase):
         written = [call.args[0].status for call in self.mock.update.call_args_list]
         assert written == [JobStatus.PROCESSING] * 3 + [JobStatus.COMPLETED] * 2
 
-    async def test_a_repository_that_cannot_wake_anybody_is_polled(self) -> None:
+    async def test_a_repository_whose_subscription_fails_is_polled(self) -> None:
         job = Job(audio_path="/talk.wav")
         self.mock.subscribe.side_effect = DatabaseUnavailable("away")
         self.employ_with(job)
         await eventually(lambda: job.status is JobStatus.COMPLETED)
 
 
-def test_a_worker_takes_any_repository_that_is_closed_under_it(tmp_path: Path) -> None:
+def test_a_worker_survives_a_repository_closed_while_it_runs(tmp_path: Path) -> None:
     async def close_it() -> None:
         repository = JobRepository(tmp_path / "queue.db")
         await repository.connect()

@@ -64,7 +64,7 @@ class FetchingWorkerCase(WorkerCase):
 
 
 class TestFetching(FetchingWorkerCase):
-    async def test_a_recording_is_fetched_and_kept_and_transcribed_from_there(self) -> None:
+    async def test_a_recording_is_fetched_stored_and_transcribed_from_the_store(self) -> None:
         job = await self.queue_fetch(name="A talk")
         self.start_worker()
         await self.is_over(job)
@@ -75,7 +75,7 @@ class TestFetching(FetchingWorkerCase):
         assert kept.read_bytes() == BODY
         assert self.incoming() == []
 
-    async def test_what_has_arrived_is_seen_by_all_while_it_arrives(self) -> None:
+    async def test_download_progress_is_visible_while_a_recording_arrives(self) -> None:
         self.server.hold_at = HALF
         job = await self.queue_fetch()
         changed = asyncio.Event()
@@ -88,14 +88,14 @@ class TestFetching(FetchingWorkerCase):
         self.server.go_on()
         await self.is_over(job)
 
-    async def test_a_recording_that_two_jobs_fetch_is_kept_once(self) -> None:
+    async def test_a_recording_fetched_by_two_jobs_is_stored_once(self) -> None:
         jobs = [await self.queue_fetch(), await self.queue_fetch()]
         self.start_worker()
         await self.is_over(*jobs)
         assert [path.name for path in (self.folder / "audio").glob("*/*")] == [self.server.digest]
         assert self.incoming() == []
 
-    async def test_a_recording_that_is_there_from_an_earlier_attempt_is_not_fetched_again(self) -> None:
+    async def test_a_recording_stored_by_an_earlier_attempt_is_not_fetched_again(self) -> None:
         self.gate = Gate(is_open=True, errors={str(self.store.path_of(self.server.digest)): OSError(5, "broken")})
         job = await self.queue_fetch()
         self.start_worker()
@@ -104,7 +104,7 @@ class TestFetching(FetchingWorkerCase):
         await self.is_over(job)
         assert (len(self.gate.begun), len(self.server.asked)) == (2, 1)
 
-    async def test_but_one_that_has_vanished_is(self) -> None:
+    async def test_a_stored_recording_that_was_deleted_is_fetched_again(self) -> None:
         self.gate = Gate(is_open=True, errors={str(self.store.path_of(self.server.digest)): OSError(5, "broken")})
         job = await self.queue_fetch()
         self.start_worker()
@@ -117,7 +117,7 @@ class TestFetching(FetchingWorkerCase):
 
 
 class TestWithoutStore(IsolatedAsyncioTestCase):
-    async def test_of_a_repository_without_a_place_for_recordings_nothing_is_asked(self) -> None:
+    async def test_a_repository_without_a_store_is_not_asked_for_fetches(self) -> None:
         for repository in (AsyncMock(), AsyncMock(audio=None)):
             worker, gate = BackgroundWorker(repository), Gate(is_open=True)
             worker._run_transcription = gate  # type: ignore[method-assign]
@@ -127,7 +127,7 @@ class TestWithoutStore(IsolatedAsyncioTestCase):
 
 
 class TestFailures(FetchingWorkerCase):
-    async def test_what_is_refused_for_good_fails_at_once_and_leaves_nothing(self) -> None:
+    async def test_a_permanent_refusal_fails_at_once_and_leaves_no_file(self) -> None:
         self.server.statuses = {"/talk.wav": 404}
         job = await self.queue_fetch()
         self.start_worker()
@@ -137,7 +137,7 @@ class TestFailures(FetchingWorkerCase):
         assert job.error_message == "127.0.0.1: 404 Not Found"
         assert (self.gate.begun, self.incoming()) == ([], [])
 
-    async def test_what_may_pass_is_tried_again_later_with_what_has_arrived(self) -> None:
+    async def test_a_temporary_failure_is_retried_from_where_it_stopped(self) -> None:
         self.server.cuts = [HALF]
         job = await self.queue_fetch()
         self.start_worker()
@@ -161,7 +161,7 @@ class TestFailures(FetchingWorkerCase):
         assert (await self.read(job)).error_code == "address_refused"
         assert self.server.asked == []
 
-    async def test_offline_nothing_is_fetched(self) -> None:
+    async def test_nothing_is_fetched_offline(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(offline=True))
         await self.is_over(job)
@@ -169,13 +169,13 @@ class TestFailures(FetchingWorkerCase):
         assert (job.error_code, job.error_hint) == ("address_refused", "Start it without `--offline`.")
         assert self.server.asked == []
 
-    async def test_too_large_a_recording_is_refused(self) -> None:
+    async def test_a_recording_that_is_too_large_is_refused(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(max_upload_bytes=1000))
         await self.is_over(job)
         assert (await self.read(job)).error_code == "fetch_refused"
 
-    async def test_a_disk_that_is_nearly_full_is_waited_for(self) -> None:
+    async def test_a_nearly_full_disk_delays_the_fetch(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(min_free_bytes=10**18))
 
@@ -193,7 +193,7 @@ class TestBesideRecognition(FetchingWorkerCase):
         super().setUp()
         self.server.hold_at = HALF
 
-    async def test_a_slow_server_holds_up_no_other_job(self) -> None:
+    async def test_a_slow_server_delays_no_other_job(self) -> None:
         slow, others = await self.queue_fetch(), [await self.queue(f"/{number}.wav") for number in range(3)]
         worker = self.start_worker()
         await self.is_over(*others, is_beside_others=True)
@@ -205,7 +205,7 @@ class TestBesideRecognition(FetchingWorkerCase):
         assert (await self.read(slow)).attempt == 1
         assert not worker.is_processing
 
-    async def test_several_are_fetched_at_once_and_no_more_than_that(self) -> None:
+    async def test_the_number_of_concurrent_fetches_is_limited(self) -> None:
         slow = [await self.queue_fetch(submitter=f"key {number}") for number in range(4)]
         last = await self.queue("/last.wav")
         self.start_worker(settings=self.settings_with(fetches_at_once=3))
@@ -214,7 +214,7 @@ class TestBesideRecognition(FetchingWorkerCase):
         self.server.go_on()
         await self.is_over(*slow)
 
-    async def test_one_submitter_leaves_room_for_others(self) -> None:
+    async def test_one_submitter_cannot_take_every_fetch_slot(self) -> None:
         greedy = [await self.queue_fetch(submitter="greedy") for _ in range(5)]
         modest = await self.queue_fetch(submitter="modest")
         last = await self.queue("/last.wav")
@@ -225,7 +225,7 @@ class TestBesideRecognition(FetchingWorkerCase):
         self.server.go_on()
         await self.is_over(modest, *greedy)
 
-    async def test_fetched_recordings_are_recognised_one_at_a_time_in_the_queues_order(self) -> None:
+    async def test_fetched_recordings_are_recognised_one_at_a_time_in_queue_order(self) -> None:
         jobs = [await self.queue_fetch(submitter=str(number), priority=number == 2) for number in range(3)]
         self.gate = Gate()
         busy = await self.queue("/busy.wav")
@@ -243,7 +243,7 @@ class TestBesideRecognition(FetchingWorkerCase):
         assert ends == sorted(ends, key=str)
         assert self.gate.most_at_once == 1
 
-    async def test_a_recording_that_comes_at_once_keeps_its_place(self) -> None:
+    async def test_a_recording_that_arrives_at_once_keeps_its_position(self) -> None:
         self.enterContext(patch("cesar.api.worker._HEAD_START_S", PATIENCE_S))  # a busy machine is not a fault
         self.server.go_on()
         fetched, other = await self.queue_fetch(), await self.queue("/other.wav")
@@ -251,7 +251,7 @@ class TestBesideRecognition(FetchingWorkerCase):
         await self.is_over(fetched, other)
         assert self.gate.begun == [str(self.store.path_of(self.server.digest)), "/other.wav"]
 
-    async def test_one_that_is_not_whole_by_the_deadline_fails_and_what_has_come_is_kept(self) -> None:
+    async def test_a_fetch_that_misses_its_deadline_fails_and_keeps_the_partial_file(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(fetch_timeout_s=0.5))
         await self.is_over(job)
@@ -301,7 +301,7 @@ class TestDuringRecognition(FetchingWorkerCase):
     def fetched_path(self) -> str:
         return str(self.store.path_of(self.server.digest))
 
-    async def test_a_fetch_begins_during_the_recognition_of_another_recording(self) -> None:
+    async def test_a_fetch_starts_while_another_recording_is_recognised(self) -> None:
         busy = await self.recognise_one()
         fetched = await self.queue_fetch()
         await self.are_fetched(fetched)
@@ -330,7 +330,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         await self.is_over(busy, fetched, urgent)
         assert self.gate.begun == ["/busy.wav", "/urgent.wav", self.fetched_path]
 
-    async def test_recordings_that_wait_for_the_recogniser_count_as_fetches(self) -> None:
+    async def test_recordings_waiting_for_the_recogniser_take_a_fetch_slot(self) -> None:
         """Or a worker would gather all recordings of the queue on its disk, and other workers could not have them."""
         busy = await self.recognise_one(settings=self.settings_with(fetches_at_once=2))
         jobs = [await self.queue_fetch(submitter=str(number)) for number in range(4)]
@@ -340,7 +340,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         await self.is_over(busy, *jobs)
         assert [(await self.read(job)).status for job in jobs] == [JobStatus.COMPLETED] * 4
 
-    async def test_a_failed_fetch_leaves_room_for_the_next_one(self) -> None:
+    async def test_a_failed_fetch_frees_its_slot(self) -> None:
         self.server.statuses = {"/talk.wav": 404}
         busy = await self.recognise_one(settings=self.settings_with(fetches_at_once=1))
         jobs = [await self.queue_fetch() for _ in range(3)]
@@ -349,7 +349,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         self.gate.open()
         await self.is_over(busy)
 
-    async def test_a_shutdown_gives_back_what_was_fetched_and_waits(self) -> None:
+    async def test_a_shutdown_releases_jobs_that_wait_with_fetched_recordings(self) -> None:
         busy = await self.queue("/busy.wav")
         worker = self.start_worker(grace_s=0.01)
         await eventually(lambda: self.gate.begun)
@@ -362,7 +362,7 @@ class TestDuringRecognition(FetchingWorkerCase):
             assert (stored.status, stored.failures, (await self.reasons(job))[-1]) == (JobStatus.QUEUED, 0, "released")
         self.gate.open()
 
-    async def test_a_recording_is_never_fetched_for_two_workers_at_once(self) -> None:
+    async def test_two_workers_never_fetch_the_same_recording_at_once(self) -> None:
         busy = await self.recognise_one()
         other = await self.open(audio=self.store)
         jobs = [await self.queue_fetch(submitter=str(number)) for number in range(3)]
@@ -377,7 +377,7 @@ class TestDuringRecognition(FetchingWorkerCase):
 class TestClaims(FetchingWorkerCase):
     """Which job a worker takes from the queue."""
 
-    async def test_only_a_job_whose_recording_is_elsewhere_is_taken_to_be_fetched(self) -> None:
+    async def test_get_next_to_fetch_claims_only_jobs_with_a_remote_recording(self) -> None:
         await self.queue("/here.wav", priority=2)
         kept, elsewhere, last = await self.queue_fetch(submitter="kept"), await self.queue_fetch(), await self.queue()
         assert (await self.repository.get_next_to_fetch(no_fetch_for={"kept"})).id == elsewhere.id  # type: ignore[union-attr]
@@ -385,7 +385,7 @@ class TestClaims(FetchingWorkerCase):
         assert await self.repository.get_next_to_fetch() is None
         assert (await self.read(last)).status is JobStatus.QUEUED
 
-    async def test_only_a_job_that_goes_before_a_place_in_the_order_is_taken(self) -> None:
+    async def test_before_claims_only_jobs_ahead_of_a_position(self) -> None:
         first, second = await self.queue("/first.wav"), await self.queue("/second.wav")
         assert await self.repository.get_next_queued(before=(0, first.seq)) is None
         assert await self.repository.get_next_queued(before=(1, second.seq)) is None
@@ -402,7 +402,7 @@ class TestStopping(FetchingWorkerCase):
         super().setUp()
         self.server.hold_at = HALF
 
-    async def test_a_fetch_is_cancelled_and_the_next_job_has_its_turn(self) -> None:
+    async def test_cancelling_stops_a_fetch_and_the_next_job_runs(self) -> None:
         job, other = await self.queue_fetch(), await self.queue("/other.wav")
         self.start_worker()
         await self.has_half(job)
@@ -411,7 +411,7 @@ class TestStopping(FetchingWorkerCase):
         assert (await self.read(job)).status is JobStatus.CANCELLED
         assert self.gate.begun == ["/other.wav"]
 
-    async def test_a_shutdown_gives_the_job_back_and_the_next_worker_goes_on_with_it(self) -> None:
+    async def test_a_shutdown_releases_a_fetching_job_and_the_next_worker_resumes_it(self) -> None:
         job = await self.queue_fetch()
         worker = self.start_worker(grace_s=0.01)
         await self.has_half(job)
@@ -426,7 +426,7 @@ class TestStopping(FetchingWorkerCase):
         assert (job.audio_digest, job.failures) == (self.server.digest, 0)
         assert self.server.ranges == [None, f"bytes={HALF}-"]
 
-    async def test_a_shutdown_waits_for_a_fetch_that_is_soon_over(self) -> None:
+    async def test_a_shutdown_waits_for_a_fetch_that_ends_soon(self) -> None:
         job = await self.queue_fetch()
         worker = self.start_worker(grace_s=PATIENCE_S)
         await self.has_half(job)
@@ -435,7 +435,7 @@ class TestStopping(FetchingWorkerCase):
         await asyncio.wait_for(self.running[worker], PATIENCE_S)
         assert (await self.read(job)).status is JobStatus.COMPLETED
 
-    async def test_a_lost_claim_ends_the_fetch_and_harms_nobody(self) -> None:
+    async def test_a_lost_claim_ends_the_fetch_without_harm(self) -> None:
         job = await self.queue_fetch()
         with self.assertLogs("cesar.api.worker", logging.WARNING) as logs:
             worker = self.start_worker()

@@ -32,14 +32,14 @@ class TestShutdown(WorkerCase):
         await self.returns(worker)
 
     @pytest.mark.slow
-    async def test_a_worker_that_was_stopped_before_it_ran_does_nothing(self) -> None:
+    async def test_a_worker_stopped_before_it_ran_does_nothing(self) -> None:
         job = await self.queue()
         worker = BackgroundWorker(self.repository)
         await worker.shutdown()
         await asyncio.wait_for(worker.run(), PATIENCE_S)
         assert (await self.read(job)).status is JobStatus.QUEUED
 
-    async def test_a_job_that_ends_within_the_grace_time_is_completed(self) -> None:
+    async def test_a_job_that_ends_within_the_grace_period_is_completed(self) -> None:
         job, waiting = await self.queue("/first.wav"), await self.queue("/second.wav")
         worker = self.employ(self.gate, grace_s=PATIENCE_S)
         await eventually(lambda: self.gate.begun)
@@ -52,7 +52,7 @@ class TestShutdown(WorkerCase):
         assert (await self.read(waiting)).status is JobStatus.QUEUED, "no more jobs are claimed"
         assert self.gate.begun == ["/first.wav"]
 
-    async def test_a_job_that_ignores_everything_is_given_back_when_the_grace_time_is_over(self) -> None:
+    async def test_a_job_that_ignores_everything_is_released_after_the_grace_period(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=0.3)
         await eventually(lambda: self.gate.begun)
@@ -64,7 +64,7 @@ class TestShutdown(WorkerCase):
         assert (await self.reasons(job))[-1] == "released"
         assert not worker.is_processing
 
-    async def test_run_returns_a_second_after_the_grace_time_at_the_latest_whatever_the_work_does(self) -> None:
+    async def test_run_returns_within_a_second_of_the_grace_period_whatever_the_work_does(self) -> None:
         over_time = []
         with patch("cesar.api.worker._LAST_WORDS_S", REAL_LAST_WORDS_S):
             for number in range(1, 4):  # at best: a busy machine may delay any one try
@@ -77,7 +77,7 @@ class TestShutdown(WorkerCase):
                 over_time.append(time.monotonic() - asked_at - 0.2)
         assert min(over_time) < SPARE_S
 
-    async def test_what_such_a_job_says_afterwards_is_not_heard(self) -> None:
+    async def test_late_results_of_an_abandoned_job_are_ignored(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=0)
         await eventually(lambda: self.gate.begun)
@@ -88,7 +88,7 @@ class TestShutdown(WorkerCase):
         await asyncio.get_running_loop().shutdown_default_executor()
         assert await self.read(job) == before
 
-    async def test_now_means_without_grace(self) -> None:
+    async def test_shutdown_now_skips_the_grace_period(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=600)
         await eventually(lambda: self.gate.begun)
@@ -96,7 +96,7 @@ class TestShutdown(WorkerCase):
         await self.returns(worker)
         assert (await self.read(job)).status is JobStatus.QUEUED
 
-    async def test_now_cuts_short_a_grace_time_that_has_begun(self) -> None:
+    async def test_shutdown_now_ends_a_grace_period_that_has_begun(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=600)
         await eventually(lambda: self.gate.begun)
@@ -106,7 +106,7 @@ class TestShutdown(WorkerCase):
         await self.returns(worker)
         assert (await self.read(job)).status is JobStatus.QUEUED
 
-    async def test_a_run_that_is_cancelled_gives_its_job_back(self) -> None:
+    async def test_a_cancelled_run_releases_its_job(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=600)
         await eventually(lambda: self.gate.begun)
@@ -116,7 +116,7 @@ class TestShutdown(WorkerCase):
         assert (await self.read(job)).status is JobStatus.QUEUED
         assert not worker.is_processing
 
-    async def test_an_idle_run_that_is_cancelled_ends(self) -> None:
+    async def test_a_cancelled_idle_run_ends(self) -> None:
         worker = self.employ(self.gate, poll_interval=600)
         await self.is_waiting()
         self.running[worker].cancel()
@@ -124,7 +124,7 @@ class TestShutdown(WorkerCase):
             await self.returns(worker)
 
     @pytest.mark.slow
-    async def test_the_claim_is_kept_until_the_job_has_ended(self) -> None:
+    async def test_the_claim_is_renewed_until_the_job_has_ended(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=PATIENCE_S, lease_ttl_s=6)
         await eventually(lambda: self.gate.begun)
@@ -135,7 +135,7 @@ class TestShutdown(WorkerCase):
         self.gate.open()
         await self.is_over(job)
 
-    async def test_a_worker_keeps_its_claims_for_as_long_a_lease_as_the_repository_gives(self) -> None:
+    async def test_the_heartbeat_interval_follows_the_repositorys_lease(self) -> None:
         self.repository = await self.open(self.folder / "other.db", lease_ttl_s=3)
         job = await self.queue()
         worker = self.employ(self.gate)
@@ -148,7 +148,7 @@ class TestShutdown(WorkerCase):
         (job,) = await self.repository.list_all()
         return job.heartbeat_at == self.clocks.now
 
-    async def test_a_database_that_does_not_answer_keeps_nobody_from_stopping(self) -> None:
+    async def test_an_unresponsive_database_does_not_prevent_a_shutdown(self) -> None:
         job = await self.queue()
         worker = self.employ(self.gate, grace_s=0.2)
         await eventually(lambda: self.gate.begun)
@@ -165,7 +165,7 @@ class TestShutdown(WorkerCase):
         self.repository = await self.open()
         assert (await self.claim()).id == job.id, "whoever comes next goes on with it"
 
-    async def test_a_stopped_worker_does_not_keep_the_repository_awake(self) -> None:
+    async def test_a_stopped_worker_unsubscribes_from_the_repository(self) -> None:
         worker = self.employ(self.gate)
         await self.is_waiting()
         await worker.shutdown()

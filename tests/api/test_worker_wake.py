@@ -30,16 +30,16 @@ class TestWaking(WorkerCase):
             await eventually(lambda: len(self.gate.begun) == number)  # noqa: B023 - awaited here
             await eventually(lambda: not worker.is_processing)
 
-    async def test_a_job_queued_in_the_same_process_is_told_of_and_not_looked_for(self) -> None:
+    async def test_a_job_queued_in_the_same_process_wakes_the_worker_without_polling(self) -> None:
         with patch("cesar.api.queue.notifications._LOOK_EVERY_S", RARELY_S):
             await self.hears_of(self.queue)
 
     @pytest.mark.slow
-    async def test_a_job_queued_by_another_process_is_looked_for(self) -> None:
+    async def test_a_job_queued_by_another_process_is_noticed(self) -> None:
         other = await self.open()
         await self.hears_of(lambda: other.create(Job(audio_path="/talk.wav")))
 
-    async def test_a_job_that_is_queued_again_wakes_too(self) -> None:
+    async def test_a_job_that_is_queued_again_wakes_the_worker(self) -> None:
         job = await self.queue_as(JobStatus.ERROR)
         self.employ(self.gate, poll_interval=RARELY_S)
         await self.is_waiting()
@@ -47,7 +47,7 @@ class TestWaking(WorkerCase):
         await self.is_over(job)
 
     @pytest.mark.slow
-    async def test_a_job_given_back_by_one_worker_wakes_another(self) -> None:
+    async def test_a_job_released_by_one_worker_wakes_another(self) -> None:
         job = await self.queue()
         holds_it = Gate()
         first = self.employ(holds_it)
@@ -59,7 +59,7 @@ class TestWaking(WorkerCase):
         holds_it.open()
         assert self.gate.begun == [job.audio_path]
 
-    async def test_an_edit_that_queues_a_job_wakes(self) -> None:
+    async def test_an_edit_that_queues_a_job_wakes_the_worker(self) -> None:
         job = await self.queue_as(JobStatus.CANCELLED)
         self.employ(self.gate, poll_interval=RARELY_S)
         await self.is_waiting()
@@ -67,13 +67,13 @@ class TestWaking(WorkerCase):
         await self.repository.update(job)
         await self.is_over(job)
 
-    async def test_a_worker_polls_though_nobody_wakes_it(self) -> None:
+    async def test_a_worker_polls_even_if_nothing_wakes_it(self) -> None:
         self.employ(self.gate, poll_interval=0.02)
         await self.is_waiting()
         self.repository._notifier.on_new_job.clear()
         await self.is_over(await self.queue())
 
-    async def test_a_job_queued_by_another_process_just_before_the_watch_begins_is_not_overlooked(self) -> None:
+    async def test_a_job_queued_by_another_process_just_before_polling_starts_is_noticed(self) -> None:
         other, job = await self.open(), Job(audio_path="/talk.wav")
         counter = self.repository.database.change_counter
 
@@ -86,7 +86,7 @@ class TestWaking(WorkerCase):
         self.employ(self.gate, poll_interval=RARELY_S)
         await eventually(lambda: self.gate.begun)
 
-    async def test_a_trouble_of_the_watch_does_not_end_it(self) -> None:
+    async def test_an_error_while_polling_does_not_end_the_poller(self) -> None:
         other = await self.open()
         counter, troubles = self.repository.database.change_counter, [OSError("away"), OSError("still away")]
 
@@ -107,7 +107,7 @@ class TestWaking(WorkerCase):
 
 
 class TestWakingInMemory(WorkerCase):
-    async def test_a_job_is_begun_at_once_too(self) -> None:
+    async def test_a_job_in_memory_starts_at_once(self) -> None:
         self.gate.open()
         self.employ(self.gate, poll_interval=RARELY_S)
         await eventually(lambda: self.repository._notifier.on_new_job)

@@ -47,7 +47,7 @@ def hanging(folder: Path, how: str = "hang") -> Job:
     return job(model(folder, {"at": middle(0), "do": how, "unless": str(folder / "hung")}, word=how))
 
 
-def test_a_waiting_job_that_is_cancelled_is_never_begun(tmp_path):
+def test_a_cancelled_waiting_job_never_starts(tmp_path):
     database = tmp_path / "queue.db"
     one, two = submit(database, job(model(tmp_path)), job(model(tmp_path)))
     assert [cancel(database, one), cancel(database, one)] == ["cancelled", "cancelled"]
@@ -59,7 +59,7 @@ def test_a_waiting_job_that_is_cancelled_is_never_begun(tmp_path):
     require_sound(database, [one, two])
 
 
-def test_a_job_that_waits_to_be_tried_again_is_cancelled_at_once(tmp_path):
+def test_a_job_waiting_for_a_retry_is_cancelled_at_once(tmp_path):
     database = tmp_path / "queue.db"
     [one] = submit(database, job(model(tmp_path, {"at": middle(0), "do": "kill"})))
     with working(database, "--retry-delay-s", "3600") as worker:
@@ -70,7 +70,7 @@ def test_a_job_that_waits_to_be_tried_again_is_cancelled_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("phase", ["loading", "recognising", "draining"])
-def test_the_child_of_a_job_that_is_cancelled_is_gone_in_seconds_and_the_next_job_is_done(tmp_path, phase):
+def test_a_cancelled_jobs_child_is_gone_in_seconds_and_the_next_job_runs(tmp_path, phase):
     database = tmp_path / "queue.db"
     one, two = submit(database, hanging(tmp_path), job(model(tmp_path)))
     with working(database, "--grace-s", "60") as worker:
@@ -105,7 +105,7 @@ def test_the_child_of_a_job_that_is_cancelled_is_gone_in_seconds_and_the_next_jo
         ("update:committed@2", {"completed"}),
     ],
 )
-def test_a_job_that_is_cancelled_while_it_ends_is_what_was_committed_first(tmp_path, failpoint, told):
+def test_the_first_commit_wins_if_a_job_is_cancelled_while_it_ends(tmp_path, failpoint, told):
     database = tmp_path / "queue.db"
     [one] = submit(database, job(model(tmp_path)))
     name, _, at = failpoint.partition("@")
@@ -143,7 +143,7 @@ def test_a_job_whose_worker_is_dead_is_cancelled_at_once(tmp_path):
     require_sound(database, [one])
 
 
-def test_a_cancelled_job_whose_thread_begins_late_leaves_the_next_job_alone(tmp_path, monkeypatch):
+def test_a_late_thread_of_a_cancelled_job_leaves_the_next_job_alone(tmp_path, monkeypatch):
     """All threads of the program were taken, as they may be in a server."""
     monkeypatch.setattr("cesar.api.worker._STOP_TIMEOUT_S", 0.1)
     name = model(tmp_path)
@@ -187,7 +187,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_a_cancelled_job_that_is_retried_goes_on_with_what_it_had(tmp_path):
+def test_a_retried_cancelled_job_resumes_from_its_checkpoints(tmp_path):
     database = tmp_path / "queue.db"
     [one] = submit(database, hanging(tmp_path))
 

@@ -22,7 +22,7 @@ from tests.faults.support import statuses, wait_until
 pytestmark = pytest.mark.slow
 
 
-def test_cancelling_races_with_a_whole_worker_and_the_first_commit_wins(tmp_path, rounds, rng, note):
+def test_the_first_commit_wins_between_a_cancel_and_a_worker(tmp_path, rounds, rng, note):
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     count = rounds(10, 200)
@@ -154,7 +154,7 @@ async def race(database: Path, clerk: ClerkProcess, count: int, rng: random.Rand
     return outcomes
 
 
-def test_cancelling_races_with_whatever_a_worker_writes_and_the_first_commit_wins(tmp_path, rounds, rng, note):
+def test_the_first_commit_wins_between_a_cancel_and_any_write_of_a_worker(tmp_path, rounds, rng, note):
     database = tmp_path / "queue.db"
     count = rounds(60, 1000)
     with ClerkProcess(database) as clerk:

@@ -109,7 +109,7 @@ class Holders:
             await repository.update(job)
 
 
-def test_a_clock_that_jumps_takes_no_claim_and_changes_no_order(
+def test_a_jumping_clock_takes_no_claim_and_changes_no_order(
     tmp_path: Path, rng: random.Random, rounds: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
     clock = JumpingClock()

@@ -51,7 +51,7 @@ def faulty(folder: Path, how: str, **more: str) -> Job:
 
 
 @pytest.mark.parametrize("how", ["crash", "abort", "exit", "hang"] if IS_LONG else ["crash"])
-def test_a_recording_at_which_every_child_dies_is_tried_twice_and_holds_up_no_other(tmp_path, how, rounds, note):
+def test_a_recording_that_crashes_every_child_is_tried_twice_and_delays_no_other(tmp_path, how, rounds, note):
     database = tmp_path / "queue.db"
     count = rounds(1, 7)
     bad = submit(database, *(faulty(tmp_path, how) for _ in range(count)))
@@ -75,7 +75,7 @@ def has_lost(database: Path, job: str, count: int) -> bool:
     return bool(row_of(database, job)["lost"] >= count)
 
 
-def test_a_job_whose_child_the_system_always_kills_waits_longer_and_longer_while_others_are_done(tmp_path):
+def test_a_job_whose_child_is_always_killed_waits_ever_longer_while_others_run(tmp_path):
     """It may be the machine's want of memory. While the machine does other jobs, it is this one's doing."""
     database = tmp_path / "queue.db"
     [bad] = submit(database, faulty(tmp_path, "kill"))
@@ -95,7 +95,7 @@ def test_a_job_whose_child_the_system_always_kills_waits_longer_and_longer_while
 
 
 @pytest.mark.parametrize("how", CODES)
-def test_a_child_that_dies_once_costs_a_job_nothing(tmp_path, how):
+def test_one_crash_of_a_child_costs_a_job_nothing(tmp_path, how):
     database = tmp_path / "queue.db"
     marker = tmp_path / "happened"
     [one] = submit(database, faulty(tmp_path, how, unless=str(marker)))
@@ -109,7 +109,7 @@ def test_a_child_that_dies_once_costs_a_job_nothing(tmp_path, how):
     require_sound(database, [one])
 
 
-def test_a_job_that_hangs_ends_as_stalled_and_the_next_has_its_turn(tmp_path):
+def test_a_hanging_job_ends_as_stalled_and_the_next_one_runs(tmp_path):
     database = tmp_path / "queue.db"
     bad, good = submit(database, faulty(tmp_path, "hang"), job(model(tmp_path)))
     with working(database, "--retry-delay-s", "60", environ=ENVIRON) as worker:
@@ -120,7 +120,7 @@ def test_a_job_that_hangs_ends_as_stalled_and_the_next_has_its_turn(tmp_path):
     require_sound(database, [bad, good])
 
 
-def test_a_child_that_dies_while_it_has_nothing_to_do_is_replaced(tmp_path):
+def test_a_child_that_dies_while_idle_is_replaced(tmp_path):
     """As it is after the last word of a job: what was done stays done."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)

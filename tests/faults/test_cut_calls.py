@@ -28,7 +28,7 @@ class TestCutCalls(OpenAICase):
     def _take_note(self, note: Callable[..., None]) -> None:
         self.note = note
 
-    async def test_make_one_job_for_each_recording_and_give_everybody_their_own(self):
+    async def test_interrupted_calls_create_one_job_per_recording_and_return_the_right_one(self):
         await self.work()
         lengths_s = [0.2 + number / 100 for number in range(CALLERS)]
         room = asyncio.Semaphore(AT_ONCE)

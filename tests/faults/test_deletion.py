@@ -38,7 +38,7 @@ class Shop:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_deletion_that_is_cut_off_is_done_or_undone_by_the_next_start(place: str, tmp_path: Path) -> None:
+def test_an_interrupted_deletion_is_completed_or_undone_by_the_next_start(place: str, tmp_path: Path) -> None:
     """There is but one job: without it the database knows of no time at which anything happened."""
     shop = Shop(tmp_path)
     with shop.clerk(f"{place}=kill") as clerk:
@@ -54,7 +54,7 @@ def test_a_deletion_that_is_cut_off_is_done_or_undone_by_the_next_start(place: s
     assert shop.restart() == [0, 0, 0]
 
 
-def test_a_recording_that_came_again_after_the_cut_off_deletion_stays(tmp_path: Path) -> None:
+def test_a_recording_submitted_again_after_an_interrupted_deletion_stays(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     with shop.clerk("delete:committed=kill") as clerk, suppress(EOFError):
         clerk.ask("delete", job=clerk.ask("upload", content="the same"))
@@ -64,7 +64,7 @@ def test_a_recording_that_came_again_after_the_cut_off_deletion_stays(tmp_path: 
     assert (list(statuses(shop.database)), shop.recordings()) == ([again], 1)
 
 
-def test_a_recording_that_another_job_has_outlives_the_cut_off_deletion_of_one(tmp_path: Path) -> None:
+def test_a_recording_of_another_job_survives_an_interrupted_deletion(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     with shop.clerk("delete:committed=kill") as clerk, suppress(EOFError):
         other, job = clerk.ask("upload", content="the same"), clerk.ask("upload", content="the same")
@@ -73,7 +73,7 @@ def test_a_recording_that_another_job_has_outlives_the_cut_off_deletion_of_one(t
     assert (list(statuses(shop.database)), shop.recordings()) == ([other], 1)
 
 
-def test_at_whatever_moment_deletions_are_cut_off_nothing_is_lost_and_nothing_is_left(
+def test_deletions_killed_at_any_moment_lose_and_leave_nothing(
     tmp_path: Path, rng: random.Random, rounds: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
     shop, kept, kills = Shop(tmp_path), [], rounds(8, 100)

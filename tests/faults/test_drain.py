@@ -78,7 +78,7 @@ def hand_over(folder: Path, grace_s: float) -> tuple[float, float]:
     return took, times[3] - times[2]
 
 
-def test_a_draining_worker_keeps_its_job_for_the_grace_and_another_goes_on_with_it_then(tmp_path, rounds, note):
+def test_a_draining_worker_keeps_its_job_for_the_grace_period_and_another_resumes_it(tmp_path, rounds, note):
     """The lease is shorter than the grace: a worker that stopped beating when it is asked to stop would lose it."""
     count = rounds(1, 100)
     overtimes, waits = [], []
@@ -96,7 +96,7 @@ def test_a_draining_worker_keeps_its_job_for_the_grace_and_another_goes_on_with_
     note("drains", count, takeovers=0, longest_overtime_s=max(overtimes), longest_wait_s=max(waits))
 
 
-def test_a_job_that_ends_within_the_grace_is_completed_and_no_other_is_begun(tmp_path):
+def test_a_job_that_ends_within_the_grace_period_is_completed_and_no_other_starts(tmp_path):
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     one, two = submit(database, *(Job(audio_path=str(SENTENCE), model_size=name) for _ in range(2)))
@@ -113,7 +113,7 @@ def test_a_job_that_ends_within_the_grace_is_completed_and_no_other_is_begun(tmp
 
 
 @pytest.mark.parametrize("how", ["hung", "stopped"])
-def test_a_child_that_does_not_react_is_killed_when_the_grace_is_over(tmp_path, how, rounds, note):
+def test_an_unresponsive_child_is_killed_after_the_grace_period(tmp_path, how, rounds, note):
     database = tmp_path / "queue.db"
     count = rounds(1, 50)
     longest = 0.0
@@ -141,7 +141,7 @@ def test_a_worker_without_a_job_ends_at_once(tmp_path):
         assert time_to_end(worker) <= EXIT_S * pace()
 
 
-def test_an_interrupt_ends_the_grace(tmp_path):
+def test_an_interrupt_ends_the_grace_period(tmp_path):
     """Ctrl-C: nobody waits for a grace then."""
     database = tmp_path / "queue.db"
     [job] = submit(database, Job(audio_path=str(SENTENCE), model_size=hanging_model(tmp_path)))
@@ -153,7 +153,7 @@ def test_an_interrupt_ends_the_grace(tmp_path):
     require_sound(database, [job], child)
 
 
-def test_an_interrupt_after_the_first_signal_ends_the_grace(tmp_path):
+def test_an_interrupt_after_the_first_signal_ends_the_grace_period(tmp_path):
     database = tmp_path / "queue.db"
     [job] = submit(database, Job(audio_path=str(SENTENCE), model_size=hanging_model(tmp_path)))
     with working(database, "--grace-s", "60") as worker:
@@ -166,7 +166,7 @@ def test_an_interrupt_after_the_first_signal_ends_the_grace(tmp_path):
     require_sound(database, [job], child)
 
 
-def test_shutdown_now_ends_the_grace_and_returns_within_its_second(tmp_path):
+def test_shutdown_now_ends_the_grace_period_and_returns_within_a_second(tmp_path):
     database = tmp_path / "queue.db"
     name = hanging_model(tmp_path)
 
@@ -194,7 +194,7 @@ def test_shutdown_now_ends_the_grace_and_returns_within_its_second(tmp_path):
     wait_until(lambda: recognisers() <= before, timeout_s=5)
 
 
-def test_a_claim_that_comes_through_after_the_signal_does_not_hold_up_the_end(tmp_path):
+def test_a_claim_granted_after_the_signal_does_not_delay_the_end(tmp_path):
     """Another program keeps the database busy while the signal comes."""
     database = tmp_path / "queue.db"
     slower = pace()
@@ -225,7 +225,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def test_a_recording_that_takes_long_to_read_does_not_hold_up_the_end(tmp_path):
+def test_hashing_a_long_recording_does_not_delay_the_end(tmp_path):
     database = tmp_path / "queue.db"
     huge = tmp_path / "huge.wav"
     with huge.open("wb") as file:

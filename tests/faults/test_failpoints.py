@@ -28,7 +28,7 @@ working.join()
 
 
 @pytest.mark.parametrize("action", ["kill", "stop"])
-def test_a_thread_does_not_go_on_after_its_failpoint(action, rounds):
+def test_a_thread_stops_at_its_failpoint(action, rounds):
     environ = os.environ | {"CESAR_FAILPOINT": f"here={action}"}
     for _ in range(rounds(20, 400)):
         command = [sys.executable, "-c", PASS_BY]

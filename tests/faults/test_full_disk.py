@@ -72,7 +72,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_job_that_finds_no_room_is_refused_and_leaves_nothing(disk, rounds, note):
+def test_a_job_submitted_to_a_full_disk_is_refused_and_leaves_nothing(disk, rounds, note):
     """The disk is filled so that the transaction fails at its first page, at its second, and so on."""
 
     async def fill_and_submit() -> tuple[list[str], int]:
@@ -104,7 +104,7 @@ def test_a_job_that_finds_no_room_is_refused_and_leaves_nothing(disk, rounds, no
     assert len(acknowledged) == len(rows(disk.folder / "queue.db", "SELECT id FROM jobs"))
 
 
-def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, tmp_path, rounds, note):
+def test_a_worker_on_a_full_disk_resumes_once_there_is_space(disk, tmp_path, rounds, note):
     recording = write_sentences(tmp_path / "talk.wav", 4)
     text, slowest = "Word 0.\n\nWord 1.\n\nWord 2.\n\nWord 3.", 0.0
     for number in range(rounds(2, 50)):
@@ -134,7 +134,7 @@ def test_a_worker_that_finds_no_room_goes_on_by_itself_when_there_is_some(disk, 
     assert slowest < WITHIN_S
 
 
-def test_a_write_that_the_disk_refuses_changes_nothing_and_the_next_one_succeeds(tmp_path, rounds, note):
+def test_a_failed_write_changes_nothing_and_the_next_one_succeeds(tmp_path, rounds, note):
     """No room, or an error, at any write, truncation, sync or creation, of all verbs; on the same connections."""
     power.require()
     verbs = rounds(80, 3000)

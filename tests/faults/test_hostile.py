@@ -56,7 +56,7 @@ def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
     return found
 
 
-def test_a_recording_that_can_not_be_read_is_an_error_at_once_and_the_worker_goes_on(tmp_path):
+def test_an_unreadable_recording_fails_at_once_and_the_worker_continues(tmp_path):
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     wanted = unusable(tmp_path)
@@ -82,7 +82,7 @@ def new(path: Path, name: str) -> Job:
 
 
 @pytest.mark.parametrize("what", ["pipe", "device"])
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path, what):
+def test_a_file_that_is_not_regular_is_refused_at_once(tmp_path, what):
     """Reading it would never end."""
     database = tmp_path / "queue.db"
     os.mkfifo(tmp_path / "pipe")
@@ -94,7 +94,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, what):
     assert row_of(database, job)["error_code"] == "not_media"
 
 
-def test_a_job_that_this_cesar_can_not_read_does_not_hold_up_the_others(tmp_path):
+def test_a_job_of_another_version_does_not_delay_the_others(tmp_path):
     """Another version's, whose models had other names."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)
@@ -115,7 +115,7 @@ def hung_job(folder: Path, database: Path, recording: str) -> str:
 
 
 @pytest.mark.parametrize("what", ["deleted", "replaced"])
-def test_a_recording_that_goes_while_it_waits_is_what_it_is_when_its_turn_comes(tmp_path, what):
+def test_a_recording_changed_while_it_waits_is_used_as_it_is_when_claimed(tmp_path, what):
     database = tmp_path / "queue.db"
     recording = Path(write_sentences(tmp_path / "recording.wav", 1))
     [job] = submit(database, new(recording, model(tmp_path)))
@@ -133,7 +133,7 @@ def test_a_recording_that_goes_while_it_waits_is_what_it_is_when_its_turn_comes(
         assert (told["status"], told["result_text"]) == ("completed", "Word 0.\n\nWord 1.")
 
 
-def test_a_recording_that_is_deleted_at_work_is_transcribed_to_its_end(tmp_path):
+def test_a_recording_deleted_while_it_is_processed_is_transcribed_to_its_end(tmp_path):
     """The child has it open."""
     database = tmp_path / "queue.db"
     recording = Path(write_sentences(tmp_path / "recording.wav", 30))
@@ -154,7 +154,7 @@ def test_a_recording_that_is_deleted_at_work_is_transcribed_to_its_end(tmp_path)
     require_sound(database, [job])
 
 
-def test_a_recording_that_is_deleted_while_its_worker_dies_ends_its_job(tmp_path):
+def test_a_recording_deleted_while_its_worker_dies_ends_its_job(tmp_path):
     database = tmp_path / "queue.db"
     recording = Path(write_sentences(tmp_path / "recording.wav", 2))
     job = hung_job(tmp_path, database, str(recording))
@@ -168,7 +168,7 @@ def test_a_recording_that_is_deleted_while_its_worker_dies_ends_its_job(tmp_path
     require_sound(database, [job])
 
 
-def test_a_temporary_folder_that_is_gone_ends_no_job(tmp_path):
+def test_a_missing_temporary_folder_ends_no_job(tmp_path):
     """The queue would be empty in a second, and nothing done."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)
@@ -220,7 +220,7 @@ class OnSmallDisk(WorkerProcess):
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount namespace")
-def test_a_full_temporary_folder_has_a_job_wait_until_there_is_room(tmp_path):
+def test_a_job_waits_for_space_in_a_full_temporary_folder(tmp_path):
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     with OnSmallDisk(database) as worker:
@@ -242,7 +242,7 @@ def test_a_full_temporary_folder_has_a_job_wait_until_there_is_room(tmp_path):
     require_sound(database, [first, second])
 
 
-def test_a_database_that_is_deleted_at_work_acknowledges_nothing_more(tmp_path):
+def test_a_database_deleted_while_in_use_acknowledges_nothing(tmp_path):
     """What is written to a deleted file is gone with the last process that has it open."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)
@@ -263,7 +263,7 @@ def delete_database(database: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["at rest", "at work"])
-def test_a_worker_whose_database_goes_and_comes_back_goes_on(tmp_path, when):
+def test_a_worker_survives_its_database_disappearing_and_returning(tmp_path, when):
     database, away = tmp_path / "queue.db", tmp_path / "away"
     away.mkdir()
     recording = write_sentences(tmp_path / "recording.wav", 2)
@@ -291,7 +291,7 @@ def whole_database(folder: Path) -> list[Path]:
     return sorted(folder.glob("queue.db*"))
 
 
-def test_tidying_up_the_owners_files_costs_no_job_its_life(tmp_path):
+def test_deleting_the_owners_lock_files_ends_no_job(tmp_path):
     """As a cleaner of old files may do."""
     database = tmp_path / "queue.db"
     recording = write_sentences(tmp_path / "recording.wav", 2)

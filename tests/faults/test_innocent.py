@@ -94,7 +94,7 @@ class Lane:
         return int(found[0]["most"])
 
 
-def test_a_service_that_is_killed_at_random_ends_only_the_job_that_is_to_blame(
+def test_random_kills_end_only_the_job_that_is_to_blame(
     tmp_path: Path, rounds: Callable[[int, int], int], rng: random.Random, note: Callable[..., None]
 ) -> None:
     lanes = [Lane(tmp_path / name, random.Random(rng.random()), name == "early") for name in ("random", "early")]
@@ -188,7 +188,7 @@ async def live_and_die(database: Path, rng: random.Random, kills: int, *, is_ear
 
 
 @pytest.mark.parametrize("is_early", [False, True], ids=["at any time", "mostly early"])
-def test_in_a_thousand_kills_no_innocent_job_ends(is_early, rounds, rng, note):
+def test_a_thousand_kills_end_no_innocent_job(is_early, rounds, rng, note):
     """The real repository on a real file; what the recogniser does is left out, and time is told."""
     kills = rounds(60, 3000)
     with TemporaryDirectory(dir=SHM if SHM.is_dir() else None) as folder:

@@ -135,17 +135,17 @@ def laws(database: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("revision", revisions())
-def test_a_schema_that_was_published_is_never_changed(revision):
+def test_a_published_schema_never_changes(revision):
     """If this fails for a new migration, run `python -m tests.faults.schemas`; for an old one, take the change back."""
     assert (FOLDER / f"{revision}.sql").read_text(encoding="utf-8") == schema_by_migrations(revision)
 
 
-def test_the_newest_migration_is_the_one_that_cesar_works_with():
+def test_the_newest_migration_is_head():
     assert revisions()[-1] == migrate.HEAD
 
 
 @pytest.mark.parametrize("revision", revisions())
-def test_a_database_of_an_earlier_cesar_opens_with_every_row_and_goes_on(revision, tmp_path, rounds, note):
+def test_an_earlier_versions_database_opens_with_every_row_and_works(revision, tmp_path, rounds, note):
     database, count = tmp_path / "queue.db", rounds(500, 10_000)
     build(database, revision, count)
     before = content(database)
@@ -176,7 +176,7 @@ def test_a_database_of_an_earlier_cesar_opens_with_every_row_and_goes_on(revisio
     note(f"rows of revision {revision} kept", count)
 
 
-def test_a_start_that_is_killed_while_it_makes_the_database_leaves_one_that_opens(tmp_path, rounds, rng, note):
+def test_killing_a_start_while_it_creates_the_database_leaves_one_that_opens(tmp_path, rounds, rng, note):
     power.require()
     none = tmp_path / "none.db"
     steps = steps_of(ROOT, none, tmp_path / "count")
@@ -187,7 +187,7 @@ def test_a_start_that_is_killed_while_it_makes_the_database_leaves_one_that_open
     note("starts killed while they make the database", len(chosen), steps=steps)
 
 
-def test_a_migration_that_is_killed_at_any_step_loses_no_row(tomorrow, tmp_path, rounds, rng, note):
+def test_a_migration_killed_at_any_step_loses_no_row(tomorrow, tmp_path, rounds, rng, note):
     power.require()
     yesterday, count = tmp_path / "yesterday.db", rounds(100, 10_000)
     build(yesterday, migrate.HEAD, count)
@@ -214,7 +214,7 @@ def some_of(steps: int, count: int, rng: random.Random) -> list[int]:
     return sorted({*rng.sample(edges, half), *(rng.randint(1, steps) for _ in range(count - half))})
 
 
-def test_a_migration_keeps_what_hangs_on_the_table_that_it_makes_anew(tomorrow, tmp_path):
+def test_recreating_a_table_keeps_rows_that_reference_it(tomorrow, tmp_path):
     database = tmp_path / "queue.db"
     build(database, migrate.HEAD, 50)
     before, its_laws = content(database), laws(database)
@@ -224,7 +224,7 @@ def test_a_migration_keeps_what_hangs_on_the_table_that_it_makes_anew(tomorrow, 
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["a new database", "an old database"])
-def test_of_several_starters_one_makes_the_schema_and_the_others_wait(exists, tomorrow, tmp_path, rounds, note):
+def test_of_several_processes_one_creates_the_schema_and_the_others_wait(exists, tomorrow, tmp_path, rounds, note):
     for number in range(rounds(1, 40)):
         database, go = tmp_path / f"{number}.db", tmp_path / f"go-{number}"
         if exists:
@@ -243,7 +243,7 @@ def test_of_several_starters_one_makes_the_schema_and_the_others_wait(exists, to
 
 
 @pytest.mark.parametrize("journal", ["WAL", "DELETE"])
-def test_a_database_of_a_later_cesar_is_refused_and_left_as_it_is(journal, tmp_path):
+def test_a_later_versions_database_is_refused_and_left_alone(journal, tmp_path):
     database = tmp_path / "queue.db"
     build(database, migrate.HEAD, 20)
     with closing(sqlite3.connect(database)) as connection:
@@ -258,7 +258,7 @@ def test_a_database_of_a_later_cesar_is_refused_and_left_as_it_is(journal, tmp_p
     assert not list(tmp_path.glob("*.before-*"))
 
 
-def test_the_database_of_another_program_is_refused_and_left_as_it_is(tmp_path):
+def test_another_programs_database_is_refused_and_left_alone(tmp_path):
     database = tmp_path / "places.sqlite"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE bookmarks (url)")

@@ -50,17 +50,17 @@ def search(machine: type[QueueMachine], sequences: int, steps: int) -> None:
     run_state_machine_as_test(machine, settings=settings(wishes, suppress_health_check=list(HealthCheck)))
 
 
-def test_the_queue_does_what_the_model_says(rounds, note):
+def test_the_queue_behaves_like_the_model(rounds, note):
     search(QueueMachine, rounds(20, 2000), rounds(30, 60))
     note("sequences against the model", rounds(20, 2000), steps_up_to=rounds(30, 60))
 
 
-def test_the_queue_in_memory_does_what_the_model_says(rounds, note):
+def test_the_queue_in_memory_behaves_like_the_model(rounds, note):
     search(MemoryMachine, rounds(8, 500), rounds(30, 60))
     note("sequences against the model, in memory", rounds(8, 500), steps_up_to=rounds(30, 60))
 
 
-def test_a_random_walk_through_all_verbs_keeps_to_the_model(rounds, note, rng):
+def test_a_random_walk_through_all_operations_matches_the_model(rounds, note, rng):
     """Hypothesis varies what it has tried before; this comes evenly to everything, and says that it did."""
     QueueMachine.happened.clear()
     QueueMachine.reasons.clear()

@@ -15,6 +15,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("mutant", [mutant for mutant in mutants() if mutant.complaint], ids=str)
-def test_a_broken_rule_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
+def test_a_mutant_fails_its_test(mutant: Mutant, tmp_path: Path) -> None:
     outcome = Copy(tmp_path / "tree").test(mutant)
     assert outcome.verdict == "killed", outcome.output

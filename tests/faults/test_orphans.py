@@ -48,7 +48,7 @@ def kill_at_inference(worker: WorkerProcess, hung: Path) -> tuple[int, float]:
     return child, time.monotonic() - begun
 
 
-def test_when_a_worker_is_killed_its_child_is_gone_and_the_next_worker_goes_on(tmp_path, rounds, note):
+def test_a_killed_workers_child_ends_and_the_next_worker_resumes(tmp_path, rounds, note):
     database = tmp_path / "queue.db"
     count = rounds(3, 200)
     jobs = submit(database, *(hanging_job(tmp_path, number) for number in range(count)))
@@ -75,7 +75,7 @@ def test_when_a_worker_is_killed_its_child_is_gone_and_the_next_worker_goes_on(t
     )
 
 
-def test_a_child_that_is_stopped_goes_with_its_worker_as_well(tmp_path):
+def test_a_stopped_child_ends_with_its_worker(tmp_path):
     """It can't see for itself that nobody wants it any more."""
     database = tmp_path / "queue.db"
     [job] = submit(database, hanging_job(tmp_path, 0))
@@ -89,7 +89,7 @@ def test_a_child_that_is_stopped_goes_with_its_worker_as_well(tmp_path):
     assert statuses(database) == {job: "processing"}
 
 
-def test_a_worker_that_waits_takes_over_from_one_that_is_killed(tmp_path):
+def test_a_waiting_worker_takes_over_from_a_killed_one(tmp_path):
     database = tmp_path / "queue.db"
     [job] = submit(database, hanging_job(tmp_path, 0))
     with working(database) as first:

@@ -53,7 +53,7 @@ def deaths_until(database: Path, is_so: Callable[[], bool], at_most: int) -> int
     raise AssertionError(f"{at_most + 1} workers were killed")
 
 
-def test_a_job_that_always_kills_its_worker_is_parked_and_the_others_are_done(tmp_path, rounds, note):
+def test_a_job_that_always_kills_its_worker_ends_and_the_others_complete(tmp_path, rounds, note):
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     count = rounds(1, 20)
@@ -79,7 +79,7 @@ def test_a_job_that_always_kills_its_worker_is_parked_and_the_others_are_done(tm
     note("poison jobs", count, worker_deaths=deaths, others_completed=len(good))
 
 
-def test_a_service_that_is_killed_early_in_each_attempt_loses_no_job(tmp_path, rounds, rng, note):
+def test_a_service_killed_early_in_each_attempt_loses_no_job(tmp_path, rounds, rng, note):
     """By anything but its jobs: an operator, another program that takes all memory."""
     database = tmp_path / "queue.db"
     jobs = submit(database, *(Job(audio_path=str(SENTENCE), model_size=model(tmp_path)) for _ in range(3)))
@@ -97,7 +97,7 @@ def test_a_service_that_is_killed_early_in_each_attempt_loses_no_job(tmp_path, r
     note("kills of the service, early in an attempt", kills, jobs=len(jobs), lost=0)
 
 
-def test_of_several_workers_some_are_left_to_do_the_others(tmp_path):
+def test_a_poisonous_job_leaves_some_of_several_workers_for_the_others(tmp_path):
     database = tmp_path / "queue.db"
     bad, good = submit(database, poisonous(tmp_path), Job(audio_path=str(SENTENCE), model_size=model(tmp_path)))
     workers = [start(database, "--retry-delay-s", "60") for _ in range(4)]
@@ -119,7 +119,7 @@ def killed_at(database: Path, failpoint: str, at: int = 1) -> None:
         assert worker.process.returncode == -9
 
 
-def test_a_job_that_gets_on_between_its_workers_deaths_is_not_parked(tmp_path):
+def test_a_job_that_makes_progress_between_losses_does_not_end(tmp_path):
     """One death without a chunk, one after a chunk, and so on: seven in all."""
     database = tmp_path / "queue.db"
     recording = write_sentences(tmp_path / "recording.wav", 4)
@@ -139,7 +139,7 @@ def test_a_job_that_gets_on_between_its_workers_deaths_is_not_parked(tmp_path):
     require_sound(database, [job])
 
 
-def test_a_parked_job_is_done_when_it_is_retried_by_hand_and_its_poison_is_gone(tmp_path):
+def test_an_ended_job_completes_on_a_manual_retry_without_its_poison(tmp_path):
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     [job] = submit(database, Job(audio_path=str(SENTENCE), model_size=name))

@@ -158,7 +158,7 @@ def cut_power(tmp_path: Path, rng: random.Random) -> Cut:
 
 
 @pytest.mark.parametrize("options", [(), ("--on-network",)], ids=["write-ahead log", "rollback journal"])
-def test_what_was_acknowledged_survives_a_power_cut(options, tmp_path, rounds, note, cut_power):
+def test_acknowledged_writes_survive_a_power_cut(options, tmp_path, rounds, note, cut_power):
     history = record(tmp_path / "run", rounds(150, 600), f"{SEED}", *options)
     assert options or history.log_restarts > 0, "the log never filled: the workload is too small to tell"
     count = rounds(20, 500)
@@ -167,7 +167,7 @@ def test_what_was_acknowledged_survives_a_power_cut(options, tmp_path, rounds, n
     assert wrong == []
 
 
-def test_the_simulation_sees_jobs_lost_where_commits_are_not_synced(tmp_path, rounds, note, cut_power):
+def test_the_simulation_detects_jobs_lost_by_unflushed_commits(tmp_path, rounds, note, cut_power):
     history = record(tmp_path / "run", rounds(60, 300), f"{SEED}", "--synchronous", "NORMAL")
     count = rounds(8, 100)
     wrong, harmed = cut_power(history, count)

@@ -20,7 +20,7 @@ from tests.faults.support import all_over, faults_found, rows
 pytestmark = pytest.mark.slow
 
 
-def test_each_job_is_claimed_once_and_in_order_by_whoever_races_for_it(
+def test_racing_processes_claim_each_job_once_and_in_order(
     tmp_path: Path, rng: random.Random, rounds: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
     for claimers, jobs in ((2, rounds(40, 1500)), (8, rounds(80, 2000)), (32, rounds(0, 1500))):
@@ -58,7 +58,7 @@ def place_in_queue(claim: list[int]) -> tuple[int, int]:
     return -priority, seq
 
 
-def test_a_claimer_that_comes_late_is_not_starved_by_those_who_never_rest(tmp_path: Path) -> None:
+def test_a_late_claimer_is_not_starved_by_busy_ones(tmp_path: Path) -> None:
     """The turn to write is polled for; nobody may wait for it as long as it takes to give up."""
     database = tmp_path / "queue.db"
     submit(database, *[Job(audio_path="a.wav") for _ in range(150)])

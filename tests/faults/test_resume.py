@@ -109,7 +109,7 @@ class Recognised:
 
 
 @pytest.mark.parametrize("with_words", WITH_WORDS)
-def test_a_job_that_is_killed_after_every_chunk_gives_the_bytes_of_one_that_is_not(tmp_path, with_words, rounds, note):
+def test_a_job_killed_after_every_chunk_gives_the_bytes_of_an_uninterrupted_run(tmp_path, with_words, rounds, note):
     chunks = rounds(4, 25)
     kills = computed = 0
     recording = write_sentences(tmp_path / "recording.wav", chunks)
@@ -194,7 +194,7 @@ def test_a_real_model_writes_a_change_within_a_chunk_the_same_however_often_its_
 
 
 @pytest.mark.parametrize("what", ["the recording", "the options", "the model"])
-def test_checkpoints_of_other_work_are_dropped(tmp_path, what):
+def test_checkpoints_of_different_work_are_dropped(tmp_path, what):
     """The new is done from its beginning, and nothing of the old is left in it."""
     database = tmp_path / "queue.db"
     recording = write_sentences(tmp_path / "recording.wav", 2)
@@ -221,7 +221,7 @@ def test_checkpoints_of_other_work_are_dropped(tmp_path, what):
     require_sound(database, [job])
 
 
-def test_a_recording_that_is_replaced_at_work_is_not_mixed_with_its_successor(tmp_path):
+def test_a_recording_replaced_while_it_is_processed_is_not_mixed_with_its_successor(tmp_path):
     """The child that has the old one open dies, and the next one opens the new one."""
     database = tmp_path / "queue.db"
     old = Path(write_sentences(tmp_path / "recording.wav", 6))

@@ -58,7 +58,7 @@ class Client:
                 assert not failpoint
 
 
-def test_one_job_comes_of_each_key_whoever_submits_it_and_is_killed_over_it(
+def test_each_key_creates_one_job_however_often_its_submitters_are_killed(
     tmp_path: Path, rng: random.Random, rounds: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
     database = tmp_path / "queue.db"
@@ -80,7 +80,7 @@ def test_one_job_comes_of_each_key_whoever_submits_it_and_is_killed_over_it(
     assert faults_found(database, jobs.values()) == []
 
 
-def test_a_hundred_requests_at_once_with_one_key_make_one_job(tmp_path: Path) -> None:
+def test_a_hundred_concurrent_requests_with_one_key_create_one_job(tmp_path: Path) -> None:
     async def ask() -> Counter[str]:
         repositories = [JobRepository(tmp_path / "queue.db") for _ in range(3)]
         for repository in repositories:

@@ -50,7 +50,7 @@ CHILD_GONE_S = 3.0
 STOPS = ("update:committed", "checkpoint:committed", "heartbeat:committed", "resume:committed", "claim:committed")
 
 
-def test_whatever_a_zombie_writes_is_refused(
+def test_every_write_of_a_zombie_is_refused(
     tmp_path: Path, rng: random.Random, rounds: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
     database = tmp_path / "queue.db"
@@ -86,7 +86,7 @@ def refuse_zombie(zombie: ClerkProcess, healthy: ClerkProcess, rng: random.Rando
         assert healthy.ask("write", job=job, verb="finish") is None
 
 
-def test_a_worker_that_wakes_up_after_its_lease_drops_its_work_and_goes_on_with_other_jobs(
+def test_a_worker_that_wakes_after_its_lease_discards_its_work_and_continues(
     tmp_path: Path, rounds: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
     count = rounds(1, 16)
@@ -183,7 +183,7 @@ def stop(worker: WorkerProcess, database: Path) -> None:
     wait_until(is_stopped_without_the_turn)
 
 
-def test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_beat(tmp_path: Path) -> None:
+def test_a_claim_is_reclaimed_once_and_not_by_an_outdated_heartbeat(tmp_path: Path) -> None:
     database = tmp_path / "queue.db"
     submit(database, Job(audio_path="a.wav"))
 
@@ -211,7 +211,7 @@ def test_a_claim_is_taken_back_once_and_not_by_what_was_seen_before_its_last_bea
     assert faults_found(database, []) == []
 
 
-def test_a_claim_that_is_kept_is_not_taken_however_long_the_work_lasts(tmp_path: Path) -> None:
+def test_a_renewed_claim_is_not_reclaimed_however_long_the_work_takes(tmp_path: Path) -> None:
     now = 0.0
 
     async def work() -> None:
@@ -236,7 +236,7 @@ def test_a_claim_that_is_kept_is_not_taken_however_long_the_work_lasts(tmp_path:
     assert taken_back(tmp_path / "queue.db") == []
 
 
-def test_a_worker_that_is_never_idle_takes_back_an_expired_claim_too(tmp_path: Path) -> None:
+def test_a_worker_that_is_never_idle_reclaims_an_expired_claim(tmp_path: Path) -> None:
     now = 0.0
 
     async def work() -> float:
@@ -288,22 +288,20 @@ def claims_of_a_live_owner_taken_by_another(
     return asyncio.run(work())
 
 
-def test_an_owner_is_alive_to_those_who_reach_the_database_by_a_link(tmp_path: Path) -> None:
+def test_an_owner_is_seen_alive_through_a_link_to_the_database(tmp_path: Path) -> None:
     database, link = tmp_path / "queue.db", tmp_path / "elsewhere" / "link.db"
     link.parent.mkdir()
     link.symlink_to(database)
     assert claims_of_a_live_owner_taken_by_another(database, link) == []
 
 
-def test_an_owner_whose_lock_was_deleted_is_alive_again_from_its_next_claim_on(tmp_path: Path) -> None:
+def test_an_owner_whose_lock_was_deleted_is_alive_again_from_its_next_claim(tmp_path: Path) -> None:
     database = tmp_path / "queue.db"
     locks = tmp_path / "queue.db-owners"
     assert claims_of_a_live_owner_taken_by_another(database, database, lambda: shutil.rmtree(locks)) == []
 
 
-def test_a_thread_that_starts_too_late_does_not_write_into_the_next_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_thread_does_not_write_into_the_next_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cesar.api.worker._STOP_TIMEOUT_S", 0.1)
     recording = write_sentences(tmp_path / "spoken.wav", 1)
 

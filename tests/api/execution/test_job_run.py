@@ -31,19 +31,19 @@ TRANSIENT = {
 
 
 @pytest.mark.parametrize("kind", errors.BY_CODE.values(), ids=lambda kind: kind.__name__)
-def test_of_our_errors_only_these_are_transient(kind: type[errors.CesarError]) -> None:
+def test_only_these_of_our_errors_are_transient(kind: type[errors.CesarError]) -> None:
     assert is_transient(kind("it failed")) == (kind in TRANSIENT)
 
 
 @pytest.mark.parametrize("kind", [errors.ChildCrashed, errors.ChildKilled, errors.ChildStalled])
-def test_what_the_recording_cannot_have_caused_is_transient(kind: type[errors.RecognitionError]) -> None:
+def test_errors_that_the_recording_cannot_have_caused_are_transient(kind: type[errors.RecognitionError]) -> None:
     error = kind("it failed before the recording was opened")
     error.may_pass = True
     assert is_transient(error)
     assert was_killed(error) == (kind is errors.ChildKilled)
 
 
-def test_memory_that_the_recording_has_used_up_is_no_kill() -> None:
+def test_exhausting_the_memory_limit_is_not_a_kill() -> None:
     assert not was_killed(errors.ChildKilled("memory ran out"))
 
 
@@ -64,11 +64,11 @@ def test_memory_that_the_recording_has_used_up_is_no_kill() -> None:
         (KeyboardInterrupt(), False),
     ],
 )
-def test_of_others_only_what_room_would_mend(error: BaseException, is_so: bool) -> None:
+def test_other_errors_are_transient_only_for_want_of_resources(error: BaseException, is_so: bool) -> None:
     assert is_transient(error) is is_so
 
 
-def test_what_comes_of_a_passing_trouble_passes_too() -> None:
+def test_errors_caused_by_a_transient_error_are_transient() -> None:
     error = errors.ModelCorrupt("config.json can't be read")
     error.__cause__ = OSError(errno.EMFILE, "too many open files")
     assert is_transient(error)
@@ -93,19 +93,19 @@ class TestRun(QueueCase):
         self.run_.stop("shutdown")
         assert (self.run_.stop_reason, self.run_.stopped.is_set(), should_stop()) == ("cancelled", True, True)
 
-    async def test_the_beginning_is_on_the_disk_before_the_thread_goes_on(self) -> None:
+    async def test_the_begin_mark_is_durable_before_the_thread_continues(self) -> None:
         on_begin: Callable[[], None] = await self.wish("on_begin")
         await asyncio.to_thread(on_begin)
         stored = await self.repository.get(self.job.id)
         assert stored is not None
         assert (stored.begun, stored.attempt) == (1, 1)
 
-    async def test_a_finished_chunk_is_on_the_disk_before_the_thread_goes_on(self) -> None:
+    async def test_a_finished_chunk_is_durable_before_the_thread_continues(self) -> None:
         on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
         await asyncio.to_thread(on_chunk, chunk(0, 5))
         assert await self.repository.chunks(self.job.id) == [chunk(0, 5)]
 
-    async def test_progress_never_goes_back(self) -> None:
+    async def test_progress_never_decreases(self) -> None:
         on_progress: Callable[[Progress], None] = await self.wish("on_progress")
         for position in (0.0, 7.0, 3.0, 8.0):
             on_progress(Progress("recognising", position, 10.0))
@@ -113,16 +113,16 @@ class TestRun(QueueCase):
         on_progress(Progress("recognising", 1.0, 10.0))
         assert self.job.position == 8.0
 
-    async def test_a_length_that_an_earlier_attempt_has_found_is_kept_while_the_model_loads(self) -> None:
+    async def test_the_length_found_by_an_earlier_attempt_is_kept_while_the_model_loads(self) -> None:
         on_progress: Callable[[Progress], None] = await self.wish("on_progress")
         self.job.duration = 10.0
         on_progress(Progress("loading", 0.0, None))
         assert self.job.duration == 10.0
 
-    async def test_a_recording_that_cannot_be_read_has_nothing_done(self) -> None:
+    async def test_an_unreadable_recording_has_no_finished_chunks(self) -> None:
         assert await self.wish("done") == []
 
-    async def test_no_model_is_fetched_for_a_recording_that_is_not_there(self) -> None:
+    async def test_no_model_is_fetched_for_a_missing_recording(self) -> None:
         with patch("cesar.api.execution.job_run.find_engine") as find_engine:
             assert await self.wish("done") == []
         find_engine.assert_not_called()
@@ -135,7 +135,7 @@ class TestRun(QueueCase):
         assert self.run_.stop_reason == "claim lost"
         assert await self.repository.chunks(self.job.id) == []
 
-    async def test_a_chunk_waits_for_a_database_that_is_away(self) -> None:
+    async def test_a_chunk_waits_for_an_unavailable_database(self) -> None:
         on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
         checkpoint, troubles = self.repository.checkpoint, [DatabaseUnavailable("away"), DatabaseUnavailable("away")]
 
@@ -152,7 +152,7 @@ class TestRun(QueueCase):
         assert len(logs.output) == 2
         assert await self.repository.chunks(self.job.id) == [chunk(0, 5)]
 
-    async def test_who_waits_for_the_database_can_be_stopped(self) -> None:
+    async def test_waiting_for_the_database_can_be_stopped(self) -> None:
         on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
 
         async def fail(*_: object) -> None:
@@ -174,7 +174,7 @@ class TestRun(QueueCase):
         self.job.audio_path, self.job.model_size = str(recording), f"scripted:{script}"
         return recording
 
-    async def test_a_recording_that_is_replaced_meanwhile_stops_the_work(self) -> None:
+    async def test_a_recording_replaced_meanwhile_stops_the_work(self) -> None:
         recording = self.make_recording()
         on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
         await asyncio.to_thread(on_chunk, chunk(0, 5))
@@ -186,7 +186,7 @@ class TestRun(QueueCase):
             self.run_.require_same_recording()
         assert await self.repository.chunks(self.job.id) == [chunk(0, 5)]
 
-    async def test_a_recording_that_is_deleted_meanwhile_is_read_to_its_end(self) -> None:
+    async def test_a_recording_deleted_meanwhile_is_read_to_its_end(self) -> None:
         recording = self.make_recording()
         on_chunk: Callable[[Chunk], None] = await self.wish("on_chunk")
         recording.unlink()
@@ -200,7 +200,7 @@ class TestRun(QueueCase):
         with pytest.raises(Interrupted):
             await self.wish("done")
 
-    async def test_what_an_earlier_attempt_finished_is_handed_to_the_next(self) -> None:
+    async def test_chunks_finished_by_an_earlier_attempt_are_passed_to_the_next(self) -> None:
         for expected in ([], [chunk(0, 5), chunk(5, 9)]):
             self.make_recording()
             assert await self.wish("done") == expected
@@ -212,5 +212,5 @@ class TestRun(QueueCase):
             self.run_ = JobRun(self.job, self.repository)
 
 
-def test_a_lost_claim_is_no_transient_failure() -> None:
+def test_a_lost_claim_is_not_a_transient_failure() -> None:
     assert not is_transient(ClaimLost("lost"))

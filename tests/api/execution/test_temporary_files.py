@@ -30,7 +30,7 @@ def test_without_settings_the_systems_folder_is_used_and_never_swept() -> None:
     Path(name).unlink()
 
 
-def test_what_killed_workers_left_is_swept_and_what_may_be_in_use_is_not(tmp_path: Path) -> None:
+def test_files_of_killed_workers_are_swept_and_files_in_use_are_not(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     folder = temporary_files.folder_of(settings)
     assert folder is not None
@@ -45,12 +45,12 @@ def test_what_killed_workers_left_is_swept_and_what_may_be_in_use_is_not(tmp_pat
     assert sorted(file.name for file in folder.iterdir()) == [".cesar-1.part", "tmpjust.txt"]
 
 
-def test_sweeping_where_nothing_was_ever_kept_is_no_error(tmp_path: Path) -> None:
+def test_sweeping_a_missing_folder_is_harmless(tmp_path: Path) -> None:
     temporary_files.sweep(Settings(data_dir=tmp_path / "never"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files have no modes there")
-def test_a_place_for_a_result_is_readable_by_its_user_only(tmp_path: Path) -> None:
+def test_a_placeholder_is_readable_by_its_user_only(tmp_path: Path) -> None:
     descriptor, name = tempfile.mkstemp(suffix=".txt", dir=temporary_files.folder_of(Settings(data_dir=tmp_path)))
     os.close(descriptor)
     assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600

@@ -18,12 +18,12 @@ class KeyCase(QueueCase):
 
 
 class TestKeys(KeyCase):
-    async def test_a_token_leads_to_its_key(self):
+    async def test_a_token_finds_its_key(self):
         key, token = await self.keys.create("alice", [Scope.SUBMIT])
         assert await self.keys.find(token) == key
         assert (key.name, key.scopes) == ("alice", frozenset({Scope.SUBMIT}))
 
-    async def test_nothing_that_is_stored_is_of_any_use_as_a_key(self):
+    async def test_nothing_stored_can_be_used_as_a_token(self):
         _, token = await self.keys.create("alice", [Scope.SUBMIT])
         secret = token.split("_", 2)[2]
         [row] = self.sql("SELECT * FROM api_keys")
@@ -32,11 +32,11 @@ class TestKeys(KeyCase):
             assert await self.keys.find(stored) is None
             assert await self.keys.find(f"{token[:19]}{stored[:43]:_<43}") is None
 
-    async def test_every_secret_is_another(self):
+    async def test_every_secret_is_different(self):
         tokens = {(await self.keys.create(f"key{n}", [Scope.READ]))[1][19:] for n in range(10)}
         assert len(tokens) == 10
 
-    async def test_a_token_that_is_wrong_somewhere_is_nobodys(self):
+    async def test_a_wrong_token_finds_no_key(self):
         key, token = await self.keys.create("alice", [Scope.SUBMIT])
         other, other_token = await self.keys.create("bob", [Scope.SUBMIT])
         last = "A" if token[-1] != "A" else "B"
@@ -57,7 +57,7 @@ class TestKeys(KeyCase):
             Scope.ADMIN: {Scope.READ, Scope.SUBMIT, Scope.ADMIN},
         }
 
-    async def test_keys_are_listed_the_oldest_first_and_revoked_ones_too(self):
+    async def test_keys_are_listed_oldest_first_including_revoked_ones(self):
         names = ["zoe", "alice", "bob"]
         for name in names:
             await self.keys.create(name, [Scope.READ])
@@ -66,14 +66,14 @@ class TestKeys(KeyCase):
         assert [key.name for key in found] == names
         assert [key.revoked_at is not None for key in found] == [False, True, False]
 
-    async def test_a_name_is_taken_for_good(self):
+    async def test_a_name_stays_taken_after_its_key_is_revoked(self):
         key, _ = await self.keys.create("alice", [Scope.READ])
         await self.keys.revoke("alice")
         for taken in ("alice", key.id):
             with pytest.raises(UsageError, match="already"):
                 await self.keys.create(taken, [Scope.READ])
 
-    async def test_what_is_no_name_is_refused(self):
+    async def test_an_invalid_name_is_refused(self):
         for name in ("", " ", " alice", "alice ", "a/b", "..\\x", "a\nb", "a\x00", "\ud800", "x" * 65):
             with pytest.raises(UsageError, match="name"):
                 await self.keys.create(name, [Scope.READ])
@@ -86,7 +86,7 @@ class TestKeys(KeyCase):
 
 
 class TestRevoking(KeyCase):
-    async def test_a_revoked_key_is_of_no_use_at_once_where_it_was_revoked(self):
+    async def test_a_revoked_key_stops_working_at_once_in_the_same_process(self):
         for way in ("name", "id"):
             key, token = await self.keys.create(way, [Scope.READ])
             assert await self.keys.find(token) == key
@@ -94,7 +94,7 @@ class TestRevoking(KeyCase):
             assert revoked.revoked_at is not None
             assert await self.keys.find(token) is None
 
-    async def test_a_key_that_another_process_has_revoked_is_of_no_use_soon(self):
+    async def test_a_key_revoked_by_another_process_stops_working_soon(self):
         elsewhere = KeyRing((await self.open()).database)
         _, token = await self.keys.create("alice", [Scope.READ])
         assert await self.keys.find(token)
@@ -102,7 +102,7 @@ class TestRevoking(KeyCase):
         self.clocks.go_on(CACHE_TTL_S)
         assert await self.keys.find(token) is None
 
-    async def test_a_key_that_another_process_has_made_is_known_soon(self):
+    async def test_a_key_created_by_another_process_works_soon(self):
         elsewhere = KeyRing((await self.open()).database)
         assert await self.keys.find(f"cesar_{'0' * 12}_{'A' * 43}") is None
         key, token = await elsewhere.create("alice", [Scope.READ])
@@ -114,7 +114,7 @@ class TestRevoking(KeyCase):
         first = await self.keys.revoke("alice")
         assert await self.keys.revoke("alice") == first
 
-    async def test_a_key_that_there_is_not_can_not_be_revoked(self):
+    async def test_an_unknown_key_cannot_be_revoked(self):
         with pytest.raises(KeyNotFound, match="bob"):
             await self.keys.revoke("bob")
 

@@ -19,7 +19,7 @@ class TestChangesInMemory(QueueCase):
         assert await self.read(job) == cancelled
         assert await self.repository.get_next_queued() is None
 
-    async def test_of_a_running_job_the_worker_is_asked(self) -> None:
+    async def test_cancelling_a_running_job_asks_its_worker(self) -> None:
         await self.queue()
         job = await self.claim()
         asked = await self.repository.request_cancel(job.id)
@@ -31,7 +31,7 @@ class TestChangesInMemory(QueueCase):
         await self.repository.update(job)
         assert (await self.read(job)).status is JobStatus.CANCELLED
 
-    async def test_a_running_job_that_ends_nevertheless_is_completed(self) -> None:
+    async def test_a_running_job_that_finishes_despite_a_cancel_is_completed(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.request_cancel(job.id)
@@ -39,13 +39,13 @@ class TestChangesInMemory(QueueCase):
         await self.repository.update(job)
         assert (await self.repository.request_cancel(job.id)).status is JobStatus.COMPLETED
 
-    async def test_a_finished_job_stays_as_it_is(self) -> None:
+    async def test_cancelling_a_finished_job_changes_nothing(self) -> None:
         for status in (JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED):
             before = await self.queue_as(status)
             assert await self.repository.request_cancel(before.id) == before
             assert (await self.repository.events(before.id))[-1].after is status
 
-    async def test_failed_and_cancelled_jobs_can_be_retried_and_no_others(self) -> None:
+    async def test_only_failed_and_cancelled_jobs_can_be_retried(self) -> None:
         for status in JobStatus:
             job = await self.queue_as(status)
             if status in (JobStatus.ERROR, JobStatus.CANCELLED):
@@ -55,7 +55,7 @@ class TestChangesInMemory(QueueCase):
                 with pytest.raises(IllegalMove, match=job.id):
                     await self.repository.retry(job.id)
 
-    async def test_a_cancelled_job_that_is_retried_is_not_cancelled_again(self) -> None:
+    async def test_a_retried_job_is_no_longer_cancelled(self) -> None:
         job = await self.queue()
         await self.repository.request_cancel(job.id)
         await self.repository.retry(job.id)
@@ -63,14 +63,14 @@ class TestChangesInMemory(QueueCase):
         assert await self.repository.heartbeat(claimed) is False
         assert (claimed.completed_at, claimed.cancel_requested_at) == (None, None)
 
-    async def test_a_cancelled_job_that_an_edit_queues_again_is_not_cancelled_again_either(self) -> None:
+    async def test_a_job_queued_again_by_an_edit_is_no_longer_cancelled(self) -> None:
         job = await self.queue()
         job = await self.repository.request_cancel(job.id)
         job.status = JobStatus.QUEUED
         await self.repository.update(job)
         assert await self.repository.heartbeat(await self.claim()) is False
 
-    async def test_a_deleted_job_is_gone_with_all_that_belonged_to_it(self) -> None:
+    async def test_deleting_a_job_deletes_everything_that_belongs_to_it(self) -> None:
         kept, job = await self.queue(), await self.queue(priority=1)
         claimed = await self.claim()
         await self.repository.checkpoint(claimed, chunk(0, 5))
@@ -82,7 +82,7 @@ class TestChangesInMemory(QueueCase):
         assert [event.job_id for event in await self.repository.events()] == [kept.id]
         assert await self.repository.chunks(job.id) == []
 
-    async def test_jobs_can_be_deleted_unless_somebody_works_on_them(self) -> None:
+    async def test_a_job_can_be_deleted_unless_it_is_being_processed(self) -> None:
         for status in JobStatus:
             job = await self.queue_as(status)
             if status is JobStatus.PROCESSING:
@@ -92,12 +92,12 @@ class TestChangesInMemory(QueueCase):
                 await self.repository.delete(job.id)
             assert (await self.repository.get(job.id) is None) == (status is not JobStatus.PROCESSING)
 
-    async def test_what_is_not_there_cannot_be_changed(self) -> None:
+    async def test_an_unknown_job_cannot_be_changed(self) -> None:
         for change in (self.repository.request_cancel, self.repository.retry, self.repository.delete):
             with pytest.raises(JobNotFound, match="nobody"):
                 await change("nobody")
 
-    async def test_pruning_removes_what_has_been_over_for_long_and_nothing_else(self) -> None:
+    async def test_pruning_deletes_only_jobs_that_finished_long_ago(self) -> None:
         ended = self.clocks.now
         over = (JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED)
         old = [await self.queue_as(status, completed_at=ended) for status in over]
@@ -111,13 +111,13 @@ class TestChangesInMemory(QueueCase):
         assert await self.repository.prune(timedelta(days=30)) == 0
         assert {event.job_id for event in await self.repository.events()} == set(left)
 
-    async def test_pruning_takes_the_oldest_first_and_not_too_many_at_once(self) -> None:
+    async def test_pruning_starts_with_the_oldest_and_respects_the_limit(self) -> None:
         jobs = [await self.queue_as(JobStatus.COMPLETED, completed_at=self.clocks.now) for _ in range(5)]
         self.clocks.go_on(60)
         assert await self.repository.prune(timedelta(0), limit=3) == 3
         assert [job.id for job in await self.repository.list_all()] == [jobs[4].id, jobs[3].id]
 
-    async def test_every_change_of_status_leaves_its_event(self) -> None:
+    async def test_every_transition_records_an_event(self) -> None:
         job = await self.queue()
         first = await self.claim()
         await self.repository.release(first)
@@ -144,7 +144,7 @@ class TestChangesInMemory(QueueCase):
         ]
         assert {event.owner for event in events if event.owner} == {first.owner}
 
-    async def test_what_is_refused_leaves_none(self) -> None:
+    async def test_a_refused_transition_records_no_event(self) -> None:
         job = await self.queue_as(JobStatus.COMPLETED)
         before = await self.repository.events()
         with pytest.raises(IllegalMove):

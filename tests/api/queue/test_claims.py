@@ -27,7 +27,7 @@ class TestClaimsInMemory(QueueCase):
         rightful.status = JobStatus.COMPLETED
         await self.repository.update(rightful)
 
-    async def test_no_other_write_gets_past_the_fence_either(self) -> None:
+    async def test_every_write_of_a_worker_is_fenced(self) -> None:
         await self.queue()
         zombie = await self.claim()
         await self.lose(zombie)
@@ -45,21 +45,21 @@ class TestClaimsInMemory(QueueCase):
         assert (await self.read(zombie), await self.repository.events()) == before
         assert await self.repository.chunks(zombie.id) == []
 
-    async def test_a_claim_of_the_same_attempt_by_another_owner_does_not_hold(self) -> None:
+    async def test_a_claim_of_the_same_attempt_by_another_owner_is_invalid(self) -> None:
         await self.queue()
         job = await self.claim()
         job.claim = Claim(owner="somebody else", attempt=job.attempt)
         with pytest.raises(ClaimLost):
             await self.repository.heartbeat(job)
 
-    async def test_a_worker_must_have_claimed_what_it_writes(self) -> None:
+    async def test_a_worker_cannot_write_an_unclaimed_job(self) -> None:
         await self.queue()
         await self.claim()
         (read,) = await self.repository.list_all()
         with pytest.raises(ClaimLost, match="not claimed"):
             await self.repository.heartbeat(read)
 
-    async def test_an_edit_of_what_has_changed_since_it_was_read_is_refused(self) -> None:
+    async def test_an_edit_of_a_job_that_has_changed_since_it_was_read_is_refused(self) -> None:
         job = await self.queue()
         stale = await self.read(job)
         await self.repository.request_cancel(job.id)
@@ -68,7 +68,7 @@ class TestClaimsInMemory(QueueCase):
             await self.repository.update(stale)
         assert (await self.read(job)).priority == 0
 
-    async def test_an_edit_of_what_has_not_changed_is_written(self) -> None:
+    async def test_an_edit_of_an_unchanged_job_is_written(self) -> None:
         first, second = await self.queue(), await self.queue()
         second.priority = 9
         await self.repository.update(second)
@@ -83,7 +83,7 @@ class TestClaimsInMemory(QueueCase):
         await self.repository.update(job)
         assert await self.read(kept) == kept.model_copy(update={"version": 1})
 
-    async def test_update_makes_legal_moves_only(self) -> None:
+    async def test_update_allows_only_valid_transitions(self) -> None:
         for before in JobStatus:
             for after in JobStatus:
                 job = await self.queue_as(before)
@@ -94,7 +94,7 @@ class TestClaimsInMemory(QueueCase):
                     with pytest.raises(IllegalMove, match=f"is {before} and can't become {after}"):
                         await self.repository.update(job)
 
-    async def test_an_outcome_that_was_committed_unknown_to_its_worker_may_be_written_again(self) -> None:
+    async def test_an_outcome_whose_commit_went_unnoticed_may_be_written_again(self) -> None:
         for outcome in (JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED):
             job = await self.queue()
             job = await self.claim()
@@ -105,7 +105,7 @@ class TestClaimsInMemory(QueueCase):
             events = await self.repository.events(job.id)
             assert [event.after for event in events].count(outcome) == 1
 
-    async def test_but_not_if_somebody_else_wrote_the_same_outcome(self) -> None:
+    async def test_an_outcome_written_by_another_worker_may_not_be_written_again(self) -> None:
         await self.queue()
         zombie = await self.claim()
         rightful = await self.lose(zombie)
@@ -114,7 +114,7 @@ class TestClaimsInMemory(QueueCase):
         with pytest.raises(ClaimLost):
             await self.repository.update(zombie)
 
-    async def test_a_heartbeat_writes_the_progress_and_says_whether_to_cancel(self) -> None:
+    async def test_a_heartbeat_records_progress_and_returns_whether_to_cancel(self) -> None:
         await self.queue()
         job = await self.claim()
         job.phase, job.position, job.duration = "recognising", 12.5, 50.0
@@ -128,7 +128,7 @@ class TestClaimsInMemory(QueueCase):
         assert await self.repository.heartbeat(job) is True
         assert await self.repository.is_cancel_requested(job) is True
 
-    async def test_a_released_job_waits_at_its_old_place_and_has_not_failed(self) -> None:
+    async def test_a_released_job_keeps_its_position_and_has_not_failed(self) -> None:
         first, _second = await self.queue(), await self.queue()
         job = await self.claim()
         await self.repository.checkpoint(job, chunk(0, 5))
@@ -138,7 +138,7 @@ class TestClaimsInMemory(QueueCase):
         assert (again.id, again.attempt) == (first.id, 2)
         assert await self.repository.chunks(first.id) == [chunk(0, 5)]
 
-    async def test_a_job_released_while_it_was_to_be_cancelled_is_cancelled(self) -> None:
+    async def test_a_job_released_after_a_cancel_request_is_cancelled(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.request_cancel(job.id)

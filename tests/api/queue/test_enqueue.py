@@ -32,21 +32,21 @@ OTHERS: dict[str, Any] = {
 
 
 class TestSubmittingInMemory(QueueCase):
-    async def test_the_same_key_and_request_give_the_same_job(self) -> None:
+    async def test_the_same_key_and_request_return_the_same_job(self) -> None:
         first = await self.queue(**REQUEST, idempotency_key="k")
         again = await self.queue(**REQUEST, idempotency_key="k")
         assert again == first
         assert await self.repository.list_all() == [first]
         assert await self.reasons(first) == ["submitted"]
 
-    async def test_another_request_with_the_same_key_is_refused_whatever_differs(self) -> None:
+    async def test_a_different_request_with_the_same_key_is_refused(self) -> None:
         first = await self.queue(**REQUEST, idempotency_key="k")
         for field, value in OTHERS.items():
             with pytest.raises(IdempotencyConflict, match="'k'"):
                 await self.queue(**{**REQUEST, field: value}, idempotency_key="k")
         assert await self.repository.list_all() == [first]
 
-    async def test_a_request_has_the_hash_that_earlier_versions_gave_it(self) -> None:
+    async def test_a_request_hashes_as_in_earlier_versions(self) -> None:
         """Else a repeated submission would be refused after an update."""
         await self.queue(**REQUEST, idempotency_key="k")
         found = await self.repository.database.read(
@@ -54,19 +54,19 @@ class TestSubmittingInMemory(QueueCase):
         )
         assert found == "07955b97c0062361e38685b652dc6843f913f9381119d779f9828dfb936648ad"
 
-    async def test_options_that_came_later_make_another_request_too(self) -> None:
+    async def test_newer_options_are_part_of_the_request(self) -> None:
         await self.queue(**REQUEST, idempotency_key="k")
         for options in (TranscribeOptions(languages=("en", "de")), TranscribeOptions(language="en", track=2)):
             with pytest.raises(IdempotencyConflict):
                 await self.queue(**{**REQUEST, "options": options}, idempotency_key="k")
 
-    async def test_without_a_key_every_submission_is_a_job(self) -> None:
+    async def test_without_a_key_every_submission_creates_a_job(self) -> None:
         assert (await self.queue(**REQUEST)).id != (await self.queue(**REQUEST)).id
 
-    async def test_other_keys_are_other_jobs(self) -> None:
+    async def test_different_keys_create_different_jobs(self) -> None:
         assert (await self.queue(idempotency_key="k")).id != (await self.queue(idempotency_key="K")).id
 
-    async def test_a_repeated_submission_tells_how_far_the_job_has_come(self) -> None:
+    async def test_a_repeated_submission_returns_the_jobs_progress(self) -> None:
         await self.queue(**REQUEST, idempotency_key="k")
         job = await self.claim()
         job.status, job.result_text = JobStatus.COMPLETED, "Done."
@@ -78,12 +78,12 @@ class TestSubmittingInMemory(QueueCase):
         await self.repository.delete(first.id)
         assert (await self.queue("/other.wav", idempotency_key="k")).id != first.id
 
-    async def test_many_submissions_at_once_with_one_key_make_one_job(self) -> None:
+    async def test_concurrent_submissions_with_one_key_create_one_job(self) -> None:
         jobs = await asyncio.gather(*(self.queue(**REQUEST, idempotency_key="k") for _ in range(25)))
         assert len({job.id for job in jobs}) == 1
         assert len(await self.repository.list_all()) == 1
 
-    async def test_a_job_may_be_stored_in_any_status_and_its_history_leads_there(self) -> None:
+    async def test_a_job_may_be_created_in_any_status_with_a_valid_history(self) -> None:
         for status in JobStatus:
             job = await self.queue(status=status, result_text="Some text.")
             assert job.status is status
@@ -105,7 +105,7 @@ class TestSubmittingInMemory(QueueCase):
 class TestSubmittingToFile(TestSubmittingInMemory):
     in_memory = False
 
-    async def test_one_key_makes_one_job_also_through_two_repositories(self) -> None:
+    async def test_one_key_creates_one_job_across_two_repositories(self) -> None:
         other = await self.open()
 
         async def submit(number: int) -> Job:

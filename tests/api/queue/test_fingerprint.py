@@ -49,7 +49,7 @@ def test_the_same_work_has_the_same_fingerprint(recording: Path) -> None:
     assert len(print_) == 64
 
 
-def test_neither_the_name_nor_the_time_nor_the_place_of_the_file_matters(recording: Path) -> None:
+def test_name_time_and_folder_of_the_file_do_not_change_the_fingerprint(recording: Path) -> None:
     before = fingerprint(recording, ENGINE, OPTIONS)
     os.utime(recording, (1, 1))
     assert fingerprint(recording, ENGINE, OPTIONS) == before
@@ -59,7 +59,7 @@ def test_neither_the_name_nor_the_time_nor_the_place_of_the_file_matters(recordi
 
 
 @pytest.mark.parametrize("at", [0, 450_000, -1])
-def test_one_other_byte_matters(recording: Path, at: int) -> None:
+def test_one_changed_byte_changes_the_fingerprint(recording: Path, at: int) -> None:
     before = fingerprint(recording, ENGINE, OPTIONS)
     sound = bytearray(recording.read_bytes())
     sound[at] ^= 1
@@ -67,7 +67,7 @@ def test_one_other_byte_matters(recording: Path, at: int) -> None:
     assert fingerprint(recording, ENGINE, OPTIONS) != before
 
 
-def test_a_recording_that_grew_matters(recording: Path) -> None:
+def test_a_recording_that_grew_has_another_fingerprint(recording: Path) -> None:
     before = fingerprint(recording, ENGINE, OPTIONS)
     with recording.open("ab") as file:
         file.write(b"\0")
@@ -75,25 +75,25 @@ def test_a_recording_that_grew_matters(recording: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["name", "revision", "digest", "device", "compute_type"])
-def test_the_model_and_how_it_is_run_matter(recording: Path, field: str) -> None:
+def test_the_model_and_how_it_is_run_change_the_fingerprint(recording: Path, field: str) -> None:
     changes: dict[str, Any] = {field: "other"}
     other = replace(ENGINE, **changes)
     assert fingerprint(recording, other, OPTIONS) != fingerprint(recording, ENGINE, OPTIONS)
 
 
-def test_where_the_model_lies_and_how_many_work_do_not(recording: Path) -> None:
+def test_the_models_folder_and_the_thread_count_do_not_change_the_fingerprint(recording: Path) -> None:
     other = replace(ENGINE, directory="/elsewhere", workers=7)
     assert fingerprint(recording, other, OPTIONS) == fingerprint(recording, ENGINE, OPTIONS)
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(TranscribeOptions)])
-def test_every_wish_matters(recording: Path, field: str) -> None:
+def test_every_option_changes_the_fingerprint(recording: Path, field: str) -> None:
     others = {**asdict(OTHER_OPTIONS), "languages": ("en", "nl")}
     other = replace(OPTIONS, **{field: others[field]})
     assert fingerprint(recording, ENGINE, other) != fingerprint(recording, ENGINE, OPTIONS)
 
 
-def test_of_a_script_its_words_matter(recording: Path, tmp_path: Path) -> None:
+def test_the_contents_of_a_script_change_the_fingerprint(recording: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text("one")
     engine = EngineSpec(str(script), "scripted", "unknown", "", scripted=True)
@@ -103,13 +103,13 @@ def test_of_a_script_its_words_matter(recording: Path, tmp_path: Path) -> None:
     assert fingerprint(recording, engine, OPTIONS) != before
 
 
-def test_other_code_matters(recording: Path) -> None:
+def test_changed_code_changes_the_fingerprint(recording: Path) -> None:
     before = fingerprint(recording, ENGINE, OPTIONS)
     with patch.object(module, "_code_version", lambda: "other"):
         assert fingerprint(recording, ENGINE, OPTIONS) != before
 
 
-def test_the_code_is_every_file_that_turns_sound_into_text(tmp_path: Path) -> None:
+def test_the_code_is_every_file_that_turns_audio_into_text(tmp_path: Path) -> None:
     package = tmp_path / "cesar"
     for part in ("pipeline", "engines", "assets", "cli"):
         (package / part / "__pycache__").mkdir(parents=True)
@@ -155,7 +155,7 @@ def test_what_the_pipeline_imports_from_elsewhere_is_part_of_the_code() -> None:
     assert all((package / part).exists() for part in module._CODE)
 
 
-def test_the_version_of_every_library_that_computes_matters() -> None:
+def test_the_version_of_every_computing_library_changes_the_fingerprint() -> None:
     before = module._code_version.__wrapped__()
     for library in ("av", "ctranslate2", "numpy", "onnxruntime", "tokenizers"):
 
@@ -166,12 +166,12 @@ def test_the_version_of_every_library_that_computes_matters() -> None:
             assert module._code_version.__wrapped__() != before
 
 
-def test_reading_a_long_recording_can_be_stopped(recording: Path) -> None:
+def test_hashing_a_long_recording_can_be_stopped(recording: Path) -> None:
     with pytest.raises(Interrupted):
         fingerprint(recording, ENGINE, OPTIONS, lambda: True)
     assert fingerprint(recording, ENGINE, OPTIONS, lambda: False) == fingerprint(recording, ENGINE, OPTIONS)
 
 
-def test_a_recording_that_is_not_there_raises(tmp_path: Path) -> None:
+def test_a_missing_recording_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         fingerprint(tmp_path / "nothing.wav", ENGINE, OPTIONS)

@@ -66,7 +66,7 @@ class TestKnownResults(StoreCase):
         job.outcome = {"duration": 20.0, "timings": {"recognising": 1.0}}
         return await self.repository.update(job)
 
-    async def test_a_job_whose_result_is_known_has_it_at_once(self) -> None:
+    async def test_a_job_whose_result_is_stored_is_completed_at_once(self) -> None:
         known = await self.complete()
         job = await self.read(await self.submit_known())
         assert (job.status, job.cached_from, job.attempt) == (JobStatus.COMPLETED, known.id, 1)
@@ -76,7 +76,7 @@ class TestKnownResults(StoreCase):
         assert await self.repository.chunks(job.id) == [ONE, TWO]
         assert await self.reasons(job) == ["submitted", "the result is known", "cached"]
 
-    async def test_its_result_stays_when_the_first_job_is_deleted(self) -> None:
+    async def test_a_reused_result_survives_deleting_the_first_job(self) -> None:
         known = await self.complete()
         job = await self.submit_known()
         await self.repository.delete(known.id)
@@ -84,34 +84,34 @@ class TestKnownResults(StoreCase):
         assert await self.repository.chunks(job.id) == [ONE, TWO]
         assert self.files() == {Path(job.audio_path)}
 
-    async def test_a_result_that_was_cached_can_be_used_again(self) -> None:
+    async def test_a_reused_result_can_be_reused_again(self) -> None:
         known = await self.complete()
         job = await self.submit_known()
         await self.repository.delete(known.id)
         assert (await self.submit_known()).cached_from == job.id
 
-    async def test_no_result_is_taken_from_other_work_or_without_a_key(self) -> None:
+    async def test_no_result_is_reused_from_other_work_or_without_a_key(self) -> None:
         await self.complete()
         for policy in (SubmissionPolicy(result_key="e" * 64), SubmissionPolicy()):
             assert (await self.submit(policy=policy)).status is JobStatus.QUEUED
 
-    async def test_no_result_is_taken_if_none_is_wanted(self) -> None:
+    async def test_no_result_is_reused_with_no_cache(self) -> None:
         await self.complete()
         job = await self.submit(policy=SubmissionPolicy(result_key=KEY), no_cache=True)
         assert (job.status, job.cached_from) == (JobStatus.QUEUED, None)
 
-    async def test_no_result_is_taken_from_another_submitter(self) -> None:
+    async def test_no_result_is_reused_from_another_submitter(self) -> None:
         await self.complete(submitter="ann")
         assert (await self.submit_known(submitter="bob")).status is JobStatus.QUEUED
         assert (await self.submit_known(submitter="ann")).status is JobStatus.COMPLETED
 
-    async def test_no_result_is_taken_from_a_job_that_is_not_completed(self) -> None:
+    async def test_no_result_is_reused_from_an_unfinished_job(self) -> None:
         await self.submit()
         job = await self.claim()
         await self.repository.resume(job, KEY)
         assert (await self.submit_known()).status is JobStatus.QUEUED
 
-    async def test_a_known_result_says_nothing_of_how_fast_a_model_is(self) -> None:
+    async def test_a_reused_result_does_not_count_for_throughput(self) -> None:
         known = await self.complete()
         await self.submit_known()
         assert [job.id for job in await self.repository.recent_outcomes("base")] == [known.id]
@@ -121,14 +121,14 @@ class TestKnownResults(StoreCase):
 
 
 class TestOpenJobs(StoreCase):
-    async def test_a_submitter_may_have_so_many_and_no_more(self) -> None:
+    async def test_a_submitter_has_a_limit_of_unfinished_jobs(self) -> None:
         for _ in range(2):
             await self.submit(policy=SubmissionPolicy(max_open=2), submitter="ann")
         with pytest.raises(TooManyJobs):
             await self.submit(policy=SubmissionPolicy(max_open=2), submitter="ann")
         await self.submit(policy=SubmissionPolicy(max_open=2), submitter="bob")
 
-    async def test_those_at_work_count_and_finished_ones_do_not(self) -> None:
+    async def test_running_jobs_count_towards_the_limit_and_finished_ones_do_not(self) -> None:
         policy = SubmissionPolicy(max_open=1)
         for status in JobStatus:
             job = await self.submit(policy=policy, submitter=status)
@@ -145,12 +145,12 @@ class TestOpenJobs(StoreCase):
                 with pytest.raises(TooManyJobs):
                     await self.submit(policy=policy, submitter=status)
 
-    async def test_a_refused_job_leaves_its_recording_to_who_brought_it(self) -> None:
+    async def test_a_refused_job_leaves_the_upload_alone(self) -> None:
         with pytest.raises(TooManyJobs):
             await self.submit(b"other", policy=SubmissionPolicy(max_open=0))
         assert [path.parent.name for path in self.files()] == ["incoming"]  # deleted by who made it
 
-    async def test_a_request_that_is_sent_again_is_not_counted_again(self) -> None:
+    async def test_a_repeated_request_is_not_counted_twice(self) -> None:
         policy = SubmissionPolicy(max_open=1)
         first, again = [await self.submit(policy=policy, idempotency_key="k") for _ in range(2)]
         assert first.id == again.id
@@ -161,39 +161,39 @@ class TestOpenJobs(StoreCase):
 
 
 class TestIdempotencyKeys(StoreCase):
-    async def test_are_each_submitters_own(self) -> None:
+    async def test_idempotency_keys_belong_to_their_submitter(self) -> None:
         ann, bob, nobody = [await self.submit(submitter=who, idempotency_key="k") for who in ("ann", "bob", "")]
         assert len({ann.id, bob.id, nobody.id}) == 3
         assert [(await self.read(job)).idempotency_key for job in (ann, bob, nobody)] == ["k"] * 3
 
-    async def test_of_another_request_are_refused(self) -> None:
+    async def test_an_idempotency_key_of_another_request_is_refused(self) -> None:
         await self.submit(submitter="ann", idempotency_key="k")
         with pytest.raises(IdempotencyConflict):
             await self.submit(b"other", submitter="ann", idempotency_key="k")
 
 
 class TestDeletingRecordings(StoreCase):
-    async def test_the_last_job_takes_the_recording_along(self) -> None:
+    async def test_deleting_the_last_job_deletes_the_recording(self) -> None:
         first, second = await self.submit(), await self.submit()
         await self.repository.delete(first.id)
         assert self.files() == {Path(second.audio_path)}
         await self.repository.delete(second.id)
         assert self.files() == set()
 
-    async def test_a_users_own_file_is_left_alone(self) -> None:
+    async def test_deleting_a_job_leaves_a_users_own_file_alone(self) -> None:
         own = self.folder / "talk.wav"
         own.write_bytes(b"sound")
         await self.repository.delete((await self.queue(str(own))).id)
         assert own.exists()
 
-    async def test_pruned_jobs_take_theirs_along(self) -> None:
+    async def test_pruning_deletes_the_recordings(self) -> None:
         job = await self.submit()
         await self.repository.request_cancel(job.id)
         self.clocks.go_on(3600)
         assert await self.repository.prune(timedelta(minutes=1)) == 1
         assert self.files() == set()
 
-    async def test_a_sweep_puts_aside_what_no_job_has_and_deletes_what_the_dead_left_unfinished(self) -> None:
+    async def test_a_sweep_sets_aside_unneeded_files_and_deletes_uploads_of_dead_owners(self) -> None:
         kept = await self.submit()
         orphan = self.store.path_of("0" * 64)
         orphan.parent.mkdir(parents=True)
@@ -208,7 +208,7 @@ class TestDeletingRecordings(StoreCase):
         assert aside.read_bytes() == b"nobody's"
         assert self.files() == {Path(kept.audio_path), ours, aside}
 
-    async def test_a_sweep_spares_the_uploads_of_another_process_that_lives(self) -> None:
+    async def test_a_sweep_keeps_uploads_of_another_live_process(self) -> None:
         other = await self.open()
         theirs = await other.new_upload()
         theirs.write_bytes(b"on its way")

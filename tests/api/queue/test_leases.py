@@ -36,7 +36,7 @@ class TestExpiredLeases(QueueCase):
                 return job
         return None
 
-    async def test_a_claim_that_nobody_keeps_is_lost_after_the_lease(self) -> None:
+    async def test_a_claim_that_is_not_renewed_expires(self) -> None:
         await self.queue()
         stuck = await self.claim()
         assert await self.look() is None
@@ -48,7 +48,7 @@ class TestExpiredLeases(QueueCase):
         with pytest.raises(ClaimLost):
             await self.repository.heartbeat(stuck)
 
-    async def test_a_claim_that_is_kept_lasts_for_ever(self) -> None:
+    async def test_a_renewed_claim_never_expires(self) -> None:
         await self.queue()
         job = await self.claim()
         for number in range(20):
@@ -59,13 +59,13 @@ class TestExpiredLeases(QueueCase):
                 await self.repository.checkpoint(job, chunk(number, number + 1))
             assert await self.look() is None
 
-    async def test_the_lease_counts_from_when_the_watcher_first_saw_the_beat(self) -> None:
+    async def test_the_lease_counts_from_when_the_monitor_first_saw_the_heartbeat(self) -> None:
         await self.queue()
         await self.claim()
         self.clocks.go_on(10 * LEASE_TTL_S)
         assert await self.look() is None, "who has only just come can't know how long the beat stands still"
 
-    async def test_the_wall_clock_takes_no_part(self) -> None:
+    async def test_leases_ignore_the_wall_clock(self) -> None:
         await self.queue()
         await self.claim()
         assert await self.look() is None
@@ -74,7 +74,7 @@ class TestExpiredLeases(QueueCase):
         self.clocks.now -= timedelta(days=730)
         assert await self.look() is None
 
-    async def test_an_own_claim_that_was_forgotten_is_taken_back_too(self) -> None:
+    async def test_a_repository_reclaims_its_own_expired_claim(self) -> None:
         await self.queue()
         forgotten = await self.claim()
         for _ in range(round(LEASE_TTL_S / 5) + 1):
@@ -82,7 +82,7 @@ class TestExpiredLeases(QueueCase):
             self.clocks.go_on(5)
         assert (await self.claim()).id == forgotten.id
 
-    async def test_a_job_to_be_cancelled_is_cancelled_when_it_is_taken_back(self) -> None:
+    async def test_a_job_with_a_cancel_request_is_cancelled_when_it_is_reclaimed(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.look()
@@ -91,7 +91,7 @@ class TestExpiredLeases(QueueCase):
         job = await self.read(job)
         assert (job.status, job.completed_at) == (JobStatus.CANCELLED, self.clocks.now)
 
-    async def test_the_worker_of_a_job_that_was_taken_back_and_deleted_hears_that_its_claim_is_lost(self) -> None:
+    async def test_the_worker_of_a_reclaimed_and_deleted_job_gets_claim_lost(self) -> None:
         await self.queue()
         zombie = await self.claim()
         await self.look()
@@ -103,14 +103,14 @@ class TestExpiredLeases(QueueCase):
             with pytest.raises(ClaimLost):
                 await keep(zombie)
 
-    async def test_a_watcher_that_slept_itself_does_not_count_that_time(self) -> None:
+    async def test_a_monitor_does_not_count_time_in_which_it_slept(self) -> None:
         await self.queue()
         await self.claim()
         assert await self.look() is None
         self.clocks.go_on(10 * LEASE_TTL_S)  # the machine was suspended, with both of them
         assert await self.look() is None
 
-    async def test_a_watcher_that_looks_rarely_finds_out_as_well(self) -> None:
+    async def test_a_monitor_that_polls_rarely_notices_an_expired_claim(self) -> None:
         await self.queue()
         stuck = await self.claim()
         for _ in range(10):
@@ -120,7 +120,7 @@ class TestExpiredLeases(QueueCase):
         assert taken is not None
         assert taken.id == stuck.id
 
-    async def test_each_repository_may_have_a_lease_of_its_own_length(self) -> None:
+    async def test_each_repository_may_have_its_own_lease_length(self) -> None:
         hasty = await self.open(lease_ttl_s=2.0)
         assert hasty.lease_ttl_s == 2.0
         await self.queue()
@@ -136,7 +136,7 @@ class TestExpiredLeases(QueueCase):
 class TestDeadOwners(QueueCase):
     in_memory = False
 
-    async def test_what_a_closed_repository_had_claimed_is_free_at_once(self) -> None:
+    async def test_claims_of_a_closed_repository_are_free_at_once(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.close()
@@ -145,13 +145,13 @@ class TestDeadOwners(QueueCase):
         assert (again.id, again.attempt, again.losses) == (job.id, 2, 1)
         assert (await self.reasons(again))[-2:] == ["worker died", "claimed"]
 
-    async def test_what_an_open_repository_has_claimed_is_not(self) -> None:
+    async def test_claims_of_an_open_repository_are_not_free(self) -> None:
         await self.queue()
         await self.claim()
         other = await self.open()
         assert await other.get_next_queued() is None
 
-    async def test_whoever_comes_by_another_name_of_the_file_sees_who_lives(self) -> None:
+    async def test_owners_are_seen_alive_through_another_path_of_the_file(self) -> None:
         await self.queue()
         await self.claim()
         (self.folder / "link.db").symlink_to(self.file)
@@ -159,7 +159,7 @@ class TestDeadOwners(QueueCase):
         assert await other.get_next_queued() is None
 
     @pytest.mark.slow
-    async def test_what_a_killed_process_had_claimed_is_free_at_once(self) -> None:
+    async def test_claims_of_a_killed_process_are_free_at_once(self) -> None:
         queued = await self.queue()
         with ClerkProcess(self.file) as process:
             assert process.ask("claim") is not None
@@ -168,7 +168,7 @@ class TestDeadOwners(QueueCase):
         job = await self.claim()
         assert (job.id, job.attempt, job.losses) == (queued.id, 2, 1)
 
-    async def test_nothing_is_left_of_an_owner_that_is_gone(self) -> None:
+    async def test_a_closed_owner_leaves_no_files(self) -> None:
         await self.queue()
         await self.claim()
         locks = self.folder / "queue.db-owners"
@@ -177,14 +177,14 @@ class TestDeadOwners(QueueCase):
         assert list(locks.iterdir()) == []
 
     @pytest.mark.slow
-    async def test_nothing_is_left_of_a_process_that_was_killed_without_a_claim(self) -> None:
+    async def test_a_process_killed_without_a_claim_leaves_no_files(self) -> None:
         with ClerkProcess(self.file) as process:
             process.ask("claim")
             process.kill()
         await self.repository.get_next_queued()
         assert {left.stem for left in (self.folder / "queue.db-owners").iterdir()} == {self.repository._owner.name}
 
-    async def test_cancelling_and_deleting_see_that_an_owner_is_dead(self) -> None:
+    async def test_cancelling_and_deleting_notice_a_dead_owner(self) -> None:
         for _ in range(2):
             await self.queue()
         cancelled, deleted = await self.claim(), await self.claim()
@@ -237,21 +237,21 @@ class LossCase(QueueCase):
 
 class TestWhatCountsAgainstAJob(LossCase):
     @pytest.mark.slow
-    async def test_a_worker_that_dies_before_the_recording_is_begun_is_not_the_jobs_doing(self) -> None:
+    async def test_a_worker_lost_before_recognition_began_does_not_count_against_the_job(self) -> None:
         await self.queue()
         for _ in range(3 * MAX_LOST_ALONE):
             assert (await self.lose_worker(begins=False)).lost == 0
             await self.complete_another()
         assert (await self.lose_worker()).status is JobStatus.PROCESSING
 
-    async def test_who_begins_in_one_attempt_has_not_begun_in_the_next(self) -> None:
+    async def test_recognition_begun_in_one_attempt_does_not_count_for_the_next(self) -> None:
         await self.queue()
         await self.lose_worker()
         for _ in range(3):
             await self.complete_another()
             assert (await self.lose_worker(begins=False)).lost == 1
 
-    async def test_a_job_is_parked_at_its_sixth_loss_where_ten_others_were_completed_and_none_lost(self) -> None:
+    async def test_a_job_ends_at_its_sixth_loss_if_ten_others_completed_and_none_was_lost(self) -> None:
         poison = await self.queue()
         for number in range(MIN_LOST):
             assert (await self.lose_worker()).lost == number
@@ -264,7 +264,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert job.completed_at == self.clocks.now
 
     @pytest.mark.slow
-    async def test_fewer_completed_jobs_prove_less(self) -> None:
+    async def test_fewer_completed_jobs_allow_more_losses(self) -> None:
         poison = await self.queue()
         while (await self.read(poison)).status is not JobStatus.ERROR:
             await self.lose_worker()
@@ -272,7 +272,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert (await self.read(poison)).lost == 8
 
     @pytest.mark.slow
-    async def test_others_that_were_completed_before_its_losses_prove_nothing(self) -> None:
+    async def test_jobs_completed_before_the_losses_do_not_count(self) -> None:
         await self.complete_others(30)
         poison = await self.queue()
         for _ in range(MAX_LOST_ALONE - 1):
@@ -281,7 +281,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert (await self.read(poison)).status is JobStatus.QUEUED
 
     @pytest.mark.slow
-    async def test_a_job_that_lost_its_workers_as_others_did_is_not_parked_though_many_are_completed(self) -> None:
+    async def test_a_job_that_lost_workers_as_often_as_others_does_not_end(self) -> None:
         """As where a service is killed every few seconds by something else."""
         unlucky = await self.queue()
         for _ in range(MIN_LOST + 2):
@@ -291,7 +291,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert ((await self.read(unlucky)).status, (await self.read(unlucky)).lost) == (JobStatus.QUEUED, MIN_LOST + 2)
 
     @pytest.mark.slow
-    async def test_losses_before_it_was_begun_speak_for_a_job(self) -> None:
+    async def test_losses_before_recognition_began_exonerate_a_job(self) -> None:
         unlucky = await self.queue()
         for _ in range(MIN_LOST):
             await self.lose_worker(begins=False)
@@ -300,7 +300,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert ((await self.read(unlucky)).status, (await self.read(unlucky)).lost) == (JobStatus.QUEUED, MIN_LOST)
 
     @pytest.mark.slow
-    async def test_a_second_poisonous_job_does_not_speak_for_the_first(self) -> None:
+    async def test_a_second_poisonous_job_does_not_exonerate_the_first(self) -> None:
         jobs = [await self.queue(), await self.queue()]
         while any(not job.status.is_final for job in jobs):
             await self.lose_worker()
@@ -310,7 +310,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert max(job.lost for job in jobs) <= MIN_LOST + 2
 
     @pytest.mark.slow
-    async def test_worker_after_worker_killed_ends_no_job_however_often(self) -> None:
+    async def test_repeated_kills_without_completed_jobs_end_no_job(self) -> None:
         """As by the system, for want of memory that something else has taken."""
         jobs = [await self.queue() for _ in range(3)]
         for _ in range(6 * MAX_LOST_ALONE):
@@ -321,7 +321,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert min(job.lost for job in stored) > MAX_LOST_ALONE
 
     @pytest.mark.slow
-    async def test_a_job_that_is_alone_in_losing_workers_is_parked_in_the_end(self) -> None:
+    async def test_a_job_that_alone_loses_workers_ends_at_last(self) -> None:
         poison = await self.queue()
         for _ in range(MAX_LOST_ALONE):
             await self.lose_worker()
@@ -330,7 +330,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert (job.status, job.error_code, job.lost) == (JobStatus.ERROR, "worker_lost", MAX_LOST_ALONE)
 
     @pytest.mark.slow
-    async def test_a_heartbeat_does_not_start_the_count_anew_but_a_checkpoint_does(self) -> None:
+    async def test_a_checkpoint_resets_the_count_of_losses_but_a_heartbeat_does_not(self) -> None:
         await self.queue()
         for number in range(3 * MIN_LOST):
             job = await self.lose_worker(checkpoint=number)
@@ -338,7 +338,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert (job.attempt, job.lost, job.losses) == (3 * MIN_LOST, 1, 1)
 
     @pytest.mark.slow
-    async def test_a_retry_by_hand_starts_the_count_anew(self) -> None:
+    async def test_a_manual_retry_resets_the_count_of_losses(self) -> None:
         poison = await self.queue()
         for _ in range(MIN_LOST):
             await self.lose_worker()
@@ -347,7 +347,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         assert (again.lost, again.losses, again.run_after) == (0, 0, None)
 
     @pytest.mark.slow
-    async def test_workers_that_stop_as_they_should_are_not_counted(self) -> None:
+    async def test_workers_that_stop_properly_are_not_losses(self) -> None:
         await self.queue()
         for _ in range(2 * MIN_LOST):
             worker: JobRepository = await self.open()
@@ -358,7 +358,7 @@ class TestWhatCountsAgainstAJob(LossCase):
         job = await self.claim()
         assert (job.lost, job.losses) == (0, 0)
 
-    async def test_a_claim_that_is_lost_can_begin_nothing(self) -> None:
+    async def test_a_lost_claim_cannot_mark_recognition_as_begun(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.release(job.model_copy())
@@ -369,7 +369,7 @@ class TestWhatCountsAgainstAJob(LossCase):
 
 @pytest.mark.parametrize("lost", range(1, 25))
 @pytest.mark.parametrize("among", [(0, 0), (0, 6), (3, 10), (17, 20)])
-def test_the_chance_is_that_of_drawing_all_losses_by_lot(lost: int, among: tuple[int, int]) -> None:
+def test_the_loss_probability_is_that_of_drawing_all_losses_by_lot(lost: int, among: tuple[int, int]) -> None:
     """Of all orders of the losses and completions, those in which the job's come after all the others' losses."""
     among_lost, among_done = among
     ways = math.comb(among_lost + among_done + 1 + lost, lost)
@@ -377,17 +377,17 @@ def test_the_chance_is_that_of_drawing_all_losses_by_lot(lost: int, among: tuple
     assert loss_probability(lost, among_lost=among_lost, among_done=among_done) == pytest.approx(expected)
 
 
-def test_six_losses_beside_ten_completed_jobs_are_the_first_that_are_beyond_chance() -> None:
+def test_six_losses_beside_ten_completed_jobs_first_pass_the_threshold() -> None:
     assert loss_probability(6, among_lost=0, among_done=10) <= BLAME < loss_probability(6, among_lost=0, among_done=9)
 
 
 class TestWaiting(LossCase):
-    async def test_after_one_loss_a_job_keeps_its_place_after_more_it_lets_others_go_first(self) -> None:
+    async def test_a_job_keeps_its_position_after_one_loss_and_waits_after_more(self) -> None:
         first, second = await self.queue(), await self.queue()
         assert [(await self.lose_worker()).id for _ in range(3)] == [first.id, first.id, second.id]
 
     @pytest.mark.slow
-    async def test_it_waits_longer_after_each_loss_up_to_ten_minutes(self) -> None:
+    async def test_the_delay_grows_with_each_loss_up_to_ten_minutes(self) -> None:
         job = await self.queue()
         waits = []
         for _ in range(12):
@@ -401,7 +401,7 @@ class TestWaiting(LossCase):
         assert waits[-1] == 600
 
     @pytest.mark.slow
-    async def test_before_it_was_begun_never_longer_than_a_minute(self) -> None:
+    async def test_losses_before_recognition_began_delay_a_minute_at_most(self) -> None:
         for losses in range(1, 8):
             assert delay_after(losses, timedelta(seconds=15)) <= timedelta(seconds=60)
         job = await self.queue()
@@ -420,7 +420,7 @@ class TestKilledRecogniser(LossCase):
         job.error_code, job.error_message, job.error_hint = "out_of_memory", "It was killed.", "Use less."
         return await self.repository.requeue_killed(job)
 
-    async def test_the_job_waits_says_why_and_is_ended_only_while_others_are_done(self) -> None:
+    async def test_a_killed_recogniser_delays_its_job_and_ends_it_only_while_others_complete(self) -> None:
         await self.queue()
         for number in range(1, 2 * MIN_LOST):
             job = await self.requeue_killed()
@@ -431,7 +431,7 @@ class TestKilledRecogniser(LossCase):
         assert (job.status, job.lost, job.error_code) == (JobStatus.ERROR, 2 * MIN_LOST, "out_of_memory")
         assert (await self.reasons(job))[-1] == "out_of_memory"
 
-    async def test_it_is_cancelled_if_it_was_to_be(self) -> None:
+    async def test_a_job_with_a_cancel_request_is_cancelled_when_its_recogniser_is_killed(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.request_cancel(job.id)

@@ -23,11 +23,11 @@ sys.stdin.read()
 """
 
 
-def test_every_owner_has_a_name_of_its_own() -> None:
+def test_every_owner_has_its_own_name() -> None:
     assert len({LeaseOwner(None).name for _ in range(100)}) == 100
 
 
-def test_an_owner_lives_until_it_retires(tmp_path: Path) -> None:
+def test_an_owner_is_alive_until_it_is_released(tmp_path: Path) -> None:
     owner, other = LeaseOwner(tmp_path / "owners"), LeaseOwner(tmp_path / "owners")
     owner.ensure_lock()
     owner.ensure_lock()
@@ -38,31 +38,31 @@ def test_an_owner_lives_until_it_retires(tmp_path: Path) -> None:
     assert list((tmp_path / "owners").iterdir()) == []
 
 
-def test_nobody_takes_itself_for_dead(tmp_path: Path) -> None:
+def test_no_owner_considers_itself_dead(tmp_path: Path) -> None:
     owner = LeaseOwner(tmp_path)
     assert not owner.is_dead(owner.name)
 
 
-def test_an_owner_that_was_never_here_is_dead_and_asking_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unknown_owner_is_dead_and_asking_leaves_no_file(tmp_path: Path) -> None:
     assert LeaseOwner(tmp_path).is_dead("somebody")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_in_memory_there_are_no_others() -> None:
+def test_a_database_in_memory_has_no_other_owners() -> None:
     owner = LeaseOwner(None)
     owner.ensure_lock()
     assert not owner.is_dead("somebody")
     owner.release()
 
 
-def test_a_lock_file_that_nobody_holds_is_that_of_a_dead_owner_and_is_removed(tmp_path: Path) -> None:
+def test_an_unlocked_file_is_a_dead_owners_and_is_removed(tmp_path: Path) -> None:
     (tmp_path / "somebody.lock").touch()
     assert LeaseOwner(tmp_path).is_dead("somebody")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_process_that_is_stopped_lives_and_one_that_is_killed_does_not(tmp_path: Path) -> None:
+def test_a_stopped_process_is_alive_and_a_killed_one_is_dead(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -79,7 +79,7 @@ def test_a_process_that_is_stopped_lives_and_one_that_is_killed_does_not(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_asking_does_not_disturb_the_living(tmp_path: Path) -> None:
+def test_checking_an_owner_does_not_disturb_it(tmp_path: Path) -> None:
     living = LeaseOwner(tmp_path)
     living.ensure_lock()
     askers = [LeaseOwner(tmp_path) for _ in range(5)]
@@ -88,7 +88,7 @@ def test_asking_does_not_disturb_the_living(tmp_path: Path) -> None:
     living.release()
 
 
-def test_the_steady_clock_goes_on() -> None:
+def test_the_monotonic_clock_advances() -> None:
     first = monotonic_clock()
     assert first <= monotonic_clock() < first + LEASE_TTL_S
 
@@ -97,13 +97,13 @@ def beat(count: int, job: int = 1) -> Heartbeat:
     return Heartbeat(job, "owner", 1, count)
 
 
-def test_a_beat_expires_when_it_was_seen_unchanged_for_longer_than_the_lease() -> None:
+def test_a_heartbeat_unchanged_for_longer_than_the_lease_expires() -> None:
     watch = LeaseMonitor(ttl_s=10)
     seen = [watch.expired([beat(1)], now) for now in (0, 2, 4, 6, 8, 10, 10.1)]
     assert seen == [set()] * 6 + [{beat(1)}]
 
 
-def test_a_beat_that_changes_starts_anew_whatever_part_of_it_changes() -> None:
+def test_any_change_of_a_heartbeat_renews_it() -> None:
     for changed in (beat(2), Heartbeat(1, "other", 1, 1), Heartbeat(1, "owner", 2, 1)):
         watch = LeaseMonitor(ttl_s=10)
         seen = [watch.expired([beat(1)], now) for now in (0, 2, 4, 6, 8, 10)]
@@ -112,14 +112,14 @@ def test_a_beat_that_changes_starts_anew_whatever_part_of_it_changes() -> None:
         assert watch.expired([changed], 21) == {changed}
 
 
-def test_each_beat_is_watched_for_itself() -> None:
+def test_each_heartbeat_is_monitored_by_itself() -> None:
     watch = LeaseMonitor(ttl_s=10)
     for count in range(11):
         watch.expired([beat(1, job=1), beat(count, job=2)], count)
     assert watch.expired([beat(1, job=1), beat(10, job=2)], 10.5) == {beat(1, job=1)}
 
 
-def test_what_ended_is_forgotten() -> None:
+def test_a_claim_that_ended_is_no_longer_monitored() -> None:
     watch = LeaseMonitor(ttl_s=10)
     watch.expired([beat(1)], 0)
     watch.expired([], 3)
@@ -128,7 +128,7 @@ def test_what_ended_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("pause", [4, 6, 11, 1000])
-def test_who_looks_rarely_finds_out_as_well_but_not_at_the_second_look(pause: int) -> None:
+def test_a_rare_poller_notices_an_expired_heartbeat_but_not_at_once(pause: int) -> None:
     watch = LeaseMonitor(ttl_s=10)
     seen = [watch.expired([beat(1)], now) for now in range(0, 10 * pause, pause)]
     assert seen[:2] == [set(), set()], "it may have slept, and the other as well"
@@ -136,7 +136,7 @@ def test_who_looks_rarely_finds_out_as_well_but_not_at_the_second_look(pause: in
 
 
 @given(st.lists(st.tuples(st.integers(1, 10).map(lambda quarters: quarters / 4), st.booleans()), max_size=40))
-def test_who_beats_in_time_never_expires_and_who_does_not_always_does(looks: list[tuple[float, bool]]) -> None:
+def test_timely_heartbeats_never_expire_and_late_ones_always_do(looks: list[tuple[float, bool]]) -> None:
     watch, now, count, since = LeaseMonitor(ttl_s=10), 0.0, 0, 0.0
     watch.expired([beat(0)], now)
     for pause, has_beaten in looks:
@@ -146,7 +146,7 @@ def test_who_beats_in_time_never_expires_and_who_does_not_always_does(looks: lis
         assert watch.expired([beat(count)], now) == ({beat(count)} if now - since > 10 else set())
 
 
-def test_a_worker_is_seen_while_it_lives_and_who_only_answers_is_none(tmp_path):
+def test_a_live_worker_is_seen_and_a_service_without_one_is_not(tmp_path):
     clerk, worker, looker = (LeaseOwner(tmp_path / "owners") for _ in range(3))
     assert not looker.sees_other_worker()
     clerk.ensure_lock()

@@ -13,7 +13,7 @@ THROUGHPUTS = {
 
 
 class TestLine(QueueCase):
-    async def test_jobs_wait_for_those_of_higher_priority_and_older_ones(self) -> None:
+    async def test_jobs_of_higher_priority_and_older_jobs_are_ahead(self) -> None:
         first, urgent, last = await self.queue(), await self.queue(priority=5), await self.queue()
         assert await self.repository.positions([last.id, first.id, urgent.id], THROUGHPUTS) == {
             urgent.id: QueuePosition(0, 0.0, 6.0, None),
@@ -21,22 +21,22 @@ class TestLine(QueueCase):
             last.id: QueuePosition(2, 12.0, 6.0, None),
         }
 
-    async def test_each_model_has_its_own_pace_and_usual_length(self) -> None:
+    async def test_each_model_has_its_own_throughput_and_mean_length(self) -> None:
         await self.queue(model_size="small")
         job = await self.queue()
         assert (await self.repository.positions([job.id], THROUGHPUTS))[job.id] == QueuePosition(1, 15.0, 6.0, None)
 
-    async def test_a_known_length_and_what_is_wanted_of_it_count(self) -> None:
+    async def test_the_known_length_and_the_requested_span_count(self) -> None:
         wanted = [TranscribeOptions(), TranscribeOptions(start=20, end=50), TranscribeOptions(start=90, end=900)]
         jobs = [await self.queue(duration=100.0, options=options) for options in wanted]
         found = await self.repository.positions([job.id for job in jobs], THROUGHPUTS)
         assert [found[job.id].own_work_s for job in jobs] == [10.0, 3.0, 1.0]
 
-    async def test_what_was_recognised_before_counts_no_more(self) -> None:
+    async def test_finished_chunks_do_not_count(self) -> None:
         job = await self.queue(duration=100.0, position=80.0)
         assert (await self.repository.positions([job.id], THROUGHPUTS))[job.id].own_work_s == 2.0
 
-    async def test_behind_a_job_of_unknown_pace_nothing_is_known(self) -> None:
+    async def test_the_work_ahead_is_unknown_behind_a_job_of_unknown_throughput(self) -> None:
         before, unknown, after = await self.queue(), await self.queue(model_size="tiny"), await self.queue()
         found = await self.repository.positions([before.id, unknown.id, after.id], THROUGHPUTS)
         assert found == {
@@ -45,17 +45,17 @@ class TestLine(QueueCase):
             after.id: QueuePosition(2, None, 6.0, None),
         }
 
-    async def test_without_any_pace_there_are_places_all_the_same(self) -> None:
+    async def test_positions_are_known_without_any_throughput(self) -> None:
         first, second = await self.queue(), await self.queue()
         found = await self.repository.positions([first.id, second.id], {})
         assert found == {first.id: QueuePosition(0, 0.0, None, None), second.id: QueuePosition(1, None, None, None)}
 
-    async def test_a_job_that_does_not_wait_has_no_place(self) -> None:
+    async def test_a_job_that_is_not_waiting_has_no_position(self) -> None:
         job = await self.queue()
         await self.claim()
         assert await self.repository.positions([job.id, "none"], THROUGHPUTS) == {}
 
-    async def test_the_line_has_what_is_at_work_and_every_unfinished_model(self) -> None:
+    async def test_the_snapshot_has_running_jobs_and_the_models_of_unfinished_ones(self) -> None:
         job = await self.queue(options=TranscribeOptions(start=3, end=9))
         await self.queue(model_size="small")
         claimed = await self.claim()

@@ -30,7 +30,7 @@ class TestListingInMemory(QueueCase):
                 return found
             cursor = page.next_cursor
 
-    async def test_pages_give_every_job_once_in_either_order(self) -> None:
+    async def test_pages_return_every_job_once_in_either_order(self) -> None:
         jobs = [await self.queue(name=str(n)) for n in range(7)]
         for newest_first in (True, False):
             ordered = jobs[::-1] if newest_first else jobs
@@ -40,7 +40,7 @@ class TestListingInMemory(QueueCase):
                 assert {len(page) for page in pages[:-1]} <= {limit}
                 assert pages[-1], "no page after the last job"
 
-    async def test_times_that_an_earlier_version_took_without_limits_are_read_within_them(self) -> None:
+    async def test_unlimited_times_from_earlier_versions_are_clamped(self) -> None:
         job = await self.queue()
         for start, end in ((1e308, None), (0.0, 1e308), (1e300, 1e308)):
             options = {"start": start, "end": end, "task": "transcribe"}
@@ -50,17 +50,17 @@ class TestListingInMemory(QueueCase):
             assert found.options.start <= MOST_SECONDS
             assert found.options.end is None or found.options.start < found.options.end <= MOST_SECONDS
 
-    async def test_the_first_page_is_of_a_hundred_and_newest_first(self) -> None:
+    async def test_the_first_page_has_a_hundred_jobs_newest_first(self) -> None:
         jobs = [await self.queue() for _ in range(101)]
         page = await self.repository.list_page()
         assert list(page.jobs) == jobs[:0:-1]
         assert page.next_cursor is not None
 
-    async def test_nothing_gives_an_empty_last_page(self) -> None:
+    async def test_an_empty_queue_returns_an_empty_last_page(self) -> None:
         page = await self.repository.list_page()
         assert (page.jobs, page.next_cursor) == ((), None)
 
-    async def test_jobs_added_meanwhile_move_no_page_that_starts_with_the_newest(self) -> None:
+    async def test_jobs_added_meanwhile_do_not_shift_pages_newest_first(self) -> None:
         jobs = [await self.queue() for _ in range(6)]
         first = await self.repository.list_page(limit=3)
         for _ in range(4):
@@ -68,14 +68,14 @@ class TestListingInMemory(QueueCase):
         second = await self.repository.list_page(cursor=first.next_cursor, limit=3)
         assert [*first.jobs, *second.jobs] == jobs[::-1]
 
-    async def test_oldest_first_comes_to_the_jobs_added_meanwhile(self) -> None:
+    async def test_pages_oldest_first_reach_jobs_added_meanwhile(self) -> None:
         jobs = [await self.queue() for _ in range(3)]
         first = await self.repository.list_page(limit=2, newest_first=False)
         jobs.append(await self.queue())
         second = await self.repository.list_page(cursor=first.next_cursor, limit=10, newest_first=False)
         assert [*first.jobs, *second.jobs] == jobs
 
-    async def test_a_page_goes_on_after_its_last_job_was_deleted(self) -> None:
+    async def test_a_cursor_survives_deleting_its_job(self) -> None:
         jobs = [await self.queue() for _ in range(4)]
         first = await self.repository.list_page(limit=2)
         await self.repository.delete(first.jobs[-1].id)
@@ -103,12 +103,12 @@ class TestListingInMemory(QueueCase):
         assert await self.names(JobFilter(name_contains="a_b")) == ["a_b"]
         assert await self.names(JobFilter(name_contains="")) == await self.names(JobFilter())
 
-    async def test_the_case_of_other_letters_does_not_matter_either(self) -> None:
+    async def test_names_match_regardless_of_case_beyond_ascii(self) -> None:
         await self.queue(name="Ärger in Łódź")
         assert await self.names(JobFilter(name_contains="ärger in łódź")) == ["Ärger in Łódź"]
 
     @pytest.mark.slow
-    async def test_jobs_can_be_listed_by_when_they_were_made(self) -> None:
+    async def test_jobs_can_be_listed_by_creation_time(self) -> None:
         noon = self.clocks.now
         for hour in range(4):
             await self.queue(name=str(hour), created_at=noon + timedelta(hours=hour))
@@ -117,7 +117,7 @@ class TestListingInMemory(QueueCase):
         assert await self.names(JobFilter(created_before=before)) == ["2", "1", "0"]
         assert await self.names(JobFilter(created_after=after, created_before=before)) == ["2", "1"]
 
-    async def test_filters_work_together_and_on_every_page(self) -> None:
+    async def test_filters_combine_and_apply_to_every_page(self) -> None:
         for number in range(12):
             await self.queue(name=f"{'even' if number % 2 == 0 else 'odd'} {number}", priority=number)
         for _ in range(3):
@@ -130,23 +130,23 @@ class TestListingInMemory(QueueCase):
             ["even 8"],
         ]
 
-    async def test_what_is_no_cursor_is_refused(self) -> None:
+    async def test_an_invalid_cursor_is_refused(self) -> None:
         for cursor in ("", "x", "-1", "1.5", "١", "1 OR 1"):
             with pytest.raises(QueueError, match="is not a cursor"):
                 await self.repository.list_page(cursor=cursor)
 
-    async def test_a_cursor_from_far_away_gives_an_end(self) -> None:
+    async def test_a_cursor_out_of_range_returns_the_end(self) -> None:
         jobs = [await self.queue()]
         assert (await self.repository.list_page(cursor="9" * 400)).jobs == tuple(jobs)
         assert (await self.repository.list_page(cursor="9" * 400, newest_first=False)).jobs == ()
 
-    async def test_a_page_must_have_room_for_a_job(self) -> None:
+    async def test_a_limit_below_one_is_refused(self) -> None:
         await self.queue()
         for limit in (0, -1, -2):
             with pytest.raises(QueueError, match="limit"):
                 await self.repository.list_page(limit=limit)
 
-    async def test_the_place_in_the_queue_is_how_many_go_before(self) -> None:
+    async def test_the_queue_position_is_the_number_of_jobs_ahead(self) -> None:
         low, usual, high, also_usual = [await self.queue(priority=priority) for priority in (-1, 0, 3, 0)]
         places = {job.id: await self.repository.waiting_before(job.id) for job in (low, usual, high, also_usual)}
         assert places == {high.id: 0, usual.id: 1, also_usual.id: 2, low.id: 3}
@@ -155,7 +155,7 @@ class TestListingInMemory(QueueCase):
         assert await self.repository.waiting_before(usual.id) == 0
         assert await self.repository.waiting_before("nobody") is None
 
-    async def test_fetches_under_way_are_counted_for_jobs_that_wait_to_be_fetched(self) -> None:
+    async def test_running_fetches_are_counted_for_jobs_that_wait_to_be_fetched(self) -> None:
         elsewhere = {"source_url": "https://example.org/talk.mp3"}
         at_work = [await self.queue(**elsewhere) for _ in range(3)]
         for _ in at_work:
@@ -165,7 +165,7 @@ class TestListingInMemory(QueueCase):
         ids = [job.id for job in (*at_work, waiting, here, fetched)]
         assert await self.repository.fetches_before(ids) == {waiting.id: 3}
 
-    async def test_jobs_are_counted_by_status_and_none_is_left_out(self) -> None:
+    async def test_jobs_are_counted_for_every_status(self) -> None:
         assert await self.repository.counts() == dict.fromkeys(JobStatus, 0)
         for number, status in enumerate(JobStatus):
             for _ in range(number):

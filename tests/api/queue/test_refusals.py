@@ -32,39 +32,39 @@ class TestRefusals(QueueCase):
         assert caught.value.hint
         return caught.value.message
 
-    async def test_a_file_that_is_no_database(self) -> None:
+    async def test_a_file_that_is_not_a_database_is_refused(self) -> None:
         content = b"Dear diary, today I was mistaken for a database." * 100
         self.file.write_bytes(content)
         await self.refusal(NotADatabase)
         assert self.file.read_bytes() == content
 
-    async def test_a_database_whose_content_is_damaged(self) -> None:
+    async def test_a_damaged_database_is_refused(self) -> None:
         await (await self.open()).close()
         content = bytearray(self.file.read_bytes())
         content[100:8192] = b"\xff" * (8192 - 100)
         self.file.write_bytes(content)
         await self.refusal(NotADatabase)
 
-    async def test_another_programs_database(self) -> None:
+    async def test_another_programs_database_is_refused(self) -> None:
         make(self.file, "CREATE TABLE songs (title TEXT)", "CREATE TABLE albums (title TEXT)")
         assert "albums, songs" in await self.refusal(NotADatabase)
 
-    async def test_another_programs_database_is_not_touched(self) -> None:
+    async def test_another_programs_database_is_not_changed(self) -> None:
         content = make(self.file, "CREATE TABLE songs (title TEXT)")
         await self.refusal(NotADatabase)
         assert self.file.read_bytes() == content
 
-    async def test_the_database_of_a_newer_cesar(self) -> None:
+    async def test_a_newer_versions_database_is_refused(self) -> None:
         await (await self.open()).close()
         make(self.file, "UPDATE alembic_version SET version_num = '9999'")
         assert "9999" in await self.refusal(DatabaseTooNew)
 
-    async def test_a_database_that_another_program_keeps_with_alembic(self) -> None:
+    async def test_another_programs_alembic_database_is_refused(self) -> None:
         table = "CREATE TABLE alembic_version (version_num TEXT)"
         make(self.file, table, "INSERT INTO alembic_version VALUES ('0001')", "CREATE TABLE songs (title TEXT)")
         await self.refusal(NotADatabase)
 
-    async def test_what_was_refused_can_be_closed_and_leaves_the_place_free(self) -> None:
+    async def test_a_refused_database_can_be_closed_and_releases_its_lock(self) -> None:
         self.file.write_bytes(b"no database" * 100)
         await self.refusal(NotADatabase)
         self.file.unlink()

@@ -19,7 +19,7 @@ RICH = Chunk(
 
 
 class TestResumingInMemory(QueueCase):
-    async def test_what_was_finished_comes_back_exactly_and_in_order(self) -> None:
+    async def test_finished_chunks_are_returned_exactly_and_in_order(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.resume(job, "print")
@@ -34,7 +34,7 @@ class TestResumingInMemory(QueueCase):
         await self.queue()
         assert await self.repository.resume(await self.claim(), "print") == []
 
-    async def test_other_work_drops_what_was_finished(self) -> None:
+    async def test_changed_work_drops_finished_chunks(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.resume(job, "print")
@@ -49,14 +49,14 @@ class TestResumingInMemory(QueueCase):
         await self.repository.release(job)
         assert await self.repository.resume(await self.claim(), "another print") == [chunk(0, 6)]
 
-    async def test_a_chunk_finished_again_replaces_the_first(self) -> None:
+    async def test_a_chunk_finished_twice_replaces_the_first(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.checkpoint(job, chunk(0, 5, "once"))
         await self.repository.checkpoint(job, chunk(0, 5, "again"))
         assert await self.repository.chunks(job.id) == [chunk(0, 5, "again")]
 
-    async def test_a_checkpoint_tells_how_far_the_work_has_come(self) -> None:
+    async def test_a_checkpoint_records_progress(self) -> None:
         await self.queue()
         job = await self.claim()
         job.position, job.duration = 5.0, 20.0
@@ -75,7 +75,7 @@ class TestResumingInMemory(QueueCase):
         assert await self.repository.chunks(one.id) == []
         assert await self.repository.chunks(two.id) == [chunk(0, 5, "two")]
 
-    async def test_they_outlast_failure_cancellation_and_a_retry_by_hand(self) -> None:
+    async def test_checkpoints_survive_failure_cancellation_and_a_manual_retry(self) -> None:
         for outcome in (JobStatus.ERROR, JobStatus.CANCELLED):
             await self.queue()
             job = await self.claim()
@@ -92,7 +92,7 @@ class TestResumingInMemory(QueueCase):
 class TestResumingFromFile(TestResumingInMemory):
     in_memory = False
 
-    async def test_they_outlast_the_process(self) -> None:
+    async def test_checkpoints_survive_the_process(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.resume(job, "print")

@@ -25,14 +25,14 @@ class TestRetriesInMemory(QueueCase):
         assert job.run_after is not None
         return (job.run_after - self.clocks.now).total_seconds()
 
-    async def test_a_failed_job_is_queued_for_later_and_says_why(self) -> None:
+    async def test_a_failed_job_is_queued_for_later_with_its_error(self) -> None:
         await self.queue()
         job = await self.fail_next()
         assert (job.status, job.failures, job.owner) == (JobStatus.QUEUED, 1, None)
         assert (job.error_code, job.error_message, job.error_hint) == ("out_of_memory", "It was killed.", "Use less.")
         assert await self.read(job) == job
 
-    async def test_it_is_not_claimed_before_its_time(self) -> None:
+    async def test_a_job_is_not_claimed_before_its_retry_time(self) -> None:
         await self.queue()
         job = await self.fail_next()
         self.clocks.go_on(self.wait_of(job) - 0.001)
@@ -40,14 +40,14 @@ class TestRetriesInMemory(QueueCase):
         self.clocks.go_on(0.001)
         assert (await self.claim()).id == job.id
 
-    async def test_others_go_before_it_meanwhile_and_then_it_has_its_old_place(self) -> None:
+    async def test_a_retried_job_lets_others_go_first_and_then_has_its_old_position(self) -> None:
         first, second, third = [await self.queue() for _ in range(3)]
         await self.fail_next()
         assert (await self.claim()).id == second.id
         self.clocks.go_on(DELAY_S)
         assert [(await self.claim()).id, (await self.claim()).id] == [first.id, third.id]
 
-    async def test_the_delays_grow_and_then_it_is_given_up_with_its_code(self) -> None:
+    async def test_the_delays_grow_until_the_job_ends_with_its_error_code(self) -> None:
         await self.queue()
         waits = []
         for _ in range(MAX_RETRIES):
@@ -68,25 +68,25 @@ class TestRetriesInMemory(QueueCase):
         assert self.wait_of(await self.fail_next()) <= MAX_DELAY.total_seconds()
 
     @pytest.mark.slow
-    async def test_delays_differ_so_that_many_do_not_come_back_at_once(self) -> None:
+    async def test_delays_have_jitter(self) -> None:
         for _ in range(10):
             await self.queue()
         assert len({self.wait_of(await self.fail_next()) for _ in range(10)}) > 1
 
-    async def test_a_failure_while_it_was_to_be_cancelled_cancels_it(self) -> None:
+    async def test_a_failure_after_a_cancel_request_cancels_the_job(self) -> None:
         await self.queue()
         job = await self.claim()
         await self.repository.request_cancel(job.id)
         job = await self.repository.retry_later(job)
         assert (job.status, job.completed_at) == (JobStatus.CANCELLED, self.clocks.now)
 
-    async def test_a_clock_put_back_by_a_day_does_not_keep_it_waiting(self) -> None:
+    async def test_a_clock_set_back_by_a_day_does_not_delay_a_retry(self) -> None:
         await self.queue()
         job = await self.fail_next()
         self.clocks.now -= timedelta(days=1)
         assert (await self.claim()).id == job.id
 
-    async def test_a_clock_put_back_a_little_keeps_it_waiting_so_much_longer_only(self) -> None:
+    async def test_a_clock_set_back_a_little_delays_a_retry_by_as_much(self) -> None:
         await self.queue()
         job = await self.fail_next()
         self.clocks.now -= timedelta(minutes=5)
@@ -94,14 +94,14 @@ class TestRetriesInMemory(QueueCase):
         self.clocks.go_on(5 * 60 + DELAY_S)
         assert (await self.claim()).id == job.id
 
-    async def test_a_claim_forgets_when_it_was_due(self) -> None:
+    async def test_a_claim_clears_the_retry_time(self) -> None:
         await self.queue()
         job = await self.fail_next()
         self.clocks.go_on(DELAY_S)
         assert (await self.claim()).run_after is None
         assert (await self.read(job)).run_after is None
 
-    async def test_somebody_who_retries_it_by_hand_does_not_wait(self) -> None:
+    async def test_a_manual_retry_does_not_wait(self) -> None:
         await self.queue()
         for _ in range(MAX_RETRIES + 1):
             job = await self.fail_next()

@@ -16,7 +16,7 @@ from tests.api.support import QueueCase, chunk
 class TestRules(QueueCase):
     in_memory = False
 
-    async def test_moves_that_are_not_in_the_table_of_moves_and_only_those(self) -> None:
+    async def test_the_database_refuses_exactly_the_invalid_transitions(self) -> None:
         refused = set()
         for before, after in product(JobStatus, JobStatus):
             job = await self.queue_as(before)
@@ -31,33 +31,33 @@ class TestRules(QueueCase):
         allowed = {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
         assert refused == set(product(JobStatus, JobStatus)) - allowed - {(status, status) for status in JobStatus}
 
-    async def test_a_status_that_nobody_knows(self) -> None:
+    async def test_the_database_refuses_an_unknown_status(self) -> None:
         job = await self.queue()
         for status in ("", "QUEUED", "paused"):
             with pytest.raises(sqlite3.IntegrityError):
                 self.sql("UPDATE jobs SET status = ? WHERE id = ?", status, job.id)
 
-    async def test_an_owner_without_work_and_work_without_an_owner(self) -> None:
+    async def test_the_database_refuses_an_owner_unless_processing_and_processing_without_one(self) -> None:
         for status in JobStatus:
             job = await self.queue_as(status)
             owner = None if status is JobStatus.PROCESSING else "somebody"
             with pytest.raises(sqlite3.IntegrityError, match="owned_while_processing"):
                 self.sql("UPDATE jobs SET owner = ? WHERE id = ?", owner, job.id)
 
-    async def test_an_attempt_that_shrinks(self) -> None:
+    async def test_the_database_refuses_a_shrinking_attempt(self) -> None:
         await self.queue()
         job = await self.claim()
         with pytest.raises(sqlite3.IntegrityError, match="attempt"):
             self.sql("UPDATE jobs SET attempt = 0 WHERE id = ?", job.id)
         self.sql("UPDATE jobs SET attempt = 5 WHERE id = ?", job.id)
 
-    async def test_two_jobs_of_one_id_or_one_key(self) -> None:
+    async def test_the_database_refuses_a_duplicate_id_or_key(self) -> None:
         one, two = await self.queue(idempotency_key="k"), await self.queue()
         for column, value in (("id", one.id), ("idempotency_key", "k")):
             with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
                 self.sql(f"UPDATE jobs SET {column} = ? WHERE id = ?", value, two.id)
 
-    async def test_no_statement_of_a_claim_looks_at_every_job(self) -> None:
+    async def test_no_statement_of_a_claim_scans_every_job(self) -> None:
         await self.queue_as(JobStatus.COMPLETED)
         await self.queue_as(JobStatus.PROCESSING)
         await self.queue()
@@ -73,7 +73,7 @@ class TestRules(QueueCase):
         assert [step for step in steps if step.startswith("SCAN") and " INDEX " not in step] == []
         assert [step for step in steps if "TEMP B-TREE" in step] == [], "what is in order needs no sorting"
 
-    async def test_what_is_deleted_is_overwritten_in_the_file(self) -> None:
+    async def test_deleted_data_is_overwritten_in_the_file(self) -> None:
         secret = "what nobody else may ever read"
         await self.queue()
         job = await self.claim()

@@ -16,7 +16,7 @@ from tests.api.support import QueueCase, eventually
 
 
 class TestTogetherInMemory(QueueCase):
-    async def test_who_stops_waiting_does_not_cut_the_transaction(self) -> None:
+    async def test_a_cancelled_caller_does_not_interrupt_the_transaction(self) -> None:
         go_on = self.hold_writes()
         job = Job(audio_path="/talk.wav")
         waiting = asyncio.create_task(self.repository.create(job))
@@ -29,7 +29,7 @@ class TestTogetherInMemory(QueueCase):
         assert [event.reason for event in await self.repository.events(job.id)] == ["submitted"]
 
     @pytest.mark.slow
-    async def test_a_transaction_that_fails_after_everybody_left_troubles_nobody(self) -> None:
+    async def test_a_transaction_that_fails_without_callers_is_harmless(self) -> None:
         job = await self.queue()
         go_on = self.hold_writes()
         waiting = asyncio.create_task(self.repository.retry(job.id))
@@ -74,7 +74,7 @@ class TestTogetherInMemory(QueueCase):
         assert await self.repository.database.read(queries.counts)
 
     @pytest.mark.slow
-    async def test_many_at_once_lose_nothing_and_double_nothing(self) -> None:
+    async def test_concurrent_writes_lose_and_duplicate_nothing(self) -> None:
         async def submit(number: int) -> None:
             await self.repository.create(Job(audio_path=f"/{number}.wav"))
 

@@ -79,7 +79,7 @@ def pairs(model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_completed_jobs_transcript_is_the_one_that_the_transcriber_gives(name, pairs):
+def test_a_completed_jobs_transcript_equals_the_transcribers(name, pairs):
     queued, direct = pairs[name]
     assert plain(queued) == plain(direct)
     assert queued.timings.keys() == direct.timings.keys()
@@ -88,7 +88,7 @@ def test_a_completed_jobs_transcript_is_the_one_that_the_transcriber_gives(name,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_every_format_of_it_has_the_same_bytes(format_name, pairs):
+def test_a_completed_jobs_transcript_renders_the_same_in_every_format(format_name, pairs):
     queued, direct = (
         replace(transcript, timings={}, origin=replace(transcript.origin, transcribed_at=None))
         for transcript in pairs["with words"]
@@ -105,7 +105,7 @@ def test_silence_is_a_transcript_without_segments(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_the_transcriber_warned_of_is_in_it_too(model, tmp_path):
+def test_a_jobs_transcript_has_the_transcribers_warnings(model, tmp_path):
     recording = write_cut_off(tmp_path / "cut.mp3", SONNET, keep=0.3)
     [(job, chunks)] = asyncio.run(queued_and_done(tmp_path, Job(audio_path=str(recording), model_size=model)))
     transcript = transcript_of(job, chunks)
@@ -114,7 +114,7 @@ def test_what_the_transcriber_warned_of_is_in_it_too(model, tmp_path):
 
 
 @pytest.mark.parametrize("status", [status for status in JobStatus if status is not JobStatus.COMPLETED])
-def test_before_it_is_completed_it_is_partial_and_tells_only_of_what_is_done(status):
+def test_an_unfinished_jobs_transcript_is_partial_and_covers_finished_chunks(status):
     """What has not been heard yet is no silence."""
     job = Job(audio_path="/talk.wav", status=status, duration=60.0, position=20.0)
     transcript = transcript_of(job, CHUNKS)
@@ -129,7 +129,7 @@ def test_before_it_is_completed_it_is_partial_and_tells_only_of_what_is_done(sta
     ]
 
 
-def test_a_partial_one_begins_where_it_was_asked_to():
+def test_a_partial_transcript_starts_at_the_requested_start():
     job = Job(audio_path="/talk.wav", options=TranscribeOptions(start=1.5, end=30.0))
     first, *others = transcript_of(job, CHUNKS).ledger
     assert (first.start, first.end, first.reason) == (0.0, 1.5, "not asked for")
@@ -137,11 +137,11 @@ def test_a_partial_one_begins_where_it_was_asked_to():
     assert all(before.end == after.start for before, after in pairwise([first, *others]))
 
 
-def test_a_partial_one_is_as_long_as_what_is_done_where_the_header_said_less():
+def test_a_partial_transcript_is_at_least_as_long_as_its_chunks():
     assert transcript_of(Job(audio_path="/talk.wav", duration=3.0), CHUNKS).duration == 20.0
 
 
-def test_a_partial_one_has_the_language_that_was_asked_for_and_the_models_name():
+def test_a_partial_transcript_has_the_requested_language_and_the_models_name():
     asked = Job(audio_path="/talk.wav", model_size="tiny", options=TranscribeOptions(language="de"))
     assert transcript_of(asked, CHUNKS).language == "de"
     assert transcript_of(asked, CHUNKS).model.name == "tiny"
@@ -150,12 +150,12 @@ def test_a_partial_one_has_the_language_that_was_asked_for_and_the_models_name()
 
 @pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("chunks", [(), CHUNKS], ids=["nothing", "something"])
-def test_a_partial_one_can_be_written_in_every_format(format_name, chunks):
+def test_a_partial_transcript_renders_in_every_format(format_name, chunks):
     text = render(transcript_of(Job(audio_path="/talk.wav"), chunks), format_name)
     assert ("One." in text) == bool(chunks)
 
 
-def test_a_text_without_chunks_is_not_taken_for_silence():
+def test_a_text_without_chunks_is_not_mistaken_for_silence():
     job = Job(audio_path="/talk.wav", status=JobStatus.COMPLETED, result_text="Somebody said so.")
     with pytest.raises(QueueError, match="only the text"):
         transcript_of(job, [])

@@ -78,12 +78,12 @@ class FolderCase(QueueCase):
 
 
 class TestAnotherDatabase(FolderCase):
-    async def test_a_new_one_is_refused_and_not_even_made(self) -> None:
+    async def test_a_new_database_is_refused_and_not_even_created(self) -> None:
         await self.submit()
         await self.is_refused(self.folder / "other.db", DatabaseMissing)
         assert not (self.folder / "other.db").exists()
 
-    async def test_one_with_jobs_of_its_own_is_refused(self) -> None:
+    async def test_another_database_with_its_own_jobs_is_refused(self) -> None:
         await self.submit()
         other = JobRepository(self.folder / "other.db")
         await other.connect()
@@ -91,7 +91,7 @@ class TestAnotherDatabase(FolderCase):
         await other.close()
         await self.is_refused(self.folder / "other.db")
 
-    async def test_a_copy_of_ours_is_refused_while_ours_is_there(self) -> None:
+    async def test_a_copy_is_refused_while_the_original_exists(self) -> None:
         await self.submit()
         await self.repository.close()
         shutil.copy(self.file, self.folder / "copy.db")
@@ -99,7 +99,7 @@ class TestAnotherDatabase(FolderCase):
         await self.submit(b"more sound")
         await self.is_refused(self.folder / "copy.db")
 
-    async def test_to_delete_a_job_in_a_copy_leaves_its_recording_to_the_original(self) -> None:
+    async def test_deleting_a_job_in_a_copy_leaves_the_recording_to_the_original(self) -> None:
         job = await self.submit()
         await self.repository.close()
         shutil.copy(self.file, self.folder / "copy.db")
@@ -111,7 +111,7 @@ class TestAnotherDatabase(FolderCase):
             await copy.delete(job.id)
         assert self.recordings() == {job.audio_digest}
 
-    async def test_it_may_have_jobs_of_users_own_files_beside_ours(self) -> None:
+    async def test_another_database_may_have_jobs_of_users_own_files(self) -> None:
         await self.submit()
         other = JobRepository(self.folder / "other.db", audio=self.store)
         self.addAsyncCleanup(other.close)
@@ -120,7 +120,7 @@ class TestAnotherDatabase(FolderCase):
         await other.delete(job.id)
         assert len(self.recordings()) == 1
 
-    async def test_an_upload_to_it_is_refused(self) -> None:
+    async def test_an_upload_to_another_database_is_refused(self) -> None:
         await self.submit()
         other = JobRepository(self.folder / "other.db", audio=self.store)
         self.addAsyncCleanup(other.close)
@@ -128,16 +128,16 @@ class TestAnotherDatabase(FolderCase):
         with pytest.raises(ForeignRecordings):
             await other.new_upload()
 
-    async def test_an_empty_folder_is_not_taken_from_a_database_that_is_there(self) -> None:
+    async def test_an_empty_folder_is_not_taken_from_an_existing_database(self) -> None:
         await self.is_refused(self.folder / "other.db")
 
-    async def test_an_empty_folder_is_taken_over_from_a_database_that_is_gone(self) -> None:
+    async def test_an_empty_folder_is_taken_over_from_a_missing_database(self) -> None:
         await self.repository.close()
         self.file.unlink()
         self.repository = await self.open(self.folder / "other.db")
         assert (await self.submit()).audio_digest in self.recordings()
 
-    async def test_an_empty_folder_is_taken_again_after_its_database_was_deleted(self) -> None:
+    async def test_an_empty_folder_is_claimed_again_after_its_database_was_deleted(self) -> None:
         await self.repository.close()
         for file in self.file.parent.glob(f"{self.file.name}*"):
             if file.is_file():
@@ -145,14 +145,14 @@ class TestAnotherDatabase(FolderCase):
         self.repository = await self.open()
         assert (await self.submit()).audio_digest in self.recordings()
 
-    async def test_an_empty_folder_is_taken_again_after_a_crash_before_its_number_was_committed(self) -> None:
+    async def test_an_empty_folder_is_claimed_again_after_a_crash_before_the_commit(self) -> None:
         await self.repository.close()
         with closing(sqlite3.connect(self.file)) as connection:
             connection.execute("PRAGMA user_version = 0")
         self.repository = await self.open()
         assert (await self.submit()).audio_digest in self.recordings()
 
-    async def test_a_folder_in_memory_of_nothing_is_never_swept(self) -> None:
+    async def test_a_database_in_memory_never_sweeps_the_folder(self) -> None:
         job = await self.submit()
         memory = JobRepository(":memory:", audio=self.store)
         self.addAsyncCleanup(memory.close)
@@ -162,7 +162,7 @@ class TestAnotherDatabase(FolderCase):
 
 
 class TestAMissingDatabase(FolderCase):
-    async def test_is_missed_and_not_made_anew(self) -> None:
+    async def test_a_missing_database_is_not_recreated_beside_recordings(self) -> None:
         job = await self.submit()
         await self.repository.close()
         away = self.file.rename(self.folder / "away.db")
@@ -172,7 +172,7 @@ class TestAMissingDatabase(FolderCase):
         self.repository = await self.open()
         assert (await self.read(job)).id == job.id
 
-    async def test_is_missed_by_commands_on_jobs_too(self) -> None:
+    async def test_job_commands_do_not_recreate_a_missing_database(self) -> None:
         await self.submit()
         await self.repository.close()
         self.file.unlink()
@@ -181,13 +181,13 @@ class TestAMissingDatabase(FolderCase):
         with pytest.raises(DatabaseMissing):
             await command.connect()
 
-    async def test_an_empty_file_in_its_place_is_no_database(self) -> None:
+    async def test_an_empty_file_counts_as_a_missing_database(self) -> None:
         await self.submit()
         await self.repository.close()
         self.file.write_bytes(b"")
         await self.is_refused(self.file, DatabaseMissing)
 
-    async def test_another_one_in_its_place_is_refused(self) -> None:
+    async def test_another_database_at_the_same_path_is_refused(self) -> None:
         """As an earlier version has made it, when the disk was not mounted."""
         await self.submit()
         await self.repository.close()
@@ -197,7 +197,7 @@ class TestAMissingDatabase(FolderCase):
         await other.close()
         await self.is_refused(self.file)
 
-    async def test_it_may_have_been_moved_elsewhere(self) -> None:
+    async def test_a_moved_database_keeps_its_folder(self) -> None:
         job = await self.submit()
         await self.repository.close()
         (self.folder / "elsewhere").mkdir()
@@ -221,7 +221,7 @@ class TestAFolderElsewhere(FolderCase):
         old.mkdir()  # whoever made it removes it
         self.file, self.store = self.folder / self.file.name, AudioStore(self.folder / "audio")
 
-    async def test_a_waiting_job_has_its_recording_where_the_folder_is_now(self) -> None:
+    async def test_a_waiting_job_finds_its_recording_in_a_moved_folder(self) -> None:
         await self.submit()
         await self.move()
         self.repository = await self.open()
@@ -234,7 +234,7 @@ class TestAFolderElsewhere(FolderCase):
         assert written.audio_path == job.audio_path
 
     @pytest.mark.slow
-    async def test_a_folder_of_recordings_alone_may_be_moved_too(self) -> None:
+    async def test_the_folder_of_recordings_may_be_moved_alone(self) -> None:
         await self.submit()
         await self.repository.close()
         elsewhere = self.folder / "disk"
@@ -245,7 +245,7 @@ class TestAFolderElsewhere(FolderCase):
         assert job is not None
         assert Path(job.audio_path).read_bytes() == SOUND
 
-    async def test_an_idempotency_key_still_gives_its_job(self) -> None:
+    async def test_an_idempotency_key_finds_its_job_after_a_move(self) -> None:
         job = await self.submit(idempotency_key="monday")
         await self.move()
         self.repository = await self.open()
@@ -253,14 +253,14 @@ class TestAFolderElsewhere(FolderCase):
         with pytest.raises(IdempotencyConflict):
             await self.submit(b"more sound", idempotency_key="monday")
 
-    async def test_a_deleted_job_takes_its_recording_along(self) -> None:
+    async def test_deleting_a_job_deletes_its_recording_in_a_moved_folder(self) -> None:
         job, other = await self.submit(), await self.submit(b"more sound")
         await self.move()
         self.repository = await self.open()
         await self.repository.delete(job.id)
         assert self.recordings() == {other.audio_digest}
 
-    async def test_a_worker_that_was_told_another_folder_finds_the_recording_as_before(self) -> None:
+    async def test_a_worker_with_another_data_folder_finds_the_recording(self) -> None:
         job = await self.submit()
         elsewhere = JobRepository(self.file, audio=AudioStore(self.folder / "another"))
         self.addAsyncCleanup(elsewhere.close)
@@ -269,7 +269,7 @@ class TestAFolderElsewhere(FolderCase):
         assert claimed is not None
         assert claimed.audio_path == job.audio_path
 
-    async def test_a_link_to_the_database_is_no_other_database(self) -> None:
+    async def test_a_link_to_the_database_is_the_same_database(self) -> None:
         await self.submit()
         await self.repository.close()
         moved = self.folder / "disk" / "queue.db"
@@ -283,7 +283,7 @@ class TestAFolderElsewhere(FolderCase):
 
 
 class TestAnOlderCopy(FolderCase):
-    async def test_in_its_place_spares_what_is_newer_whenever_it_is_started(self) -> None:
+    async def test_an_older_copy_retains_newer_recordings_at_every_start(self) -> None:
         old = await self.submit()
         await self.repository.close()
         copy = shutil.copy(self.file, self.folder / "yesterday.db")
@@ -299,7 +299,7 @@ class TestAnOlderCopy(FolderCase):
             both = {*self.recordings()}
         assert ownership.retained_digests(self.store) == {new.audio_digest}
 
-    async def test_that_has_no_number_yet_is_known_by_its_jobs(self) -> None:
+    async def test_an_older_copy_without_a_number_is_recognised_by_its_jobs(self) -> None:
         old = await self.submit()
         await self.repository.close()
         copy = shutil.copy(self.file, self.folder / "yesterday.db")
@@ -313,7 +313,7 @@ class TestAnOlderCopy(FolderCase):
             await self.restart()
             assert self.recordings() == {old.audio_digest, new.audio_digest}
 
-    async def test_what_was_put_aside_comes_back_with_the_right_one(self) -> None:
+    async def test_recordings_set_aside_are_restored_with_the_right_database(self) -> None:
         await self.submit()
         await self.repository.close()
         copy = shutil.copy(self.file, self.folder / "yesterday.db")
@@ -333,7 +333,7 @@ class TestAnOlderCopy(FolderCase):
 
 
 class TestAFolderOfAnEarlierVersion(FolderCase):
-    async def test_becomes_the_databases_that_knows_it(self) -> None:
+    async def test_an_unmarked_folder_is_adopted_by_the_database_that_knows_its_recordings(self) -> None:
         job = await self.submit()
         await self.repository.close()
         self.forget_note()
@@ -341,7 +341,7 @@ class TestAFolderOfAnEarlierVersion(FolderCase):
         assert self.recordings() == {job.audio_digest}
         assert ownership.read_marker(self.store) is not None
 
-    async def test_keeps_what_no_job_has(self) -> None:
+    async def test_an_adopted_unmarked_folder_retains_recordings_without_a_job(self) -> None:
         await self.submit()
         await self.repository.close()
         self.forget_note()
@@ -353,7 +353,7 @@ class TestAFolderOfAnEarlierVersion(FolderCase):
             await self.restart()
             assert orphan.exists()
 
-    async def test_is_refused_to_a_database_that_knows_none_of_it(self) -> None:
+    async def test_an_unmarked_folder_is_refused_to_a_database_that_knows_no_recording(self) -> None:
         await self.submit()
         await self.repository.close()
         self.forget_note()
@@ -366,7 +366,7 @@ class TestAFolderOfAnEarlierVersion(FolderCase):
 
 
 class TestAdopting(FolderCase):
-    async def test_gives_the_recordings_to_another_database_and_none_is_lost(self) -> None:
+    async def test_adopting_assigns_the_recordings_to_another_database_without_loss(self) -> None:
         job = await self.submit()
         os.utime(job.audio_path, (0, 0))
         await self.repository.close()
@@ -380,7 +380,7 @@ class TestAdopting(FolderCase):
             assert self.recordings() == {job.audio_digest}
         await self.is_refused(self.file)
 
-    async def test_a_note_is_a_file_where_there_are_no_links(self) -> None:
+    async def test_the_marker_is_a_file_where_there_are_no_links(self) -> None:
         job = await self.submit()
         await self.repository.close()
         note = self.store.folder / ownership.MARKER
@@ -391,7 +391,7 @@ class TestAdopting(FolderCase):
         assert self.recordings() == {job.audio_digest}
         await self.is_refused(self.folder / "other.db", DatabaseMissing)
 
-    async def test_a_note_that_cannot_be_read_is_no_reason_to_lose_anything(self) -> None:
+    async def test_an_unreadable_marker_loses_nothing(self) -> None:
         job = await self.submit()
         await self.repository.close()
         (self.store.folder / ownership.MARKER).unlink()
@@ -401,7 +401,7 @@ class TestAdopting(FolderCase):
 
 
 class TestDeleting(FolderCase):
-    async def test_a_job_takes_its_recording_along_whatever_folder_the_command_was_told(self) -> None:
+    async def test_deleting_a_job_deletes_its_recording_whatever_the_commands_data_folder(self) -> None:
         job = await self.submit()
         command = JobRepository(self.file, audio=AudioStore(self.folder / "another"))
         self.addAsyncCleanup(command.close)

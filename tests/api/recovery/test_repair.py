@@ -133,7 +133,7 @@ ALL_STAYS: list[Callable[[bytearray], None]] = [zero_header, zero_first_page, sp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", ALL_STAYS)
-def test_nothing_is_lost_where_only_the_beginning_is_damaged(
+def test_nothing_is_lost_if_only_the_header_is_damaged(
     file: Path, original: Path, spoil: Callable[[bytearray], None]
 ) -> None:
     content = bytearray(file.read_bytes())
@@ -149,7 +149,7 @@ def test_nothing_is_lost_where_only_the_beginning_is_damaged(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
-def test_random_pages_lose_no_more_than_what_was_on_them(file: Path, original: Path, seed: int) -> None:
+def test_damaged_pages_lose_only_their_own_rows(file: Path, original: Path, seed: int) -> None:
     chance = random.Random(seed)
     content = bytearray(file.read_bytes())
     pages = len(content) // PAGE
@@ -168,7 +168,7 @@ def test_random_pages_lose_no_more_than_what_was_on_them(file: Path, original: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_of_a_file_that_was_cut_off_the_rest_is_saved(file: Path, original: Path, share: float) -> None:
+def test_the_rest_of_a_truncated_file_is_saved(file: Path, original: Path, share: float) -> None:
     content = file.read_bytes()[: int(file.stat().st_size * share)]
     file.write_bytes(content)
     saved = mend(file)
@@ -199,13 +199,13 @@ def damaged_with_a_log(original: Path, tmp_path: Path) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
-def test_what_only_the_log_has_is_saved(original: Path, tmp_path: Path) -> None:
+def test_rows_only_in_the_write_ahead_log_are_saved(original: Path, tmp_path: Path) -> None:
     file, newest = damaged_with_a_log(original, tmp_path)
     mend(file)
     assert newest in {job.id for job in read(file)[0]}
 
 
-def test_a_log_that_a_killed_repair_had_set_aside_is_read_by_the_next(original: Path, tmp_path: Path) -> None:
+def test_the_next_repair_reads_a_log_set_aside_by_a_killed_one(original: Path, tmp_path: Path) -> None:
     file, newest = damaged_with_a_log(original, tmp_path)
     kept = tmp_path / "cesar.db.damaged-20260102T030405"
     os.link(file, kept)
@@ -216,7 +216,7 @@ def test_a_log_that_a_killed_repair_had_set_aside_is_read_by_the_next(original: 
 
 
 @pytest.mark.slow
-def test_a_repair_that_was_killed_while_it_changed_the_files_is_done_again(original: Path, tmp_path: Path) -> None:
+def test_a_repair_killed_while_replacing_the_files_is_repeated(original: Path, tmp_path: Path) -> None:
     file, newest = damaged_with_a_log(original, tmp_path)
     program = (
         "import sys; from pathlib import Path; from cesar.api.storage.recordings import AudioStore; "
@@ -232,7 +232,7 @@ def test_a_repair_that_was_killed_while_it_changed_the_files_is_done_again(origi
     assert not kept.samefile(file)
 
 
-def test_a_repaired_database_goes_on_counting_and_keeps_its_number(file: Path) -> None:
+def test_a_repaired_database_keeps_its_counters_and_its_number(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[100:PAGE] = bytes(PAGE - 100)
     file.write_bytes(content)
@@ -253,7 +253,7 @@ def test_a_repaired_database_goes_on_counting_and_keeps_its_number(file: Path) -
 
 
 @pytest.mark.parametrize("change", ["result_text = NULL", "result_text = ''", "result_text = 'Job 1 says 0.'"])
-def test_a_completed_job_without_its_whole_text_is_queued_again(file: Path, change: str) -> None:
+def test_a_completed_job_with_an_incomplete_text_is_queued_again(file: Path, change: str) -> None:
     """Job 1 lost its text or a part of it; job 41 has no chunks either, job 2 is whole."""
     ids = {job.audio_path: job.id for job in read(file)[0]}
     one, bare, whole = (ids[f"/talks/{number}.wav"] for number in (1, 41, 2))
@@ -273,18 +273,18 @@ def test_a_completed_job_without_its_whole_text_is_queued_again(file: Path, chan
     assert (found[whole].status, whole in saved.requeued) == (JobStatus.COMPLETED, False)
 
 
-def test_a_sound_database_is_left_alone(file: Path) -> None:
+def test_an_undamaged_database_is_left_alone(file: Path) -> None:
     before = file.read_bytes()
     assert mend(file) is None
     assert file.read_bytes() == before
 
 
-def test_nothing_is_touched_while_a_program_works_with_it(file: Path) -> None:
+def test_nothing_is_repaired_while_a_program_uses_the_database(file: Path) -> None:
     async def work() -> None:
         repository = JobRepository(file)
         await repository.connect()
         await repository.get_next_queued()
-        with pytest.raises(DatabaseUnavailable, match="working"):
+        with pytest.raises(DatabaseUnavailable, match="another program is using"):
             mend(file)
         await repository.close()
 
@@ -292,7 +292,7 @@ def test_nothing_is_touched_while_a_program_works_with_it(file: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database " * 1000, bytes(20 * PAGE), b""])
-def test_what_has_nothing_of_ours_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+def test_a_file_with_nothing_readable_is_left_alone(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "cesar.db"
     file.write_bytes(content)
     with pytest.raises(NotADatabase, match="nothing readable of Cesar's"):
@@ -309,13 +309,13 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         mend(file)
 
 
-def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(DatabaseMissing):
         mend(tmp_path / "cesar.db")
     assert not (tmp_path / "cesar.db").exists()
 
 
-def test_damage_is_found_when_a_service_starts(file: Path) -> None:
+def test_damage_is_noticed_when_a_service_starts(file: Path) -> None:
     content = bytearray(file.read_bytes())
     for number in range(2, len(content) // PAGE, 3):
         content[number * PAGE : (number + 1) * PAGE] = random.Random(number).randbytes(PAGE)

@@ -42,7 +42,7 @@ class TestConnections(QueueCase):
             return await database.write("test", lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar())
         return await database.read(lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar())
 
-    async def test_the_writer_loses_nothing_that_it_acknowledged(self) -> None:
+    async def test_the_writer_flushes_what_it_acknowledges(self) -> None:
         expected = {
             "journal_mode": "wal",
             "synchronous": 2,
@@ -60,7 +60,7 @@ class TestConnections(QueueCase):
         assert await self.ask("query_only", writer=False) == 1
         assert await self.ask("busy_timeout", writer=False) == 10_000
 
-    async def test_what_is_written_has_the_write_lock_from_its_beginning(self) -> None:
+    async def test_a_write_holds_the_write_lock_from_its_start(self) -> None:
         def lock_out(_connection: sa.Connection) -> None:
             with closing(sqlite3.connect(self.file, timeout=0)) as other, pytest.raises(sqlite3.OperationalError):
                 other.execute("BEGIN IMMEDIATE")
@@ -91,13 +91,13 @@ class TestConnections(QueueCase):
             with pytest.raises(DatabaseError, match="not open"):
                 await call()
 
-    async def test_opening_twice_is_no_trouble(self) -> None:
+    async def test_opening_twice_is_harmless(self) -> None:
         repository = await self.open(":memory:")
         await repository.create(Job(audio_path="/talk.wav"))
         await repository.connect()
         assert len(await repository.list_all()) == 1
 
-    async def test_a_counter_tells_of_others_changes_and_not_of_ours(self) -> None:
+    async def test_the_change_counter_counts_only_other_connections(self) -> None:
         counter = self.repository.database.change_counter
         before = await counter()
         await self.queue()
@@ -124,7 +124,7 @@ class TestTroubles(QueueCase):
         assert await self.repository.list_all() == [job]
         assert (await self.queue()).seq == job.seq + 1
 
-    async def test_a_lock_that_somebody_else_keeps_makes_it_unavailable(self) -> None:
+    async def test_a_lock_held_by_another_program_makes_the_database_unavailable(self) -> None:
         def lock() -> closing[sqlite3.Connection]:
             other = sqlite3.connect(self.file, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
@@ -132,23 +132,23 @@ class TestTroubles(QueueCase):
 
         await self.fails_only_while(lock, "does not respond: .*database is locked")
 
-    async def test_a_program_that_does_not_give_up_its_turn_makes_it_unavailable(self) -> None:
+    async def test_a_program_that_holds_the_write_lock_makes_the_database_unavailable(self) -> None:
         await self.fails_only_while(FileLock(f"{self.file}-lock").acquire, "another program has kept .* busy")
 
-    async def test_readers_are_not_hindered(self) -> None:
+    async def test_readers_are_not_blocked_by_a_lock(self) -> None:
         job = await self.queue()
         with FileLock(f"{self.file}-lock"), closing(sqlite3.connect(self.file, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             assert await self.repository.get(job.id) == job
 
-    async def test_a_broken_disk_makes_it_unavailable(self) -> None:
+    async def test_a_broken_disk_makes_the_database_unavailable(self) -> None:
         def break_disk(_connection: sa.Connection) -> None:
             raise OSError(5, "Input/output error")
 
         with pytest.raises(DatabaseUnavailable, match="Input/output error"):
             await self.repository.database.write("test", break_disk)
 
-    async def test_closing_lets_go_of_everything_though_another_program_keeps_its_turn(self) -> None:
+    async def test_closing_releases_everything_while_another_program_holds_the_lock(self) -> None:
         await self.queue()
         await self.claim()
         with FileLock(f"{self.file}-lock"), suppress(DatabaseUnavailable):
@@ -158,7 +158,7 @@ class TestTroubles(QueueCase):
         other = await self.open()
         assert await other.get_next_queued() is not None
 
-    async def test_a_file_that_is_moved_away_is_not_made_anew_by_who_reads_or_writes_first(self) -> None:
+    async def test_a_moved_file_is_not_recreated_by_the_next_read_or_write(self) -> None:
         job = await self.queue()
         other = await self.open()
         moved = [path.rename(self.folder / f"away-{path.name}") for path in self.folder.glob("queue.db*")]
@@ -171,7 +171,7 @@ class TestTroubles(QueueCase):
         assert await other.get_next_queued() is not None
 
     @pytest.mark.slow
-    async def test_a_file_that_was_deleted_or_replaced_takes_no_more_jobs(self) -> None:
+    async def test_a_deleted_or_replaced_file_accepts_no_jobs(self) -> None:
         job = await self.queue()
         other = await self.open(self.folder / "other.db")
         await other.close()
@@ -184,7 +184,7 @@ class TestTroubles(QueueCase):
         away.replace(self.file)
         assert (await self.queue()).seq == job.seq + 1
 
-    async def test_a_full_database_says_that_it_is_full(self) -> None:
+    async def test_a_full_disk_raises_database_full(self) -> None:
         job = await self.queue()
 
         def limit(connection: sa.Connection, pages: int) -> None:
@@ -198,7 +198,7 @@ class TestTroubles(QueueCase):
         await self.repository.database.write("test", lambda c: limit(c, 2**30))
         assert (await self.queue(name="x" * 100_000)).seq == job.seq + 1
 
-    async def test_many_at_two_connections_never_see_that_it_is_locked(self) -> None:
+    async def test_concurrent_work_on_two_connections_never_fails_as_locked(self) -> None:
         with patch("cesar.api.storage.database.BUSY_TIMEOUT_S", 60):
             repositories = [await self.open() for _ in range(3)]
             jobs = [Job(audio_path=f"/{number}.wav") for number in range(60)]
@@ -225,7 +225,7 @@ class TestTroubles(QueueCase):
         (sqlite3.SQLITE_CORRUPT_INDEX, DatabaseDamaged),
     ],
 )
-def test_what_sqlite_reports_has_a_meaning(code: int, kind: type[DatabaseError]) -> None:
+def test_sqlite_errors_are_translated(code: int, kind: type[DatabaseError]) -> None:
     error = sqlite3.OperationalError("what SQLite says")
     error.sqlite_errorcode = code
     meaning = _to_database_error(error, DatabaseLocation(Path("/data/queue.db")))
@@ -233,7 +233,7 @@ def test_what_sqlite_reports_has_a_meaning(code: int, kind: type[DatabaseError])
     assert "/data/queue.db" in meaning.message
 
 
-def test_closing_waits_for_who_reads(tmp_path: Path) -> None:
+def test_closing_waits_for_readers(tmp_path: Path) -> None:
     async def close_meanwhile() -> int:
         database = Database(DatabaseLocation(tmp_path / "queue.db"))
         await database.connect()
@@ -255,7 +255,7 @@ def test_closing_waits_for_who_reads(tmp_path: Path) -> None:
     assert asyncio.run(close_meanwhile()) == 0
 
 
-def test_closing_waits_for_what_is_under_way(tmp_path: Path) -> None:
+def test_closing_waits_for_running_work(tmp_path: Path) -> None:
     async def close_meanwhile() -> None:
         database = Database(DatabaseLocation(tmp_path / "queue.db"))
         await database.connect()

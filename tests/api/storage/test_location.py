@@ -45,7 +45,7 @@ def test_paths_and_addresses_name_a_file(where: str | Path, path: str) -> None:
     assert (place.path, str(place), place.is_memory) == (Path(path), path, False)
 
 
-def test_a_relative_path_is_taken_from_here_and_a_tilde_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_and_tildes_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     assert DatabaseLocation.parse("queue.db").path == Path.cwd() / "queue.db"
     assert DatabaseLocation.parse("sqlite:///queue.db").path == Path.cwd() / "queue.db"
@@ -53,7 +53,7 @@ def test_a_relative_path_is_taken_from_here_and_a_tilde_from_home(monkeypatch: p
 
 
 @pytest.mark.parametrize("where", [":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:"])
-def test_memory_is_no_file(where: str) -> None:
+def test_memory_is_not_a_file(where: str) -> None:
     place = DatabaseLocation.parse(where)
     assert (place.path, str(place), place.is_memory, place.is_on_network) == (None, ":memory:", True, False)
 
@@ -68,7 +68,7 @@ def test_memory_is_no_file(where: str) -> None:
         "://",
     ],
 )
-def test_other_addresses_are_refused_in_one_line_that_tells_no_password(where: str) -> None:
+def test_unsupported_urls_are_refused_in_one_line_without_the_password(where: str) -> None:
     with pytest.raises(DatabaseError) as caught:
         DatabaseLocation.parse(where)
     assert "\n" not in caught.value.message
@@ -77,12 +77,12 @@ def test_other_addresses_are_refused_in_one_line_that_tells_no_password(where: s
 
 
 @pytest.mark.parametrize("where", ["postgresql://server:port/queue", "~nobody-of-that-name/queue.db"])
-def test_what_cannot_even_be_read_is_refused_too(where: str) -> None:
+def test_malformed_urls_are_refused(where: str) -> None:
     with pytest.raises(DatabaseError):
         DatabaseLocation.parse(where)
 
 
-def test_an_address_that_lacks_its_third_slash_is_refused() -> None:
+def test_a_url_without_its_third_slash_is_refused() -> None:
     with pytest.raises(DatabaseError):
         DatabaseLocation.parse("sqlite://queue.db")
 
@@ -103,12 +103,12 @@ def test_an_address_that_lacks_its_third_slash_is_refused() -> None:
         ("/mnt/größe", "9p"),
     ],
 )
-def test_the_innermost_and_latest_mount_tells_the_file_system(folder: str, kind: str) -> None:
+def test_the_innermost_and_latest_mount_determines_the_file_system(folder: str, kind: str) -> None:
     assert file_system_type(Path(folder), MOUNTS) == kind
 
 
 @pytest.mark.parametrize(("name", "escaped"), [("a\tb", r"a\011b"), ("a\nb", r"a\012b"), ("a\\b", r"a\134b")])
-def test_names_with_odd_signs_are_read(name: str, escaped: str) -> None:
+def test_mount_points_with_escaped_characters_are_read(name: str, escaped: str) -> None:
     mounts = f"{MOUNTS}32 22 0:46 / /mnt/{escaped} rw - nfs server:/odd rw\n"
     assert file_system_type(Path(f"/mnt/{name}"), mounts) == "nfs"
 
@@ -124,7 +124,7 @@ names = st.lists(st.sampled_from(["a", "b", "ab", "a b"]), max_size=4)
 
 
 @given(st.dictionaries(names.map(tuple), st.sampled_from(["ext4", "nfs", "tmpfs"])), names)
-def test_the_longest_mount_above_a_folder_tells_its_file_system(
+def test_the_longest_mount_above_a_folder_determines_its_file_system(
     mounted: dict[tuple[str, ...], str], folder: list[str]
 ) -> None:
     mounted = {(): "root", **mounted}
@@ -158,52 +158,52 @@ class TestOnANetwork:
         with patch("cesar.api.storage.location._MOUNTS", mounts):
             yield
 
-    def test_a_database_is_refused_in_one_line(self, tmp_path: Path) -> None:
+    def test_a_database_on_a_network_file_system_is_refused_in_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(NetworkFileSystem, match="is on a network file system") as caught:
             connect(tmp_path / "queue.db")
         assert "CESAR_ALLOW_NETWORK_FS" in caught.value.hint
         assert not (tmp_path / "queue.db").exists()
 
-    def test_it_can_be_allowed_and_then_needs_no_shared_memory(self, tmp_path: Path) -> None:
+    def test_an_allowed_network_file_system_needs_no_shared_memory(self, tmp_path: Path) -> None:
         assert connect(tmp_path / "queue.db", allow_network_fs=True) == "truncate"
         assert not (tmp_path / "queue.db-wal").exists()
 
 
-def test_on_a_local_disk_there_is_a_write_ahead_log(tmp_path: Path) -> None:
+def test_a_local_database_has_a_write_ahead_log(tmp_path: Path) -> None:
     assert connect(tmp_path / "queue.db") == "wal"
 
 
-def test_folders_that_are_missing_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     connect(tmp_path / "a" / "b" / "queue.db")
     assert (tmp_path / "a" / "b" / "queue.db").is_file()
 
 
-def test_a_folder_is_no_database(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_database(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="is a folder"):
         connect(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["file/queue.db", "file/below/queue.db"])
-def test_a_place_below_a_file_cannot_be_written_to(tmp_path: Path, place: str) -> None:
+def test_a_path_below_a_file_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DatabaseNotWritable, match="can't be created"):
         connect(tmp_path / place)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/sys is Linux's")
-def test_a_place_where_nobody_may_write_is_refused() -> None:
+def test_a_folder_that_is_not_writable_is_refused() -> None:
     with pytest.raises(DatabaseNotWritable):
         connect(Path("/sys/queue.db"))
 
 
-def test_a_mount_point_whose_name_is_no_text_is_no_trouble(tmp_path: Path) -> None:
+def test_a_mount_point_whose_name_is_not_text_is_harmless(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_bytes(MOUNTS.encode() + b"32 22 0:46 / /mnt/\xff rw - ext4 /dev/sde1 rw\n")
     with patch("cesar.api.storage.location._MOUNTS", mounts):
         assert not DatabaseLocation.parse(tmp_path / "queue.db").is_on_network
 
 
-def test_where_nobody_tells_of_mounts_a_disk_is_taken_for_local(tmp_path: Path) -> None:
+def test_without_mount_information_a_disk_is_considered_local(tmp_path: Path) -> None:
     with patch("cesar.api.storage.location._MOUNTS", tmp_path / "nothing"):
         assert not DatabaseLocation.parse(tmp_path / "queue.db").is_on_network
 

@@ -87,7 +87,7 @@ class MigrationCase(QueueCase):
 
 
 class TestSchema(MigrationCase):
-    async def test_the_migrations_make_exactly_the_tables_that_the_code_knows(self) -> None:
+    async def test_the_migrations_create_exactly_the_tables_of_the_schema(self) -> None:
         for db in (":memory:", self.file):
             repository = await self.open(db)
 
@@ -97,7 +97,7 @@ class TestSchema(MigrationCase):
 
             assert await repository.database.write("test", compare) == []
 
-    async def test_indexes_are_the_same_to_the_letter(self) -> None:
+    async def test_indexes_match_the_schema_exactly(self) -> None:
         await self.make_old()
         indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         migrated = dict(self.sql(indexes))
@@ -107,10 +107,10 @@ class TestSchema(MigrationCase):
         with closing(sqlite3.connect(self.folder / "by-code.db")) as connection:
             assert migrated == dict(connection.execute(indexes).fetchall())
 
-    async def test_the_last_script_is_the_one_that_this_cesar_works_with(self) -> None:
+    async def test_the_last_migration_is_head(self) -> None:
         assert ScriptDirectory(str(SCRIPTS)).get_heads() == [HEAD]
 
-    async def test_a_new_database_needs_no_copy(self) -> None:
+    async def test_a_new_database_needs_no_backup(self) -> None:
         await self.make_old()
         assert self.schema()[0] == HEAD
         assert list(self.folder.glob("*before*")) == []
@@ -122,7 +122,7 @@ class TestSchema(MigrationCase):
 
 
 class TestLaterSchemas(MigrationCase):
-    async def test_an_older_database_is_brought_up_to_date_with_all_that_is_in_it(self) -> None:
+    async def test_an_older_database_is_migrated_with_all_its_rows(self) -> None:
         jobs = await self.make_old()
         with (
             self.later_cesar(next1="pass", next2="pass"),
@@ -133,7 +133,7 @@ class TestLaterSchemas(MigrationCase):
         assert self.schema() == ("next2", {"made_by_next1", "made_by_next2"}, [(job.id, 2) for job in jobs])
         assert f"now has schema next2 (it had {HEAD})" in logs.output[-1]
 
-    async def test_a_copy_of_it_as_it_was_is_made_first(self) -> None:
+    async def test_a_backup_is_made_before_a_migration(self) -> None:
         jobs = await self.make_old()
         with self.later_cesar(next1="pass"):
             await (await self.open()).close()
@@ -153,7 +153,7 @@ class TestLaterSchemas(MigrationCase):
             await (await self.open()).close()
         assert self.schema() == ("next1", {"made_by_next1"}, [(job.id, 1) for job in jobs])
 
-    async def test_steps_that_were_done_stay_when_a_later_one_fails(self) -> None:
+    async def test_completed_steps_stay_when_a_later_one_fails(self) -> None:
         jobs = await self.make_old()
         with self.later_cesar(next1="pass", next2="raise ZeroDivisionError"), pytest.raises(ZeroDivisionError):
             await self.open()
@@ -162,7 +162,7 @@ class TestLaterSchemas(MigrationCase):
             await (await self.open()).close()
         assert self.schema() == ("next2", {"made_by_next1", "made_by_next2"}, [(job.id, 2) for job in jobs])
 
-    async def test_without_room_for_the_copy_nothing_is_migrated(self) -> None:
+    async def test_nothing_is_migrated_without_space_for_the_backup(self) -> None:
         await self.make_old()
         before = self.schema()
         (self.folder / "queue.db.before-next1.part").mkdir()
@@ -170,14 +170,14 @@ class TestLaterSchemas(MigrationCase):
             await self.open()
         assert self.schema() == before
 
-    async def test_of_several_that_open_it_at_once_one_migrates_and_the_others_wait(self) -> None:
+    async def test_of_several_processes_one_migrates_and_the_others_wait(self) -> None:
         jobs = await self.make_old()
         with self.later_cesar(next1="pass"), self.assertLogs("cesar.api.storage.migrate", logging.INFO) as logs:
             await asyncio.gather(*(self.open() for _ in range(5)))
         assert len([line for line in logs.output if "now has schema" in line]) == 1
         assert self.schema() == ("next1", {"made_by_next1"}, [(job.id, 1) for job in jobs])
 
-    async def test_a_database_in_memory_is_made_in_all_steps(self) -> None:
+    async def test_a_database_in_memory_runs_every_migration(self) -> None:
         with self.later_cesar(next1="pass"):
             repository = await self.open(":memory:")
         assert await repository.list_all() == []
@@ -208,7 +208,7 @@ class TestKilledWhileMigrating(MigrationCase):
         return taken
 
     @pytest.mark.slow
-    async def test_a_new_database_is_made_whole_by_whoever_comes_next(self) -> None:
+    async def test_an_interrupted_creation_is_completed_by_the_next_process(self) -> None:
         snapshots = await self.snapshots()
         assert len(snapshots) > 10
         for snapshot in snapshots:
@@ -219,7 +219,7 @@ class TestKilledWhileMigrating(MigrationCase):
             assert self.schema(snapshot / "queue.db") == (HEAD, set(), [(job.id, 0)])
 
     @pytest.mark.slow
-    async def test_an_older_one_keeps_every_row_and_each_step_is_done_once(self) -> None:
+    async def test_an_interrupted_migration_keeps_every_row_and_repeats_no_step(self) -> None:
         jobs = await self.make_old()
         with self.later_cesar(next1="pass", next2="pass"):
             snapshots = await self.snapshots()
@@ -231,7 +231,7 @@ class TestKilledWhileMigrating(MigrationCase):
                 expected = ("next2", {"made_by_next1", "made_by_next2"}, [(job.id, 2) for job in jobs])
                 assert self.schema(snapshot / "queue.db") == expected
 
-    async def test_the_copy_is_there_and_whole_before_the_first_step(self) -> None:
+    async def test_the_backup_is_complete_before_the_first_step(self) -> None:
         jobs = await self.make_old()
         with self.later_cesar(next1="pass", next2="pass"):
             snapshots = await self.snapshots()
@@ -268,10 +268,10 @@ def errors_of(*processes: subprocess.Popen[bytes]) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.slow
-def test_programs_that_make_the_same_database_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_processes_that_create_the_same_database_at_once_do_not_interfere(tmp_path: Path) -> None:
     assert errors_of(*(start(tmp_path / "queue.db") for _ in range(3))) == []
 
 
 @pytest.mark.slow
-def test_a_program_may_make_many_databases_at_once(tmp_path: Path) -> None:
+def test_a_process_may_create_many_databases_at_once(tmp_path: Path) -> None:
     assert errors_of(start(*(tmp_path / f"{number}.db" for number in range(40)))) == []

@@ -58,7 +58,7 @@ def add(store: AudioStore, content: bytes) -> str:
     return digest
 
 
-def test_a_recording_is_kept_under_its_digest(store: AudioStore) -> None:
+def test_a_recording_is_stored_under_its_digest(store: AudioStore) -> None:
     file, digest = arrive(store, b"sound")
     place = store.add(file, digest)
     assert place == store.path_of(digest) == store.folder / digest[:2] / digest
@@ -67,17 +67,17 @@ def test_a_recording_is_kept_under_its_digest(store: AudioStore) -> None:
     assert not file.exists() or file.samefile(place)  # its caller removes it when the job is written
 
 
-def test_the_same_bytes_are_kept_once(store: AudioStore) -> None:
+def test_the_same_bytes_are_stored_once(store: AudioStore) -> None:
     digests = {add(store, b"sound") for _ in range(3)}
     assert files(store) == {store.path_of(digest) for digest in digests}
     assert len(digests) == 1
 
 
-def test_no_two_uploads_have_the_same_file(store: AudioStore) -> None:
+def test_no_two_uploads_share_a_file(store: AudioStore) -> None:
     assert len({store.new_upload("us") for _ in range(100)}) == 100
 
 
-def test_what_is_removed_is_gone_and_may_be_removed_again(store: AudioStore) -> None:
+def test_a_recording_can_be_removed_twice(store: AudioStore) -> None:
     digest = add(store, b"sound")
     store.partial_path("job").write_bytes(b"half")
     for _ in range(2):
@@ -86,7 +86,7 @@ def test_what_is_removed_is_gone_and_may_be_removed_again(store: AudioStore) -> 
     assert files(store) == set()
 
 
-def test_what_is_removed_is_gone_from_aside_too(store: AudioStore) -> None:
+def test_removing_a_recording_removes_copies_set_aside(store: AudioStore) -> None:
     digest = add(store, b"sound")
     store.partial_path("job").write_bytes(b"half")
     assert sweep(store).set_aside == 2
@@ -95,20 +95,20 @@ def test_what_is_removed_is_gone_from_aside_too(store: AudioStore) -> None:
     assert files(store) == set()
 
 
-def test_a_sweep_puts_aside_what_no_job_has(store: AudioStore) -> None:
+def test_a_sweep_sets_aside_recordings_without_a_job(store: AudioStore) -> None:
     kept, gone = add(store, b"one"), add(store, b"two")
     assert sweep(store, wanted=kept, today=date(2030, 5, 17)).set_aside == 1
     assert files(store) == {store.path_of(kept), store.folder / "aside" / "2030-05-17" / gone}
 
 
-def test_what_was_put_aside_comes_back_when_a_job_has_it_after_all(store: AudioStore) -> None:
+def test_a_sweep_restores_a_recording_that_a_job_needs_after_all(store: AudioStore) -> None:
     digest = add(store, b"sound")
     sweep(store)
     assert sweep(store, wanted=digest).restored == 1
     assert store.path_of(digest).read_bytes() == b"sound"
 
 
-def test_what_was_put_aside_is_deleted_when_its_time_is_over(store: AudioStore) -> None:
+def test_files_set_aside_expire(store: AudioStore) -> None:
     digest = add(store, b"sound")
     day = date(2030, 5, 17)
     sweep(store, today=day)
@@ -119,28 +119,26 @@ def test_what_was_put_aside_is_deleted_when_its_time_is_over(store: AudioStore) 
 
 
 @pytest.mark.parametrize("known_until", [None, LONG_AGO])
-def test_a_recording_newer_than_all_that_the_database_knows_stays(
-    store: AudioStore, known_until: datetime | None
-) -> None:
+def test_a_recording_newer_than_the_last_write_is_retained(store: AudioStore, known_until: datetime | None) -> None:
     digest = add(store, b"sound")
     assert sweep(store, known_until=known_until) == SweepResult(retained=frozenset({digest}))
     assert files(store) == {store.path_of(digest)}
 
 
-def test_what_was_spared_once_stays(store: AudioStore) -> None:
+def test_a_retained_recording_stays_retained(store: AudioStore) -> None:
     digest = add(store, b"sound")
     assert sweep(store, retained=[digest]).retained == {digest}
     assert files(store) == {store.path_of(digest)}
 
 
-def test_a_recording_whose_job_was_never_written_is_put_aside_however_new_it_is(store: AudioStore) -> None:
+def test_a_recording_whose_job_was_never_committed_is_set_aside_however_new(store: AudioStore) -> None:
     """As a crash leaves it between the moving of the file and the commit."""
     store.add(*arrive(store, b"sound", "them"))
     swept = sweep(store, dead="them", known_until=LONG_AGO)
     assert (swept.set_aside, swept.retained) == (1, frozenset())
 
 
-def test_a_sweep_keeps_what_arrives_for_the_living(store: AudioStore) -> None:
+def test_a_sweep_keeps_uploads_of_live_owners(store: AudioStore) -> None:
     ours, _ = arrive(store, b"one", "us")
     arrive(store, b"two", "them")
     assert sweep(store, dead="them").removed == 1
@@ -148,7 +146,7 @@ def test_a_sweep_keeps_what_arrives_for_the_living(store: AudioStore) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there, an open file can't be deleted")
-def test_a_sweep_keeps_what_a_process_is_writing_whoever_is_said_to_be_dead(store: AudioStore) -> None:
+def test_a_sweep_keeps_locked_files_even_of_dead_owners(store: AudioStore) -> None:
     file = store.new_upload("them")
     with file.open("wb") as opened:
         assert try_lock(opened)
@@ -156,26 +154,26 @@ def test_a_sweep_keeps_what_a_process_is_writing_whoever_is_said_to_be_dead(stor
     assert sweep(store, dead="them").removed == 1
 
 
-def test_a_sweep_keeps_what_was_fetched_for_a_job_that_still_needs_it(store: AudioStore) -> None:
+def test_a_sweep_keeps_partial_files_of_unfinished_jobs(store: AudioStore) -> None:
     for job in ("kept", "gone"):
         store.partial_path(job).write_bytes(b"half")
     assert sweep(store, job="kept", today=date(2030, 5, 17)).set_aside == 1
     assert files(store) == {store.partial_path("kept"), store.folder / "aside" / "2030-05-17" / "gone.part"}
 
 
-def test_a_sweep_leaves_alone_what_is_not_ours(store: AudioStore) -> None:
+def test_a_sweep_leaves_other_files_alone(store: AudioStore) -> None:
     (store.folder / "notes").mkdir(parents=True)
     (store.folder / "notes" / "readme.txt").write_text("mine")
     assert sweep(store) == SweepResult()
     assert len(files(store)) == 1
 
 
-def test_a_sweep_of_a_folder_that_is_not_there_does_nothing(store: AudioStore) -> None:
+def test_a_sweep_of_a_missing_folder_does_nothing(store: AudioStore) -> None:
     assert sweep(store) == SweepResult()
     assert not store.folder.exists()
 
 
-def test_a_sweep_makes_private_what_an_earlier_version_left_readable(store: AudioStore) -> None:
+def test_a_sweep_makes_readable_files_of_earlier_versions_private(store: AudioStore) -> None:
     digest = add(store, b"sound")
     for path in (store.folder, store.path_of(digest).parent, store.path_of(digest)):
         path.chmod(0o777)

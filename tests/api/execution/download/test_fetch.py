@@ -79,26 +79,26 @@ class FetchCase(IsolatedAsyncioTestCase):
 
 
 class TestWhole(FetchCase):
-    async def test_a_recording_arrives_as_it_is(self) -> None:
+    async def test_a_recording_arrives_unchanged(self) -> None:
         await self.require_whole()
         assert (self.progress[0], self.progress[-1]) == ((0, len(BODY)), (len(BODY), len(BODY)))
         assert self.server.asked[0][1]["accept-encoding"] == "identity"
 
-    async def test_one_of_unknown_length_arrives_too(self) -> None:
+    async def test_a_recording_of_unknown_length_arrives(self) -> None:
         self.server.tells_length = False
         await self.require_whole()
         assert self.progress[-1] == (len(BODY), None)
 
-    async def test_an_empty_one_arrives(self) -> None:
+    async def test_an_empty_file_arrives(self) -> None:
         self.server.body = b""
         await self.require_whole()
 
-    async def test_one_that_is_there_already_is_not_asked_for_again(self) -> None:
+    async def test_a_complete_file_is_not_requested_again(self) -> None:
         await self.require_whole()
         await self.require_whole()
         assert len(self.server.asked) == 1
 
-    async def test_no_proxy_is_asked(self) -> None:
+    async def test_no_proxy_is_used(self) -> None:
         with patch.dict(os.environ, {"HTTP_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1"}):
             await self.require_whole()
 
@@ -129,7 +129,7 @@ class TestAnswers(FetchCase):
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/talk.wav"
             return await self.require(CesarError, url=url)
 
-    async def test_what_has_no_end_or_is_not_http_is_refused_for_good(self) -> None:
+    async def test_endless_headers_and_invalid_http_are_refused_permanently(self) -> None:
         for name, beginning, unit in (
             ("headers", ANSWER, b"X-A: " + b"a" * 8000 + b"\r\n"),
             ("many small headers", ANSWER, b"a:\r\n" * 2000),
@@ -147,14 +147,14 @@ class TestAnswers(FetchCase):
             with self.subTest(name):
                 error = await self.answered(beginning, unit)
                 assert type(error) is FetchRefused
-                assert "its answer is not valid HTTP" in str(error)
+                assert "its response is not valid HTTP" in str(error)
                 assert self.left() == []
 
     async def test_a_few_interim_answers_are_passed_over(self) -> None:
         self.server.interim = b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 20
         await self.require_whole()
 
-    async def test_an_answer_that_ends_early_may_be_tried_again(self) -> None:
+    async def test_a_response_that_ends_early_may_be_retried(self) -> None:
         for name, beginning in (
             ("nothing", b""),
             ("half a head", ANSWER + b"X-A"),
@@ -167,13 +167,13 @@ class TestAnswers(FetchCase):
 
 
 class TestPinning(FetchCase):
-    async def test_a_name_is_looked_up_once_and_the_server_keeps_its_name(self) -> None:
+    async def test_a_name_is_resolved_once_and_sent_to_the_server(self) -> None:
         answer, asked = standing_for("127.0.0.1")
         await self.require_whole(url=self.server.named_url, resolve=answer)
         assert asked == [NAME]
         assert self.server.asked[0][1]["host"] == f"{NAME}:{self.server.port}"
 
-    async def test_a_name_that_stands_for_another_address_the_second_time_is_refused_then(self) -> None:
+    async def test_a_name_that_later_resolves_elsewhere_is_checked_again(self) -> None:
         self.server.cuts = [100_000]
         answer, asked = standing_for("127.0.0.1", "127.0.0.2")
         limits = replace(LIMITS, policy=HERE)
@@ -181,7 +181,7 @@ class TestPinning(FetchCase):
         await self.require(AddressRefused, url=self.server.named_url, limits=limits, resolve=answer)
         assert (len(asked), len(self.server.asked)) == (2, 1)
 
-    async def test_the_next_address_is_tried_where_one_does_not_answer(self) -> None:
+    async def test_the_next_address_is_tried_if_one_does_not_respond(self) -> None:
         async def both(host: str, port: int) -> tuple[str, ...]:
             return "::1", "127.0.0.1"  # the server does not listen on the first
 
@@ -202,7 +202,7 @@ class TestRedirects(FetchCase):
         self.server.redirects = {f"/{n}": f"/{n + 1}" for n in range(4)} | {"/4": self.server.url}
         await self.require_whole(url=f"http://127.0.0.1:{self.server.port}/0")
 
-    async def test_but_not_for_ever(self) -> None:
+    async def test_the_number_of_redirects_is_limited(self) -> None:
         self.server.redirects = {"/talk.wav": "/talk.wav"}
         await self.require(FetchRefused, "redirects more than 5 times")
         assert len(self.server.asked) == 6
@@ -226,7 +226,7 @@ class TestRedirects(FetchCase):
         assert {path for path, _ in self.server.asked} == {"/talk.wav"}
         assert self.left() == []
 
-    async def test_a_redirect_to_what_names_no_web_server_is_refused(self) -> None:
+    async def test_a_redirect_to_an_invalid_address_is_refused(self) -> None:
         for place in (
             "mailto:someone@example.org",
             "mailto:",
@@ -245,7 +245,7 @@ class TestRedirects(FetchCase):
             assert refused.value.hint
         assert self.left() == []
 
-    async def test_a_redirect_to_a_name_is_looked_up_and_judged(self) -> None:
+    async def test_the_target_of_a_redirect_is_resolved_and_checked(self) -> None:
         self.server.redirects = {"/talk.wav": f"http://other.example:{self.server.port}/there"}
         answer, asked = standing_for("127.0.0.1", "192.168.0.1")
         limits = replace(LIMITS, policy=HERE)
@@ -254,29 +254,29 @@ class TestRedirects(FetchCase):
 
 
 class TestRefusals(FetchCase):
-    async def test_too_long_a_recording_is_refused_before_it_is_read(self) -> None:
+    async def test_a_recording_that_is_too_long_is_refused_before_it_is_read(self) -> None:
         self.server.hold_at = 0
         await self.require(FetchRefused, "more than 1000 bytes", limits=replace(LIMITS, max_bytes=1000))
         assert self.left() == []
 
-    async def test_and_as_soon_as_it_is_found_so_where_no_length_is_told(self) -> None:
+    async def test_a_recording_of_unknown_length_is_refused_once_it_is_too_long(self) -> None:
         self.server.tells_length, self.server.hold_at = False, 200_000
         await self.require(FetchRefused, "more than 100000 bytes", limits=replace(LIMITS, max_bytes=100_000))
         assert self.left() == []
 
-    async def test_one_of_just_that_length_is_taken(self) -> None:
+    async def test_a_recording_of_exactly_the_maximum_length_is_accepted(self) -> None:
         await self.require_whole(limits=replace(LIMITS, max_bytes=len(BODY)))
 
-    async def test_what_the_server_means_for_good_is_told_from_what_may_pass(self) -> None:
+    async def test_permanent_and_temporary_statuses_are_distinguished(self) -> None:
         for status in (204, 304, 400, 401, 403, 404, 410, 451, 599, 500, 503, 408, 425, 429):
             self.server.statuses = {"/talk.wav": status}
             await self.require(FetchFailed if status >= 500 or status in (408, 425, 429) else FetchRefused, str(status))
 
-    async def test_a_web_page_is_no_recording(self) -> None:
+    async def test_a_web_page_is_refused(self) -> None:
         self.server.headers = {"Content-Type": "Text/HTML; charset=utf-8"}
         await self.require(FetchRefused, "a web page")
 
-    async def test_a_compressed_answer_is_refused(self) -> None:
+    async def test_a_compressed_response_is_refused(self) -> None:
         for coding in ("gzip", "br", "deflate, gzip"):
             self.server.headers = {"Content-Encoding": coding}
             await self.require(FetchRefused, "compressed")
@@ -287,18 +287,18 @@ class TestRefusals(FetchCase):
         error = await self.require(FetchRefused, url=f"{self.server.url}?key=hidden")
         assert str(error) == "127.0.0.1: 403 Forbidden"
 
-    async def test_a_disk_without_room_is_left_alone(self) -> None:
+    async def test_nothing_is_written_to_a_full_disk(self) -> None:
         await self.require(DiskFull, limits=replace(LIMITS, min_free_bytes=10**18))
         assert self.target.stat().st_size == 0
 
-    async def test_a_place_that_cannot_be_written_to_is_not_told(self) -> None:
+    async def test_an_unwritable_path_is_not_revealed(self) -> None:
         self.target = self.folder / "nowhere" / "job.part"
         error = await self.require(FetchFailed)
         assert str(self.folder) not in str(error)
 
 
 class TestGoingOn(FetchCase):
-    async def test_a_connection_that_breaks_is_taken_up_where_it_broke(self) -> None:
+    async def test_a_broken_connection_resumes_where_it_broke(self) -> None:
         self.server.cuts = [100_000, 300_000]
         await self.require(FetchFailed)
         await self.require(FetchFailed)
@@ -307,33 +307,33 @@ class TestGoingOn(FetchCase):
         assert self.server.asked[-1][1]["if-range"] == '"one"'
         assert self.server.sent_bytes == len(BODY)
 
-    async def test_at_once_where_much_has_come(self) -> None:
+    async def test_a_broken_connection_resumes_at_once_after_much_progress(self) -> None:
         self.server.body = BODY * 8
         self.server.cuts = [1_500_000, 3_000_000]
         with patch("cesar.api.execution.download.fetch._RETRY_DELAY_S", 0):
             await self.require_whole()
         assert self.server.ranges == [None, "bytes=1500000-", "bytes=3000000-"]
 
-    async def test_but_a_server_that_breaks_off_at_the_same_place_is_given_up(self) -> None:
+    async def test_a_server_that_always_breaks_off_at_the_same_byte_is_given_up(self) -> None:
         self.server.body, self.server.knows_ranges = BODY * 8, False
         self.server.cuts = [1_500_000] * 9
         with patch("cesar.api.execution.download.fetch._RETRY_DELAY_S", 0):
             await self.require(FetchFailed)
         assert len(self.server.asked) == 2
 
-    async def test_a_recording_that_has_changed_is_begun_anew(self) -> None:
+    async def test_a_changed_recording_starts_over(self) -> None:
         self.server.cuts = [100_000]
         await self.require(FetchFailed)
         self.server.body, self.server.etag = BODY[::-1], '"two"'
         await self.require_whole()
         assert self.server.sent_bytes == 100_000 + len(BODY)
 
-    async def test_so_is_one_whose_server_knows_no_ranges(self) -> None:
+    async def test_a_recording_from_a_server_without_ranges_starts_over(self) -> None:
         self.server.cuts, self.server.knows_ranges = [100_000], False
         await self.require(FetchFailed)
         await self.require_whole()
 
-    async def test_and_one_of_which_nothing_tells_whether_it_has_changed(self) -> None:
+    async def test_a_recording_without_a_validator_starts_over(self) -> None:
         for etag in (None, 'W/"weak"'):
             self.server.cuts, self.server.etag = [100_000], etag
             await self.require(FetchFailed)
@@ -341,14 +341,14 @@ class TestGoingOn(FetchCase):
             self.target.unlink()
         assert self.server.ranges == [None] * 4
 
-    async def test_a_date_of_change_serves_where_there_is_no_etag(self) -> None:
+    async def test_last_modified_validates_without_an_etag(self) -> None:
         self.server.cuts, self.server.etag = [100_000], None
         self.server.headers = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
         await self.require(FetchFailed)
         await self.require_whole()
         assert self.server.ranges == [None, "bytes=100000-"]
 
-    async def test_another_part_than_was_asked_for_is_not_taken(self) -> None:
+    async def test_a_range_other_than_the_requested_one_is_not_used(self) -> None:
         total = len(BODY)
         for wrong in (f"bytes 0-{total - 1}/{total}", f"bytes 100000-200000/{total}", "bytes */9", "", "nonsense"):
             self.server.cuts, self.server.headers = [100_000], {}
@@ -358,20 +358,20 @@ class TestGoingOn(FetchCase):
             assert self.server.ranges[-2:] == ["bytes=100000-", None]
             self.target.unlink()
 
-    async def test_a_range_that_the_server_does_not_have_is_begun_anew(self) -> None:
+    async def test_an_unsatisfiable_range_starts_over(self) -> None:
         self.server.cuts = [100_000]
         await self.require(FetchFailed)
         self.server.body = BODY[:10]
         await self.require_whole()
         assert self.server.ranges == [None, "bytes=100000-", None]
 
-    async def test_a_recording_that_is_elsewhere_now_is_begun_anew(self) -> None:
+    async def test_a_recording_at_another_url_starts_over(self) -> None:
         self.server.cuts = [100_000]
         await self.require(FetchFailed)
         await self.require_whole(url=f"http://127.0.0.1:{self.server.port}/other.wav")
         assert self.server.ranges == [None, None]
 
-    async def test_an_address_that_is_signed_anew_is_the_same_place(self) -> None:
+    async def test_a_newly_signed_url_is_the_same_source(self) -> None:
         self.server.cuts = [100_000]
         await self.require(FetchFailed, url=f"{self.server.url}?signature=1")
         await self.require_whole(url=f"{self.server.url}?signature=2")
@@ -379,7 +379,7 @@ class TestGoingOn(FetchCase):
 
 
 class TestSlowServers(FetchCase):
-    async def test_a_stop_is_heard_while_nothing_comes_and_what_has_come_stays(self) -> None:
+    async def test_a_stop_takes_effect_while_nothing_arrives_and_keeps_the_partial_file(self) -> None:
         self.server.hold_at = 131_072
         task = asyncio.create_task(self.fetch())
         await eventually(lambda: self.progress and self.progress[-1][0] == 131_072)
@@ -391,7 +391,7 @@ class TestSlowServers(FetchCase):
         await self.require_whole()
         assert self.server.ranges[-1] == "bytes=131072-"
 
-    async def test_a_stop_is_heard_before_there_is_an_answer(self) -> None:
+    async def test_a_stop_takes_effect_before_there_is_a_response(self) -> None:
         self.server.is_silent = True
         task = asyncio.create_task(self.fetch())
         await eventually(lambda: self.server.asked)
@@ -399,12 +399,12 @@ class TestSlowServers(FetchCase):
         with pytest.raises(Interrupted):
             await asyncio.wait_for(task, PATIENCE_S)
 
-    async def test_a_server_that_says_nothing_is_given_up(self) -> None:
+    async def test_a_silent_server_times_out(self) -> None:
         self.server.is_silent = True
         for timeouts in (Timeouts(read_s=0.1), Timeouts(stall_s=0.1)):
             await self.require(FetchFailed, "in time", limits=replace(LIMITS, timeouts=timeouts))
 
-    async def test_so_is_one_that_stops_saying_anything(self) -> None:
+    async def test_a_server_that_falls_silent_times_out(self) -> None:
         self.server.hold_at = 100_000
         for read_s in (0.2, 2.0, 20.0):  # a busy machine may need more than the shortest to say anything
             await self.require(FetchFailed, "in time", limits=replace(LIMITS, timeouts=Timeouts(read_s=read_s)))
@@ -412,13 +412,13 @@ class TestSlowServers(FetchCase):
                 break
         assert self.progress[-1][0] >= 65_536
 
-    async def test_and_one_that_says_too_little(self) -> None:
+    async def test_a_server_that_sends_too_slowly_times_out(self) -> None:
         timeouts = Timeouts(min_bytes=10**9, clock=count(0.0, 61.0).__next__)
         await self.require(FetchFailed, "too slowly", limits=replace(LIMITS, timeouts=timeouts))
         enough = replace(timeouts, min_bytes=1)
         await self.require_whole(limits=replace(LIMITS, timeouts=enough))
 
-    async def test_nobody_there_is_a_failure_that_may_pass(self) -> None:
+    async def test_a_refused_connection_is_a_temporary_failure(self) -> None:
         with MediaServer(b"") as gone:
             url = gone.url
         await self.require(FetchFailed, "the connection failed", url=url)
@@ -461,7 +461,7 @@ def fetch_over_tls(certificate: Path, tmp_path: Path, *, host: str = NAME) -> Fe
     return fetched
 
 
-def test_over_tls_the_certificate_is_that_of_the_name_and_not_of_the_address(certificate, tmp_path):
+def test_tls_certificates_are_checked_against_the_name(certificate, tmp_path):
     with trusting(certificate):
         assert fetch_over_tls(certificate, tmp_path).size == len(BODY)
 
@@ -472,6 +472,6 @@ def test_a_certificate_for_another_name_is_refused(certificate, tmp_path, host):
         fetch_over_tls(certificate, tmp_path, host=host)
 
 
-def test_so_is_one_that_nobody_vouches_for(certificate, tmp_path):
+def test_an_untrusted_certificate_is_refused(certificate, tmp_path):
     with trusting(None), pytest.raises(FetchRefused, match="certificate"):
         fetch_over_tls(certificate, tmp_path)
