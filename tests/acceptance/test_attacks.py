@@ -98,7 +98,7 @@ def received(caller: socket.socket) -> bytes:
         pytest.param(CHUNKED_UPLOAD, b"0" * 65536, id="a chunk size of zeros without end"),
     ],
 )
-def test_what_has_no_end_is_refused_with_431_and_is_not_kept(service: Service, beginning: bytes, unit: bytes) -> None:
+def test_endless_heads_are_refused_with_431_and_not_stored(service: Service, beginning: bytes, unit: bytes) -> None:
     with bounded(service):
         answer = flood(service, beginning, unit)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -124,7 +124,7 @@ def test_what_has_no_end_is_refused_with_431_and_is_not_kept(service: Service, b
         CHUNKED_UPLOAD + b"1\r\n-\r\n" * 100_000,
     ],
 )
-def test_what_is_not_http_gets_400_as_a_problem(service: Service, sent: bytes) -> None:
+def test_invalid_http_gets_400_as_a_problem(service: Service, sent: bytes) -> None:
     with closing(connect(service)) as caller:
         caller.sendall(sent)
         caller.shutdown(socket.SHUT_WR)
@@ -133,7 +133,7 @@ def test_what_is_not_http_gets_400_as_a_problem(service: Service, sent: bytes) -
     assert b"bad_request" in answer
 
 
-def test_nonsense_without_end_makes_few_lines_of_log_all_of_them_json_without_advice_to_install(
+def test_endless_nonsense_logs_few_lines_all_in_json(
     service: Service,
 ) -> None:
     before = len(service.log.read_text().splitlines())
@@ -150,7 +150,7 @@ def test_nonsense_without_end_makes_few_lines_of_log_all_of_them_json_without_ad
     assert not any("install" in line for line in lines)
 
 
-def test_pipelined_requests_without_end_whose_answers_nobody_reads_are_not_kept(service: Service) -> None:
+def test_endless_pipelined_requests_are_not_stored(service: Service) -> None:
     with bounded(service), ExitStack() as open_ones:
         for _ in range(40):
             caller = open_ones.enter_context(closing(connect(service)))
@@ -168,7 +168,7 @@ def test_a_few_pipelined_requests_are_all_answered(service: Service) -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 5
 
 
-def test_idle_connections_beyond_the_limit_keep_nobody_out(service: Service) -> None:
+def test_idle_connections_beyond_the_limit_lock_nobody_out(service: Service) -> None:
     with bounded(service), ExitStack() as open_ones:
         idle = [open_ones.enter_context(closing(connect(service))) for _ in range(4 * CONNECTIONS)]
         assert service.client.get("/livez").status_code == 200
@@ -190,7 +190,7 @@ def test_requests_beyond_the_limit_get_503_and_livez_still_answers(service: Serv
     wait_until(lambda: service.client.get("/jobs").status_code == 200, PATIENCE_S)
 
 
-def test_a_stream_ends_with_its_connection_also_when_another_request_waits_behind_it(service: Service) -> None:
+def test_a_stream_ends_with_its_connection_even_if_another_request_waits(service: Service) -> None:
     """So many are left behind that they would fill all places if they were still under way."""
     for _ in range(CONNECTIONS + 10):
         with closing(connect(service)) as caller:
@@ -199,7 +199,7 @@ def test_a_stream_ends_with_its_connection_also_when_another_request_waits_behin
     wait_until(lambda: service.client.get("/jobs").status_code == 200, PATIENCE_S)
 
 
-def test_a_trailer_is_no_header_of_this_request_nor_of_the_next(service: Service) -> None:
+def test_a_trailer_is_a_header_of_neither_this_request_nor_the_next(service: Service) -> None:
     """httptools gives the last trailer of a request to the next one; behind a proxy that may be another caller's."""
     with closing(connect(service)) as caller:
         head = b"POST /transcribe/url HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -209,7 +209,7 @@ def test_a_trailer_is_no_header_of_this_request_nor_of_the_next(service: Service
         assert b"HTTP/1.1 200" in received(caller)
 
 
-def test_a_new_caller_need_not_wait_until_every_busy_one_was_served(service: Service) -> None:
+def test_a_new_client_does_not_wait_for_every_busy_one(service: Service) -> None:
     """Counted in what is read of uploads meanwhile, not in seconds: those depend on the machine."""
     with ExitStack() as open_ones:
         uploads = Uploads(service, open_ones, CONNECTIONS - 10)

@@ -108,7 +108,7 @@ def batch(program_in, tmp_path_factory):
 
 
 @pytest.mark.parametrize("bad", BAD_RECORDINGS, ids=lambda bad: bad.name)
-def test_a_recording_that_cant_be_read_has_one_line_that_names_it_and_says_what_to_do(bad, batch):
+def test_an_unreadable_recording_gives_one_line_with_its_name_and_a_hint(bad, batch):
     done, _ = batch
     *each, _closing = done.stderr.splitlines()
     [line] = [line for line in each if bad.name in line]
@@ -116,7 +116,7 @@ def test_a_recording_that_cant_be_read_has_one_line_that_names_it_and_says_what_
     assert bad.advice in line
 
 
-def test_bad_recordings_stop_nothing_and_are_named_at_the_end(batch):
+def test_bad_recordings_do_not_stop_the_others_and_are_listed_at_the_end(batch):
     done, texts = batch
     *each, closing = done.stderr.splitlines()
     failed = ", ".join(f"{bad.name} ({bad.code})" for bad in BAD_RECORDINGS)
@@ -139,7 +139,7 @@ def test_a_bad_recording_alone_is_one_line_and_exit_code_3(name, program):
 # Recordings of which something can be read.
 
 
-def test_what_is_damaged_in_part_gives_what_is_there_and_one_warning(program, samples_of):
+def test_a_partly_damaged_recording_gives_its_text_and_one_warning(program, samples_of):
     sound = samples_of(SPEECH)
     sound[100_000:100_500] = np.nan
     media.write_float_wav(program.folder / "some-nan.wav", sound)
@@ -158,7 +158,7 @@ def test_what_is_damaged_in_part_gives_what_is_there_and_one_warning(program, sa
 
 
 @pytest.mark.model
-def test_speech_in_any_of_eight_channels_at_192_khz_is_heard(program, samples_of):
+def test_speech_in_any_of_eight_channels_at_192_khz_is_transcribed(program, samples_of):
     """Recorders number their inputs: none of them is the subwoofer that FFmpeg would take the fourth for."""
     sound = samples_of(media.AUDIO / "short-video.mp4", rate=192_000)
     for speaking in ([3], [7], list(range(8))):
@@ -173,7 +173,7 @@ def test_speech_in_any_of_eight_channels_at_192_khz_is_heard(program, samples_of
 
 
 @pytest.mark.model
-def test_a_minute_without_speech_is_success_and_an_empty_text(program):
+def test_a_minute_without_speech_succeeds_with_an_empty_text(program):
     hum = media.white_noise(60, amplitude=0.005)
     for overtone in (1, 2, 3, 5):
         hum += media.tone(60, hertz=50 * overtone, amplitude=0.2 / overtone)
@@ -264,7 +264,7 @@ DAMAGE = (flip_bits, scramble_header, put_huge_number, cut_off, swap_header)
         ("-m scripted:notes.txt", 4, "notes.txt", "scripted"),
     ],
 )
-def test_a_request_that_cant_be_met_ends_in_one_line_and_its_exit_code(arguments, exit_code, thing, advice, program):
+def test_an_impossible_request_ends_in_one_line_and_its_exit_code(arguments, exit_code, thing, advice, program):
     shutil.copy(SPEECH, program.folder / "speech.m4a")
     write_folder_without_media(program.folder / "papers")
     media.write_text(program.folder / "notes.txt")
@@ -322,7 +322,7 @@ def launcher(tmp_path: Path) -> tuple[str, ...]:
         ("text.txt", 0o444, "speech.m4a -o text.txt", "--output"),
     ],
 )
-def test_what_permissions_forbid_ends_in_one_line_and_exit_code_3(closed, mode, arguments, advice, launcher, program):
+def test_missing_permissions_end_in_one_line_and_exit_code_3(closed, mode, arguments, advice, launcher, program):
     (program.folder / "folder").mkdir()
     (program.folder / "text.txt").write_text("mine", encoding="utf-8")
     shutil.copy(SPEECH, program.folder / "speech.m4a")
@@ -358,7 +358,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_disk_that_fills_up_while_a_text_is_written_keeps_no_part_of_it(small_disk, program):
+def test_a_disk_that_fills_up_during_a_write_keeps_no_partial_text(small_disk, program):
     """The room suffices for the first text, and for beginning the second."""
     (small_disk / "others").write_bytes(bytes(8 * 1024))
     segments = [{"start": at, "end": at + 1.0, "text": f"Sentence number {at}."} for at in range(10)]
@@ -374,7 +374,7 @@ def test_a_disk_that_fills_up_while_a_text_is_written_keeps_no_part_of_it(small_
     assert {path.name for path in small_disk.iterdir()} == {"others", "nothing.json"}
 
 
-def test_a_disk_that_is_full_already_is_told_before_any_work(small_disk, program):
+def test_a_full_disk_is_reported_before_any_work(small_disk, program):
     (small_disk / "others").write_bytes(bytes(16 * 1024))
     line = only_line(program.run("transcribe", SPEECH, "-o", small_disk / "text.txt"), exit_code=3)
     assert "no space is left" in line
@@ -382,7 +382,7 @@ def test_a_disk_that_is_full_already_is_told_before_any_work(small_disk, program
     assert [path.name for path in small_disk.iterdir()] == ["others"]
 
 
-def test_standard_input_that_finds_no_room_ends_in_one_line(small_disk, program):
+def test_standard_input_without_room_ends_in_one_line(small_disk, program):
     with SPEECH.open("rb") as recording:
         done = program.run("transcribe", "-", stdin=recording, environ={"TMPDIR": str(small_disk)})
     line = only_line(done, exit_code=3)
@@ -461,7 +461,7 @@ def everything_in(folder: Path) -> set[str]:
         ("transcribe speech.m4a -m base", 3),
     ],
 )
-def test_a_data_folder_of_another_user_is_one_line(program, launcher, tmp_path, arguments, code):
+def test_a_data_folder_of_another_user_gives_one_line(program, launcher, tmp_path, arguments, code):
     shutil.copy(SPEECH, program.folder / "speech.m4a")
     data = tmp_path / "theirs"
     data.mkdir(mode=0)
@@ -478,7 +478,7 @@ def test_a_data_folder_of_another_user_is_one_line(program, launcher, tmp_path, 
     assert list(data.iterdir()) == []
 
 
-def test_the_doctor_tells_of_a_data_folder_of_another_user(program, launcher, tmp_path):
+def test_the_doctor_reports_a_data_folder_of_another_user(program, launcher, tmp_path):
     data = tmp_path / "theirs"
     data.mkdir(mode=0)
     try:

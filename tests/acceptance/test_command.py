@@ -58,7 +58,7 @@ def assert_covers(ledger: list[dict[str, Any]], duration: float) -> None:
 # The words come from a script.
 
 
-def test_a_recording_can_come_through_a_pipe_and_its_texts_are_called_stdin(program, samples_of):
+def test_a_piped_recording_gives_outputs_named_stdin(program, samples_of):
     """The index of this MP4 comes last, so the program has to go back in what it was sent."""
     recording = media.write_media(program.folder / "talk.mp4", samples_of(SPEECH))
     assert recording.read_bytes().rfind(b"moov") > recording.stat().st_size / 2
@@ -69,14 +69,14 @@ def test_a_recording_can_come_through_a_pipe_and_its_texts_are_called_stdin(prog
     assert read_json(program.folder / "out" / "stdin.json")["text"] == TEXT
 
 
-def test_one_recording_on_standard_output_is_its_text_and_one_line_beside_it(program):
+def test_standard_output_has_the_text_and_standard_error_one_line(program):
     done = program.run("transcribe", SPEECH)
     assert (done.returncode, done.stdout) == (0, f"{TEXT}\n")
     [line] = [line for line in done.stderr.splitlines() if "gave no text" not in line]  # the script says but little
     assert re.fullmatch(r".*jfk\.m4a: 11\.0 s in [\d.]+ s \([\d.]+x\), en", line)
 
 
-def test_times_count_from_the_start_of_the_recording_whatever_part_is_asked_for(program):
+def test_times_count_from_the_start_of_the_recording_whatever_the_part(program):
     program.run("transcribe", SPEECH, "--start", "1.5", "--end", "0:06", "-o", "part.json")
     part = read_json(program.folder / "part.json")
     assert [(line["start"], line["end"]) for line in part["segments"]] == [(2.0, 4.0)]
@@ -87,7 +87,7 @@ def test_times_count_from_the_start_of_the_recording_whatever_part_is_asked_for(
     assert (last["start"], last["kind"], last["reason"]) == (6.0, "dropped", "not asked for")
 
 
-def test_events_tell_of_every_file_in_order(program):
+def test_events_cover_every_file_in_order(program):
     media.write_text(program.folder / "bad.mp3")
     done = program.run("transcribe", "bad.mp3", SPEECH, "--json-lines", "-d", "out")
     events = [json.loads(line) for line in done.stderr.splitlines()]
@@ -127,7 +127,7 @@ def texts(program_in, tmp_path_factory):
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", SAID)
-def test_every_container_gives_its_words(name, texts):
+def test_every_container_is_transcribed(name, texts):
     transcript = read_json(texts / f"{Path(name).stem}.json")
     language, words = SAID[name]
     assert transcript["language"] == language
@@ -177,7 +177,7 @@ def assert_in_order(parts: list[dict[str, Any]], start: float, end: float) -> No
 
 
 @pytest.mark.model
-def test_the_part_asked_for_has_the_times_of_the_whole(program, texts):
+def test_a_part_has_the_times_of_the_whole(program, texts):
     """The second half of the sentence is the same, heard in the whole or alone."""
     arguments = ["-m", "base", "--start", "7.9", "--word-timestamps", "-o", "part.json", "-q"]
     assert program.run("transcribe", SPEECH, *arguments, timeout=200).returncode == 0
@@ -194,7 +194,7 @@ def starts_of(word: str, transcript: dict[str, Any]) -> list[float]:
 
 
 @pytest.mark.model
-def test_french_is_written_in_french_and_translated_into_english(program):
+def test_french_is_transcribed_in_french_and_translated_into_english(program):
     french = media.AUDIO / "french.aiff"
     written = program.run("transcribe", french, "-m", "base", "-l", "fr", "-q", timeout=200)
     translated = program.run("transcribe", french, "-m", "base", "--translate", "-q", timeout=200)

@@ -81,7 +81,7 @@ def require_each_once(client: Client, transcript: dict[str, Any]) -> None:
     assert client.heard[-1][0] == "end"
 
 
-def test_a_client_hears_everything_once_though_the_server_is_killed_in_the_middle(program):
+def test_a_client_receives_every_event_once_although_the_server_is_killed(program):
     recording = program.folder / "talk.wav"
     write_sentences(recording, SENTENCES)
     marker = program.folder / "hung"
@@ -109,7 +109,7 @@ def test_a_client_hears_everything_once_though_the_server_is_killed_in_the_middl
         assert again.status_code == 204
 
 
-def test_a_client_that_is_cut_after_every_event_of_a_job_at_work_hears_each_once(program):
+def test_a_client_cut_after_every_event_of_a_running_job_receives_each_once(program):
     recording = program.folder / "talk.wav"
     write_sentences(recording, SENTENCES)
     with serving(program, "--model", model(program.folder)) as service:
@@ -119,7 +119,7 @@ def test_a_client_that_is_cut_after_every_event_of_a_job_at_work_hears_each_once
         require_each_once(client, service.result(job["id"]))
 
 
-def test_streams_end_with_the_server_and_go_on_with_the_next(program):
+def test_streams_end_with_the_server_and_resume_with_the_next(program):
     recording = program.folder / "talk.wav"
     write_sentences(recording, SENTENCES)
     with serving(program, "--model", model(program.folder), "--no-worker") as service:

@@ -33,7 +33,7 @@ def options(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     return {"CESAR_ALLOW_PRIVATE_URLS": "true"}, ("--audio", str(folder / "audio"))
 
 
-def test_a_worker_that_is_killed_while_it_fetches_leaves_what_the_next_one_needs(tmp_path, recording):
+def test_a_fetch_resumes_after_its_worker_is_killed(tmp_path, recording):
     database = tmp_path / "queue.db"
     environ, flags = options(tmp_path)
     with MediaServer(recording) as server:
@@ -60,7 +60,7 @@ def test_a_worker_that_is_killed_while_it_fetches_leaves_what_the_next_one_needs
     require_sound(database, [job])
 
 
-def test_a_recording_that_is_longer_than_is_allowed_fails_and_says_so(tmp_path):
+def test_a_fetched_recording_that_is_too_long_fails_with_its_error(tmp_path):
     database = tmp_path / "queue.db"
     talk = write_sentences(tmp_path / "talk.wav", 2)
     [job] = submit(database, Job(audio_path=talk, model_size=model(tmp_path)))

@@ -58,7 +58,7 @@ def shown(program: Program, job: str) -> dict[str, Any]:
     return found
 
 
-def test_from_a_recording_to_its_text(queued):
+def test_a_recording_becomes_a_transcript(queued):
     job = submit(queued, SPEECH)
     done = queued.run("worker", "--until-empty")
     assert (done.returncode, done.stdout) == (0, "")
@@ -68,7 +68,7 @@ def test_from_a_recording_to_its_text(queued):
     assert json.loads(queued.run("jobs", "list", "--json").stdout)["jobs"] == []
 
 
-def test_a_job_that_is_cancelled_at_work_ends_for_the_worker_and_for_who_watches(queued, started, tmp_path):
+def test_a_running_job_that_is_cancelled_ends_for_worker_and_watcher(queued, started, tmp_path):
     hanging = write_script(tmp_path / "script.json", {"at": IN_THE_MIDDLE, "do": "hang"})
     job = submit(queued, SONNET, "-m", hanging)
     worker, watcher = started("worker", "--until-empty"), started("jobs", "watch", job)
@@ -83,7 +83,7 @@ def test_a_job_that_is_cancelled_at_work_ends_for_the_worker_and_for_who_watches
     ]
 
 
-def test_who_watches_may_leave_and_the_job_goes_on(queued, started, tmp_path):
+def test_a_watcher_may_leave_and_the_job_continues(queued, started, tmp_path):
     job = submit(queued, SPEECH)
     watcher = started("jobs", "watch", job)
     assert watcher.stderr.readline() == "jfk.m4a: queued\n"

@@ -182,7 +182,7 @@ print(AudioTranscriber(os.environ["MODEL"]).transcribe({str(JFK)!r}).model.name)
     assert done.stdout.strip() == "copied"
 
 
-def test_a_thread_may_go_on_transcribing_when_the_main_thread_has_ended(start, environ):
+def test_a_thread_may_keep_transcribing_after_the_main_thread_has_ended(start, environ):
     program = start(
         """
         def work():
@@ -230,7 +230,7 @@ def test_a_fork_gets_a_child_of_its_own(start, environ):
     ],
     ids=["a stream is left open", "a daemon thread is at work"],
 )
-def test_a_program_ends_when_it_wants_to_whatever_is_going_on(start, hanging, work):
+def test_a_program_exits_when_it_wants_to_whatever_is_running(start, hanging, work):
     program = start(
         f"""
         import time
@@ -300,7 +300,7 @@ def test_control_c_ends_a_program_at_once_and_leaves_no_child(start, hanging):
     assert program.stderr.read().splitlines()[-1] == "KeyboardInterrupt"
 
 
-def test_control_c_in_a_notebook_costs_the_child_and_the_next_cell_works(start, hanging):
+def test_control_c_in_a_notebook_ends_the_child_and_the_next_cell_works(start, hanging):
     program = start(
         f"""
         try:

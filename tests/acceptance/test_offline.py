@@ -140,7 +140,7 @@ def test_nothing_even_tries_to_reach_a_network(environ):
     assert tried_by_hand > 0, "the kernel counts"
 
 
-def test_a_model_that_is_not_here_is_an_error_and_not_fetched(environ, events):
+def test_a_missing_model_is_an_error_and_not_fetched(environ, events):
     code = """
 import sys
 from cesar import AudioTranscriber, CesarError

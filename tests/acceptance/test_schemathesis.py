@@ -137,7 +137,7 @@ async def finish(repository: JobRepository, store: AudioStore, status: JobStatus
 
 
 @EACH_OPERATION
-def test_made_up_requests_are_answered_as_described(operation: Any, running: Running):
+def test_generated_requests_get_documented_responses(operation: Any, running: Running):
     is_of_a_job = "{job_id}" in operation.path
     jobs = st.sampled_from(running.job_ids) if is_of_a_job else st.none()
     cases = [operation.as_strategy(generation_mode=mode) for mode in GenerationMode]
@@ -164,7 +164,7 @@ def test_made_up_requests_are_answered_as_described(operation: Any, running: Run
     check()
 
 
-def test_every_operation_is_asked():
+def test_every_operation_is_tested():
     """Guards the test above."""
     assert {operation.path for operation in OPERATIONS} == set(description()["paths"])
     assert len(HELD) >= 8

@@ -26,7 +26,7 @@ SPEECH = media.AUDIO / "jfk.m4a"
 LONG = media.AUDIO / "printing-lj.m4a"
 
 
-def test_from_an_upload_to_its_text_in_every_format(program):
+def test_an_upload_becomes_a_transcript_in_every_format(program):
     with serving(program) as service:
         job = service.submit(SPEECH, priority=3)
         assert (job["name"], job["priority"]) == ("jfk.m4a", 3)
@@ -44,7 +44,7 @@ def test_from_an_upload_to_its_text_in_every_format(program):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_a_job_that_is_nearly_done_end(number, program):
+def test_a_signal_lets_a_nearly_finished_job_finish(number, program):
     with serving(program) as service:
         job = service.submit(SPEECH)
         service.send(number)
@@ -59,7 +59,7 @@ def hung(folder: Path) -> tuple[str, Path]:
     return write_script(folder / "hang.json", {"at": 3.0, "do": "hang", "unless": str(marker)}), marker
 
 
-def test_a_signal_puts_a_job_back_that_cannot_end_in_time(program):
+def test_a_signal_requeues_a_job_that_cannot_finish_in_time(program):
     model, marker = hung(program.folder)
     quick = replace(program, environ={**program.environ, "CESAR_SHUTDOWN_GRACE_S": "0.5"})
     with serving(quick, "--model", model) as service:
@@ -87,7 +87,7 @@ def test_a_second_signal_stops_at_once(program):
         assert "stopping now" in service.log.read_text()
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(program):
+def test_a_port_in_use_is_reported_in_one_line(program):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -98,7 +98,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(program):
     assert "--port" in line
 
 
-def test_a_database_that_cannot_be_used_is_told_in_one_line(program):
+def test_an_unusable_database_is_reported_in_one_line(program):
     (program.folder / "notes.txt").write_text("no database" * 100)
     done = program.run("serve", "--port", 0, "--database", "notes.txt")
     assert done.returncode == 6
@@ -106,7 +106,7 @@ def test_a_database_that_cannot_be_used_is_told_in_one_line(program):
     assert "not a database" in line
 
 
-def test_without_a_worker_jobs_wait_for_one(program):
+def test_jobs_wait_if_there_is_no_worker(program):
     with serving(program, "--no-worker") as service:
         job = service.submit(SPEECH)
         assert service.client.get("/health").json()["worker"] == "stopped"
@@ -116,7 +116,7 @@ def test_without_a_worker_jobs_wait_for_one(program):
         assert service.result(job["id"])["text"] == "Ask not."
 
 
-def test_the_log_can_be_json_and_never_has_what_was_said(program):
+def test_the_log_can_be_json_and_never_has_transcripts(program):
     with serving(program, "--log-format", "json") as service:
         job = service.submit(SPEECH)
         service.result(job["id"])
@@ -130,7 +130,7 @@ def test_the_log_can_be_json_and_never_has_what_was_said(program):
 
 
 @pytest.mark.model
-def test_a_server_that_is_killed_in_the_middle_goes_on_where_it_was(program):
+def test_a_killed_server_resumes_where_it_stopped(program):
     """The text is that of a run that nobody interrupted, and what was recognised is not recognised again."""
     with serving(program, "--model", "tiny.en", "--offline") as service:
         job = service.submit(LONG, end=60, word_timestamps=True)
@@ -149,7 +149,7 @@ def test_a_server_that_is_killed_in_the_middle_goes_on_where_it_was(program):
         assert service.result(at_once["id"]) == resumed
 
 
-def test_a_job_whose_recogniser_is_killed_by_hand_succeeds(program):
+def test_a_job_whose_recogniser_is_killed_succeeds(program):
     model, marker = hung(program.folder)
     with serving(program, "--model", model) as service:
         job = service.submit(SPEECH)
@@ -175,7 +175,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_a_full_disk_refuses_an_upload_and_takes_it_when_there_is_room(small_disk: Path, program: Program) -> None:
+def test_an_upload_is_refused_while_the_disk_is_full(small_disk: Path, program: Program) -> None:
     roomy = replace(program, environ={**program.environ, "CESAR_MIN_FREE_BYTES": "1"})
     with serving(roomy, "--data-dir", small_disk / "data") as service:
         done = service.submit(SPEECH)
@@ -200,7 +200,7 @@ def test_a_full_disk_refuses_an_upload_and_takes_it_when_there_is_room(small_dis
         assert left == [], "of the refused upload nothing is left"
 
 
-def test_whoever_listens_elsewhere_needs_keys(program):
+def test_listening_on_other_interfaces_requires_keys(program):
     with serving(program, "--host", "0.0.0.0") as service:
         assert "no API key yet" in service.log.read_text()
         assert service.client.get("/jobs").status_code == 401
@@ -212,7 +212,7 @@ def test_whoever_listens_elsewhere_needs_keys(program):
         wait_until(lambda: service.client.get("/jobs", headers=headers).status_code == 401, PATIENCE_S)
 
 
-def test_a_client_that_goes_away_does_not_stop_its_job(program):
+def test_a_client_that_disconnects_does_not_stop_its_job(program):
     with serving(program) as service:
         job = service.submit(SPEECH)
         with httpx.Client(base_url=service.url) as watcher, watcher.stream("GET", f"/jobs/{job['id']}/events"):

@@ -42,7 +42,7 @@ def refused(service: Service, *options: object) -> str:
     return line
 
 
-def test_no_other_database_costs_a_recording(program):
+def test_another_database_never_deletes_a_recording(program):
     with serving(program, "--no-worker") as service:
         jobs = [service.submit(SPEECH)["id"]]
         stop(service)
@@ -62,7 +62,7 @@ def test_no_other_database_costs_a_recording(program):
         assert recordings(program) == kept
 
 
-def test_an_older_copy_spares_what_is_newer_and_says_so(program):
+def test_an_older_copy_of_the_database_keeps_newer_recordings(program):
     with serving(program, "--no-worker") as service:
         service.submit(SPEECH)
         stop(service)
@@ -97,7 +97,7 @@ def test_an_administrator_may_give_the_recordings_to_another_database(program):
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077", "177", "777"])
-def test_nobody_else_may_read_anything_whatever_the_umask(program, umask):
+def test_other_users_can_read_nothing_whatever_the_umask(program, umask):
     open_to_all = ("sh", "-c", f'umask {umask}; exec "$0" "$@"')
     data = program.folder / "data"
     with serving(program) as service:
@@ -135,7 +135,7 @@ def test_a_data_folder_of_an_earlier_version_is_made_private(program):
         assert "is private now" in service.log.read_text()
 
 
-def test_a_folder_that_has_other_things_in_it_keeps_its_mode(program):
+def test_a_folder_with_other_files_keeps_its_mode(program):
     data = program.folder / "data"
     data.mkdir(mode=0o755)
     (data / "notes.txt").write_text("ours, together")
@@ -159,7 +159,7 @@ def modes_in(folder: Path) -> dict[Path, int]:
     return found
 
 
-def test_while_another_program_locks_the_database_the_service_says_so_and_requests_fail_soon(program):
+def test_a_locked_database_is_reported_and_requests_fail_soon(program):
     with serving(program, "--no-worker") as service:
         kept = service.submit(SPEECH)
         with closing(sqlite3.connect(program.folder / "data/cesar.db", isolation_level=None)) as other:
@@ -178,7 +178,7 @@ def test_while_another_program_locks_the_database_the_service_says_so_and_reques
         service.submit(SPEECH)
 
 
-def test_a_damaged_database_is_noticed_repaired_and_loses_no_recording(program):
+def test_a_damaged_database_is_noticed_and_repaired_without_losing_recordings(program):
     with serving(program, "--no-worker") as service:
         jobs = [service.submit(SPEECH, priority=number % 10)["id"] for number in range(40)]
         stop(service)

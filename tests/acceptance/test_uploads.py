@@ -105,7 +105,7 @@ def test_no_name_becomes_a_path(service: Service, name: bytes) -> None:
         require_nothing_left(service)
 
 
-def test_a_gigabyte_of_zeros_in_a_gzip_body_is_refused_packed(service: Service) -> None:
+def test_a_gzip_bomb_is_refused_unpacked(service: Service) -> None:
     packed = gzip.compress(HEAD + bytes(1024 * MIB) + TAIL, compresslevel=1)
     before = memory_mib(service)
     status, told = push(service, head(b"Content-Encoding: gzip", b"Content-Length: %d" % len(packed)) + packed)
@@ -114,14 +114,14 @@ def test_a_gigabyte_of_zeros_in_a_gzip_body_is_refused_packed(service: Service) 
     require_nothing_left(service)
 
 
-def test_a_client_that_only_listens_after_sending_all_hears_that_it_was_too_much(service: Service) -> None:
+def test_a_client_that_reads_after_sending_everything_gets_the_413(service: Service) -> None:
     form = HEAD + bytes(LIMIT + 3 * MIB) + TAIL
     status, told = push(service, head(b"Content-Length: %d" % len(form)) + form)
     assert (status, told["code"]) == (413, "upload_too_large")
     require_nothing_left(service)
 
 
-def test_a_length_that_is_too_large_is_refused_before_anything_is_sent(service: Service) -> None:
+def test_a_length_that_is_too_large_is_refused_before_the_body_is_sent(service: Service) -> None:
     with connection(service) as peer:
         peer.sendall(head(b"Expect: 100-continue", b"Content-Length: 99999999999"))
         status, told = answer_of(peer)
@@ -141,7 +141,7 @@ def test_a_body_without_a_length_is_refused_once_it_is_too_large(service: Servic
     require_nothing_left(service)
 
 
-def test_a_client_that_sends_on_and_on_is_cut_off(service: Service) -> None:
+def test_a_client_that_keeps_sending_is_cut_off(service: Service) -> None:
     chunk = b"%x\r\n" % MIB + bytes(MIB) + b"\r\n"
     sent = 0
     with connection(service) as peer, suppress(ConnectionError):
@@ -154,27 +154,27 @@ def test_a_client_that_sends_on_and_on_is_cut_off(service: Service) -> None:
 
 
 @pytest.mark.parametrize("length", [b"-1", b"ten", b"1e3", b"99999999999999999999999999", b"5, 6", b"0x10"])
-def test_a_length_that_is_none_is_a_bad_request(service: Service, length: bytes) -> None:
+def test_an_invalid_length_is_a_bad_request(service: Service, length: bytes) -> None:
     status, _ = push(service, head(b"Content-Length: " + length) + HEAD + b"sound" + TAIL)
     assert status in (400, 413)
     require_nothing_left(service)
 
 
-def test_a_length_that_is_too_short_cuts_the_form(service: Service) -> None:
+def test_a_length_that_is_too_short_truncates_the_form(service: Service) -> None:
     form = HEAD + b"sound" + TAIL
     status, told = push(service, head(b"Content-Length: %d" % (len(form) - 12), b"Connection: close") + form)
     assert (status, told["code"]) == (400, "bad_request")
     require_nothing_left(service)
 
 
-def test_a_client_that_sends_less_than_it_said_leaves_nothing(service: Service) -> None:
+def test_a_client_that_sends_less_than_announced_leaves_nothing(service: Service) -> None:
     with connection(service) as peer:
         peer.sendall(head(b"Content-Length: %d" % (50 * MIB)) + HEAD + bytes(20 * MIB))
         wait_until(lambda: [path for path in audio_files(service) if path.stat().st_size > 10 * MIB])
     require_nothing_left(service)
 
 
-def test_slow_clients_hold_up_nobody(service: Service) -> None:
+def test_slow_clients_delay_no_others(service: Service) -> None:
     with suppress(ConnectionError):
         peers = [socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(200)]
     try:
@@ -195,7 +195,7 @@ def test_slow_clients_hold_up_nobody(service: Service) -> None:
     require_nothing_left(service)
 
 
-def test_the_memory_does_not_grow_with_the_upload(service: Service) -> None:
+def test_memory_does_not_grow_with_the_upload(service: Service) -> None:
     def send(mib: int) -> None:
         form = HEAD + bytes(mib * MIB) + TAIL
         status, told = push(service, head(b"Content-Length: %d" % len(form)) + form)
@@ -207,7 +207,7 @@ def test_the_memory_does_not_grow_with_the_upload(service: Service) -> None:
     assert memory_mib(service) < before + 16
 
 
-def test_twenty_uploads_at_once_are_each_stored_as_they_were_sent(service: Service) -> None:
+def test_twenty_concurrent_uploads_are_stored_unchanged(service: Service) -> None:
     contents = [bytes([number]) * (20 * MIB + number) for number in range(20)]
 
     def send(content: bytes) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def test_twenty_uploads_at_once_are_each_stored_as_they_were_sent(service: Servi
     assert memory_mib(service) < before + 100
 
 
-def test_a_server_that_is_killed_while_an_upload_comes_in_leaves_nothing_of_it(service: Service) -> None:
+def test_an_upload_interrupted_by_a_kill_leaves_nothing(service: Service) -> None:
     with connection(service) as peer:
         peer.sendall(head(b"Content-Length: %d" % (50 * MIB)) + HEAD + bytes(20 * MIB))
         wait_until(lambda: [path for path in audio_files(service) if path.stat().st_size > 10 * MIB])

@@ -47,7 +47,7 @@ def files_left(folder: Path) -> list[Path]:
     return [*(folder / "tmp").iterdir()]
 
 
-def test_fastapi_answers_with_the_text_and_refuses_what_is_no_recording(tmp_path, monkeypatch):
+def test_fastapi_returns_the_text_and_refuses_other_files(tmp_path, monkeypatch):
     example = load_app("FastAPI", tmp_path, monkeypatch)
 
     async def ask() -> list[httpx.Response]:
@@ -63,7 +63,7 @@ def test_fastapi_answers_with_the_text_and_refuses_what_is_no_recording(tmp_path
     assert files_left(tmp_path) == []
 
 
-def test_fastapi_stops_the_work_of_a_caller_who_has_left(tmp_path, monkeypatch):
+def test_fastapi_stops_the_work_of_a_disconnected_client(tmp_path, monkeypatch):
     example = load_app("FastAPI", tmp_path, monkeypatch, faults=[{"at": 3.0, "do": "hang"}])
     body: list[dict[str, Any]] = [
         {"type": "http.request", "body": SPEECH.read_bytes(), "more_body": False},
@@ -90,7 +90,7 @@ def test_fastapi_stops_the_work_of_a_caller_who_has_left(tmp_path, monkeypatch):
     assert files_left(tmp_path) == []
 
 
-def test_flask_tells_how_far_it_is_and_then_the_text(tmp_path, monkeypatch):
+def test_flask_reports_progress_and_then_the_text(tmp_path, monkeypatch):
     pytest.importorskip("flask")
     example = load_app("Flask", tmp_path, monkeypatch)
     client = example.app.test_client()
@@ -109,7 +109,7 @@ def test_flask_tells_how_far_it_is_and_then_the_text(tmp_path, monkeypatch):
     assert files_left(tmp_path) == []
 
 
-def test_flask_stops_what_is_cancelled_at_work_and_in_the_queue(tmp_path, monkeypatch):
+def test_flask_cancels_running_and_queued_work(tmp_path, monkeypatch):
     pytest.importorskip("flask")
     example = load_app("Flask", tmp_path, monkeypatch, faults=[{"at": 3.0, "do": "hang"}])
     client = example.app.test_client()
@@ -138,7 +138,7 @@ def django_client():
     return RequestFactory()
 
 
-def test_django_streams_each_segment_and_tells_of_errors(tmp_path, monkeypatch, django_client):
+def test_django_streams_each_segment_and_reports_errors(tmp_path, monkeypatch, django_client):
     from django.core.files.uploadedfile import SimpleUploadedFile
 
     example = load_app("Django", tmp_path, monkeypatch)
@@ -155,7 +155,7 @@ def test_django_streams_each_segment_and_tells_of_errors(tmp_path, monkeypatch, 
     assert files_left(tmp_path) == []
 
 
-def test_django_stops_the_work_when_the_answer_is_closed(tmp_path, monkeypatch, django_client):
+def test_django_stops_the_work_when_the_response_is_closed(tmp_path, monkeypatch, django_client):
     from django.core.files.uploadedfile import SimpleUploadedFile
 
     sentences = [{"start": 2.0, "end": 4.0, "text": TEXT}]

@@ -102,13 +102,13 @@ def answer(example: str, service: Service, folder: Path) -> str:
     return done.stdout
 
 
-def test_a_transcription(service, tmp_path):
+def test_curl_gets_a_transcription(service, tmp_path):
     assert json.loads(answer(TRANSCRIBE, service, tmp_path))["text"] == TEXT
     assert json.loads(answer(PROMPT, service, tmp_path))["text"] == TEXT
     assert answer(TRANSCRIBE_AS_TEXT, service, tmp_path) == f"{TEXT}\n"
 
 
-def test_times_of_words_and_segments(service, tmp_path):
+def test_curl_gets_times_of_words_and_segments(service, tmp_path):
     words = json.loads(answer(WORD_TIMES, service, tmp_path))
     assert (words["task"], words["language"], words["text"]) == ("transcribe", "english", TEXT)
     assert len(words["words"]) == len(TEXT.split())
@@ -118,24 +118,24 @@ def test_times_of_words_and_segments(service, tmp_path):
     assert "words" not in segments
 
 
-def test_log_probabilities(service, tmp_path):
+def test_curl_gets_log_probabilities(service, tmp_path):
     told = json.loads(answer(LOG_PROBABILITIES, service, tmp_path))
     assert told["text"] == TEXT
     assert all(token.keys() == {"token", "logprob", "bytes"} for token in told["logprobs"])
 
 
-def test_a_stream(service, tmp_path):
+def test_curl_gets_a_stream(service, tmp_path):
     lines = answer(STREAM, service, tmp_path).splitlines()
     told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
     assert [event["type"] for event in told] == ["transcript.text.delta"] * (len(told) - 1) + ["transcript.text.done"]
     assert told[-1]["text"] == "".join(event["delta"] for event in told[:-1]) == TEXT
 
 
-def test_a_translation(service, tmp_path):
+def test_curl_gets_a_translation(service, tmp_path):
     assert json.loads(answer(TRANSLATE, service, tmp_path))["text"] == TEXT
 
 
-def test_models(service, tmp_path):
+def test_curl_gets_the_models(service, tmp_path):
     listed = json.loads(answer(MODELS, service, tmp_path))
     assert listed["object"] == "list"
     assert json.loads(answer(MODEL, service, tmp_path)) in listed["data"]

@@ -47,7 +47,7 @@ BAD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("wrong", BAD, ids=lambda wrong: ",".join(f"{name}={wrong[name]}" for name in wrong)[:60])
-def test_what_cannot_be_done_is_a_bad_request_and_not_tried_again(wrong, client, service):
+def test_unsupported_requests_are_bad_requests_and_not_retried(wrong, client, service):
     """Not tried again: the client would send the recording twice more if the status were one of a server's fault."""
     with pytest.raises(openai.BadRequestError) as caught:
         client.audio.transcriptions.create(**{"file": SPEECH, "model": "whisper-1", **wrong})
@@ -56,20 +56,20 @@ def test_what_cannot_be_done_is_a_bad_request_and_not_tried_again(wrong, client,
 
 
 @pytest.mark.parametrize("name", ["whisper-99", "../etc/passwd", "tiny/../base"])
-def test_a_model_that_is_not_there_is_not_found(name, client):
+def test_an_unknown_model_is_not_found(name, client):
     with pytest.raises(openai.NotFoundError) as caught:
         client.audio.transcriptions.create(file=SPEECH, model=name)
     require_error(caught.value)
     assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
 
 
-def test_a_model_that_is_asked_for_and_not_there_is_not_found(client):
+def test_an_unknown_model_is_not_found_when_shown(client):
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("whisper-99")
     require_error(caught.value)
 
 
-def test_a_path_of_openai_that_is_not_here_is_not_found(client):
+def test_openais_other_paths_are_not_found(client):
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello?"}])
     require_error(caught.value)
@@ -107,7 +107,7 @@ def test_a_wrong_key_is_an_authentication_error(guarded):
             assert caught.value.code == "invalid_api_key"
 
 
-def test_where_none_is_needed_any_will_do_but_elsewhere_it_has_to_be_right(client, service):
+def test_any_key_is_accepted_below_v1_where_none_is_required(client, service):
     """OpenAI's clients can't be without one; ours show one only if there is one."""
     assert client.models.list().data
     wrong = {"Authorization": f"Bearer {client.api_key}"}
@@ -140,7 +140,7 @@ def test_two_keys_never_share_a_job(guarded):
 # Limits
 
 
-def test_a_recording_that_is_too_large_is_told_with_its_status(program):
+def test_a_recording_that_is_too_large_is_413(program):
     small = replace(program, environ={**program.environ, "CESAR_MAX_UPLOAD_BYTES": "1000"})
     with serving(small) as service, client_of(service) as client:
         with pytest.raises(openai.APIStatusError) as caught:
@@ -167,7 +167,7 @@ def test_a_full_queue_is_a_rate_limit_error_that_says_how_long_to_wait(full):
     assert len(jobs(full)) == 1
 
 
-def test_the_client_waits_as_long_as_it_is_told_and_then_gets_its_text(program):
+def test_the_client_waits_for_retry_after_and_then_gets_its_text(program):
     """It has one retry, and would begin it after half a second: too early, as there are 20 requests a minute."""
     slow = replace(program, environ={**program.environ, "CESAR_REQUESTS_PER_MINUTE": "20"})
     with serving(slow) as service, client_of(service, max_retries=1) as client:

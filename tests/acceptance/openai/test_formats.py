@@ -40,7 +40,7 @@ def raw(client: OpenAI, **fields: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", answer.http_response.json())
 
 
-def test_json_is_what_comes_without_a_wish(client):
+def test_json_is_the_default_format(client):
     answer = create(client)
     assert isinstance(answer, Transcription)
     require_whole(answer)
@@ -49,23 +49,23 @@ def test_json_is_what_comes_without_a_wish(client):
     assert raw(client) == raw(client, response_format="json")
 
 
-def test_text_is_the_words_and_a_line_feed(client):
+def test_text_is_the_text_and_a_line_feed(client):
     assert create(client, response_format="text") == TEXT + "\n"
 
 
-def test_srt_counts_its_cues(client):
+def test_srt_numbers_its_cues(client):
     answer = create(client, response_format="srt")
     assert answer.startswith("1\n00:00:0"), answer
     assert answer.count(" --> ") >= 1
     assert ",".join(answer.split(" --> ")[0].split(",")[-1:]).isdigit()
 
 
-def test_vtt_begins_with_its_name(client):
+def test_vtt_starts_with_its_signature(client):
     answer = create(client, response_format="vtt")
     assert answer.startswith("WEBVTT\n\n00:00:0"), answer
 
 
-def test_verbose_json_has_segments_with_all_their_ten_fields(client):
+def test_verbose_json_has_segments_with_all_ten_fields(client):
     answer = create(client, response_format="verbose_json")
     assert isinstance(answer, TranscriptionVerbose)
     require_whole(answer)
@@ -85,7 +85,7 @@ def test_verbose_json_has_segments_with_all_their_ten_fields(client):
     [(["segment"], {"segments"}), (["word"], {"words"}), (["word", "segment"], {"words", "segments"})],
     ids=lambda value: "+".join(sorted(value)),
 )
-def test_the_granularities_that_are_wanted_come_and_no_others(wanted, parts, client):
+def test_only_the_requested_granularities_are_returned(wanted, parts, client):
     answer = create(client, response_format="verbose_json", timestamp_granularities=wanted)
     require_whole(answer)
     told = raw(client, response_format="verbose_json", timestamp_granularities=wanted)
@@ -100,12 +100,12 @@ def test_a_language_may_be_a_code_or_a_name(language, client):
     assert create(client, response_format="verbose_json", language=language).language == "english"
 
 
-def test_several_languages_may_be_given_to_choose_from(client):
+def test_several_candidate_languages_may_be_given(client):
     assert create(client, model="gpt-transcribe", languages=["en", "de"]).text == TEXT
 
 
 @pytest.mark.parametrize("model", OTHER_MODELS)
-def test_the_other_names_of_openai_mean_the_same_model(model, client):
+def test_openais_other_model_names_mean_the_same_model(model, client):
     answer = create(client, model=model)
     require_whole(answer)
     assert answer.text == TEXT
@@ -119,7 +119,7 @@ def test_a_prompt_and_words_to_expect_reach_the_job(client, service):
     assert (options["prompt"], options["hotwords"]) == ("A speech.", "fellow, country")
 
 
-def test_keywords_are_words_to_expect(client, service):
+def test_keywords_become_hotwords(client, service):
     answer = client.audio.transcriptions.with_raw_response.create(
         file=SPEECH, model="gpt-transcribe", keywords=["fellow", "New York"]
     )
@@ -134,20 +134,20 @@ def test_a_temperature_reaches_the_segments(client):
 
 
 @pytest.mark.parametrize("strategy", ["auto", {"type": "server_vad", "threshold": 0.4, "silence_duration_ms": 300}])
-def test_a_chunking_strategy_is_taken(strategy, client):
+def test_a_chunking_strategy_is_accepted(strategy, client):
     assert create(client, model="gpt-4o-transcribe", chunking_strategy=strategy).text == TEXT
 
 
-def test_a_field_that_nobody_knows_does_no_harm(client):
+def test_unknown_fields_are_ignored(client):
     assert create(client, extra_body={"vad_filter": True, "foo": {"bar": [1, 2]}}).text == TEXT
 
 
-def test_whisper_1_answers_as_a_whole_even_if_a_stream_was_wanted(client):
+def test_whisper_1_ignores_stream(client):
     """As it does at OpenAI."""
     assert create(client, extra_body={"stream": True}).text == TEXT
 
 
-def test_usage_is_in_seconds_or_tokens_as_the_model_has_it(client):
+def test_usage_is_in_seconds_or_tokens_by_model(client):
     assert raw(client)["usage"] == {"type": "duration", "seconds": 12}
     usage = raw(client, model="gpt-4o-transcribe")["usage"]
     assert usage["type"] == "tokens"
@@ -156,7 +156,7 @@ def test_usage_is_in_seconds_or_tokens_as_the_model_has_it(client):
     assert usage["input_tokens"] == sum(usage["input_token_details"].values())
 
 
-def test_log_probabilities_are_of_the_tokens_of_the_text(client):
+def test_log_probabilities_are_of_the_texts_tokens(client):
     answer = create(client, model="gpt-4o-transcribe", include=["logprobs"])
     require_whole(answer)
     text = bytes(int(byte) for token in answer.logprobs for byte in token.bytes).decode()
@@ -174,7 +174,7 @@ def test_headers_name_the_request_and_its_job(client, service):
 
 
 @pytest.mark.parametrize("response_format", ["json", "text"])
-def test_a_header_says_that_speech_gave_no_text(client, service, response_format):
+def test_a_header_warns_of_speech_without_text(client, service, response_format):
     """The words end long before the longer recording does."""
     headers = client.audio.transcriptions.with_raw_response.create(
         file=LONG, model="whisper-1", response_format=response_format
@@ -195,7 +195,7 @@ def test_a_file_may_be_bytes_a_stream_or_a_path(client):
 # Models
 
 
-def test_models_are_listed_with_the_names_that_programs_use(client):
+def test_models_are_listed_with_openais_names(client):
     listed = client.models.list().data
     assert {"whisper-1", "gpt-4o-transcribe", "base"} <= {model.id for model in listed}
     for model in listed:
@@ -203,7 +203,7 @@ def test_models_are_listed_with_the_names_that_programs_use(client):
         assert (model.object, client.models.retrieve(model.id)) == ("model", model)
 
 
-def test_a_model_has_the_date_of_its_end_as_null(client):
+def test_a_models_shutdown_date_is_null(client):
     """It is what OpenAI switches off on 2027-02-26; here nothing is."""
     model = client.models.retrieve("whisper-1")
     assert isinstance(model, Model)
@@ -214,7 +214,7 @@ def test_a_model_has_the_date_of_its_end_as_null(client):
 
 
 @pytest.mark.parametrize("form", ["json", "verbose_json", "text", "srt", "vtt"])
-def test_the_client_for_asyncio_gets_the_same(form, client, service):
+def test_the_async_client_gets_the_same(form, client, service):
     async def ask() -> object:
         async with async_client_of(service) as other:
             return await other.audio.transcriptions.create(file=SPEECH, model="whisper-1", response_format=form)
@@ -222,7 +222,7 @@ def test_the_client_for_asyncio_gets_the_same(form, client, service):
     assert asyncio.run(ask()) == create(client, response_format=form)
 
 
-def test_the_same_request_again_is_the_same_job(client, service):
+def test_a_repeated_request_is_the_same_job(client, service):
     before = {job["id"] for job in jobs(service)}
     create(client, prompt="Nobody else says this.")
     create(client, prompt="Nobody else says this.", response_format="srt")

@@ -64,7 +64,7 @@ def real(program_in, tmp_path_factory) -> Iterator[Service]:
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", ASKED)
-def test_the_answer_is_the_golden_one(name, real):
+def test_the_response_matches_the_golden_file(name, real):
     with client_of(real) as client:
         came = answer(client, ASKED[name])
     golden = (GOLDEN / name).read_text(encoding="utf-8")

@@ -31,15 +31,15 @@ def printed(language: str, begins: str, program: list[str], service: Service, fo
     return done.stdout.strip()
 
 
-def test_python(service, tmp_path):
+def test_the_guides_python_example_runs(service, tmp_path):
     assert printed("python", "from openai", [sys.executable, "-c"], service, tmp_path) == TEXT
 
 
-def test_node(service, npm_folder):
+def test_the_guides_node_example_runs(service, npm_folder):
     node = ["node", "--input-type=module", "--eval"]
     assert printed("js", "import OpenAI", node, service, npm_folder) == TEXT
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_curl(service, tmp_path):
+def test_the_guides_curl_example_runs(service, tmp_path):
     assert json.loads(printed("sh", "curl", ["sh", "-c"], service, tmp_path))["text"] == TEXT

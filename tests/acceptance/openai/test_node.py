@@ -67,7 +67,7 @@ def test_every_format_arrives(ask, service):
     ]
 
 
-def test_every_field_is_taken(ask, service):
+def test_every_field_is_accepted(ask, service):
     came = ask("fields", service.url)
     assert came["language"]["language"] == "english"
     for name in ("languages", "keywords", "strategy", "automatic", "bytes"):
@@ -92,7 +92,7 @@ def test_models_are_listed_and_found(ask, service):
     assert came["one"]["object"] == "model"
 
 
-def test_a_stream_tells_deltas_and_then_the_whole(ask, service):
+def test_a_stream_has_deltas_and_then_the_whole_text(ask, service):
     *deltas, done = ask("stream", service.url)
     assert {event["type"] for event in deltas} == {"transcript.text.delta"}
     assert "".join(event["delta"] for event in deltas) == TEXT
@@ -118,7 +118,7 @@ def test_a_wrong_key_is_an_authentication_error(ask, program):
         assert ask("key", service.url, "sk-wrong")["class"] == "AuthenticationError"
 
 
-def test_retries_after_a_time_out_join_the_job_that_waits(ask, idle):
+def test_retries_after_a_timeout_join_the_queued_job(ask, idle):
     assert ask("impatient", idle.url)["class"] == "APIConnectionTimeoutError"
     [job] = jobs(idle)
     work(idle)
@@ -143,7 +143,7 @@ def test_a_full_queue_is_a_rate_limit_error(ask, idle):
     assert len(jobs(idle)) == 1
 
 
-def test_a_connection_that_is_cut_costs_nothing_but_time(ask, idle):
+def test_a_broken_connection_costs_only_time(ask, idle):
     cuts = [Cut(after_sent=1), Cut(after_sent=20_000)]  # at 0, Node 20 may wait for ever: it has sent nothing yet
     with cutting(idle.port, *cuts) as proxy, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, "patient", proxy.url)
@@ -154,7 +154,7 @@ def test_a_connection_that_is_cut_costs_nothing_but_time(ask, idle):
     assert len(jobs(idle)) == 1
 
 
-def test_a_server_that_is_killed_gives_the_text_when_it_is_back(ask, program):
+def test_a_killed_server_returns_the_text_after_its_restart(ask, program):
     marker = program.folder / "hung"
     model = write_words(program.folder / "words.json", {"at": 5.0, "do": "hang", "unless": str(marker)})
     with serving(program, "--model", model) as service, ThreadPoolExecutor(1) as pool:

@@ -29,7 +29,7 @@ def work(service: Service) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_retries_after_a_time_out_join_the_job_that_waits(idle):
+def test_retries_after_a_timeout_join_the_queued_job(idle):
     with client_of(idle, timeout=0.5) as client, pytest.raises(openai.APITimeoutError):
         client.audio.transcriptions.create(file=SPEECH, model="whisper-1")
     [job] = jobs(idle)
@@ -67,7 +67,7 @@ def test_one_of_the_clients_own_retries_gets_the_text(idle):
     ],
     ids=["at once", "while it is sent", "while it is answered", "both"],
 )
-def test_connections_that_are_cut_cost_nothing_but_time(cuts, service):
+def test_broken_connections_cost_only_time(cuts, service):
     before = {job["id"] for job in jobs(service)}
     with cutting(service.port, *cuts) as proxy, client_of(service, base_url=f"{proxy.url}/v1") as client:
         answer = client.audio.transcriptions.with_raw_response.create(
@@ -79,7 +79,7 @@ def test_connections_that_are_cut_cost_nothing_but_time(cuts, service):
     assert {job["id"] for job in jobs(service)} - before == {answer.headers["X-Cesar-Job"]}
 
 
-def test_a_server_that_is_killed_gives_the_text_when_it_is_back(program):
+def test_a_killed_server_returns_the_text_after_its_restart(program):
     marker = program.folder / "hung"
     model = write_words(program.folder / "words.json", {"at": 5.0, "do": "hang", "unless": str(marker)})
     with (
@@ -98,7 +98,7 @@ def test_a_server_that_is_killed_gives_the_text_when_it_is_back(program):
         assert (job["id"], job["attempts"]) == (answer.headers["X-Cesar-Job"], 2)
 
 
-def test_no_answer_is_anothers(service):
+def test_no_caller_gets_anothers_response(service):
     """Many clients at once, each with its own words, through a proxy that cuts every other connection."""
     wishes = [f"Caller {number}." for number in range(16)]
     cuts = [Cut(after_sent=30_000 * (number % 4)) if number % 2 else Cut(after_received=60) for number in range(16)]

@@ -43,12 +43,12 @@ def require_stream(events: list[Any], text: str) -> None:
     assert done.usage is not None
 
 
-def test_a_stream_tells_deltas_and_then_the_whole(client):
+def test_a_stream_has_deltas_and_then_the_whole_text(client):
     with client.audio.transcriptions.create(file=SPEECH, model=STREAMING, stream=True) as stream:
         require_stream(list(stream), TEXT)
 
 
-def test_the_client_for_asyncio_streams_too(service):
+def test_the_async_client_streams_too(service):
     async def follow() -> list[Any]:
         async with async_client_of(service) as client:
             stream = await client.audio.transcriptions.create(file=SPEECH, model=STREAMING, stream=True)
@@ -66,7 +66,7 @@ def hanging(program: Program) -> Iterator[tuple[Service, Path]]:
         yield service, marker
 
 
-def test_deltas_come_while_the_rest_is_recognised(hanging):
+def test_deltas_arrive_while_the_rest_is_recognised(hanging):
     """The recogniser hangs in the middle; the beginning is told all the same. It is killed, and the rest comes."""
     service, marker = hanging
     with client_of(service) as client:
@@ -95,7 +95,7 @@ def test_an_error_in_a_stream_is_raised_by_the_iterator(hanging):
     assert caught.value.code == "interrupted"
 
 
-def test_who_stops_reading_does_not_stop_the_job(client, service):
+def test_a_client_that_stops_reading_does_not_stop_the_job(client, service):
     before = {job["id"] for job in jobs(service)}
     stream = client.audio.transcriptions.create(file=LONG, model=STREAMING, stream=True, prompt="Going away.")
     stream.close()

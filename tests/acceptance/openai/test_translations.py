@@ -18,14 +18,14 @@ def translate(client: OpenAI, **fields: Any) -> Any:
     return client.audio.translations.create(**{"file": SPEECH, "model": "whisper-1", **fields})
 
 
-def test_a_translation_is_json_without_a_wish(client):
+def test_a_translation_is_json_by_default(client):
     answer = translate(client)
     assert isinstance(answer, Translation)
     require_whole(answer)
     assert answer.text == TEXT
 
 
-def test_a_verbose_translation_is_english_whatever_was_spoken(client):
+def test_a_verbose_translation_is_english_whatever_the_spoken_language(client):
     answer = translate(client, response_format="verbose_json", prompt="A speech.", temperature=0.0)
     assert isinstance(answer, TranslationVerbose)
     require_whole(answer)
@@ -34,10 +34,10 @@ def test_a_verbose_translation_is_english_whatever_was_spoken(client):
 
 
 @pytest.mark.parametrize(("form", "beginning"), [("text", "And so"), ("srt", "1\n00:"), ("vtt", "WEBVTT\n\n00:")])
-def test_a_translation_comes_in_every_format(form, beginning, client):
+def test_a_translation_is_available_in_every_format(form, beginning, client):
     assert translate(client, response_format=form).startswith(beginning)
 
 
-def test_a_translation_is_a_job_of_its_own_kind(client, service):
+def test_a_translation_is_a_separate_job(client, service):
     answer = client.audio.translations.with_raw_response.create(file=SPEECH, model="whisper-1")
     assert service.job(answer.headers["X-Cesar-Job"])["options"]["task"] == "translate"

@@ -17,11 +17,11 @@ from tests.api.support import eventually
 JOB = "X-Cesar-Job"
 
 
-class TestTheSameAgain(OpenAICase):
+class TestRepeatedCalls(OpenAICase):
     async def jobs(self) -> list[Job]:
         return await self.repository.list_all()
 
-    async def test_has_the_stored_text_at_once_whatever_the_recording_is_called(self):
+    async def test_a_repeated_call_gets_the_stored_text_at_once_under_any_name(self):
         first = await self.answered()
         for name in ("talk.wav", "other.mp3", ""):
             again = await self.post(name=name)
@@ -29,7 +29,7 @@ class TestTheSameAgain(OpenAICase):
         assert len(await self.jobs()) == 1
 
     @pytest.mark.slow
-    async def test_is_another_job_if_anything_is_asked_otherwise(self):
+    async def test_a_call_with_other_options_is_another_job(self):
         await self.answered()
         others: list[dict[str, Any]] = [{"content": b"other sound"}, {"path": "/v1/audio/translations"}]
         fields = [("prompt", "Names."), ("language", "en"), ("model", "small"), ("temperature", "0.5")]
@@ -38,13 +38,13 @@ class TestTheSameAgain(OpenAICase):
             await self.asked(*other.pop("fields", ()), **other)
             assert len(await self.jobs()) == number
 
-    async def test_in_another_format_needs_no_other_job(self):
+    async def test_a_call_with_another_format_shares_the_job(self):
         first = await self.answered()
         answer = await self.post(("response_format", "srt"))
         assert answer.headers[JOB] == first.headers[JOB]
         assert "Hello there." in answer.text
 
-    async def test_while_it_waits_or_runs_is_answered_with_it(self):
+    async def test_a_repeated_call_joins_the_queued_or_running_job(self):
         one, job = await self.asked()
         two = asyncio.create_task(self.post())
         claimed = await self.claim()
@@ -56,7 +56,7 @@ class TestTheSameAgain(OpenAICase):
         assert {answer.json()["text"] for answer in answers} == {"Hello there."}
 
     @pytest.mark.slow
-    async def test_twenty_times_at_once_is_one_job_and_one_file(self):
+    async def test_twenty_concurrent_calls_share_one_job_and_one_file(self):
         asked = [asyncio.create_task(self.post(name=f"{number}.wav")) for number in range(20)]
         await eventually(self.jobs)
         job = await self.claim()
@@ -64,7 +64,7 @@ class TestTheSameAgain(OpenAICase):
         assert {answer.headers[JOB] for answer in await asyncio.gather(*asked)} == {job.id}
         assert len(self.kept_files()) == 1
 
-    async def test_after_a_failure_that_may_pass_is_tried_again(self):
+    async def test_a_repeated_call_retries_a_job_after_a_transient_failure(self):
         request, job = await self.asked()
         failure = {"error_code": "native_crash", "error_message": "the recogniser crashed"}
         await self.end(await self.claim(), JobStatus.ERROR, **failure)
@@ -90,7 +90,7 @@ class TestTheSameAgain(OpenAICase):
         return first
 
     @pytest.mark.slow
-    async def test_after_a_failure_of_the_recording_gets_the_same_error_without_another_try(self):
+    async def test_a_repeated_call_gets_the_same_error_after_a_failure_of_the_recording(self):
         request, job = await self.asked()
         await self.end(await self.claim(), JobStatus.ERROR, error_code="not_media", error_message="it is no media")
         for answer in (await request, await self.post(), await self.post()):
@@ -99,7 +99,7 @@ class TestTheSameAgain(OpenAICase):
         assert (await self.read(job.id)).attempt == 1
 
     @pytest.mark.slow
-    async def test_after_it_was_cancelled_goes_on(self):
+    async def test_a_repeated_call_resumes_a_cancelled_job(self):
         request, job = await self.asked()
         await self.repository.request_cancel(job.id)
         cancelled = await request
@@ -107,7 +107,7 @@ class TestTheSameAgain(OpenAICase):
         assert cancelled.headers["x-should-retry"] == "false"
         await self.answered_again(job)
 
-    async def test_while_it_is_being_cancelled_waits_for_that_and_goes_on(self):
+    async def test_a_repeated_call_waits_for_a_cancellation_and_resumes_the_job(self):
         _, job = await self.asked()
         claimed = await self.claim()
         await self.repository.request_cancel(job.id)
@@ -123,7 +123,7 @@ class TestTheSameAgain(OpenAICase):
         await self.end(claimed)
         assert (await again).headers[JOB] == job.id
 
-    async def test_after_it_was_deleted_is_a_new_job(self):
+    async def test_a_repeated_call_creates_a_new_job_after_deletion(self):
         request, job = await self.asked()
         await self.repository.delete(job.id)
         deleted = await request
@@ -131,7 +131,7 @@ class TestTheSameAgain(OpenAICase):
         assert "x-should-retry" not in deleted.headers
         assert (await self.answered()).headers[JOB] != job.id
 
-    async def test_under_a_key_that_somebody_has_used_for_other_work_is_refused(self):
+    async def test_a_derived_key_already_used_for_other_work_is_refused(self):
         """Such keys are nobody's but ours, but a caller may send any."""
         first = await self.answered()
         key = (await self.read(first.headers[JOB])).idempotency_key
@@ -143,7 +143,7 @@ class TestTheSameAgain(OpenAICase):
 class TestCallers(OpenAICase):
     overrides: ClassVar = {"require_key": True}
 
-    async def test_never_get_each_others_jobs_for_the_same_recording(self):
+    async def test_callers_never_share_jobs_for_the_same_recording(self):
         anna, bert = await self.key("anna"), await self.key("bert")
         hers = await self.answered(headers=anna)
         request, his = await self.asked(headers=bert)
@@ -153,14 +153,14 @@ class TestCallers(OpenAICase):
         require_problem(await self.client.get(f"/jobs/{his.id}", headers=anna), 404, "job_not_found")
 
     @pytest.mark.slow
-    async def test_without_a_right_key_are_told_so(self):
+    async def test_callers_without_a_valid_key_get_401(self):
         for headers in ({}, {"Authorization": "Bearer sk-nonsense"}):
             answer = await self.post(headers=headers)
             error = require_envelope(answer, 401, "invalid_api_key")
             assert error["type"] == "invalid_request_error"
 
 
-def test_what_lies_in_the_recording_is_not_tried_again_and_what_may_pass_is():
+def test_only_transient_failures_are_retryable():
     def is_tried(code: str) -> bool:
         job = Job(audio_path="/a", status=JobStatus.ERROR, error_code=code)
         return is_retryable(job)

@@ -18,7 +18,7 @@ TRIED_AGAIN = {408, 409, 429, *range(500, 600)}
 
 
 @pytest.mark.parametrize("code", BY_CODE)
-def test_nothing_that_would_fail_again_is_tried_again(code):
+def test_errors_that_would_recur_have_statuses_that_are_not_retried(code):
     error = BY_CODE[code]("what happened")
     status = status_of(error, problem_response(error))
     assert status >= 400
@@ -31,18 +31,18 @@ def test_nothing_that_would_fail_again_is_tried_again(code):
 class TestProblems(OpenAICase):
     overrides: ClassVar = {"max_upload_bytes": 1000}
 
-    async def test_of_fields_name_the_field(self):
+    async def test_field_errors_name_the_field(self):
         for field, value in (("temperature", "2"), ("response_format", "docx"), ("stream", "perhaps")):
             assert require_envelope(await self.post((field, value)), 400, "bad_request")["param"] == field
 
-    async def test_of_models_say_that_there_is_none(self):
+    async def test_unknown_models_are_model_not_found(self):
         error = require_envelope(await self.post(("model", "whisper-9")), 404, "model_not_found")
         assert error["param"] == "model"
         assert "whisper-9" in error["message"]
         diarizing = ("model", "gpt-4o-transcribe-diarize")
         assert "speakers" in require_envelope(await self.post(diarizing), 400, "bad_request")["message"]
 
-    async def test_of_the_form(self):
+    async def test_form_errors_have_openais_envelope(self):
         kind = {"Content-Type": "multipart/form-data; boundary=b"}
         for body in (b"", b"nonsense", form(("model", "whisper-1"))[:-20], b"--b--\r\n"):
             require_envelope(await self.client.post(TRANSCRIPTIONS, content=body, headers=kind), 400, "bad_request")
@@ -52,23 +52,23 @@ class TestProblems(OpenAICase):
         answer = await self.client.post(TRANSCRIPTIONS, json={"model": "whisper-1"})
         require_envelope(answer, 400, "unsupported_media_type")
 
-    async def test_of_size(self):
+    async def test_size_errors_have_openais_envelope(self):
         require_envelope(await self.post(content=bytes(1001)), 413, "upload_too_large")
         assert self.kept_files() == []
 
-    async def test_of_fields_without_end_take_no_memory(self):
+    async def test_endless_fields_take_no_memory(self):
         many = [("keywords[]", "word" * 10_000)] * 100
         require_envelope(await self.post(*many), 400, "bad_request")
         require_envelope(await self.post(*[("keywords[]", "a")] * 2000), 400, "bad_request")
 
-    async def test_of_addresses_and_methods(self):
+    async def test_unknown_paths_and_methods_have_openais_envelope(self):
         require_envelope(await self.client.get("/v1/chat/completions"), 404, "not_found")
         require_envelope(await self.client.get("/v1/models/whisper-9"), 404, "model_not_found")
         answer = await self.client.get(TRANSCRIPTIONS)
         require_envelope(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == "POST"
 
-    async def test_that_nobody_expected(self):
+    async def test_unexpected_errors_have_openais_envelope(self):
         @self.app.get("/v1/broken")
         async def broken() -> None:
             raise ValueError("the secret words")
@@ -78,16 +78,16 @@ class TestProblems(OpenAICase):
         assert error["type"] == "server_error"
         assert "secret" not in error["message"]
 
-    async def test_elsewhere_are_told_as_before(self):
+    async def test_errors_outside_v1_are_problems(self):
         answer = await self.client.get("/nowhere")
         require_problem(answer, 404, "not_found")
         assert "x-request-id" not in answer.headers
 
 
-class TestHaste(OpenAICase):
+class TestRateLimit(OpenAICase):
     overrides: ClassVar = {"requests_per_minute": 60}
 
-    async def test_is_told_when_to_come_again(self):
+    async def test_rate_limit_errors_have_retry_after(self):
         answers = [await self.client.get("/v1/models") for _ in range(30)]
         refused = next(answer for answer in answers if answer.status_code != 200)
         assert require_envelope(refused, 429, "rate_limit_exceeded")["type"] == "rate_limit_error"
@@ -103,7 +103,7 @@ class TestScopes(OpenAICase):
         require_envelope(await self.post(headers=reader), 403, "not_permitted")
         require_envelope(await self.client.get("/v1/models"), 401, "invalid_api_key")
 
-    async def test_every_answer_has_a_number_of_its_own(self):
+    async def test_every_response_has_its_own_request_id(self):
         reader = await self.key("reader", Scope.READ)
         answers: list[httpx.Response] = [await self.client.get("/v1/models", headers=reader) for _ in range(3)]
         assert len({answer.headers["x-request-id"] for answer in answers}) == 3

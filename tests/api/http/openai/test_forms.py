@@ -20,11 +20,11 @@ from cesar.errors import BadRequest
         [("wanted", " word , segment ,"), ("wanted[]", "")],
     ],
 )
-def test_a_list_is_read_in_every_encoding(fields):
+def test_a_list_is_parsed_in_every_encoding(fields):
     assert Form(fields).listed("wanted") == ("word", "segment")
 
 
-def test_an_item_of_a_repeated_field_may_have_commas_and_brackets():
+def test_items_of_a_repeated_field_may_contain_commas_and_brackets():
     assert Form([("wanted[]", "Smith, John"), ("wanted[]", "[sic]")]).listed("wanted") == ("Smith, John", "[sic]")
 
 
@@ -35,11 +35,11 @@ def test_an_item_of_a_repeated_field_may_have_commas_and_brackets():
         [("wanted", '{"type": "server_vad", "threshold": "0.5"}')],
     ],
 )
-def test_an_object_is_read_in_every_encoding(fields):
+def test_an_object_is_parsed_in_every_encoding(fields):
     assert Form(fields).structure("wanted") == {"type": "server_vad", "threshold": "0.5"}
 
 
-def test_a_word_may_stand_in_the_place_of_an_object():
+def test_a_string_may_stand_in_for_an_object():
     assert Form([("wanted", "auto")]).structure("wanted") == "auto"
     assert Form([]).structure("wanted") is None
 
@@ -47,20 +47,20 @@ def test_a_word_may_stand_in_the_place_of_an_object():
 @pytest.mark.parametrize(
     ("text", "is_true"), [("true", True), ("True", True), ("1", True), ("false", False), ("null", False), ("", False)]
 )
-def test_a_truth_value_is_read(text, is_true):
+def test_a_boolean_is_parsed(text, is_true):
     assert Form([("stream", text)]).flag("stream") is is_true
 
 
-def test_what_is_no_truth_value_is_refused_by_its_name():
+def test_an_invalid_boolean_is_refused_with_its_field():
     with pytest.raises(BadRequest) as refused:
         Form([("stream", "perhaps")]).flag("stream")
     assert refused.value.field == "stream"
 
 
-def test_of_a_field_that_is_there_twice_the_last_counts_and_an_empty_one_does_not():
+def test_the_last_value_of_a_repeated_field_counts_and_empty_ones_are_ignored():
     assert Form([("language", "en"), ("language", "de"), ("language", " ")]).text("language") == "de"
 
 
-def test_json_that_is_too_deep_is_a_text_like_any_other():
+def test_json_that_is_nested_too_deeply_is_plain_text():
     deep = "[" * 30_000
     assert Form([("wanted[]", deep)]).listed("wanted") == (deep,)

@@ -13,7 +13,7 @@ def read(*fields: tuple[str, str], task="transcribe") -> OpenAIRequest:
     return parse_request(Form([("model", "gpt-4o-transcribe"), *fields]), task)
 
 
-def test_little_is_asked_for_unless_it_is_said():
+def test_a_minimal_request_has_default_options():
     asked = read()
     assert asked.response_format is ResponseFormat.JSON
     assert asked.granularities == {"segment"}
@@ -35,25 +35,25 @@ def test_one_candidate_is_the_language_and_among_several_it_is_detected():
     assert (options.language, options.languages) == (None, ("de", "fr"))
 
 
-def test_keywords_become_hot_words_also_beside_cesars_own():
+def test_keywords_become_hotwords_beside_cesars_own():
     fields = [("keywords[]", "Cesar"), ("keywords[]", "Frau Müller"), ("hotwords", "queue")]
     assert read(*fields).options.hotwords == "Cesar, Frau Müller, queue"
 
 
-def test_words_are_looked_for_only_where_they_are_shown():
+def test_word_timestamps_are_computed_only_where_they_are_returned():
     word = ("timestamp_granularities[]", "word")
     assert read(word, ("response_format", "verbose_json")).options.word_timestamps
     assert not read(word).options.word_timestamps
 
 
-def test_whisper_1_ignores_stream_and_others_heed_it():
+def test_whisper_1_ignores_stream_and_other_models_stream():
     assert not parse_request(
         Form([("model", "whisper-1"), ("stream", "true"), ("response_format", "srt")]), "transcribe"
     ).is_stream
     assert read(("stream", "true"), ("response_format", "text")).is_stream
 
 
-def test_a_translation_takes_no_language_and_nothing_else_of_a_transcription():
+def test_a_translation_ignores_the_fields_of_transcriptions():
     asked = read(("language", "de"), ("stream", "true"), ("include[]", "nonsense"), task="translate")
     assert (asked.options.task, asked.options.language, asked.is_stream) == ("translate", None, False)
 
@@ -69,7 +69,7 @@ def test_a_translation_takes_no_language_and_nothing_else_of_a_transcription():
         [("known_speaker_names[]", "")],
     ],
 )
-def test_what_changes_nothing_is_taken(fields):
+def test_fields_without_effect_are_accepted(fields):
     assert read(*fields) == read()
 
 
@@ -98,13 +98,13 @@ def test_what_changes_nothing_is_taken(fields):
         ("known_speaker_names", [("known_speaker_names[]", "Anna")]),
     ],
 )
-def test_what_can_not_be_used_is_refused_by_its_name(field, fields):
+def test_invalid_fields_are_refused_by_name(field, fields):
     with pytest.raises(BadRequest) as refused:
         read(*fields)
     assert refused.value.field == field
     assert refused.value.hint
 
 
-def test_a_model_must_be_named():
+def test_the_model_is_required():
     with pytest.raises(BadRequest, match="model"):
         parse_request(Form([]), "transcribe")

@@ -49,7 +49,7 @@ def answer(
     return json.loads(text) if name.endswith("json") else text
 
 
-def test_verbose_json_has_all_ten_fields_of_a_segment_with_the_blank_before_its_text():
+def test_verbose_json_has_all_ten_segment_fields_and_a_leading_space():
     found = answer("verbose_json", FIRST, SECOND)
     assert list(found) == ["task", "language", "duration", "text", "segments", "usage"]
     assert (found["task"], found["language"], found["duration"]) == ("transcribe", "english", 9.5)
@@ -62,7 +62,7 @@ def test_verbose_json_has_all_ten_fields_of_a_segment_with_the_blank_before_its_
     assert "".join(segment["text"] for segment in found["segments"]).strip() == found["text"]
 
 
-def test_seconds_that_are_used_are_rounded_up():
+def test_seconds_of_usage_are_rounded_up():
     assert answer("verbose_json", said={"duration": 8.47})["usage"] == {"type": "duration", "seconds": 9}
     assert answer("json", said={"duration": 8.0})["usage"] == {"type": "duration", "seconds": 8}
 
@@ -71,12 +71,12 @@ def test_seconds_that_are_used_are_rounded_up():
     ("wanted", "has_segments", "has_words"),
     [("segment", True, False), ("word", False, True), ("word+segment", True, True)],
 )
-def test_words_and_segments_are_there_if_they_were_asked_for(wanted, has_segments, has_words):
+def test_words_and_segments_are_included_on_request(wanted, has_segments, has_words):
     found = answer("verbose_json", FIRST, words=wanted)
     assert ("segments" in found, "words" in found) == (has_segments, has_words)
 
 
-def test_words_stand_bare():
+def test_words_have_no_punctuation():
     found = answer("verbose_json", FIRST, words="word")
     assert [word["word"] for word in found["words"]] == ["Hello", "it's", "me", "–"]
     assert found["words"][0] == {"word": "Hello", "start": 0.5, "end": 0.9}
@@ -90,14 +90,14 @@ def test_json_of_the_newer_models_counts_tokens():
     }  # fmt: skip
 
 
-def test_logprobs_have_each_token_with_its_bytes_also_where_a_letter_is_in_two():
+def test_logprobs_have_the_bytes_of_each_token_even_of_split_characters():
     found = answer("json", FIRST, model="gpt-4o-transcribe", token_logprobs=True)["logprobs"]
     assert found[0] == {"token": " “", "logprob": -0.1, "bytes": [0x20, 0xE2, 0x80, 0x9C]}
     assert bytes(byte for token in found for byte in token["bytes"]).decode() == " “Hél"
     assert [token["logprob"] for token in found] == [-0.1, -0.2, -0.3]
 
 
-def test_gpt_transcribe_says_which_languages_were_spoken():
+def test_gpt_transcribe_lists_the_spoken_languages():
     assert answer("json", FIRST, model="gpt-transcribe")["languages"] == [{"code": "en"}]
     assert answer("json", model="gpt-transcribe", said={"language": "unknown"})["languages"] == []
     assert "languages" not in answer("json", FIRST)
@@ -105,7 +105,7 @@ def test_gpt_transcribe_says_which_languages_were_spoken():
     assert both["languages"] == [{"code": "en"}, {"code": "de"}], "that of most of the text comes first"
 
 
-def test_a_translation_is_english_and_has_nothing_besides():
+def test_a_translation_has_english_text_and_no_other_fields():
     said = {"language": "de"}
     assert answer("json", FIRST, task="translate", said=said) == {"text": FIRST.text}
     found = answer("verbose_json", FIRST, task="translate", said=said)
@@ -113,7 +113,7 @@ def test_a_translation_is_english_and_has_nothing_besides():
     assert list(found) == ["task", "language", "duration", "text", "segments"]
 
 
-def test_text_is_one_line_and_subtitles_are_subtitles():
+def test_text_is_one_line_and_subtitles_are_rendered():
     assert answer("text", FIRST, SECOND) == f"{FIRST.text} {SECOND.text}\n"
     assert answer("srt", SECOND) == "1\n00:00:09,000 --> 00:00:09,500\nBye.\n"
     assert answer("vtt", SECOND) == "WEBVTT\n\n00:00:09.000 --> 00:00:09.500\nBye.\n"
@@ -124,7 +124,7 @@ def test_silence_is_an_empty_text():
     assert answer("verbose_json", words="word+segment")["segments"] == []
 
 
-def test_where_no_blanks_are_written_none_are_put_in():
+def test_unspaced_languages_get_no_spaces():
     segments = (Segment(0.0, 1.0, "東京は"), Segment(1.0, 2.0, "雨です。"))
     found = answer("verbose_json", *segments, said={"language": "ja"})
     assert (found["text"], found["segments"][0]["text"]) == ("東京は雨です。", "東京は")

@@ -59,8 +59,8 @@ class StreamCase(OpenAICase):
         return await self.claim()
 
 
-class TestAStream(StreamCase):
-    async def test_tells_each_segment_when_it_is_stored_and_not_later(self):
+class TestStream(StreamCase):
+    async def test_each_segment_is_streamed_as_soon_as_it_is_stored(self):
         async with self.told() as events:
             first = asyncio.ensure_future(anext(events))
             job = await self.next_job()
@@ -72,7 +72,7 @@ class TestAStream(StreamCase):
             assert (await anext(events))["text"] == "One. Two."
 
     @pytest.mark.slow
-    async def test_has_one_end_with_the_text_of_all_deltas_and_what_it_cost(self):
+    async def test_a_stream_ends_with_the_whole_text_and_its_usage(self):
         texts = [f"Sentence {number}." for number in range(25)]
         *deltas, done, last = await self.all_told(*texts)
         assert {event["type"] for event in deltas} == {"transcript.text.delta"}
@@ -84,30 +84,30 @@ class TestAStream(StreamCase):
         assert (await self.post(("model", "gpt-4o-transcribe"))).json()["text"] == done["text"]
 
     @pytest.mark.slow
-    async def test_of_a_job_that_is_done_is_the_same(self):
+    async def test_the_stream_of_a_finished_job_is_the_same(self):
         before = await self.all_told("One.", "Two.")
         async with self.told() as events:
             assert [event async for event in events] == before
 
-    async def test_of_silence_has_only_its_end(self):
+    async def test_the_stream_of_silence_has_only_its_end(self):
         done, _ = await self.all_told()
         assert (done["type"], done["text"]) == (DONE, "")
 
     @pytest.mark.slow
-    async def test_keeps_marks_that_some_take_for_the_end_of_a_line(self):
+    async def test_a_stream_escapes_characters_that_some_take_for_line_ends(self):
         delta, done, _ = await self.all_told("one\u2028two\x85three")
         assert delta["delta"] == done["text"] == "one\u2028two\x85three"
 
     @pytest.mark.slow
-    async def test_puts_no_blanks_where_none_are_written(self):
+    async def test_a_stream_puts_no_spaces_into_unspaced_languages(self):
         *_, done, _ = await self.all_told("東京は雨です。", "外は寒い。", language="ja")
         assert done["text"] == "東京は雨です。外は寒い。"
         assert (await self.post(("model", "gpt-4o-transcribe"))).json()["text"] == done["text"]
 
 
-class TestAStreamThatFails(StreamCase):
+class TestFailedStream(StreamCase):
     @pytest.mark.slow
-    async def test_ends_with_the_error(self):
+    async def test_a_stream_ends_with_the_jobs_error(self):
         async with self.told() as events:
             first = asyncio.ensure_future(anext(events))
             job = await self.next_job()
@@ -119,13 +119,13 @@ class TestAStreamThatFails(StreamCase):
         assert failure["error"]["code"] == "bad_audio"
         assert set(failure["error"]) == {"message", "type", "param", "code"}
 
-    async def test_before_anything_is_told_has_its_status(self):
+    async def test_a_stream_that_fails_before_its_first_event_has_the_errors_status(self):
         request, _ = await self.asked(("model", "gpt-4o-transcribe"), ("stream", "true"))
         job = await self.claim()
         await self.end(job, JobStatus.ERROR, error_code="bad_audio", error_message="the track is broken")
         require_envelope(await request, 400, "bad_audio")
 
-    async def test_ends_with_an_error_if_what_was_told_holds_no_longer(self):
+    async def test_a_stream_ends_with_an_error_if_the_job_is_restarted(self):
         async with self.told() as events:
             first = asyncio.ensure_future(anext(events))
             job = await self.next_job()
@@ -138,7 +138,7 @@ class TestAStreamThatFails(StreamCase):
         assert failure["error"]["code"] == "stale_job"
 
 
-def test_the_language_decides_about_blanks_if_it_was_named():
+def test_the_separator_follows_the_language_if_given():
     assert separator_for(TranscribeOptions(language="ja"), "ABC") == ""
     assert separator_for(TranscribeOptions(language="en"), "東京") == " "
     assert separator_for(TranscribeOptions(language="ja", task="translate"), "東京") == " "

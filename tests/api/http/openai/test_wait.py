@@ -29,8 +29,8 @@ class LongCase(OpenAICase):
         return self.client.stream("POST", TRANSCRIPTIONS, files=files, data=told)
 
 
-class TestAnAnswerThatIsLongInComing(LongCase):
-    async def test_begins_with_blanks_that_json_does_not_mind(self):
+class TestSlowResponse(LongCase):
+    async def test_slow_json_starts_with_spaces(self):
         async with self.stream() as answer:
             assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
             parts = answer.aiter_raw()
@@ -44,7 +44,7 @@ class TestAnAnswerThatIsLongInComing(LongCase):
         assert content[:2] == b"  "
         assert json.loads(content)["text"] == "Hello there."
 
-    async def test_of_subtitles_is_not_padded(self):
+    async def test_slow_subtitles_are_not_padded(self):
         subtitles, _ = await self.asked(("response_format", "srt"))
         async with self.stream() as answer:
             parts = answer.aiter_raw()
@@ -57,7 +57,7 @@ class TestAnAnswerThatIsLongInComing(LongCase):
         assert found.text.startswith("1\n00:00:00,000")
         assert found.headers["content-length"] == str(len(found.content))
 
-    async def test_is_cut_off_if_the_job_fails_and_the_next_one_tells_why(self):
+    async def test_a_padded_response_is_cut_off_if_the_job_fails_and_a_retry_gets_the_error(self):
         async with self.stream() as answer:
             parts = answer.aiter_raw()
             await anext(parts)
@@ -68,14 +68,14 @@ class TestAnAnswerThatIsLongInComing(LongCase):
         self.service.keep_alive_s = PATIENCE_S  # else a busy machine's next answer, too, is begun before it is known
         assert "the track is broken" in require_envelope(await self.post(), 400, "bad_audio")["message"]
 
-    async def test_that_is_streamed_is_kept_alive_by_comments(self):
+    async def test_a_stream_is_kept_alive_by_comments(self):
         async with self.stream(model="gpt-4o-transcribe", stream="true") as answer:
             lines = answer.aiter_lines()
             assert [await anext(lines), await anext(lines)] == [": ping", ""]
 
 
-class TestACallerWhoGoes(LongCase):
-    async def test_leaves_the_job_behind_and_finds_it_again(self):
+class TestDisconnectedCaller(LongCase):
+    async def test_a_caller_that_disconnects_finds_its_job_again(self):
         async with self.stream() as answer:
             await anext(answer.aiter_raw())
             job_id = answer.headers["x-cesar-job"]
@@ -87,14 +87,14 @@ class TestACallerWhoGoes(LongCase):
         again = await self.post()
         assert (again.json()["text"], again.headers["x-cesar-job"]) == ("Hello there.", job_id)
 
-    async def test_is_noticed_also_where_nothing_is_sent(self):
+    async def test_a_disconnect_is_noticed_even_if_nothing_is_sent(self):
         request, job = await self.asked(("response_format", "srt"))
         await eventually(lambda: job.id in self.service.hub._wakes)
         request.cancel()
         await eventually(lambda: job.id not in self.service.hub._wakes)
 
 
-class TestAKeyThatIsRevoked(OpenAICase):
+class TestRevokedKey(OpenAICase):
     overrides: ClassVar = {"require_key": True}
 
     async def revoke(self) -> None:
@@ -103,7 +103,7 @@ class TestAKeyThatIsRevoked(OpenAICase):
     async def is_waited_for(self, job: Job) -> None:
         await eventually(lambda: job.id in self.service.hub._wakes)
 
-    async def test_gets_no_text_and_the_job_goes_on(self):
+    async def test_a_revoked_key_gets_no_text_and_its_job_continues(self):
         for wanted in ("json", "srt"):
             with self.subTest(wanted):
                 key = await self.key(wanted)
@@ -114,7 +114,7 @@ class TestAKeyThatIsRevoked(OpenAICase):
                 assert "revoked" in require_envelope(answer, 401, "invalid_api_key")["message"]
                 assert (await self.read(job.id)).status is JobStatus.QUEUED
 
-    async def test_gets_no_text_that_is_done_at_that_very_moment(self):
+    async def test_a_revoked_key_gets_no_text_that_finishes_at_the_same_moment(self):
         request, job = await self.asked(headers=await self.key("mine"))
         await self.is_waited_for(job)
         await self.revoke()
@@ -125,7 +125,7 @@ class TestAKeyThatIsRevoked(OpenAICase):
             require_envelope(await request, 401, "invalid_api_key")
 
     @pytest.mark.slow
-    async def test_gets_no_more_of_a_stream(self):
+    async def test_a_revoked_key_gets_no_more_of_a_stream(self):
         files, fields = {"file": ("talk.wav", b"not really sound")}, {"model": "gpt-4o-transcribe", "stream": "true"}
         key = await self.key("mine")
         async with self.client.stream("POST", TRANSCRIPTIONS, files=files, data=fields, headers=key) as answer:
@@ -140,9 +140,9 @@ class TestAKeyThatIsRevoked(OpenAICase):
         assert b"[DONE]" not in content
 
 
-class TestAServiceThatEnds(OpenAICase):
+class TestShutdown(OpenAICase):
     @pytest.mark.slow
-    async def test_sends_those_who_wait_away_and_keeps_their_jobs(self):
+    async def test_shutdown_ends_waiting_calls_and_keeps_their_jobs(self):
         request, job = await self.asked()
         await eventually(lambda: job.id in self.service.hub._wakes)
         await self.service.stop()
@@ -154,7 +154,7 @@ class TestAServiceThatEnds(OpenAICase):
         assert (await self.read(job.id)).status is JobStatus.QUEUED
 
 
-class TestALineThatIsTooLong(OpenAICase):
+class TestLongQueue(OpenAICase):
     overrides: ClassVar = {"max_wait_s": 100.0, "max_open_jobs": 4}
 
     async def know_the_pace(self) -> None:
@@ -165,7 +165,7 @@ class TestALineThatIsTooLong(OpenAICase):
         await self.recognise(job, "Hello there.")
         await self.end(job, completed_at=utc_now())
 
-    async def test_is_not_joined_and_the_caller_is_told_when_to_come_again(self):
+    async def test_a_call_is_refused_with_retry_after_if_the_queue_is_too_long(self):
         await self.know_the_pace()
         mine, _ = await self.asked()
         answer = await self.post(content=b"another")
@@ -177,13 +177,13 @@ class TestALineThatIsTooLong(OpenAICase):
         await self.end(await self.claim())
         assert (await mine).status_code == (await again).status_code == 200
 
-    async def test_is_not_one_if_nobody_is_in_it_however_long_jobs_take(self):
+    async def test_an_empty_queue_never_refuses_a_call(self):
         self.service.settings = type(self.settings)(**{**self.overrides, "model": self.model, "max_wait_s": 1.0})
         await self.know_the_pace()
         await self.asked()
 
     @pytest.mark.slow
-    async def test_is_not_known_to_be_one_without_a_pace_but_has_an_end(self):
+    async def test_without_a_known_throughput_only_the_number_of_jobs_is_limited(self):
         for number in range(4):
             await self.asked(content=bytes([number]))
         answer = await self.post(content=b"one more")
