@@ -501,7 +501,7 @@ class BodyStalled(ServiceError):
 
 
 class StorageLimitReached(ServiceError):
-    """The recordings of the caller take as much room as they may."""
+    """The jobs of the caller take as much room as they may."""
 
     code = "storage_limit"
     default_hint = "Delete jobs that are done with, or ask whoever runs the service to raise `max_stored_bytes`."

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ from cesar.api.recovery import ownership
 from cesar.api.storage.database import Database
 from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.recordings import ASIDE_DAYS, AudioStore, SweepResult
-from cesar.errors import QueueError
+from cesar.errors import DatabaseFull, QueueError
 from cesar.transcript import Chunk
 
 T = TypeVar("T")
@@ -326,7 +327,12 @@ class JobRepository(JobReader):
             removals.record(connection, [row], self._clock())
             return row
 
-        await self._delete_recordings([await self._write("delete", delete)])
+        try:
+            row = await self._write("delete", delete)
+        except DatabaseFull:  # a deletion is written down first, and even that needs room
+            await self._write("make room", lambda connection: self._remove_only_recording(connection, job_id))
+            row = await self._write("delete", delete)
+        await self._delete_recordings([row])
 
     async def prune(self, older_than: timedelta, *, limit: int = 500) -> int:
         """Delete up to `limit` jobs that finished that long ago; return the number deleted."""
@@ -388,6 +394,18 @@ class JobRepository(JobReader):
         await self._write("adopt", lambda c: ownership.adopt(c, self.database.location, self._store))
         return len(ownership.retained_digests(self._store))
 
+    def _remove_only_recording(self, connection: sa.Connection, job_id: str) -> None:
+        """Remove the recording of a job that is to be deleted, if no other has it; nothing is written."""
+        row = queries.find(connection, job_id)
+        if row is None or self.audio is None or row["status"] == JobStatus.PROCESSING:
+            return
+        if row["audio_digest"] is not None and queries.has_audio(connection, row["audio_digest"], at_least=2):
+            return
+        for store in self._stores_of(connection, row):
+            store.remove_partial(job_id)
+            if row["audio_digest"] is not None:
+                store.remove(row["audio_digest"])
+
     def _claim_folder(self, connection: sa.Connection) -> None:
         ownership.claim(connection, self.database.location, self._store)
 
@@ -406,7 +424,8 @@ class JobRepository(JobReader):
         if self.audio is not None and any(row["audio_digest"] or row["source_url"] for row in gone):
             await self._write("forget", forget)
         if gone:
-            await self.database.truncate_wal()
+            with suppress(DatabaseFull):  # they are deleted; the log is emptied when there is room
+                await self.database.truncate_wal()
 
     def _stores_of(self, connection: sa.Connection, row: transitions.Row) -> list[AudioStore]:
         """Return the folders with a job's recording that belong to this database; a copy of it has no right to them."""

@@ -157,7 +157,10 @@ class Settings:
     )
     max_stored_bytes: int = field(
         default=100 * 1024**3,
-        metadata=_about("How much the recordings of a key without the scope admin may take, in bytes.", checks.size),
+        metadata=_about(
+            "How much the jobs of a key without the scope admin may take, with recordings and texts, in bytes.",
+            checks.size,
+        ),
     )
     min_free_bytes: int = field(
         default=256 * 1024**2,

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from cesar.api.models import Job
 from cesar.api.repository import JobRepository
+from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DatabaseFull
 from cesar.options import TranscribeOptions
 from tests.faults import power
@@ -102,6 +104,36 @@ def test_a_job_submitted_to_a_full_disk_is_refused_and_leaves_nothing(disk, roun
     note("submissions to a full disk", refused)
     assert faults_found(disk.folder / "queue.db", acknowledged) == []
     assert len(acknowledged) == len(rows(disk.folder / "queue.db", "SELECT id FROM jobs"))
+
+
+def test_a_job_can_be_deleted_on_a_full_disk_if_nobody_else_needs_its_recording(disk):
+    async def fill_and_delete() -> None:
+        repository = JobRepository(disk.folder / "queue.db", audio=AudioStore(disk.folder / "audio"))
+        await repository.connect(for_recordings=True)
+        mine, shared, other = [await keep(repository, content) for content in (b"a", b"b", b"b")]
+        disk.fill()
+        with pytest.raises(DatabaseFull):
+            await repository.create(Job(audio_path="/a.wav", options=TranscribeOptions(prompt="p" * 60_000)))
+        with pytest.raises(DatabaseFull):
+            await repository.delete(shared.id)
+        assert Path(shared.audio_path).exists()
+        await repository.delete(mine.id)
+        assert not Path(mine.audio_path).exists()
+        assert {job.id for job in await repository.list_all()} == {shared.id, other.id}
+        await repository.close()
+
+    async def keep(repository: JobRepository, content: bytes) -> Job:
+        arrived = await repository.new_upload()
+        arrived.write_bytes(content * 300_000)
+        digest = sha256(arrived.read_bytes()).hexdigest()
+        place = AudioStore(disk.folder / "audio").path_of(digest)
+        long = TranscribeOptions(prompt="p" * 60_000)  # so that its deletion does not fit into what is left
+        job = Job(audio_path=str(place), audio_digest=digest, audio_bytes=300_000, options=long)
+        await repository.create(job, upload=arrived)
+        arrived.unlink(missing_ok=True)
+        return job
+
+    asyncio.run(fill_and_delete())
 
 
 def test_a_worker_on_a_full_disk_resumes_once_there_is_space(disk, tmp_path, rounds, note):

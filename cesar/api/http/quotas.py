@@ -42,7 +42,10 @@ class _Account:
 
 
 class StorageQuota:
-    """Enforces `max_stored_bytes` for each caller. Usage is recounted periodically; uploads in between are added."""
+    """Enforces `max_stored_bytes` for each caller: recordings, requests and texts.
+
+    Usage is recounted periodically; submissions in between are added.
+    """
 
     def __init__(self, repository: JobRepository, clock: Callable[[], float] = time.monotonic) -> None:
         self._repository = repository
@@ -55,7 +58,7 @@ class StorageQuota:
     ) -> AsyncIterator[None]:
         """Reserve storage for a recording while its job is created, also against the caller's concurrent uploads.
 
-        Raises `StorageLimitReached` if this recording would exceed the caller's limit.
+        Raises `StorageLimitReached` if this job would exceed the caller's limit.
         """
         if caller.sees_all:
             yield
@@ -81,7 +84,7 @@ class StorageQuota:
             account.counted_at = counted_at
         if account.stored + account.pending > limit:
             raise StorageLimitReached(
-                f"the recordings of this API key take {account.stored} of {settings.max_stored_bytes} bytes"
+                f"the jobs of this API key take {account.stored} of {settings.max_stored_bytes} bytes"
             )
 
     def _account_of(self, key_id: str) -> _Account:

@@ -18,6 +18,8 @@ from cesar.transcript import Chunk, chunk_from_dict
 
 _WITHOUT_TEXT = [column for column in jobs.c if column.name != "result_text"]
 _LAST_CHARACTER = "\U0010ffff"
+_ROW_BYTES = 1024
+"""What a job takes besides its recording, its text and what was asked for: about so much."""
 
 
 def find(connection: sa.Connection, job_id: str) -> Row | None:
@@ -161,10 +163,10 @@ def recent_outcomes(connection: sa.Connection, model_size: str, limit: int) -> l
     return [job_from_row(row) for row in connection.execute(newest).mappings()]
 
 
-def has_audio(connection: sa.Connection, digest: str) -> bool:
-    """Whether any job has the recording with this digest."""
-    found = connection.execute(sa.select(jobs.c.seq).where(jobs.c.audio_digest == digest).limit(1)).first()
-    return found is not None
+def has_audio(connection: sa.Connection, digest: str, *, at_least: int = 1) -> bool:
+    """Whether some job, or at least so many, has the recording of that digest."""
+    found = connection.execute(sa.select(jobs.c.seq).where(jobs.c.audio_digest == digest).limit(at_least)).all()
+    return len(found) == at_least
 
 
 def has_recordings(connection: sa.Connection) -> bool:
@@ -181,10 +183,15 @@ def last_written(connection: sa.Connection) -> datetime | None:
 
 
 def stored_bytes(connection: sa.Connection, submitter: str, besides: str) -> int:
-    """Return the total size of the recordings stored for a submitter, each counted once, except that digest."""
+    """Return the size of what is kept for a submitter's jobs: requests, texts, and recordings.
+
+    Each recording counts once, and that digest not at all.
+    """
     is_kept = (jobs.c.submitter == submitter, jobs.c.audio_digest != besides)
     recordings = sa.select(jobs.c.audio_digest, jobs.c.audio_bytes).where(*is_kept).distinct().subquery()
-    return connection.execute(sa.select(sa.func.sum(recordings.c.audio_bytes))).scalar_one() or 0
+    size_of_texts = sa.func.sum(_size(PageContent(with_text=True)) + _ROW_BYTES)
+    texts = connection.execute(sa.select(size_of_texts).where(jobs.c.submitter == submitter)).scalar_one() or 0
+    return texts + (connection.execute(sa.select(sa.func.sum(recordings.c.audio_bytes))).scalar_one() or 0)
 
 
 def is_unfinished(connection: sa.Connection, job_id: str) -> bool:

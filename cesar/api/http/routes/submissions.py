@@ -13,6 +13,7 @@ from cesar.api.http.dependencies import Service, get_service
 from cesar.api.http.middleware.auth import Caller, Submitter
 from cesar.api.http.quotas import require_priority
 from cesar.api.http.schemas import JobView
+from cesar.api.http.uploads.file_writer import require_free_space
 from cesar.api.http.uploads.multipart import FILE_FIELD, Upload, clean_name, receive_upload
 from cesar.api.http.uploads.options import (
     FORM_FIELDS,
@@ -130,9 +131,15 @@ async def transcribe_url(
         "name": clean_name(submission.name or _last_part(submission.url)),
     }
     job = _job(submission, service, caller, **source, idempotency_key=idempotency_key)
-    async with service.storage_quota.reserve(caller, service.settings):
+    await asyncio.to_thread(require_free_space, service.settings.audio_dir, 0, service.settings.min_free_bytes)
+    async with service.storage_quota.reserve(caller, service.settings, _text_bytes(submission)):
         job = await service.repository.create(job, policy=_policy(service, None))
     return await _accepted(service, response, job)
+
+
+def _text_bytes(submission: TranscriptionRequest) -> int:
+    """Return the approximate size of a request in the queue; prompt and hotwords may be long."""
+    return len(submission.prompt or "") + len(submission.hotwords or "")
 
 
 def _job(submission: TranscriptionRequest, service: Service, caller: Caller, **more: Any) -> Job:
