@@ -1,6 +1,6 @@
-"""The terminal's way in: the command group and the one error handler.
+"""The entry point of the command line: the command group and the one error handler.
 
-Commands are imported when they are called, so that `cesar --version` imports little more than click.
+Commands are imported when they are called, so `cesar --version` imports little more than click.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ COMMANDS = {
     "doctor": "cesar.cli.commands.doctor",
     "completion": "cesar.cli.commands.completion",
 }
-"""The module of every command; the command itself is named `command` in it."""
+"""The module of each command; the command itself is its attribute `command`."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is wanted."""
+    """A group that imports a command's module when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Name the commands in the order in which a newcomer needs them."""
+        """Return the commands in the order in which a newcomer needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
@@ -49,12 +49,12 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments begin with; a slip, or a recording's name, gets a hint."""
+        """Find the command that the arguments name. A typo or the name of a recording gets a hint."""
         name = args[0]
         if name in COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
         if os.path.exists(name):  # noqa: PTH110 - unlike Path.exists it never raises
-            raise click.UsageError(f"{name} is no command; use `cesar transcribe {name}`", ctx)
+            raise click.UsageError(f"{name} is not a command; use `cesar transcribe {name}`", ctx)
         from difflib import get_close_matches
 
         near = get_close_matches(name, COMMANDS, n=1)
@@ -81,27 +81,27 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 def group() -> None:
     """Transcribe recordings on this machine, without a network.
 
-    Exit codes: 0 all went well; 1 a bug; 2 wrong usage; 3 a recording can't be read or a result can't be
-    written; 4 the model; 5 recognition failed; 6 the queue; 7 the service; 130 interrupted (143 by SIGTERM,
-    129 by SIGHUP).
+    Exit codes: 0 success; 1 a bug; 2 wrong usage; 3 a recording can't be read or a result can't be written;
+    4 the model; 5 recognition failed; 6 the queue; 7 the service; 130 interrupted (143 by SIGTERM, 129 by
+    SIGHUP).
     """
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the program with these arguments and give its exit code; errors end here, as one line each."""
-    os.umask(os.umask(0o077) & ~0o700)  # a mask that takes files from their own user would stop us in the middle
+    """Run the program with these arguments and return its exit code. Errors end here, as one line each."""
+    os.umask(os.umask(0o077) & ~0o700)  # a umask that denies users their own files would stop us midway
     try:
         return _dispatch(list(arguments))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error ends
-        end = describe(error)
+        status = describe(error)
         verbose = "-v" in arguments or "--verbose" in arguments
-        report_error(end, error, as_json="--json-lines" in arguments, with_traceback=verbose)
-        if isinstance(error, OSError) or end.code == 3:
+        report_error(status, error, as_json="--json-lines" in arguments, with_traceback=verbose)
+        if isinstance(error, OSError) or status.code == 3:
             abandon_stdout()
-        return end.code
+        return status.code
 
 
 def _dispatch(arguments: list[str]) -> int:

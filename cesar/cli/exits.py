@@ -1,4 +1,4 @@
-"""How a run ends: the exit code of every error, and the one line that tells of it.
+"""How a run ends: the exit code of every error, and the one line that reports it.
 
 Imports no more than click: every run needs it.
 """
@@ -43,11 +43,11 @@ EXIT_CODES: dict[type[CesarError], int] = {
     ServiceError: 7,
     Interrupted: 130,
 }
-"""The exit code by class; a class that is not named here has its nearest parent's."""
+"""Exit code by error class; a class that is not listed has that of its nearest parent."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the program to end; it unwinds as Ctrl-C does."""
+    """Raised by a termination signal; unwinds the stack as Ctrl-C does."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -56,23 +56,23 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """What the program leaves behind: an exit code, and what it says on standard error."""
+    """How the program ends: its exit code, and what it prints on standard error."""
 
     code: int
     error_code: str = ""
     message: str = ""
-    """Empty: nothing is said."""
+    """Nothing is printed if empty."""
     hint: str = ""
 
     @property
     def line(self) -> str:
-        """The whole as one line."""
+        """Message and hint as one line."""
         stop = "" if self.message.endswith((".", "?", "!")) else "."
         return one_line(f"cesar: {self.message}{stop} {self.hint}".rstrip())
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The whole as what an event of `--json-lines` says."""
+        """Fields of the `--json-lines` event."""
         return {
             "code": self.error_code,
             "message": self.message,
@@ -82,19 +82,19 @@ class ExitStatus:
 
 
 def exit_code(error: CesarError) -> int:
-    """Give the exit code of an error: that of the nearest class in the table."""
+    """Return the exit code of an error: that of the nearest class in the table."""
     if isinstance(error.__cause__, Stopped):
         return 128 + error.__cause__.number
     return next(EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES)
 
 
 def describe(error: BaseException) -> ExitStatus:
-    """Turn whatever ended the run into an exit code and a line."""
+    """Return the exit status for whatever ended the run."""
     match error:
         case click.exceptions.Exit():
             end = ExitStatus(error.exit_code)
         case click.ClickException():
-            end = _describe_misuse(error)
+            end = _describe_usage_error(error)
         case CesarError():
             end = ExitStatus(exit_code(error), error.code, error.message, error.hint)
         case Stopped():
@@ -102,13 +102,13 @@ def describe(error: BaseException) -> ExitStatus:
         case KeyboardInterrupt() | click.Abort():
             end = ExitStatus(EXIT_CODES[Interrupted], Interrupted.code, "interrupted")
         case BrokenPipeError():
-            end = ExitStatus(EXIT_CODES[OutputError])  # whoever read us has left on purpose, as `head` does
+            end = ExitStatus(EXIT_CODES[OutputError])  # the reader left on purpose, as `head` does
         case OSError(errno=errno.ENOSPC):
             where = f" for {error.filename}" if error.filename else ""
             hint = "Free some space and run the same command again."
             end = ExitStatus(EXIT_CODES[OutputError], DiskFull.code, f"no space is left{where}", hint)
         case PermissionError() if error.filename:
-            hint = "Run Cesar as the user that it belongs to, or check its permissions and those of its folders."
+            hint = "Run Cesar as the user who owns it, or check its permissions and those of its folders."
             end = ExitStatus(
                 EXIT_CODES[OutputError], OutputError.code, f"{error.filename} can't be used: permission denied", hint
             )
@@ -119,7 +119,7 @@ def describe(error: BaseException) -> ExitStatus:
     return end
 
 
-def _describe_misuse(error: click.ClickException) -> ExitStatus:
+def _describe_usage_error(error: click.ClickException) -> ExitStatus:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context else "cesar"
     message, hint = error.format_message(), ""
@@ -130,44 +130,42 @@ def _describe_misuse(error: click.ClickException) -> ExitStatus:
     return ExitStatus(EXIT_CODES[UsageError], UsageError.code, message, f"{hint} See `{command} --help`.".lstrip())
 
 
-def report_error(end: ExitStatus, error: BaseException, *, as_json: bool, with_traceback: bool) -> None:
-    """Say on standard error how the run ended: one line, whatever the message holds."""
-    internal = end.code == EXIT_CODES[CesarError]
+def report_error(status: ExitStatus, error: BaseException, *, as_json: bool, with_traceback: bool) -> None:
+    """Report on standard error how the run ended, in one line whatever the message contains."""
+    internal = status.code == EXIT_CODES[CesarError]
     details = "".join(traceback.format_exception(error)) if internal and with_traceback else ""
-    with suppress(OSError):  # standard error may be gone, and then there is nobody to tell
-        if as_json and end.message:
-            event = {"event": "error", **end.fields} | ({"traceback": details} if details else {})
+    with suppress(OSError):  # standard error may be closed
+        if as_json and status.message:
+            event = {"event": "error", **status.fields} | ({"traceback": details} if details else {})
             click.echo(json.dumps(event), err=True)
-        elif end.message:
-            click.echo(f"{details}{end.line}", err=True)
+        elif status.message:
+            click.echo(f"{details}{status.line}", err=True)
 
 
 def one_line(text: str) -> str:
-    r"""Show a text on one line: line breaks and other control characters are written as escapes.
+    r"""Return the text on one line: line breaks and other control characters become escapes.
 
     >>> one_line("two\nlines") == r"two\nlines"
     True
     """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def unwind_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, cleaning up; their exit codes are 143 and 129."""
+    """Make SIGTERM and SIGHUP end the run as Ctrl-C does, with clean-up; their exit codes are 143 and 129."""
 
     def stop(number: int, _frame: object) -> None:
         raise Stopped(number)
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored: leave it so
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # leave it ignored under nohup
             signal.signal(number, stop)
 
 
 def abandon_stdout() -> None:
-    """Send what standard output still buffers nowhere, so that the interpreter's last flush can't fail."""
+    """Discard what standard output still buffers, so that the interpreter's last flush can't fail."""
     with suppress(OSError, ValueError, AttributeError):  # closed already, or not a real file
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -1,4 +1,4 @@
-"""What `cesar doctor` finds, and how it is shown: what is missing first, each with what to do, in 80 columns."""
+"""The findings of `cesar doctor` and their layout: what is missing first, each with a remedy, in 80 columns."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _INDENT = 9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
-    what: str
+    subject: str
     state: State
-    found: str
+    detail: str
     hint: str = ""
     exit_code: int = 0
-    """Of a run of doctor, if nothing worse is found; 0: it works, or can be done without."""
+    """Exit code of the run if nothing worse is found; 0 if the subject works or is optional."""
 
 
 def format_findings(findings: Iterable[Finding], width: int = WIDTH) -> list[str]:
-    """Return lines no longer than the width: what is missing, then what is to be noted, then what works.
+    """Return lines no longer than the width: what is missing, then notes, then what works.
 
-    A finding goes on in indented lines, and its hint begins one.
+    Continuation lines are indented; a hint starts on a line of its own.
     """
     in_order = sorted(findings, key=lambda finding: _ORDER.index(finding.state))
     return [line for finding in in_order for line in _lines(finding, width)]
 
 
 def _lines(finding: Finding, width: int) -> list[str]:
-    first = f"{finding.state:<{_INDENT}}{finding.what}: {one_line(finding.found)}"
-    rest = " " * _INDENT
-    lines = textwrap.wrap(first, width, subsequent_indent=rest, break_on_hyphens=False)
+    first = f"{finding.state:<{_INDENT}}{finding.subject}: {one_line(finding.detail)}"
+    indent = " " * _INDENT
+    lines = textwrap.wrap(first, width, subsequent_indent=indent, break_on_hyphens=False)
     if finding.hint:
         lines += textwrap.wrap(
-            one_line(finding.hint), width, initial_indent=rest, subsequent_indent=rest, break_on_hyphens=False
+            one_line(finding.hint), width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
         )
     return lines

@@ -1,4 +1,4 @@
-"""What options take: times, and the names that a shell completes."""
+"""Values of options: times, tracks, and the names that a shell completes."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ TIME = re.compile(r"(?:(?:(?P<hours>[0-9]{1,4}):)?(?P<minutes>[0-9]{1,6}):)?(?P<
 
 
 def parse_time(text: str) -> float:
-    """Read seconds from `90`, `90.5`, `1:30`, `01:02:03.250`.
+    """Return the seconds in `90`, `90.5`, `1:30` or `01:02:03.250`.
 
-    Raises ValueError, saying what is allowed.
+    Raises ValueError with the accepted forms.
     """
     match = TIME.fullmatch(text.strip())
     if match is None:
         raise ValueError("a time is written as seconds (90.5) or as [HH:]MM:SS (1:30.5)")
     hours, minutes, seconds = (float(part or 0) for part in match.group("hours", "minutes", "seconds"))
     if match["minutes"] and seconds >= 60:
-        raise ValueError("after minutes there are fewer than 60 seconds")
+        raise ValueError("seconds after minutes must be below 60")
     if match["hours"] and minutes >= 60:
-        raise ValueError("after hours there are fewer than 60 minutes")
+        raise ValueError("minutes after hours must be below 60")
     return hours * 3600 + minutes * 60 + seconds
 
 
 def read_time(_ctx: click.Context, _param: click.Parameter, text: str | None) -> float | None:
-    """Read the value of an option that takes a time; click names the option when it is refused."""
+    """Parse the value of an option that takes a time; click names the option in the error."""
     try:
         return None if text is None else parse_time(text)
-    except ValueError as wrong:
-        raise click.BadParameter(f"{text!r}: {wrong}.") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}.") from None
 
 
 def read_track(_ctx: click.Context, _param: click.Parameter, text: str | None) -> Track | None:
-    """Read the value of an option that takes one of several audio tracks: a number, or `all`."""
+    """Parse the value of an option that takes an audio track: a number, or `all`."""
     if text is None or text == "all":
-        return text  # type: ignore[return-value]  # "all" is one
+        return text  # type: ignore[return-value]  # "all" is a Track
     if not re.fullmatch(r"0*[1-9][0-9]{0,3}", text):
-        raise click.BadParameter(f"{text!r}: a track is a number from 1 on, or all.")
+        raise click.BadParameter(f"{text!r}: a track is a number from 1 upwards, or all.")
     return int(text)
 
 
 def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Offer the catalog's names; a folder completes as a folder."""
+    """Complete the names in the catalog, else folders."""
     from cesar.models.catalog import CATALOG
 
     names = [CompletionItem(name) for name in CATALOG if name.startswith(incomplete)]
@@ -54,14 +54,14 @@ def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str
 
 
 def complete_language(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Offer the languages' codes, with their English names beside them."""
+    """Complete language codes, with their English names as help."""
     from cesar.engines.languages import LANGUAGES
 
     return [CompletionItem(code, help=name) for code, name in LANGUAGES.items() if code.startswith(incomplete)]
 
 
 def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Offer the formats; in a list such as `srt,v` the last name is completed."""
+    """Complete format names; in a list such as `srt,v`, the last one."""
     from cesar.formats import FORMATS
 
     before, comma, last = incomplete.rpartition(",")
@@ -69,5 +69,5 @@ def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: st
 
 
 server_option = click.option(
-    "--server", metavar="URL", help="Work with the service there, not on this machine. [default: CESAR_SERVER]"
+    "--server", metavar="URL", help="Use the service at URL instead of this machine. [default: CESAR_SERVER]"
 )

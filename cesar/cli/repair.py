@@ -1,6 +1,6 @@
-"""`cesar doctor --repair` and `--adopt-recordings`: what is done to a database and its recordings by hand.
+"""`cesar doctor --repair` and `--adopt-recordings`: manual repair of a database and its recordings.
 
-Imports the database's libraries, so commands import this module when they run.
+Imports the database libraries, so commands import this module only when they run.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 def repair_database(settings: Settings) -> None:
-    """Save what can be read of the queue's database, and say what that was."""
+    """Salvage what can be read of the queue's database, and report what was saved."""
     file = database_file(settings)
-    place = DatabaseLocation.parse(settings.database_place, allow_network=settings.allow_network_fs)
-    saved = repair(place, AudioStore(settings.audio_dir))
+    location = DatabaseLocation.parse(settings.database_place, allow_network=settings.allow_network_fs)
+    saved = repair(location, AudioStore(settings.audio_dir))
     if saved is None:
-        write_stderr(f"{file} is sound: nothing was done.")
+        write_stderr(f"{file} is intact; nothing was done.")
         return
-    for line in _told(saved, settings):
+    for line in _describe_salvage(saved, settings):
         write_stderr(line)
 
 
 def adopt_recordings(settings: Settings) -> None:
-    """Make the recordings in the data folder the queue's database's, and print how many have no job."""
+    """Assign the recordings in the data folder to the queue's database; report how many have no job."""
     file = database_file(settings)
 
     async def adopt() -> int:
@@ -44,26 +44,26 @@ def adopt_recordings(settings: Settings) -> None:
             await queue.close()
 
     count = asyncio.run(adopt())
-    write_stderr(f"The recordings in {settings.audio_dir} belong to {file} now.")
+    write_stderr(f"The recordings in {settings.audio_dir} now belong to {file}.")
     if count:
-        write_stderr(_without_a_job(count, settings))
+        write_stderr(_orphan_warning(count, settings))
 
 
-def _told(saved: RepairReport, settings: Settings) -> list[str]:
+def _describe_salvage(saved: RepairReport, settings: Settings) -> list[str]:
     lines = [
         f"Saved {saved.jobs} jobs, {saved.chunks} finished chunks and {saved.keys} API keys.",
         f"The damaged database is kept: {saved.damaged_copy}",
     ]
     if saved.requeued:
-        lines.append(f"{len(saved.requeued)} of the jobs are queued again: their results were not all there.")
+        lines.append(f"{len(saved.requeued)} of the jobs are queued again: their results were incomplete.")
     if saved.lost_jobs:
-        lines.append(f"warning: of {saved.lost_jobs} more jobs only traces could be read.")
+        lines.append(f"warning: only fragments of {saved.lost_jobs} more jobs could be read.")
     if saved.orphaned_recordings:
-        lines.append(_without_a_job(saved.orphaned_recordings, settings))
+        lines.append(_orphan_warning(saved.orphaned_recordings, settings))
     return lines
 
 
-def _without_a_job(count: int, settings: Settings) -> str:
+def _orphan_warning(count: int, settings: Settings) -> str:
     return (
         f"warning: {count} recordings in {settings.audio_dir} have no job; they stay there. "
         "`cesar jobs submit FILE` queues one again."

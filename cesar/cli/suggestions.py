@@ -1,4 +1,4 @@
-"""What to say when an option does not exist: the one that was meant, in this command or another, or in Cesar's words.
+"""Hints for an option that does not exist: a similar one, another command's, or Cesar's equivalent.
 
 Imported only when a command line is wrong.
 """
@@ -14,8 +14,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CLOSE = 0.75
-"""How alike two names have to be, 0 to 1, to take one for a slip of the other."""
+_MIN_SIMILARITY = 0.75
+"""Similarity of two names, 0 to 1, from which one is taken for a typo of the other."""
 
 ADVICE = {
     "task": "Transcribing is the default; `--translate` gives English text.",
@@ -29,9 +29,9 @@ ADVICE = {
     "output-lrc output-words lrc docx pdf html": "There is no such format yet; see `--format`.",
     "output-file out outfile save-to": "Use `--output`.",
     "outdir out-dir output-folder output-path dest destination": "Use `--output-dir`.",
-    "file input inputs input-file audio audio-file path infile": "Name the recording by itself, without an option.",
+    "file input inputs input-file audio audio-file path infile": "Give the recording as an argument, not an option.",
     "folder dir directory input-dir recursive": (
-        "Name the folder by itself; of folders in it, let the shell name the files: `talks/*/*.mp3`."
+        "Give the folder as an argument; for folders inside it, let the shell list the files: `talks/*/*.mp3`."
     ),
     "url link address youtube": "A service fetches addresses: `cesar jobs submit ADDRESS --server URL`.",
     "stdin": "Name the recording `-` to read standard input.",
@@ -57,7 +57,7 @@ ADVICE = {
     "no-speech-threshold no-speech-thold entropy-thold logprob-thold word-thold no-fallback "
     "hallucination-silence-threshold condition-on-previous-text suppress-tokens suppress-blank suppress-numerals "
     "suppress-non-speech-tokens prompt-reset-on-temperature max-context multilingual": (
-        "It can't be set: Cesar weighs each text and hears again what it doubts, and no chunk depends on another."
+        "It can't be set: Cesar checks each text and retries what looks wrong, and no chunk depends on another."
     ),
     "fp16 half float16": "On a CPU int8 is the default; `--compute-type float16` is for a GPU.",
     "fp32 float32": "Use `--compute-type float32`.",
@@ -66,28 +66,26 @@ ADVICE = {
     "cpu no-gpu": "Use `--device cpu`.",
     "device-index device-id gpu-id main-gpu": "Use `--device cuda`, and let CUDA_VISIBLE_DEVICES choose the GPU.",
     "threads num-threads cpu-threads processors num-workers workers batch-size batched flash-attn parallel": (
-        "Cesar chooses by the machine's cores and memory; CESAR_WORKERS sets the number of threads."
+        "Cesar chooses by the cores and memory of the machine; CESAR_WORKERS sets the number of threads."
     ),
     "vad vad-filter vad-method vad-onset vad-offset vad-model vad-threshold vad-parameters chunk-size chunk-length "
     "vad-min-speech-duration-ms vad-max-speech-duration-s vad-min-silence-duration-ms vad-speech-pad-ms no-vad": (
         "It can't be set: speech is always detected, and its pauses decide where a recording is cut."
     ),
     "diarize diarization diarise tinydiarize diarize-model min-speakers max-speakers num-speakers speakers "
-    "speaker-labels speaker-embeddings speaker-name hf-token speaker": (
-        "Cesar can't tell who speaks yet, and no option makes it."
-    ),
+    "speaker-labels speaker-embeddings speaker-name hf-token speaker": ("Cesar can't identify speakers yet."),
     "align-model no-align interpolate-method return-char-alignments": (
         "There is no model for that; `--word-timestamps` finds the time of every word."
     ),
     "highlight-words print-colors print-special prepend-punctuations append-punctuations max-words-per-line "
-    "segment-resolution sentence split-on-word": "It is not there yet.",
+    "segment-resolution sentence split-on-word": "There is no such option yet.",
     "max-line-width max-len line-length": "Use `--max-line-length`.",
     "max-line-count": "Use `--max-lines`.",
     "live-transcribe live stream streaming microphone mic": "Cesar takes recordings only, not live sound.",
-    "print-progress progress verbose-output": "A terminal shows it anyway; `--json-lines` is for programs.",
+    "print-progress progress verbose-output": "A terminal always shows it; `--json-lines` is for programs.",
     "no-prints silent no-progress hide-progress": "Use `--quiet`.",
     "debug log-level loglevel": "Use `--verbose`.",
-    "overwrite force yes": "Texts that are there are replaced; `--skip-existing` leaves them.",
+    "overwrite force yes": "Existing texts are replaced; `--skip-existing` keeps them.",
     "resume continue no-clobber skip skip-done": "Use `--skip-existing`.",
     "api-key token key": "Set CESAR_API_KEY.",
     "api-base base-url endpoint remote host-url": "Use `--server`.",
@@ -95,19 +93,19 @@ ADVICE = {
     "db": "Use `--database`.",
     "summary summarize summarise translate-to": "Cesar writes down what was said, and nothing about it.",
 }
-"""What programs and people call things elsewhere (openai-whisper, whisper.cpp, whisper-ctranslate2, WhisperX, APIs)."""
+"""Advice by the option names of other programs (openai-whisper, whisper.cpp, whisper-ctranslate2, WhisperX, APIs)."""
 NAMED = re.compile(r"(?<![A-Za-z0-9-])--?[a-z][a-z-]*")
-"""An option that an advice names."""
+"""An option named in a piece of advice."""
 _ADVICE = {name: advice for names, advice in ADVICE.items() for name in names.split()}
 
 
 def describe_option(error: click.NoSuchOption) -> tuple[str, str]:
-    """Return the message for an option that does not exist, and a hint: what to do instead, or nothing."""
+    """Return the message for an option that does not exist, and a hint, which may be empty."""
     return f"there is no option {error.option_name}", suggestion(error.option_name, error.ctx)
 
 
 def suggestion(name: str, context: click.Context | None) -> str:
-    """Return what to use instead of an option, as a sentence; empty if nothing is like it."""
+    """Return a sentence that says what to use instead of an option; empty if nothing is similar."""
     mine = options_of(context.command, context) if context else set[str]()
     plain = _plain(name)
     if own := next((option for option in sorted(mine) if _plain(option) == plain and option.startswith("--")), None):
@@ -115,10 +113,12 @@ def suggestion(name: str, context: click.Context | None) -> str:
     advice = _ADVICE.get(plain) or _ADVICE.get(plain.removeprefix("no-"), "")
     if advice and set(NAMED.findall(advice)) <= mine:
         return advice
-    if near := get_close_matches(f"--{plain}", [option for option in mine if option.startswith("--")], 1, _CLOSE):
+    if near := get_close_matches(
+        f"--{plain}", [option for option in mine if option.startswith("--")], 1, _MIN_SIMILARITY
+    ):
         return f"Did you mean `{near[0]}`?"
-    if context and (others := _having(name, context)):
-        return f"That is an option of {_listed(others)}."
+    if context and (others := _commands_with(name, context)):
+        return f"That is an option of {_join(others)}."
     return advice and f"For `cesar transcribe`: {advice[0].lower()}{advice[1:]}"
 
 
@@ -131,8 +131,8 @@ def options_of(command: click.Command, context: click.Context) -> set[str]:
     return {name for param in command.get_params(context) if isinstance(param, click.Option) for name in param.opts}
 
 
-def _having(name: str, context: click.Context) -> list[str]:
-    """Name the other commands that have the option."""
+def _commands_with(name: str, context: click.Context) -> list[str]:
+    """Return the other commands that have the option."""
     root = context.find_root()
     found = [
         path
@@ -144,7 +144,7 @@ def _having(name: str, context: click.Context) -> list[str]:
 
 
 def commands_below(command: click.Command, context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
-    """Yield a command and all below it, each with how it is called."""
+    """Yield a command and all its subcommands, each with its full name."""
     yield path, command
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -152,7 +152,7 @@ def commands_below(command: click.Command, context: click.Context, path: str) ->
                 yield from commands_below(child, context, f"{path} {name}")
 
 
-def _listed(names: list[str]) -> str:
+def _join(names: list[str]) -> str:
     quoted = [f"`{name}`" for name in names]
     if len(quoted) > 4:
         return ", ".join(quoted[:4]) + " and others"

@@ -1,4 +1,4 @@
-"""`Client`: a Cesar service from Python. What jobs look like is in `cesar.api.http.schemas`."""
+"""`Client`: use a Cesar service from Python. Its job models are in `cesar.api.http.schemas`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["Client", "Event", "EventView", "JobView", "JobsView"]
 
 
 class Client:
-    """Talks to one service, over one connection after the other. A thread needs a client of its own.
+    """A client of one service. Each thread needs its own.
 
-    url: where the service is, such as `http://127.0.0.1:5000`.
-    api_key: needed if the service listens beyond its machine.
-    on_wait: hears that the service has asked to be asked again later, with the error and the seconds.
+    url: the service's URL, such as `http://127.0.0.1:5000`.
+    api_key: required if the service listens beyond its own machine.
+    on_wait: called with the error and the seconds before each wait that the service asks for.
 
-    Every method raises the `CesarError` that the service answers with, by its code: `JobNotFound`, `Unauthorised`
-    and so on; and `ServiceUnreachable` if it does not answer. What can be asked twice without harm is asked again when
-    the connection breaks, and anything if the service asks for that within a minute (Retry-After).
+    Every method raises the `CesarError` for the error code of the response (`JobNotFound`, `Unauthorised` and so
+    on), and `ServiceUnreachable` if there is no response. Idempotent requests are retried if the connection breaks,
+    and any request if the service asks for a retry within a minute (Retry-After).
 
     >>> with Client("http://127.0.0.1:5000") as client:  # doctest: +SKIP
     ...     job = client.submit("talk.mp3")
@@ -60,14 +60,14 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """URL of the service."""
         return self._connection.url
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()
 
-    def submit(  # noqa: PLR0913 - the recording, what is wished for, and the terms, all with defaults
+    def submit(  # noqa: PLR0913 - the recording, and keywords with defaults
         self,
         path: str | PathLike[str],
         options: TranscribeOptions | None = None,
@@ -78,11 +78,11 @@ class Client:
         idempotency_key: str | None = None,
         on_sent: OnSent | None = None,
     ) -> JobView:
-        """Send a recording and give its job.
+        """Upload a recording and return its job.
 
-        model: None is the service's own choice.
-        idempotency_key: sent again, the same key and request give the same job; then a broken connection is no end.
-        on_sent: called with the bytes that are sent and their total.
+        model: None leaves the choice to the service.
+        idempotency_key: the same key and request give the same job, so the upload is retried if the connection breaks.
+        on_sent: called with the bytes sent and their total.
         Raises `InputError` if the file can't be read, `UploadTooLarge`, `TooManyJobs`, `IdempotencyConflict`.
         """
         form = _form_fields(options or TranscribeOptions(), model, priority, no_cache=no_cache)
@@ -108,7 +108,7 @@ class Client:
         no_cache: bool = False,
         idempotency_key: str | None = None,
     ) -> JobView:
-        """Have the service fetch a recording from an http or https address; otherwise as `submit`."""
+        """Have the service fetch a recording from an http or https URL; otherwise like `submit`."""
         response = self._connection.request(
             "POST",
             "/transcribe/url",
@@ -119,7 +119,7 @@ class Client:
         return self._connection.read(JobView, response)
 
     def job(self, job_id: str) -> JobView:
-        """Give a job. Raises `JobNotFound`."""
+        """Return a job. Raises `JobNotFound`."""
         return self._connection.read(JobView, self._connection.request("GET", _job_path(job_id)))
 
     def jobs(  # noqa: PLR0913 - all have defaults
@@ -133,11 +133,11 @@ class Client:
         limit: int = 50,
         include_text: bool = False,
     ) -> JobsView:
-        """Give up to `limit` jobs, the newest first, and the cursor of the next page.
+        """Return up to `limit` jobs, newest first, and the cursor of the next page.
 
-        status: only jobs of one of these. model, name: only jobs for this model, with this in their names.
-        id_prefix: only jobs whose ids begin so. cursor: `next_cursor` of the page before.
-        include_text: have the jobs with their whole texts, else `text` is None. A page of long texts has fewer jobs.
+        status: only jobs with one of these. model: only jobs for this model. name: only jobs whose names contain it.
+        id_prefix: only jobs whose ids begin with it. cursor: `next_cursor` of the previous page.
+        include_text: include the whole texts, else `text` is None. A page of long texts has fewer jobs.
         """
         wanted = {"status": list(status), "model": model, "name": name, "id_prefix": id_prefix, "cursor": cursor}
         params = {key: value for key, value in wanted.items() if value} | {"limit": limit}
@@ -145,30 +145,30 @@ class Client:
         return self._connection.read(JobsView, self._connection.request("GET", "/jobs", params=params))
 
     def events(self, job_id: str, after: str | None = None) -> Iterator[Event]:
-        """Give what happens to a job as it happens, from its beginning, or after the event of the id `after`.
+        """Yield the events of a job as they happen, from its start or after the event with id `after`.
 
-        Ends with the event `end` or `deleted`. A connection that breaks is opened again, and it goes on where it was;
-        after a minute without the service `ServiceUnreachable` is raised.
+        The last event is `end` or `deleted`. A broken connection is reopened and the stream resumed; after a minute
+        without the service, `ServiceUnreachable` is raised.
         """
         return stream_events(self._connection, f"{_job_path(job_id)}/events", after)
 
     def history(self, job_id: str) -> list[EventView]:
-        """Give the changes of a job's status so far, the oldest first."""
+        """Return the changes of a job's status so far, oldest first."""
         response = self._connection.request("GET", f"{_job_path(job_id)}/history")
         return self._connection.read_list(EventView, response)
 
     def transcript(
         self,
         job_id: str,
-        format: str = "txt",  # noqa: A002 - what it is called everywhere
+        format: str = "txt",  # noqa: A002 - its name everywhere
         *,
         subtitles: SubtitleOptions | None = None,
     ) -> str:
-        """Give a job's transcript in a format; of a job that isn't completed, what is recognised so far.
+        """Return a job's transcript in a format; until the job is completed, what is recognised so far.
 
-        subtitles: the limits of srt and vtt; without them, the service's.
+        subtitles: the limits of srt and vtt; None means the service's defaults.
 
-        Read JSON back by `Transcript.from_dict(json.loads(text))`. Raises `UnknownFormat`.
+        `Transcript.from_dict(json.loads(text))` parses JSON. Raises `UnknownFormat`.
         """
         params: dict[str, str | int | float] = {"format": format}
         if subtitles is not None:
@@ -181,7 +181,7 @@ class Client:
         return response.content.decode()
 
     def cancel(self, job_id: str) -> JobView:
-        """Cancel a job: at once if it waits, else as soon as its worker hears of it."""
+        """Cancel a job: at once if it is waiting, else as soon as its worker notices."""
         return self._connection.read(JobView, self._connection.request("POST", f"{_job_path(job_id)}/cancel"))
 
     def retry(self, job_id: str) -> JobView:
@@ -190,16 +190,16 @@ class Client:
         return self._connection.read(JobView, response)
 
     def has_worker(self) -> bool:
-        """Tell whether anybody does the service's jobs. True also where the service does not say."""
+        """Return whether the service has a worker; True if it does not say."""
         return self._connection.get_json("/health").get("worker") != "stopped"
 
     def delete(self, job_id: str) -> None:
-        """Remove a job, its recording and its text for good. Raises `IllegalMove` while it is at work."""
+        """Delete a job, its recording and its text for good. Raises `IllegalMove` while the job is running."""
         self._connection.request("DELETE", _job_path(job_id), is_idempotent=False)
 
 
 def _form_fields(options: TranscribeOptions, model: str | None, priority: int, *, no_cache: bool) -> dict[str, Any]:
-    """Give the fields of a request that are not as they would be anyway."""
+    """Return the fields of a request that differ from the defaults."""
     defaults = asdict(TranscribeOptions())
     fields: dict[str, Any] = {name: value for name, value in asdict(options).items() if value != defaults[name]}
     if options.languages:
@@ -216,7 +216,9 @@ def _idempotency_header(key: str | None) -> dict[str, str]:
     if key is None:
         return {}
     if not key or not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise UsageError(f"the key {key!r} can't be sent", hint="Use ASCII letters, without blanks around them.")
+        raise UsageError(
+            f"the key {key!r} can't be sent", hint="Use printable ASCII characters, without spaces at either end."
+        )
     return {"Idempotency-Key": key}
 
 

@@ -1,4 +1,4 @@
-"""One service's HTTP: what is asked again and when, and its problems as our errors."""
+"""HTTP requests to one service: retries, and errors from its problem responses."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from cesar.errors import BY_CODE, CesarError, ServiceError, ServiceUnreachable, 
 View = TypeVar("View", bound=BaseModel)
 OnWait = Callable[[CesarError, float], None]
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-"""To connect, and without a byte in either direction."""
+"""To connect, and without data in either direction."""
 RETRY_DELAYS_S = (0.25, 1.0, 2.0)
-"""The delays before a request is made again whose connection broke."""
+"""Delays before the retries of a request whose connection broke."""
 MAX_WAIT_S = 60.0
-"""How long a request may be put off by the service, all in all."""
+"""Total time that the service may ask a request to wait."""
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
-"""What a proxy answers while the service behind it does not; the service itself tells of a problem with them."""
+"""Statuses of a proxy whose service does not answer; the service itself sends a problem document with them."""
 _PYTHON_NOISE = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
-_KEY_HINT = "Set CESAR_API_KEY to a key; whoever runs the service makes one with `cesar keys create NAME`."
+_KEY_HINT = "Set CESAR_API_KEY to a key; the operator of the service creates one with `cesar keys create NAME`."
 
 
 class Connection:
-    """Requests to one service. Raises `UsageError` for what can't be the address of one."""
+    """Requests to one service. Raises `UsageError` if the URL can't be that of a service."""
 
     def __init__(
         self, url: str, api_key: str | None, *, on_wait: OnWait | None, sleep: Callable[[float], None]
@@ -43,17 +43,17 @@ class Connection:
             base_url=address,
             headers={} if api_key is None else {"Authorization": f"Bearer {_check_api_key(api_key)}"},
             timeout=TIMEOUT,
-            trust_env=not _is_loopback(address.host),  # a proxy has nothing to do with this machine's own service
+            trust_env=not _is_loopback(address.host),  # a service on this machine needs no proxy
         )
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._http.close()
 
     def request(self, method: str, path: str, *, is_idempotent: bool = True, **content: Any) -> httpx.Response:
-        """Make a request and give the response, which is no error.
+        """Make a request and return the successful response.
 
-        is_idempotent: whether it does no harm to ask twice, so that it is asked again after a broken connection.
+        is_idempotent: whether the request may be repeated if the connection breaks.
         """
         waited_s = 0.0
         while True:
@@ -63,7 +63,7 @@ class Connection:
             waited_s += self._wait_or_raise(response, waited_s)
 
     def get_json(self, path: str) -> dict[str, Any]:
-        """Return the JSON object that is answered, also with an error; an empty one if there is none."""
+        """Return the JSON object in the response, even if that is an error; an empty one if there is none."""
         try:
             body = self._http.get(path).json()
         except (httpx.HTTPError, ValueError):
@@ -72,9 +72,9 @@ class Connection:
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """Open a response that is read as it comes.
+        """Open a response that is read as it arrives.
 
-        Raises httpx.TransportError if the connection breaks, also that of a proxy to the service.
+        Raises httpx.TransportError if the connection breaks, or a proxy can't reach the service.
         """
         waited_s = 0.0
         while True:
@@ -88,35 +88,35 @@ class Connection:
             waited_s += self._wait_or_raise(response, waited_s)
 
     def read(self, kind: type[View], response: httpx.Response) -> View:
-        """Read a response's body."""
+        """Parse a response's body."""
         try:
             return kind.model_validate_json(response.content)
         except ValidationError:
             raise self.unexpected_response(response) from None
 
     def read_list(self, kind: type[View], response: httpx.Response) -> list[View]:
-        """Read a response's body that has several of them."""
+        """Parse a response's body as a list."""
         try:
             return TypeAdapter(list[kind]).validate_json(response.content)  # type: ignore[valid-type]
         except ValidationError:
             raise self.unexpected_response(response) from None
 
     def unreachable(self, error: httpx.TransportError) -> ServiceUnreachable:
-        """Say that the service does not answer, and why."""
+        """Return the error for a service that does not respond, with the reason."""
         match error:
             case httpx.ConnectTimeout():
                 reason = f"no connection within {TIMEOUT.connect:g} s"
             case httpx.TimeoutException():
-                reason = f"not a byte in {TIMEOUT.read:g} s"
+                reason = f"no data for {TIMEOUT.read:g} s"
             case _:
                 reason = _PYTHON_NOISE.sub("", str(error)).lower() or "the connection broke"
         return ServiceUnreachable(f"the service at {self.url} can't be reached: {reason}")
 
     def unexpected_response(self, response: httpx.Response) -> ServiceError:
-        """Say that a response is not one of Cesar's."""
+        """Return the error for a response that is not from Cesar."""
         what = f"{response.status_code} {response.reason_phrase}".strip()
-        hint = "Check that it is the address of `cesar serve`, and look at what stands between."
-        return ServiceError(f"{self.url} answered {what}, but not as Cesar does", hint=hint)
+        hint = "Check that it is the URL of `cesar serve`, and check any proxy in between."
+        return ServiceError(f"{self.url} answered {what}, which is not a response from Cesar", hint=hint)
 
     def _send(self, method: str, path: str, delays: tuple[float, ...], content: dict[str, Any]) -> httpx.Response:
         for delay_s in (*delays, None):
@@ -129,7 +129,7 @@ class Connection:
         raise AssertionError
 
     def _wait_or_raise(self, response: httpx.Response, waited_s: float) -> float:
-        """Wait if the service asks for that and it is not too long; else raise the error of a response."""
+        """Wait if the service asks for it and the wait is not too long; else raise the response's error."""
         error = self._error_from(response)
         wait_s = _retry_after_s(response)
         if wait_s is None or waited_s + wait_s > MAX_WAIT_S:
@@ -160,13 +160,13 @@ def _parse_url(url: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         address = httpx.URL("")
     if address.scheme not in ("http", "https") or not address.host:
-        raise UsageError(f"{url!r} is no address of a service", hint="Write it as http://HOST:PORT.")
+        raise UsageError(f"{url!r} is not the URL of a service", hint="Write it as http://HOST:PORT.")
     return address
 
 
 def _check_api_key(api_key: str) -> str:
     if not (api_key.isascii() and api_key.isprintable()):
-        raise UsageError("the API key has letters that no key has", hint="Check CESAR_API_KEY.")
+        raise UsageError("the API key has invalid characters", hint="Check CESAR_API_KEY.")
     return api_key
 
 
@@ -182,7 +182,7 @@ def _is_problem_response(response: httpx.Response) -> bool:
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Give the seconds of Retry-After (RFC 9110, 10.2.3), if the response is one that passes."""
+    """Return the seconds of Retry-After (RFC 9110, 10.2.3) if the response is a temporary refusal, else None."""
     value = response.headers.get("Retry-After", "")
     if response.status_code not in (429, 503) or not value:
         return None

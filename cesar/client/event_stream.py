@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, 9.2): read as they come, over as many connections as it takes."""
+"""Server-sent events (WHATWG HTML, 9.2), read as they arrive, over as many connections as necessary."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from cesar.client.connection import RETRY_DELAYS_S, Connection
 
 _MEDIA_TYPE = "text/event-stream"
 _NO_CONTENT = 204
-"""Nothing comes after the event that was told of as the last."""
+"""Status if there is nothing after the last event received."""
 FINAL_EVENTS = frozenset({"end", "deleted"})
-"""The events after which none come."""
+"""Events that end the stream."""
 _RECONNECT_DELAYS_S = (0.25, 0.5, 1.0, 2.0, 4.0, *[5.0] * 11)
-"""The delays before each attempt to connect again: a minute, which is enough for a service to be started anew."""
+"""Delays before each reconnection: a minute in all, which is enough for a restart of the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that has happened to a job."""
+    """An event of a job."""
 
     id: str
-    """What to go on after; "" if the service gave none."""
+    """Where the stream can be resumed; "" if the service gave none."""
     kind: str
     """`status`, `segment`, `progress`, `reset`, `end` or `deleted`."""
     data: dict[str, Any]
 
 
 def stream_events(connection: Connection, path: str, after: str | None) -> Iterator[Event]:
-    """Give the events, going on after a broken connection, until one of `FINAL_EVENTS` has come.
+    """Yield the events up to one of `FINAL_EVENTS`, resuming after a broken connection.
 
-    Raises `ServiceUnreachable`, at once if no connection was ever made, and what the service answers.
+    Raises `ServiceUnreachable`, soon if no connection was ever made, and the service's errors.
     """
     last_id, failures = after or "", 0
     delays: tuple[float, ...] = RETRY_DELAYS_S
@@ -67,9 +67,9 @@ def _headers(last_id: str) -> dict[str, str]:
 
 
 def parse(blocks: Iterable[bytes]) -> Iterator[Event | None]:
-    """Read events from a stream; None stands for a comment, by which a service shows that it is there.
+    """Yield the events in a stream; None stands for a comment, which a service sends as a keep-alive.
 
-    Lines end with a line feed, with or without a carriage return before it; no other character ends one.
+    Lines end with a line feed, optionally after a carriage return; no other character ends one.
     """
     event_id, kind, data = "", "", ""
     for line in _lines(blocks):
@@ -92,7 +92,7 @@ def parse(blocks: Iterable[bytes]) -> Iterator[Event | None]:
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
-    """Give whole lines; str.splitlines would end them at marks that may stand in a text."""
+    """Yield whole lines; str.splitlines would also split at characters that may occur in a text."""
     rest = b""
     for block in blocks:
         *whole, rest = (rest + block).split(b"\n")

@@ -1,4 +1,4 @@
-"""A recording on its way to the service: read piece by piece as it is sent, and never more than was announced."""
+"""Uploads of recordings: read block by block as they are sent, and never beyond the announced size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OnSent = Callable[[int, int], None]
 
 
 class _UploadFile:
-    """A file that says how much of it has been read. What is written to it after it was opened is left out."""
+    """A file that reports how much of it has been read, up to its size when it was opened."""
 
     def __init__(self, path: Path, file: BinaryIO, on_sent: OnSent | None) -> None:
         self._path = path
@@ -27,7 +27,9 @@ class _UploadFile:
     def read(self, max_bytes: int) -> bytes:
         block = self._file.read(min(max_bytes, self._size - self._position))
         if not block and self._position < self._size:
-            raise RecordingChanged(f"{self._path} became shorter while it was sent", hint="Send it when it is whole.")
+            raise RecordingChanged(
+                f"{self._path} became shorter while it was sent", hint="Send it when it is complete."
+            )
         self._position += len(block)
         if self._on_sent is not None and block:
             self._on_sent(self._position, self._size)
@@ -44,7 +46,7 @@ class _UploadFile:
 
 @contextmanager
 def open_upload(path: Path, on_sent: OnSent | None) -> Iterator[tuple[str, _UploadFile]]:
-    """Give a recording's name and its bytes, as httpx sends them.
+    """Yield a recording's name and contents in the form that httpx takes.
 
     Raises `InputError` if it can't be read, or shrinks while it is sent.
     """

@@ -1,4 +1,4 @@
-"""`cesar completion`: the script that makes a shell complete what `cesar` takes."""
+"""`cesar completion`: the script with which a shell completes the arguments of `cesar`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ INSTALLATION = {
     "zsh": """echo 'eval "$(cesar completion zsh)"' >> ~/.zshrc""",
     "fish": "mkdir -p ~/.config/fish/completions && cesar completion fish > ~/.config/fish/completions/cesar.fish",
 }
-"""What makes each new shell complete, as a command for that shell."""
+"""The command that enables completion in every new shell, by shell."""
 _HEADER = "#compdef cesar\n"
 """Lets zsh load the script from a file in `fpath`."""
 _BEFORE = """\
     (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
 """
-"""Without a line of one's own in .zshrc, zsh has not begun to complete anything."""
+"""Unless .zshrc does so, zsh has not initialised its completion system."""
 _AFTER = """\
     _cesar_completion_again() {
         compdef _cesar_completion cesar
@@ -30,7 +30,7 @@ _AFTER = """\
     }
     precmd_functions+=(_cesar_completion_again)
 """
-"""A compinit that comes later in .zshrc forgets what was there; the first prompt comes after it."""
+"""A later compinit in .zshrc discards earlier registrations, so register again at the first prompt."""
 
 
 @click.command("completion")
@@ -38,7 +38,7 @@ _AFTER = """\
 def command(shell: str) -> None:
     """Print the script that lets a shell complete commands.
 
-    For this shell only, paste it, or in bash and zsh: eval "$(cesar completion SHELL)". For every new shell, run once:
+    For this shell only, paste it, or in bash and zsh: eval "$(cesar completion SHELL)". For all new shells, run once:
 
     \b
     bash:
@@ -48,15 +48,15 @@ def command(shell: str) -> None:
     fish:
       mkdir -p ~/.config/fish/completions
       cesar completion fish > ~/.config/fish/completions/cesar.fish
-    """  # noqa: D301 - click's mark, not a backslash: it keeps the lines that follow as they are
-    is_for_people = sys.stdout is not None and sys.stdout.isatty()
-    write_stdout(script(shell, is_pasted=is_for_people))
-    if is_for_people:
-        write_stderr(f"For every new {shell}, run once: {INSTALLATION[shell]}")
+    """  # noqa: D301 - click's mark, not a backslash: it keeps the lines that follow unwrapped
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    write_stdout(script(shell, is_pasted=is_terminal))
+    if is_terminal:
+        write_stderr(f"For all new {shell} shells, run once: {INSTALLATION[shell]}")
 
 
 def script(shell: str, *, is_pasted: bool) -> str:
-    """Return the script. One to be pasted has no comments: an interactive zsh takes them for commands."""
+    """Return the script. One for pasting has no comments: an interactive zsh runs them as commands."""
     kind = get_completion_class(shell)
     assert kind is not None
     text = kind(group, {}, "cesar", COMPLETION_VARIABLE).source()

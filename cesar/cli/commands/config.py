@@ -1,4 +1,4 @@
-"""`cesar config`: where the settings file is, and what is set, with where each value came from."""
+"""`cesar config`: the location of the settings file, and every setting with the origin of its value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cesar.cli.transcription.writing import write_stdout
 from cesar.settings.config import Settings, documentation, load, settings_file
 
 _SECRETS = frozenset({"api_key"})
-_HIDDEN = "********"
+_MASK = "********"
 
 
 @click.group("config")
@@ -21,14 +21,14 @@ def command() -> None:
 
 @command.command("path")
 def path() -> None:
-    """Print where the settings file is, whether or not it is there."""
+    """Print the path of the settings file, whether or not it exists."""
     write_stdout(f"{settings_file()}\n")
 
 
 @command.command("show")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def show(*, as_json: bool) -> None:
-    """Show each setting, its value, and where that came from.
+    """Show each setting, its value, and where the value came from.
 
     That is a variable, the settings file or the default.
     """
@@ -46,7 +46,7 @@ def show(*, as_json: bool) -> None:
 
 
 def setting_value(settings: Settings, name: str) -> object:
-    """Give a setting's value as JSON has it; a secret's is hidden."""
+    """Return a setting's value as JSON represents it; secrets are masked."""
     match getattr(settings, name):
         case None:
             return None
@@ -55,7 +55,7 @@ def setting_value(settings: Settings, name: str) -> object:
         case tuple() as several:
             return list(several)
         case value:
-            return _HIDDEN if name in _SECRETS else value
+            return _MASK if name in _SECRETS else value
 
 
 def _row(settings: Settings, name: str) -> tuple[str, str, str]:

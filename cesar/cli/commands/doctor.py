@@ -1,6 +1,6 @@
-"""`cesar doctor`: what works on this machine and what does not, with what to do about it.
+"""`cesar doctor`: what works on this machine and what does not, with remedies.
 
-Native libraries are imported in a subprocess each, so that one that crashes does not take the doctor with it.
+Each native library is imported in its own subprocess, so that a crash does not end the doctor.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 NATIVE_LIBRARIES = ("av", "ctranslate2", "numpy", "onnxruntime", "tokenizers")
 PACKAGES = (*NATIVE_LIBRARIES, "click", "huggingface-hub", "platformdirs", "pydantic", "rich", "sqlalchemy")
 PROBE_TIMEOUT_S = 120.0
-FREE_BYTES_WANTED = 2_000_000_000
-"""Below this there is no room for a middling model."""
+MIN_FREE_BYTES = 2_000_000_000
+"""Below this there is no space for a medium-sized model."""
 PROBE = """
 import importlib, json, sys
 library = importlib.import_module(sys.argv[1])
@@ -50,24 +50,26 @@ print(json.dumps(found))
 
 
 @click.command("doctor")
-@click.option("--repair", is_flag=True, help="Save what can be read of a damaged database; the damaged file is kept.")
-@click.option("--adopt-recordings", "adopt", is_flag=True, help="Let the data folder's recordings be the database's.")
+@click.option(
+    "--repair", is_flag=True, help="Salvage what can be read of a damaged database; the damaged file is kept."
+)
+@click.option("--adopt-recordings", "adopt", is_flag=True, help="Assign the data folder's recordings to the database.")
 @click.option("--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]")
 def command(*, repair: bool, adopt: bool, database: str | None) -> int:
-    """Show what works here, what does not, and what to do about it.
+    """Show what works on this machine, what does not, and how to fix it.
 
-    The exit code is 0 when recordings can be transcribed here, else that of what is missing: 2 settings,
+    The exit code is 0 if recordings can be transcribed here, else that of the first problem: 2 settings,
     3 the data folder, 4 the model, 5 a library. If only the queue's database can't be used, it is 6.
     """
     if repair or adopt:
-        from cesar.cli import repair as by_hand
+        from cesar.cli import repair as manual
 
-        (by_hand.repair_database if repair else by_hand.adopt_recordings)(load({"database": database}))
+        (manual.repair_database if repair else manual.adopt_recordings)(load({"database": database}))
         return 0
-    settings, trouble = _load_settings(database)
+    settings, problems = _load_settings(database)
     findings = [
-        *trouble,
-        *_if_reachable(settings),
+        *problems,
+        *_models_or_denied(settings),
         _database(settings),
         *_libraries(),
         *_machine(),
@@ -97,7 +99,7 @@ def _machine() -> Iterator[Finding]:
 def _memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, other systems not these names
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, and other systems lack these names
         return None
 
 
@@ -114,13 +116,13 @@ def _libraries() -> Iterator[Finding]:
         if package not in running:
             yield Finding(package, "ok", _version(package))
             continue
-        found, trouble = _finish_probe(running[package])
-        if trouble:
-            hint = f"Install it again: pip install --force-reinstall {package}"
-            yield Finding(package, "MISSING", trouble, hint, EXIT_CODES[RecognitionError])
+        found, problem = _finish_probe(running[package])
+        if problem:
+            hint = f"Reinstall it: pip install --force-reinstall {package}"
+            yield Finding(package, "MISSING", problem, hint, EXIT_CODES[RecognitionError])
         else:
             yield Finding(package, "ok", _version(package))
-        if package == "ctranslate2" and not trouble:
+        if package == "ctranslate2" and not problem:
             yield from _devices(found)
 
 
@@ -131,22 +133,22 @@ def _start_probe(library: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},  # else onnxruntime looks for a network
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},  # otherwise onnxruntime tries to use the network
     )
 
 
 def _finish_probe(probe: subprocess.Popen[str]) -> tuple[dict[str, object], str]:
-    """Give what a probe found and, if it failed, why."""
+    """Return what a probe found, and why it failed if it did."""
     with probe:
         try:
-            out, complaints = probe.communicate(timeout=PROBE_TIMEOUT_S)
+            out, errors = probe.communicate(timeout=PROBE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             probe.kill()
-            return {}, "it hangs when it is imported"
+            return {}, "importing it hangs"
         if probe.returncode < 0:
-            return {}, f"it crashes when it is imported (signal {-probe.returncode})"
+            return {}, f"importing it crashes (signal {-probe.returncode})"
         if probe.returncode:
-            return {}, (complaints.strip().splitlines() or ["it can't be imported"])[-1]
+            return {}, (errors.strip().splitlines() or ["it can't be imported"])[-1]
     found: dict[str, object] = json.loads(out.splitlines()[-1])
     return found, ""
 
@@ -157,7 +159,7 @@ def _devices(found: dict[str, object]) -> Iterator[Finding]:
         text = f"{found['cuda_devices']} device(s), computing with {_listed(found.get('cuda'))}"
         yield Finding("cuda", "ok", text)
     else:
-        yield Finding("cuda", "note", "no device that CTranslate2 can use", "Nothing: the CPU is used.")
+        yield Finding("cuda", "note", "no device that CTranslate2 can use", "No action needed: the CPU is used.")
 
 
 def _listed(names: object) -> str:
@@ -166,44 +168,44 @@ def _listed(names: object) -> str:
 
 def _data_folder(settings: Settings, *, is_needed: bool) -> Iterator[Finding]:
     folder = settings.data_dir.absolute()
-    there = os.path.exists  # unlike Path.exists it never raises, whatever may not be looked into
-    existing = next(parent for parent in (folder, *folder.parents) if there(parent))
+    exists = os.path.exists  # unlike Path.exists it never raises, even without permission
+    existing = next(parent for parent in (folder, *folder.parents) if exists(parent))
     try:
         check_folder(existing)
     except CesarError as error:
-        hint = "Let CESAR_DATA_DIR name a folder that may be written to: models are kept there."
+        hint = "Set CESAR_DATA_DIR to a writable folder: models are kept there."
         code = EXIT_CODES[OutputError] if is_needed else 0
         yield Finding("data folder", "MISSING" if is_needed else "note", error.message, hint, code)
     else:
         yield Finding("data folder", "ok", str(folder))
     free = shutil.disk_usage(existing).free
-    if free >= FREE_BYTES_WANTED:
+    if free >= MIN_FREE_BYTES:
         yield Finding("free space", "ok", format_size(free))
     else:
-        yield Finding("free space", "note", format_size(free), "Free some space before you fetch a model.")
+        yield Finding("free space", "note", format_size(free), "Free some space before you download a model.")
 
 
-def _if_reachable(settings: Settings) -> list[Finding]:
-    """Return what is to be said of the models and the data folder, also where that may not be looked into."""
+def _models_or_denied(settings: Settings) -> list[Finding]:
+    """Return the findings on the models and the data folder, or that the folder may not be read."""
     try:
         return list(_models_and_folder(settings))
     except PermissionError as error:
-        end = describe(error)
-        return [Finding("data folder", "MISSING", end.message, end.hint, end.code)]
+        status = describe(error)
+        return [Finding("data folder", "MISSING", status.message, status.hint, status.code)]
 
 
 def _models_and_folder(settings: Settings) -> Iterator[Finding]:
     statuses = store.list_models(settings.models_dir)
-    here = [f"{status.name} ({status.source})" for status in statuses if status.source]
-    yield Finding("models", "ok" if here else "note", ", ".join(here) or "none")
+    installed = [f"{status.name} ({status.source})" for status in statuses if status.source]
+    yield Finding("models", "ok" if installed else "note", ", ".join(installed) or "none")
     chosen = next((status for status in statuses if status.name == settings.model), None)
     is_packaged = chosen is not None and chosen.source == "package"
-    if is_packaged:  # to look closer would join its parts into the store
+    if is_packaged:  # locating it would assemble its parts in the store
         yield Finding("model", "ok", f"{settings.model} in its package")
     else:
         yield _model(settings)
     yield from _data_folder(settings, is_needed=is_packaged)
-    use = "never used" if settings.offline else "used only to fetch a model"
+    use = "never used" if settings.offline else "used only to download a model"
     yield Finding("network", "ok", use)
 
 
@@ -216,20 +218,20 @@ def _model(settings: Settings) -> Finding:
 
 
 def _database(settings: Settings) -> Finding:
-    """Look at the queue's database as every command on jobs does, and read it through for damage."""
+    """Open the queue's database as every command on jobs does, and check it for damage."""
     try:
         from cesar.cli.queue.local import check_database
 
         return Finding("database", "ok", check_database(settings))
     except ImportError as error:
-        hint = "Install Cesar again: pip install --force-reinstall cesar-transcribe"
+        hint = "Reinstall Cesar: pip install --force-reinstall cesar-transcribe"
         return Finding("database", "MISSING", str(error), hint, EXIT_CODES[RecognitionError])
     except CesarError as error:
         return Finding("database", "MISSING", error.message, error.hint, exit_code(error))
 
 
 def _changed_settings(settings: Settings) -> Finding:
-    """Name the settings that are not the defaults, with where each came from."""
+    """List the settings that differ from the defaults, with their origins."""
     changed = [name for name in documentation() if settings.origins.get(name, DEFAULT) != DEFAULT]
     listed = ", ".join(f"{name} = {setting_value(settings, name)} ({settings.origins[name]})" for name in changed)
-    return Finding("settings", "ok", f"{listed or 'all as they are by default'}; see `cesar config show`")
+    return Finding("settings", "ok", f"{listed or 'all at their defaults'}; see `cesar config show`")

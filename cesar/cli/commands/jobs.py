@@ -1,4 +1,4 @@
-"""`cesar jobs`: its commands. What they do with the queue is in the modules that they import when they run."""
+"""The `cesar jobs` commands. Their work on the queue is in modules that are imported when they run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 STATUSES = ("queued", "processing", "completed", "error", "cancelled")
-"""Those of `JobStatus`, for whose sake pydantic is not imported here."""
+"""The values of `JobStatus`, repeated here so that pydantic need not be imported."""
 
 database_option = click.option(
     "--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]"
@@ -47,7 +47,7 @@ _ids_argument = click.argument("id_prefixes", metavar="ID...", nargs=-1, require
 
 
 def with_transcribe_params(*names: str) -> Callable[[click.Command], click.Command]:
-    """Let a command take the parameters of those names as `cesar transcribe` takes them."""
+    """Add the parameters of these names to a command, as in `cesar transcribe`."""
 
     def add(to: click.Command) -> click.Command:
         to.params[:0] = [param for param in transcribe.command.params if param.name in names]
@@ -58,10 +58,10 @@ def with_transcribe_params(*names: str) -> Callable[[click.Command], click.Comma
 
 @click.group("jobs")
 def command() -> None:
-    """Queue recordings, follow them, and read their texts.
+    """Queue recordings, follow their jobs, and read their texts.
 
-    The queue is a database on this machine, and `cesar worker` does what is in it; or with --server that of a
-    service. Of an ID, the first letters are enough: four at least.
+    The queue is a database on this machine whose jobs `cesar worker` runs; with --server, it is that of a
+    service. The first characters of an ID are enough, at least four.
     """
 
 
@@ -70,13 +70,13 @@ def command() -> None:
     *("beam_size", "temperature", "track"),
 )
 @command.command("submit")
-@click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher goes first.")
+@click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher runs first.")
 @click.option("--idempotency-key", metavar="KEY", help="Submitted again, the same key gives the same job.")
 @database_option
 @server_option
 @_json_option
 def submit(*, database: str | None, server: str | None, model: str | None, as_json: bool, **given: Any) -> None:
-    """Queue recordings: files, folders, or with --server addresses.
+    """Queue recordings: files, folders, or with --server URLs.
 
     A folder stands for the media files directly in it.
 
@@ -94,7 +94,7 @@ def submit(*, database: str | None, server: str | None, model: str | None, as_js
 
     try:
         _submit_all(settings, given, on_queued)
-    finally:  # what is queued by now is told, whatever has come then
+    finally:  # report what has been queued, whatever happened next
         if as_json:
             _print_json([job_to_dict(job) for job in queued])
     _warn_if_no_worker(settings, queued)
@@ -118,13 +118,19 @@ def _submit_all(settings: Settings, given: dict[str, Any], on_queued: Callable[[
 
 @command.command("list")
 @click.option(
-    "--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only these; may be given again."
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(STATUSES),
+    help="Only jobs with this status; can be repeated.",
 )
 @click.option("-m", "--model", metavar="NAME|DIR", shell_complete=complete_model, help="Only jobs for this model.")
-@click.option("--name", "name_contains", metavar="TEXT", help="Only jobs with this in their names.")
-@click.option("--limit", metavar="N", type=click.IntRange(1, 10_000), default=20, help="How many. [default: 20]")
-@click.option("--all", "all_jobs", is_flag=True, help="All of them.")
-@click.option("--cursor", metavar="CURSOR", help="Go on where an earlier list ended.")
+@click.option("--name", "name_contains", metavar="TEXT", help="Only jobs whose names contain TEXT.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(1, 10_000), default=20, help="At most this many. [default: 20]"
+)
+@click.option("--all", "all_jobs", is_flag=True, help="List all jobs.")
+@click.option("--cursor", metavar="CURSOR", help="Continue where an earlier list ended.")
 @database_option
 @server_option
 @_json_option
@@ -152,7 +158,7 @@ def list_(
         which = "such jobs" if any(filters.values()) or cursor else "jobs"
         write_stderr(f"There are no {which} in {queue_location(settings)}.")
     if page.next_cursor:
-        write_stderr(f"There are more: --cursor {page.next_cursor}, or --all.")
+        write_stderr(f"More jobs: --cursor {page.next_cursor}, or --all.")
     _warn_if_no_worker(settings, page.jobs)
 
 
@@ -160,7 +166,12 @@ def list_(
 @_id_argument
 @click.option("--transcript", "as_text", is_flag=True, help="Print the text, and nothing else.")
 @click.option(
-    "-f", "--format", "format_name", metavar="NAME", shell_complete=complete_format, help="Print it in this format."
+    "-f",
+    "--format",
+    "format_name",
+    metavar="NAME",
+    shell_complete=complete_format,
+    help="Print the transcript in this format.",
 )
 @subtitle_options
 @database_option
@@ -176,9 +187,9 @@ def show(
     server: str | None,
     **limits: Any,
 ) -> None:
-    """Show all that is known of a job, or print its transcript.
+    """Show all details of a job, or print its transcript.
 
-    As long as the job is not completed, the transcript is what has been recognised so far.
+    Until the job is completed, the transcript is what has been recognised so far.
     """
     if as_text + (format_name is not None) + as_json > 1:
         raise UsageError("only one of --transcript, --format and --json can be given", hint="Choose one.")
@@ -188,7 +199,7 @@ def show(
     if as_text or format_name is not None:
         job, text = read_transcript(settings, id_prefix, formats if format_name else (), subtitles)
         if job.status.value != "completed":
-            write_stderr(f"{job.name} is {job.status.value}: this is what was recognised of it so far.")
+            write_stderr(f"{job.name} is {job.status.value}; this is the text recognised so far.")
         write_stdout(text)
         return
     from cesar.cli.queue.tables import EVENT_COLUMNS, Wait, details, event_row, event_to_dict, job_to_dict
@@ -216,9 +227,9 @@ def show(
 @server_option
 @click.option("--json", "as_json", is_flag=True, help="Print the job whenever it changes, one JSON object a line.")
 def watch(id_prefix: str, *, database: str | None, server: str | None, as_json: bool) -> None:
-    """Follow a job until it ends. To leave with Ctrl-C does not stop the job.
+    """Follow a job until it ends. Ctrl-C stops watching, not the job.
 
-    The exit code is 0 if it was completed, 130 if it was cancelled, and that of its error if it failed.
+    The exit code is 0 if the job was completed, 130 if it was cancelled, and that of its error if it failed.
     """
     settings = load_for_queue(database=database, server=server)
     from cesar.cli.queue.watch import follow, raise_unless_completed, update_printer
@@ -227,7 +238,7 @@ def watch(id_prefix: str, *, database: str | None, server: str | None, as_json: 
         with update_printer(as_json=as_json) as on_update:
             job = with_queue(settings, lambda queue: follow(queue, settings, id_prefix, on_update))
     except KeyboardInterrupt as stop:
-        raise Interrupted("no longer watching; the job is not stopped by that", hint="") from stop
+        raise Interrupted("no longer watching; the job goes on", hint="") from stop
     raise_unless_completed(job)
 
 
@@ -236,9 +247,9 @@ def watch(id_prefix: str, *, database: str | None, server: str | None, as_json: 
 @database_option
 @server_option
 def cancel(id_prefixes: Sequence[str], *, database: str | None, server: str | None) -> int:
-    """Cancel jobs; what is recognised of them is kept.
+    """Cancel jobs; text that is already recognised is kept.
 
-    One that waits is cancelled at once, one that is at work within seconds.
+    A waiting job is cancelled at once, a running one within seconds.
     """
     from cesar.cli.queue import change
 
@@ -251,7 +262,7 @@ def cancel(id_prefixes: Sequence[str], *, database: str | None, server: str | No
 @database_option
 @server_option
 def retry(id_prefixes: Sequence[str], *, database: str | None, server: str | None) -> int:
-    """Queue failed or cancelled jobs again, to go on where they were."""
+    """Queue failed or cancelled jobs again; they resume where they stopped."""
     from cesar.cli.queue import change
 
     settings = load_for_queue(database=database, server=server)
@@ -260,13 +271,13 @@ def retry(id_prefixes: Sequence[str], *, database: str | None, server: str | Non
 
 @command.command("delete")
 @_ids_argument
-@click.option("-y", "--yes", is_flag=True, help="Don't ask. Without a terminal nothing is asked anyway.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask. Without a terminal, there is no question.")
 @database_option
 @server_option
 def delete(id_prefixes: Sequence[str], *, yes: bool, database: str | None, server: str | None) -> int:
-    """Remove jobs and their texts for good; recordings stay.
+    """Delete jobs and their texts for good; recordings are kept.
 
-    One that is at work has to be cancelled first.
+    A running job has to be cancelled first.
     """
     from cesar.cli.queue import change
 
@@ -281,12 +292,12 @@ def _confirm(names: str) -> None:
 
 
 def _print_id(job: Job) -> None:
-    """Print the id, and for people also what the job is called."""
+    """Print the job's id and, on a terminal, its name."""
     write_stdout(f"{job.id}  {one_line(job.name)}\n" if _stdout_is_terminal() else f"{job.id}\n")
 
 
 def _width() -> int:
-    """Give the columns of the terminal; where there is none, lines may be as long as they like."""
+    """Return the width of the terminal in columns; without a terminal, one that is ample."""
     return shutil.get_terminal_size((80, 24)).columns if _stdout_is_terminal() else 1000
 
 

@@ -1,4 +1,4 @@
-"""`cesar keys`: who may use the service over the network, and for what."""
+"""`cesar keys`: API keys and what they allow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 
 @click.group("keys")
 def command() -> None:
-    """Make and revoke API keys for `cesar serve`."""
+    """Create and revoke API keys for `cesar serve`."""
 
 
 @command.command("create")
@@ -38,15 +38,15 @@ def command() -> None:
     multiple=True,
     type=click.Choice(_SCOPES),
     default=("submit",),
-    help="What it allows; each includes those before it. May be given again. [default: submit]",
+    help="What the key allows; each scope includes those before it. Can be repeated. [default: submit]",
 )
 @database_option
 @_json_option
 def create(key_name: str, *, scopes: tuple[str, ...], database: str | None, as_json: bool) -> None:
-    """Make a key and print it. It is shown this once: only a digest of it is kept.
+    """Create a key and print it. It is shown only once: Cesar keeps only a digest of it.
 
-    read: see how the service is, and the key's own jobs. submit: also hand in recordings, and cancel, retry and
-    delete the key's own jobs. admin: all of that with everybody's jobs.
+    read: see the service's health and the key's own jobs. submit: also submit recordings, and cancel, retry and
+    delete the key's own jobs. admin: all of this for everyone's jobs.
     """
     from cesar.api.queue.api_keys import Scope
 
@@ -55,27 +55,27 @@ def create(key_name: str, *, scopes: tuple[str, ...], database: str | None, as_j
 
     key, token = _with_keys(load({"database": database}), make, create=True)
     if as_json:
-        _print_json({**_as_plain(key), "key": token})
+        _print_json({**_key_to_dict(key), "key": token})
         return
     write_stdout(f"{token}\n")
-    write_stderr(f"The key {key.name} ({_scopes_of(key)}). It is not shown again.")
+    write_stderr(f"Key {key.name} ({_scopes_of(key)}). It will not be shown again.")
 
 
 @command.command("list")
 @database_option
 @_json_option
 def list_(*, database: str | None, as_json: bool) -> None:
-    """List all keys, the oldest first; revoked ones too. The keys themselves are not known any more."""
+    """List all keys, oldest first, including revoked ones. The keys themselves can't be shown again."""
     settings = load({"database": database})
     from cesar.cli.queue.local import database_file
 
     keys = _with_keys(settings, lambda keys: keys.list()) if database_file(settings).exists() else []
     if as_json:
-        _print_json([_as_plain(key) for key in keys])
+        _print_json([_key_to_dict(key) for key in keys])
     elif keys:
         show_table(_COLUMNS, [_row(key) for key in keys])
     else:
-        write_stderr("There are no keys. Make one with `cesar keys create NAME`.")
+        write_stderr("There are no keys. Create one with `cesar keys create NAME`.")
 
 
 @command.command("revoke")
@@ -83,7 +83,7 @@ def list_(*, database: str | None, as_json: bool) -> None:
 @database_option
 @_json_option
 def revoke(key_name: str, *, database: str | None, as_json: bool) -> None:
-    """Let the key of that name, or id, be of no use any more. A running service heeds it within two seconds."""
+    """Revoke the key of that name or id. A running service applies it within two seconds."""
     settings = load({"database": database})
     from cesar.cli.queue.id_prefix import require_utf8
     from cesar.cli.queue.local import database_file
@@ -93,9 +93,9 @@ def revoke(key_name: str, *, database: str | None, as_json: bool) -> None:
         raise KeyNotFound(f"there is no key {key_name!r}")
     key = _with_keys(settings, lambda keys: keys.revoke(key_name))
     if as_json:
-        _print_json(_as_plain(key))
+        _print_json(_key_to_dict(key))
     else:
-        write_stderr(f"The key {key.name} is revoked.")
+        write_stderr(f"Key {key.name} is revoked.")
 
 
 def _with_keys(settings: Settings, work: Callable[[KeyRing], Awaitable[T]], *, create: bool = False) -> T:
@@ -118,7 +118,7 @@ def _scopes_of(key: ApiKey) -> str:
     return ", ".join(scope for scope in _SCOPES if scope in key.scopes)
 
 
-def _as_plain(key: ApiKey) -> dict[str, Any]:
+def _key_to_dict(key: ApiKey) -> dict[str, Any]:
     return {**key.model_dump(mode="json"), "scopes": [scope for scope in _SCOPES if scope in key.scopes]}
 
 

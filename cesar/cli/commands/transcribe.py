@@ -1,4 +1,4 @@
-"""`cesar transcribe`: its options, and the steps from them to a run."""
+"""`cesar transcribe`: its options, and the steps from options to a run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What was given on the command line; None or False: not given."""
+    """The arguments of the command line; None or False means not given."""
 
     inputs: tuple[str, ...]
     output: Path | None
@@ -66,7 +66,7 @@ class Arguments:
 
 
 WRITABLE_PATH = click.Path(readable=False, path_type=Path)
-"""Click would look for itself whether it may be read, and call that wrong usage."""
+"""Without click's own check of read access, which it reports as wrong usage."""
 
 
 @click.command("transcribe")
@@ -77,7 +77,7 @@ WRITABLE_PATH = click.Path(readable=False, path_type=Path)
     "--output-dir",
     metavar="DIR",
     type=WRITABLE_PATH,
-    help="Write each text to DIR, made if missing, named after its recording.",
+    help="Write each text to DIR, named after its recording. DIR is created if missing.",
 )
 @click.option(
     "-f",
@@ -86,7 +86,7 @@ WRITABLE_PATH = click.Path(readable=False, path_type=Path)
     metavar="NAMES",
     multiple=True,
     shell_complete=complete_format,
-    help="txt, srt, vtt, json, tsv, md; several with commas. [default: by FILE's ending, else txt]",
+    help="txt, srt, vtt, json, tsv, md, separated by commas. [default: by FILE's extension, else txt]",
 )
 @click.option(
     "-m",
@@ -100,46 +100,52 @@ WRITABLE_PATH = click.Path(readable=False, path_type=Path)
     "--language",
     metavar="CODE",
     shell_complete=complete_language,
-    help="The language spoken. [default: detected]",
+    help="The spoken language. [default: detected]",
 )
-@click.option("--languages", metavar="CODES", help="What the language may be, with commas: en,nl.")
-@click.option("--translate", is_flag=True, help="Give English text whatever is spoken.")
+@click.option("--languages", metavar="CODES", help="Candidate languages, separated by commas: en,nl.")
+@click.option("--translate", is_flag=True, help="Translate into English.")
 @click.option("--prompt", metavar="TEXT", help="Text in the style to follow: names, spelling, punctuation.")
-@click.option("--hotwords", metavar="TEXT", help="Words to expect, with blanks or commas between them.")
-@click.option("--word-timestamps", is_flag=True, help="Find the time of every word: listed in json, used for cues.")
+@click.option("--hotwords", metavar="TEXT", help="Expected words, separated by spaces or commas.")
+@click.option("--word-timestamps", is_flag=True, help="Time every word: listed in json, used for cues.")
 @click.option(
-    "--track", metavar="N|all", callback=read_track, help="The audio track, of several. [default: the one with speech]"
+    "--track",
+    metavar="N|all",
+    callback=read_track,
+    help="The audio track to transcribe. [default: the one with speech]",
 )
-@click.option("--start", metavar="TIME", callback=read_time, help="Where to begin: seconds, or [HH:]MM:SS.")
-@click.option("--end", metavar="TIME", callback=read_time, help="Where to stop.")
+@click.option("--start", metavar="TIME", callback=read_time, help="Start time: seconds, or [HH:]MM:SS.")
+@click.option("--end", metavar="TIME", callback=read_time, help="End time.")
 @click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; more is slower. [default: 1]")
 @click.option(
-    "--temperature", metavar="T", type=float, help="Draw tokens, 0 to 1, instead of the likeliest. [default: 0]"
+    "--temperature",
+    metavar="T",
+    type=float,
+    help="Sample tokens, 0 to 1, instead of taking the likeliest. [default: 0]",
 )
 @subtitle_options
-@click.option("--device", type=click.Choice(DEVICES), help="Where to run. [default: auto]")
+@click.option("--device", type=click.Choice(DEVICES), help="The device to run on. [default: auto]")
 @click.option(
     "--compute-type",
     type=click.Choice(COMPUTE_TYPES),
     metavar="TYPE",
-    help=f"Numbers to compute with: {', '.join(COMPUTE_TYPES)}. [default: auto]",
+    help=f"Precision: {', '.join(COMPUTE_TYPES)}. [default: auto]",
 )
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @server_option
-@click.option("--skip-existing", is_flag=True, help="Leave out recordings whose texts are all there already.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more, and show tracebacks of internal errors.")
-@click.option("--json-lines", is_flag=True, help="Write events to standard error, one JSON object a line.")
+@click.option("--skip-existing", is_flag=True, help="Skip recordings whose texts all exist.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more, including tracebacks of internal errors.")
+@click.option("--json-lines", is_flag=True, help="Write events to standard error, one JSON object per line.")
 def command(**given: Any) -> int:
     """Transcribe files, folders, or - for standard input.
 
     A folder stands for the media files directly in it.
 
-    Without -o or -d the text goes to standard output; of several recordings, each under a line
-    `== NAME ==` (but for JSON: there, one document follows the other).
+    Without -o or -d the text goes to standard output. If there are several recordings, each text follows a
+    line `== NAME ==`, except in JSON, where one document follows the other.
 
-    -o with several formats replaces FILE's ending by each format's own. -d names each text after its
-    recording, and keeps the recording's ending where two would share a name: a.mp3.txt, a.wav.txt.
+    -o with several formats replaces FILE's extension with that of each format. -d names each text after its
+    recording, and keeps the recording's extension where two would share a name: a.mp3.txt, a.wav.txt.
     Text from standard input is named stdin.
     """
     arguments = Arguments(**given)
@@ -153,7 +159,9 @@ def command(**given: Any) -> int:
         max_cue_duration=arguments.max_cue_duration,
     )
     if arguments.skip_existing and destination.is_stdout:
-        raise UsageError("--skip-existing needs --output or --output-dir", hint="Say where the texts are.")
+        raise UsageError(
+            "--skip-existing needs --output or --output-dir", hint="Give the file or folder that has the texts."
+        )
     tasks = plan_outputs(expand(arguments.inputs), destination)
     prepare_outputs(tasks, destination)
     with package_log(to_stderr=arguments.verbose and not arguments.json_lines):
@@ -170,8 +178,10 @@ def _settings(arguments: Arguments) -> Settings:
     if settings.server is not None:
         for name, value in local_only.items():
             if value is not None:
-                hint = f"Leave it out, or give --server {NO_SERVER} to work on this machine."
-                raise UsageError(f"--{name.replace('_', '-')} says nothing to the service {settings.server}", hint=hint)
+                hint = f"Omit it, or give --server {NO_SERVER} to use this machine."
+                raise UsageError(
+                    f"--{name.replace('_', '-')} has no effect on the service {settings.server}", hint=hint
+                )
     return settings
 
 

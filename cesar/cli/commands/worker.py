@@ -1,4 +1,4 @@
-"""`cesar worker`: its options. The running is in `working`, which is imported when it runs."""
+"""`cesar worker`: its options. The worker itself is in `cesar.cli.server.working`, imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from cesar.cli.commands.jobs import database_option, with_transcribe_params
 from cesar.settings.config import load
 
 log_format_option = click.option(
-    "--log-format", type=click.Choice(("text", "json")), help="How to write the log. [default: text]"
+    "--log-format", type=click.Choice(("text", "json")), help="Format of the log. [default: text]"
 )
 
 
 @with_transcribe_params("device", "compute_type", "offline")
 @click.command("worker")
-@click.option("--until-empty", is_flag=True, help="End when no job is waiting.")
+@click.option("--until-empty", is_flag=True, help="Exit when no job is waiting.")
 @database_option
 @log_format_option
 def command(*, offline: bool, until_empty: bool, **flags: Any) -> None:
-    """Do the jobs of the queue, one after the other.
+    """Run the jobs in the queue, one after the other.
 
-    The highest priority goes first, and the oldest among equals.
+    The highest priority runs first, and the oldest job among equals. Several workers can share a queue.
 
-    Ctrl-C or SIGTERM: the job at work may go on for as long as CESAR_SHUTDOWN_GRACE_S says (8 s); then it is put
-    back with all that is recognised. A second one stops at once. Several workers may share a queue.
+    On Ctrl-C or SIGTERM, the running job has CESAR_SHUTDOWN_GRACE_S (8 s) to finish; then it goes back to the
+    queue with all that is recognised. A second signal stops at once.
     """
     settings = load({**flags, "offline": offline or None})
     import asyncio

@@ -1,6 +1,6 @@
-"""Which queue a command works with: this machine's, or that of a service.
+"""The choice of queue for a command: this machine's, or that of a service.
 
-Imports neither the database's libraries nor the web's: only the queue that is used does.
+Imports neither the database libraries nor the web libraries; the chosen queue does.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NO_SERVER = "none"
 
 
 class Queue(Protocol):
-    """What a command does with a queue, wherever that is."""
+    """The operations of commands on a queue, local or remote."""
 
     async def find(self, id_prefix: str) -> Job:
-        """Give the job whose id is this, or the one whose id begins so.
+        """Return the job with this id, or the only one whose id begins with it.
 
         Raises `JobNotFound` if there is none, `QueueError` if there are several.
         """
@@ -34,21 +34,21 @@ class Queue(Protocol):
     async def get(self, job_id: str) -> Job | None: ...
 
     async def waiting_before(self, job_id: str) -> int | None:
-        """Count the jobs that go before a waiting one; None if it does not wait."""
+        """Return the number of jobs ahead of a waiting job; None if it is not waiting."""
 
     async def fetches_before(self, job_ids: Collection[str]) -> Mapping[str, int]:
-        """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+        """Return the number of fetches in progress, for each of the jobs whose recording is waiting to be fetched."""
 
     async def events(self, job_id: str) -> Sequence[JobEvent]: ...
 
     async def has_worker(self) -> bool:
-        """Whether anybody does the jobs; true also where that can't be told."""
+        """Whether a worker is running; True if unknown."""
 
     async def render_transcript(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
-        """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
+        """Return a job's transcript in a format, or as plain text; until it is completed, what is recognised so far."""
 
     def updates(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
-        """Give a job whenever it has changed, with what has happened to it, until it is over.
+        """Yield the job after each change, with its new events, until it is finished.
 
         Raises `JobNotFound` if it is deleted.
         """
@@ -61,7 +61,7 @@ class Queue(Protocol):
 
 
 async def warn_if_no_worker(queue: Queue, settings: Settings, jobs: Iterable[Job]) -> bool:
-    """Print a warning if some of the jobs wait and no worker is there to take them; return whether it was printed."""
+    """Print a warning if jobs are waiting and no worker is running; return whether it was printed."""
     if all(job.status.is_final for job in jobs) or await queue.has_worker():
         return False
     if settings.server is not None:
@@ -71,14 +71,14 @@ async def warn_if_no_worker(queue: Queue, settings: Settings, jobs: Iterable[Job
         where = "no worker is running"
         option = f" --database {settings.database}" if settings.origins.get("database") == "flag" else ""
         hint = f"start one with `cesar worker{option}`"
-    write_stderr(f"cesar: {where}, so nothing happens to waiting jobs: {hint}")
+    write_stderr(f"cesar: {where}, so waiting jobs will not run: {hint}")
     return True
 
 
 def load_for_queue(*, database: str | None, server: str | None, **flags: object) -> Settings:
-    """Gather the settings of a command that works with a queue.
+    """Return the settings of a command that works with a queue.
 
-    Either flag wins over what is set otherwise for the other. Raises `UsageError` if both are given.
+    Either flag overrides the setting of the other. Raises `UsageError` if both are given.
     """
     if database is not None and server not in (None, NO_SERVER):
         raise UsageError("--database and --server can't both be given", hint="Name one queue.")
@@ -86,7 +86,7 @@ def load_for_queue(*, database: str | None, server: str | None, **flags: object)
 
 
 def with_queue(settings: Settings, work: Callable[[Queue], Awaitable[T]]) -> T:
-    """Open the queue that the settings name, do the work, close the queue."""
+    """Open the queue that the settings name, await the work, and close the queue."""
     if settings.server is not None:
         from cesar.cli.queue.remote import with_service
 
@@ -97,7 +97,7 @@ def with_queue(settings: Settings, work: Callable[[Queue], Awaitable[T]]) -> T:
 
 
 def list_jobs(settings: Settings, filters: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
-    """Give up to `limit` jobs, the newest first; all of them without a limit."""
+    """Return up to `limit` jobs, newest first; all jobs without a limit."""
     if settings.server is not None:
         from cesar.cli.queue.remote import with_service
 
@@ -108,7 +108,7 @@ def list_jobs(settings: Settings, filters: JobFilter, *, cursor: str | None, lim
 
 
 def queue_location(settings: Settings) -> str:
-    """Say where the queue is."""
+    """Return the location of the queue: a file or the URL of a service."""
     if settings.server is not None:
         return settings.server
     from cesar.cli.queue.local import database_file
@@ -117,7 +117,7 @@ def queue_location(settings: Settings) -> str:
 
 
 def build_filter(*, statuses: Sequence[str], model: str | None, name_contains: str | None) -> JobFilter:
-    """Say which jobs to list. Raises `UsageError` for what is no text."""
+    """Return the filter for a list of jobs. Raises `UsageError` for arguments that are not UTF-8."""
     from cesar.api.models import JobFilter, JobStatus
 
     for text in (model or "", name_contains or ""):
@@ -129,7 +129,7 @@ def build_filter(*, statuses: Sequence[str], model: str | None, name_contains: s
 def read_transcript(
     settings: Settings, id_prefix: str, formats: Sequence[str], subtitles: SubtitleOptions
 ) -> tuple[Job, str]:
-    """Return a job, and its transcript in a format, or as plain text without one; what there is of it so far."""
+    """Return a job and its transcript so far, in a format or as plain text."""
     if len(formats) > 1:
         raise UsageError(f"{len(formats)} formats can't share standard output", hint="Give one format.")
 

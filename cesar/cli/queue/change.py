@@ -1,4 +1,4 @@
-"""What `cesar jobs cancel`, `retry` and `delete` do with each of the jobs they are given."""
+"""Changes to jobs by `cesar jobs cancel`, `retry` and `delete`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 Change = Callable[[Queue, Job], Awaitable[str]]
-"""Changes a job, and gives what is to be said of it. Raises `IllegalMove`."""
+"""Changes a job and returns a description of the change. Raises `IllegalMove`."""
 
 
 def change_each(
     id_prefixes: Sequence[str], settings: Settings, change: Change, *, confirm: Callable[[str], None] | None = None
 ) -> int:
-    """Find all the jobs, then change one after the other; give the exit code of the first that can't be changed.
+    """Find all the jobs, then change each; return the exit code of the first failure, or 0.
 
-    confirm: gets their names before anything is changed, and raises if that must not be.
-    Raises `QueueError` if one of them can't be found; then none is changed.
+    confirm: called with the jobs' names before anything is changed; raises to prevent the changes.
+    Raises `QueueError` if one of the jobs can't be found; then none is changed.
     """
     jobs = with_queue(settings, lambda queue: _find_all(queue, id_prefixes))
     if confirm:
@@ -39,14 +39,14 @@ def change_each(
 
 
 async def cancel(queue: Queue, job: Job) -> str:
-    """Cancel a job that waits, or have its worker stop."""
+    """Cancel a waiting job, or ask its worker to stop."""
     after = await queue.request_cancel(job.id)
     match after.status:
         case JobStatus.CANCELLED:
             return "cancelled"
         case JobStatus.PROCESSING:
-            return "is told to stop"
-    raise IllegalMove(f"{label(job)} is over ({after.status})", hint="There is nothing to cancel.")
+            return "stopping"
+    raise IllegalMove(f"{label(job)} is already finished ({after.status})", hint="There is nothing to cancel.")
 
 
 async def retry(queue: Queue, job: Job) -> str:
@@ -61,7 +61,7 @@ async def retry(queue: Queue, job: Job) -> str:
 
 
 async def delete(queue: Queue, job: Job) -> str:
-    """Remove a job."""
+    """Delete a job."""
     try:
         await queue.delete(job.id)
     except IllegalMove as error:
@@ -71,7 +71,7 @@ async def delete(queue: Queue, job: Job) -> str:
 
 
 async def _find_all(queue: Queue, id_prefixes: Sequence[str]) -> list[Job]:
-    """Find the jobs, each once."""
+    """Return the jobs without duplicates."""
     jobs = [await queue.find(id_prefix) for id_prefix in id_prefixes]
     return list({job.id: job for job in jobs}.values())
 
@@ -80,7 +80,7 @@ async def _apply(queue: Queue, job: Job, change: Change) -> int:
     try:
         write_stderr(f"{label(job)}: {await change(queue, job)}")
     except CesarError as error:
-        end = describe(error)
-        report_error(end, error, as_json=False, with_traceback=False)
-        return end.code
+        status = describe(error)
+        report_error(status, error, as_json=False, with_traceback=False)
+        return status.code
     return 0

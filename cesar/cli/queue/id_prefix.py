@@ -1,4 +1,4 @@
-"""Id prefixes and other text that users give to find something in a queue."""
+"""Checks of id prefixes and other text that users give to find something in a queue."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Sequence
 from cesar.errors import JobNotFound, QueueError, UsageError
 
 MIN_PREFIX_LENGTH = 4
-"""Fewer letters of an id are too easily another job's."""
+"""A shorter prefix could too easily match another job."""
 
 
 def require_utf8(text: str) -> None:
-    """Raise `UsageError` for an argument that was no UTF-8: no queue can take it."""
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UsageError(f"{text!r} is not text", hint="The queue takes UTF-8 only.")
+    """Raise `UsageError` for an argument that was not UTF-8, which no queue can store."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError(f"{text!r} is not valid UTF-8", hint="The queue can store UTF-8 only.")
 
 
 def require_min_length(id_prefix: str) -> None:
-    """Raise `JobNotFound` for the beginning of an id that is too short to look for."""
+    """Raise `JobNotFound` if the prefix is too short to search for."""
     if len(id_prefix) < MIN_PREFIX_LENGTH:
-        hint = f"Give its whole id, or at least the first {MIN_PREFIX_LENGTH} letters."
+        hint = f"Give the whole id, or at least its first {MIN_PREFIX_LENGTH} characters."
         raise JobNotFound(f"there is no job {id_prefix!r}", hint=hint)
 
 
 def require_unique(ids: Sequence[str], id_prefix: str) -> str:
-    """Give the one id that begins so. Raises `JobNotFound` if there is none, `QueueError` if there are several."""
+    """Return the only matching id. Raises `JobNotFound` if there is none, `QueueError` if there are several."""
     if len(ids) > 1:
         raise QueueError(
-            f"{id_prefix!r} may be several jobs: {', '.join(ids[:2])}{', ...' if ids[2:] else ''}",
-            hint="Give more of the id.",
+            f"{id_prefix!r} matches several jobs: {', '.join(ids[:2])}{', ...' if ids[2:] else ''}",
+            hint="Give more characters of the id.",
         )
     if not ids:
         raise JobNotFound(f"there is no job {id_prefix!r}")

@@ -1,6 +1,6 @@
-"""The queue on this machine, as one command uses it: opened, asked, closed; a job is found by how its id begins.
+"""The queue on this machine, opened for one command. Jobs are found by id prefix.
 
-Imports the database's libraries, so commands import this module when they run.
+Imports the database libraries, so commands import this module only when they run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LocalQueue(JobRepository):
         )
 
     async def find(self, id_prefix: str) -> Job:
-        """Give the job whose id is this, or the one whose id begins so.
+        """Return the job with this id, or the only one whose id begins with it.
 
         Raises `JobNotFound` if there is none, `QueueError` if there are several.
         """
@@ -67,28 +67,28 @@ class LocalQueue(JobRepository):
         return found
 
     async def render_transcript(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
-        """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
+        """Return a job's transcript in a format, or as plain text; until it is completed, what is recognised so far."""
         if format_name is None and job.result_text is not None:
             return f"{job.result_text}\n" if job.result_text else ""
         return render(transcript_of(job, await self.chunks(job.id)), format_name or "txt", subtitles)
 
     async def updates(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
-        """Give a job whenever it may have changed, with what has happened to it, until it is over."""
+        """Yield the job whenever it may have changed, with its new events, until it is finished."""
         wake = asyncio.Event()
         await self.subscribe(wake)
-        seen, is_over = 0, False
-        while not is_over:
+        seen, is_final = 0, False
+        while not is_final:
             wake.clear()
             job, events = await self._state(job_id, seen)
-            seen, is_over = (events[-1].id if events else seen), job.status.is_final
+            seen, is_final = (events[-1].id if events else seen), job.status.is_final
             yield job, events
-            if not is_over:
+            if not is_final:
                 with suppress(TimeoutError):  # not wait_for, which forgets Ctrl-C if the wake-up comes with it (3.11)
                     async with asyncio.timeout(_POLL_INTERVAL_S):
                         await wake.wait()
 
     async def _state(self, job_id: str, seen: int) -> tuple[Job, list[JobEvent]]:
-        """Return a job and its events after `seen`, of one moment: no event may be missed when the job ends between."""
+        """Return a job and its events after `seen` from one snapshot, so that no event is missed when the job ends."""
 
         def read(connection: sa.Connection) -> tuple[Job, list[JobEvent]]:
             row = queries.find(connection, job_id)
@@ -99,27 +99,27 @@ class LocalQueue(JobRepository):
         return await self.database.read(read)
 
     async def has_worker(self) -> bool:
-        """Whether anybody does the jobs; true also where that can't be told."""
+        """Whether a worker is running; True if unknown."""
         try:
             return await super().has_worker()
         except DatabaseError:
             return True
 
     async def check_integrity(self) -> None:
-        """Read the whole database. Raises `DatabaseDamaged` if something in it is damaged."""
+        """Check the whole database. Raises `DatabaseDamaged` if any of it is damaged."""
         found = await self.database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
         if found != "ok":
             raise DatabaseDamaged(f"{self.database.location} is damaged: {found}")
 
 
 def with_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, create: bool = False) -> T:
-    """Open the queue, do the work, close the queue.
+    """Open the queue, await the work, and close the queue.
 
-    create: whether the database is made if it isn't there; else `JobNotFound` is raised.
+    create: create a missing database instead of raising `JobNotFound`.
     """
     file = database_file(settings)
     if not create and not _database_exists(settings):
-        raise JobNotFound(f"there are no jobs yet: {file} is not there", hint=_SUBMIT_HINT)
+        raise JobNotFound(f"there are no jobs yet: {file} does not exist", hint=_SUBMIT_HINT)
 
     async def opened() -> T:
         queue = LocalQueue(settings)
@@ -133,20 +133,20 @@ def with_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *
 
 
 def database_file(settings: Settings) -> Path:
-    """Say where the queue's database is, or will be.
+    """Return the path of the queue's database, which need not exist.
 
-    Raises `DatabaseError` for a location that is invalid or can't be reached, and `UsageError` for a database in
-    memory, which would end with the command.
+    Raises `DatabaseError` for an unusable or inaccessible location, `UsageError` for one in memory, which would end
+    with the command.
     """
-    place = DatabaseLocation.parse(settings.database_place)
-    if place.path is None:
+    location = DatabaseLocation.parse(settings.database_place)
+    if location.path is None:
         raise UsageError("a queue in memory would end with the command", hint="Name a file with --database.")
-    place.require_access()
-    return place.path
+    location.require_access()
+    return location.path
 
 
 def _database_exists(settings: Settings) -> bool:
-    """Whether there is a database. Raises `DatabaseMissing` if there is none, but recordings that belong to it."""
+    """Whether the database exists. Raises `DatabaseMissing` if it does not, but recordings belong to it."""
     file = database_file(settings)
     if file.exists():
         return True
@@ -155,7 +155,7 @@ def _database_exists(settings: Settings) -> bool:
 
 
 def list_jobs(settings: Settings, filters: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
-    """Give up to `limit` jobs, the newest first; all of them without a limit, none where there is no queue yet."""
+    """Return up to `limit` jobs, newest first; all jobs without a limit, none if there is no queue yet."""
     if not _database_exists(settings):
         return JobPage(jobs=(), next_cursor=None)
 
@@ -171,10 +171,10 @@ def list_jobs(settings: Settings, filters: JobFilter, *, cursor: str | None, lim
 
 
 def check_database(settings: Settings) -> str:
-    """Say where the queue's database is and what is in it. Raises `DatabaseError` if it can't be used."""
+    """Return a description of the queue's database and its jobs. Raises `DatabaseError` if it can't be used."""
     file = database_file(settings)
     if not file.exists():
-        return f"{file} is not there yet"
+        return f"{file} does not exist yet"
 
     async def read(queue: LocalQueue) -> dict[JobStatus, int]:
         await queue.check_integrity()

@@ -1,6 +1,6 @@
-"""A service's queue, as one command uses it: jobs that the service tells of, in the shape that the commands show.
+"""A service's queue, opened for one command. The service's jobs are converted to the model that commands show.
 
-Its verbs are coroutines, as those of the local queue, but none of them ever waits in a loop: each request blocks, and
+Its methods are coroutines like those of the local queue, but none awaits an event loop: each request blocks, and
 Ctrl-C ends it at once.
 """
 
@@ -27,11 +27,11 @@ _HIDDEN_FIELDS = (
     *("audio_path", "idempotency_key", "no_cache", "submitter", "seq", "version", "lost", "begun", "losses"),
     *("heartbeat_at", "cancel_requested_at", "generation"),
 )
-"""The fields of a job that a service keeps to itself."""
+"""Fields of a job that a service does not disclose."""
 
 
 class RemoteJob(Job):
-    """A job as a service tells of it. Fields that it keeps to itself are null for programs."""
+    """A job from a service. Fields that the service does not disclose are null in JSON."""
 
     @model_serializer(mode="wrap")
     def _hide_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -39,13 +39,13 @@ class RemoteJob(Job):
 
 
 class RemoteQueue:
-    """The queue of the service that a client talks to."""
+    """The queue of a client's service."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     async def find(self, id_prefix: str) -> Job:
-        """Give the job whose id is this, or the one whose id begins so.
+        """Return the job with this id, or the only one whose id begins with it.
 
         Raises `JobNotFound` if there is none, `QueueError` if there are several.
         """
@@ -58,16 +58,16 @@ class RemoteQueue:
         return job_from_view(self._client.job(require_unique(ids, id_prefix)))
 
     async def get(self, job_id: str) -> Job | None:
-        """Give a job, or None if there is none of that id."""
+        """Return the job with this id, or None."""
         if "/" in job_id or not job_id:
-            return None  # no address could tell it from another page
+            return None  # its URL would be that of another resource
         try:
             return job_from_view(self._client.job(job_id))
         except JobNotFound:
             return None
 
     async def list_jobs(self, filters: JobFilter, *, cursor: str | None, limit: int | None) -> JobPage:
-        """Give up to `limit` jobs, the newest first; all of them without a limit."""
+        """Return up to `limit` jobs, newest first; all jobs without a limit."""
         found: list[Job] = []
         while True:
             page = self._client.jobs(
@@ -84,26 +84,26 @@ class RemoteQueue:
                 return JobPage(jobs=tuple(found), next_cursor=cursor)
 
     async def waiting_before(self, job_id: str) -> int | None:
-        """Count the jobs that go before a waiting one; None if it does not wait."""
+        """Return the number of jobs ahead of a waiting job; None if it is not waiting."""
         return self._client.job(job_id).queue_position
 
     async def fetches_before(self, job_ids: Collection[str]) -> Mapping[str, int]:
-        """Return the number of fetches under way, for each of the jobs whose own recording waits to be fetched."""
+        """Return the number of fetches in progress, for each of the jobs whose recording is waiting to be fetched."""
         known = {job_id: self._client.job(job_id).fetches_before for job_id in job_ids}
         return {job_id: count for job_id, count in known.items() if count is not None}
 
     async def events(self, job_id: str) -> Sequence[JobEvent]:
-        """Give the changes of a job's status, the oldest first."""
+        """Return the changes of a job's status, oldest first."""
         return [_event_from_view(view) for view in self._client.history(job_id)]
 
     async def render_transcript(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
-        """Give a job's transcript in a format, or as plain text; what there is of it, if it is not completed."""
+        """Return a job's transcript in a format, or as plain text; until it is completed, what is recognised so far."""
         if format_name is None and job.result_text is not None:
             return f"{job.result_text}\n" if job.result_text else ""
         return self._client.transcript(job.id, format_name or "txt", subtitles=subtitles)
 
     async def updates(self, job_id: str) -> AsyncIterator[tuple[Job, Sequence[JobEvent]]]:
-        """Give a job whenever it has changed, with what has happened to it, until it is over."""
+        """Yield the job after each change, with its new events, until it is finished."""
         job = job_from_view(self._client.job(job_id))
         pending: list[JobEvent] = []
         for event in self._client.events(job_id):
@@ -111,7 +111,7 @@ class RemoteQueue:
                 case "status":
                     pending.append(_event_from_view(EventView.model_validate(event.data)))
                     job = job_from_view(self._client.job(job_id))
-                    if pending[-1].after is job.status:  # else the job is further by now, and the next events tell how
+                    if pending[-1].after is job.status:  # else the job has moved on, and later events will say how
                         yield job, pending
                         pending = []
                 case "progress":
@@ -123,11 +123,11 @@ class RemoteQueue:
         yield job_from_view(self._client.job(job_id)), pending
 
     async def has_worker(self) -> bool:
-        """Whether anybody does the jobs; true also where that can't be told."""
+        """Whether a worker is running; True if unknown."""
         return self._client.has_worker()
 
     async def request_cancel(self, job_id: str) -> Job:
-        """Cancel a waiting job at once, a running one as soon as its worker hears of it."""
+        """Cancel a waiting job at once, a running one as soon as its worker notices."""
         return job_from_view(self._client.cancel(job_id))
 
     async def retry(self, job_id: str) -> Job:
@@ -135,29 +135,29 @@ class RemoteQueue:
         return job_from_view(self._client.retry(job_id))
 
     async def delete(self, job_id: str) -> None:
-        """Remove a job and all that is stored of it. Raises `IllegalMove` while it is being processed."""
+        """Delete a job and all its data. Raises `IllegalMove` while it is being processed."""
         self._client.delete(job_id)
 
 
 def connect(settings: Settings) -> Client:
-    """Give a client of the service that the settings name; it says when it has to wait."""
+    """Return a client of the service that the settings name. It reports when it has to wait."""
     assert settings.server is not None
     return Client(settings.server, settings.api_key, on_wait=_report_wait)
 
 
 def with_service(settings: Settings, work: Callable[[RemoteQueue], Awaitable[T]]) -> T:
-    """Do some work with the queue of the service that the settings name."""
+    """Await the work with the queue of the service that the settings name."""
     with connect(settings) as client:
         step = cast("Coroutine[Any, Any, T]", work(RemoteQueue(client)))
         try:
             step.send(None)
         except StopIteration as end:
             return cast("T", end.value)
-    raise AssertionError("a verb of a service's queue waited for a loop")
+    raise AssertionError("a method of a service's queue awaited an event loop")
 
 
 def job_from_view(view: JobView) -> RemoteJob:
-    """Give a job in the shape that the commands show."""
+    """Convert a service's job to the model that commands show."""
     failed = view.error
     fields: dict[str, Any] = {
         **view.model_dump(include=_SHARED_FIELDS),
@@ -169,7 +169,7 @@ def job_from_view(view: JobView) -> RemoteJob:
         "result_text": view.text,
         "detected_language": view.language,
         "outcome": _outcome_from_view(view),
-        # When it was asked for is not told, only that it was.
+        # The service says that it was requested, but not when.
         "cancel_requested_at": view.created_at if view.cancel_requested else None,
         "error_code": failed and failed.code,
         "error_message": failed and failed.message,
@@ -179,7 +179,7 @@ def job_from_view(view: JobView) -> RemoteJob:
 
 
 def with_progress(job: RemoteJob, event: Event) -> RemoteJob:
-    """Bring a job up to date with a `progress` event."""
+    """Return the job updated by a `progress` event."""
     names = ("phase", "position", "duration")
     fields: dict[str, Any] = {name: event.data[name] for name in names if name in event.data}
     return job.model_copy(update=fields)

@@ -1,4 +1,4 @@
-"""From what `cesar jobs submit` is given to the jobs that are queued: all of them can be, or none is."""
+"""`cesar jobs submit` with the local queue: queues a job for every recording, or none if one can't be queued."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def submit_all(settings: Settings, on_queued: Callable[[Job], None], **given: Any) -> None:
-    """Queue what the arguments name (see `build_jobs`), and tell of each job that is queued."""
+    """Queue a job for each recording that the arguments name (see `build_jobs`); `on_queued` is called with each."""
     jobs = build_jobs(settings, **given)
     report_left_out(given["inputs"])
 
@@ -37,10 +37,10 @@ def submit_all(settings: Settings, on_queued: Callable[[Job], None], **given: An
 def build_jobs(
     settings: Settings, *, inputs: Sequence[str], priority: int, idempotency_key: str | None, **options: Any
 ) -> list[Job]:
-    """Make a job of every recording that the arguments name.
+    """Return a job for each recording that the arguments name.
 
-    options: those of `cesar transcribe`, by their parameters' names; None and False are not given.
-    Raises `InputError` for the first recording that can't be read, `UsageError` for what can't be queued,
+    options: those of `cesar transcribe` by parameter name; None and False mean not given.
+    Raises `InputError` for the first recording that can't be read, `UsageError` for one that can't be queued,
     `UnknownModel`.
     """
     paths = [_absolute_path(recording) for recording in expand(inputs)]
@@ -56,9 +56,9 @@ def build_jobs(
 
 
 def _absolute_model(settings: Settings) -> str:
-    """Name the model so that it is the same wherever the worker runs: a folder by its whole path.
+    """Return a model name that is valid wherever the worker runs: for a folder, its absolute path.
 
-    A model of the catalog need not be here yet. Raises `UnknownModel`.
+    A model in the catalog need not be installed yet. Raises `UnknownModel`.
     """
     name = settings.model
     require_utf8(name)
@@ -70,16 +70,16 @@ def _absolute_model(settings: Settings) -> str:
 
 
 def _absolute_path(recording: SourceFile) -> str:
-    """Give the whole path of a recording that will still be there when its turn comes."""
+    """Return the absolute path of a recording that can still be read when its job runs."""
     nothing = "Nothing was queued."
     if recording.problem:
         problem = recording.problem
         raise type(problem)(problem.message, hint=f"{problem.hint} {nothing}")
     path = recording.path
     if path == STDIN or path.is_fifo():
-        raise UsageError(f"{recording.name} can't be queued: it is gone when it has been read", hint="Name a file.")
+        raise UsageError(f"{recording.name} can't be queued: it can be read only once", hint="Name a file.")
     text = str(path.absolute())
-    if text != text.strip() or any("\ud800" <= letter <= "\udfff" for letter in text):
-        hint = f"Rename it: a queued name is UTF-8 without blanks at its end. {nothing}"
+    if text != text.strip() or any("\ud800" <= char <= "\udfff" for char in text):
+        hint = f"Rename it: the name must be UTF-8 without spaces at either end. {nothing}"
         raise RecordingNotReadable(f"the name {str(path)!r} can't be queued", hint=hint)
     return text

@@ -1,4 +1,4 @@
-"""What `cesar jobs submit` asks for, wherever the queue is."""
+"""The options of `cesar jobs submit` for a local queue and a service alike."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _MAX_KEY_LENGTH = 255
 
 
 def require_valid_key(key: str, *, for_count: int) -> None:
-    """Raise `UsageError` unless the key is one, and for one recording."""
+    """Raise `UsageError` unless the idempotency key is valid and for one recording."""
     require_utf8(key)
     if not 1 <= len(key) <= _MAX_KEY_LENGTH:
-        raise UsageError(f"a key of {len(key)} letters can't be used", hint=f"Use 1 to {_MAX_KEY_LENGTH}.")
+        raise UsageError(f"a key of {len(key)} characters can't be used", hint=f"Use 1 to {_MAX_KEY_LENGTH}.")
     if for_count > 1:
-        hint = "Submit each one with a key of its own."
+        hint = "Submit each recording with its own key."
         raise UsageError(f"--idempotency-key takes one recording, and there are {for_count}", hint=hint)
 
 
 def report_left_out(inputs: Sequence[str]) -> None:
-    """Print what of the folders among the inputs is not queued."""
+    """Print what is left out of the folders among the inputs."""
     for folder, names in left_out(inputs).items():
         write_stderr(f"cesar: {describe_left_out(folder, names)}")
 
 
 def build_options(*, translate: bool, **options: Any) -> TranscribeOptions:
-    """Give what is wished for, by the parameters' names of `cesar transcribe`; None is not given."""
+    """Return the options from the parameters of `cesar transcribe`; None means not given."""
     given = {name: value for name, value in options.items() if value is not None}
     return TranscribeOptions(task="translate" if translate else "transcribe", **given)
 
 
 def requested_model(settings: Settings) -> str | None:
-    """Give the model, or None if a service may take its own: then nothing but the default names one."""
+    """Return the model that the user has chosen; None leaves the choice to the service."""
     return None if settings.origins.get("model") == DEFAULT else settings.model

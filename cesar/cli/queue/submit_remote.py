@@ -1,4 +1,4 @@
-"""`cesar jobs submit` with a service: recordings are sent, or their addresses. If one can't be read, none is sent."""
+"""`cesar jobs submit` with a service: uploads recordings or sends their URLs; sends none if one can't be read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _URL_SCHEMES = ("http://", "https://")
 _MIN_BAR_BYTES = 16 * 1024**2
-"""What is smaller is sent before a bar could be read."""
+"""A smaller upload ends before anyone could read a progress bar."""
 
 
 def submit_all(
@@ -32,9 +32,9 @@ def submit_all(
     idempotency_key: str | None,
     **options: Any,
 ) -> None:
-    """Send what the arguments name, one after the other, and tell of each job that is queued.
+    """Submit each recording or URL that the arguments name; `on_queued` is called with each job.
 
-    options: those of `cesar transcribe`, by their parameters' names; None and False are not given.
+    options: those of `cesar transcribe` by parameter name; None and False mean not given.
     Raises `InputError` for the first recording that can't be read, before any is sent.
     """
     sources = _sources(inputs)
@@ -58,7 +58,7 @@ def submit_all(
 
 
 def _sources(inputs: Sequence[str]) -> list[str | SourceFile]:
-    """Give addresses as they are and recordings that can be read, in order, each once."""
+    """Return URLs as they are and readable recordings, in order, without duplicates."""
     found: dict[str, str | SourceFile] = {}
     for text in inputs:
         for source in [text] if _is_url(text) else expand([text]):
@@ -75,7 +75,7 @@ def _is_url(text: str) -> bool:
 
 @contextmanager
 def _upload_bar(path: Path) -> Iterator[OnSent | None]:
-    """Show a bar on a terminal while a big recording is sent."""
+    """Show a progress bar on a terminal while a big recording is sent."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if not is_terminal or path.stat().st_size < _MIN_BAR_BYTES:
         yield None

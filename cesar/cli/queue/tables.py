@@ -1,4 +1,4 @@
-"""How jobs are shown: as rows for people, as plain values for programs."""
+"""The presentation of jobs: rows for people, plain values for programs."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ _COLUMN_GAP = 2
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a waiting job waits for; None: it does not wait for that."""
+    """What a waiting job is waiting for; None where it is not waiting for that."""
 
     jobs_before: int | None = None
     fetches_before: int | None = None
 
 
 def fetch_wait_reason(count: int) -> str:
-    """Return why a recording is not here yet, and nobody fetches it."""
-    return f"waits to be fetched while {count} other{'s are' if count > 1 else ' is'}"
+    """Return the reason why a recording is not being fetched yet."""
+    return f"waiting to be fetched ({count} other fetch{'es' if count > 1 else ''} in progress)"
 
 
 def job_to_dict(job: Job) -> dict[str, Any]:
-    """Give all fields of a job but the name of its worker's claim, as plain JSON values."""
+    """Return all fields of a job except the owner of its claim, as plain JSON values."""
     return {**job.model_dump(mode="json", exclude={"owner"}), "progress": round(job.progress, 4)}
 
 
 def event_to_dict(event: JobEvent) -> dict[str, Any]:
-    """Give an event as plain JSON values."""
+    """Return an event as plain JSON values."""
     return event.model_dump(mode="json", exclude={"job_id", "owner"})
 
 
 def short_id(job_id: str) -> str:
-    """Give the beginning of an id: most often enough to name the job."""
+    """Return the start of an id, which nearly always identifies the job."""
     return job_id[:_SHORT_ID]
 
 
 def label(job: Job) -> str:
-    """Name a job in a line: what it is called, and the beginning of its id."""
+    """Return a label for messages: the job's name and short id."""
     return f"{job.name} ({short_id(job.id)})"
 
 
 def rows(jobs: Sequence[Job], width: int) -> list[tuple[str, ...]]:
-    """Give the rows of a list, see `COLUMNS`; texts are cut so that they fit into lines of that width."""
+    """Return a row for each job, see `COLUMNS`; texts are truncated so that lines fit the width."""
     cells = [_row(job) for job in jobs]
     used = sum(max(map(len, column)) + _COLUMN_GAP for column in zip(COLUMNS, *cells, strict=False))
     text_width = min(_MAX_TEXT_WIDTH, max(_MIN_TEXT_WIDTH, width - used))
@@ -70,7 +70,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def details(job: Job, wait: Wait) -> list[tuple[str, str]]:
-    """Give what is known of a job, with what it is called; what is unknown is left out."""
+    """Return labels and values of all that is known about a job; unknown values are left out."""
     known = [
         ("id", job.id),
         ("name", job.name),
@@ -95,12 +95,12 @@ def details(job: Job, wait: Wait) -> list[tuple[str, str]]:
 
 
 def event_row(event: JobEvent) -> tuple[str, ...]:
-    """Give an event's row; see `EVENT_COLUMNS`."""
+    """Return an event's row; see `EVENT_COLUMNS`."""
     return format_time(event.at), event.after.value, str(event.attempt or ""), event.reason
 
 
 def describe_event(event: JobEvent) -> str:
-    """Tell of an event in a few words."""
+    """Describe an event in a few words."""
     match event.after:
         case JobStatus.PROCESSING:
             return f"processing (attempt {event.attempt})"
@@ -110,7 +110,7 @@ def describe_event(event: JobEvent) -> str:
 
 
 def summary(job: Job) -> str:
-    """Tell what came of a completed job, as `cesar transcribe` tells of a recording."""
+    """Summarise a completed job as `cesar transcribe` summarises a recording."""
     outcome = job.outcome or {}
     length, took = outcome.get("duration"), (outcome.get("timings") or {}).get("total")
     times = ""
@@ -122,17 +122,17 @@ def summary(job: Job) -> str:
 
 
 def warnings_of(job: Job) -> list[str]:
-    """Return what is to be known of a completed job's text."""
+    """Return the warnings about a completed job's text."""
     return list((job.outcome or {}).get("warnings") or ())
 
 
 def format_time(time: datetime | None) -> str:
-    """Write a point in time as people here read it; empty for none."""
+    """Format a time in the local time zone; empty for None."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def format_age(age: timedelta) -> str:
-    """Write how long ago something was, roughly.
+    """Format an age in its largest unit.
 
     >>> format_age(timedelta(seconds=7500))
     '2 h'
@@ -151,7 +151,7 @@ def _progress(job: Job) -> str:
 
 
 def _text_or_reason(job: Job) -> str:
-    """What there is to read about a job in a list: its text, what went wrong, or why there is none."""
+    """Return the text of a job in a list: its transcript, its error, or why there is no transcript."""
     if job.status is JobStatus.PROCESSING:
         return ""
     return job.error_message or job.result_text or "; ".join(warnings_of(job))
@@ -165,13 +165,13 @@ def _truncate(text: str, length: int) -> str:
 def _status(job: Job, wait: Wait) -> str:
     parts = [job.status.value]
     if wait.jobs_before is not None:
-        parts.append(f"{wait.jobs_before} before it" if wait.jobs_before else "next to go")
+        parts.append(f"{wait.jobs_before} ahead of it" if wait.jobs_before else "next in line")
     if wait.fetches_before:
         parts.append(fetch_wait_reason(wait.fetches_before))
     if job.status is not JobStatus.COMPLETED and job.duration and job.position:
         parts.append(f"{job.progress:.0%} done ({job.position:.0f} of {job.duration:.0f} s)")
     if job.status is JobStatus.PROCESSING and job.cancel_requested_at:
-        parts.append("to be cancelled")
+        parts.append("being cancelled")
     return ", ".join(parts)
 
 

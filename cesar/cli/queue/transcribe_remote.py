@@ -1,4 +1,4 @@
-"""`cesar transcribe` with a service: a recording is sent, followed, and its transcript fetched."""
+"""`cesar transcribe` with a service: uploads a recording, follows its job and fetches the transcript."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SEGMENT_FIELDS = [field.name for field in fields(Segment)]
 class RemoteTranscriber:
     """Transcribes recordings as `AudioTranscriber` does, on a service.
 
-    model: None is the service's own choice. on_sent: hears at every percent how many bytes are sent, of how many.
+    model: None leaves the choice to the service. on_sent: called at each percent with the bytes sent and their total.
     """
 
     def __init__(self, client: Client, *, model: str | None, on_sent: OnSent) -> None:
@@ -43,12 +43,12 @@ class RemoteTranscriber:
         on_progress: OnProgress | None = None,
         on_chunk: OnChunk | None = None,
     ) -> Transcript:
-        """Transcribe one recording. The job stays on the service; if this is interrupted, it is cancelled there.
+        """Transcribe one recording. The job is kept on the service; an interruption cancels it there.
 
-        `on_chunk` gets each segment as a chunk of its own. Raises what the job failed with, and `ServiceError`.
+        `on_chunk` gets each segment as a chunk of its own. Raises the error of a failed job, and `ServiceError`.
         """
         recording = Path(path)
-        key = str(uuid4())  # whatever breaks while it is sent, it becomes one job
+        key = str(uuid4())  # retries of the upload give the same job
         with _given_path_in_errors(recording):
             job = self._client.submit(
                 recording, options, model=self._model, idempotency_key=key, on_sent=_once_per_percent(self._on_sent)
@@ -89,7 +89,7 @@ class RemoteTranscriber:
 
 @contextmanager
 def _given_path_in_errors(recording: Path) -> Iterator[None]:
-    """Call the recording in errors as it was given: the service knows no more than its name."""
+    """Put the recording's path as given into errors: the service knows only its name."""
     try:
         yield
     except CesarError as error:
@@ -100,7 +100,7 @@ def _given_path_in_errors(recording: Path) -> Iterator[None]:
 
 
 def _with_file_time(transcript: Transcript, recording: Path) -> Transcript:
-    """Add the file's own time, which the service does not know, where the recording's tags have none."""
+    """Add the file's modification time, which the service does not know, if the recording's tags have no time."""
     if transcript.origin.recorded_at or not (changed := changed_at(recording)):
         return transcript
     origin = replace(transcript.origin, recorded_at=changed, recorded_at_source="file")

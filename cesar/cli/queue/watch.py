@@ -1,4 +1,4 @@
-"""`cesar jobs watch`: a job is followed by its events and its progress, and whoever watches is told."""
+"""`cesar jobs watch`: follows a job by its events and progress, and reports them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _WAIT_CHECK_INTERVAL_S = 5.0
 OnUpdate = Callable[[Job, Sequence[JobEvent]], None]
-"""Hears how a job stands now, and what has happened to it since it was told of last."""
+"""Called with the current state of a job and its events since the last call."""
 
 
 async def follow(queue: Queue, settings: Settings, id_prefix: str, on_update: OnUpdate) -> Job:
-    """Tell of a job until it is over, and give it as it is then; and once, if nobody is there to do it."""
+    """Report a job's updates until it is finished and return it; also report, once, why it is waiting."""
     job = await queue.find(id_prefix)
     is_reported, checked_at = False, -math.inf
     async for now, events in queue.updates(job.id):
@@ -41,7 +41,7 @@ async def follow(queue: Queue, settings: Settings, id_prefix: str, on_update: On
 
 
 async def _report_wait(queue: Queue, settings: Settings, job: Job) -> bool:
-    """Print that nobody is there to do a job, or to fetch its recording yet; return whether it was printed."""
+    """Print that no worker is running, or why the recording is not being fetched; return whether it was printed."""
     if await warn_if_no_worker(queue, settings, [job]):
         return True
     if job.status is not JobStatus.QUEUED or job.source_url is None:
@@ -54,7 +54,7 @@ async def _report_wait(queue: Queue, settings: Settings, job: Job) -> bool:
 
 @contextmanager
 def update_printer(*, as_json: bool) -> Iterator[OnUpdate]:
-    """Give who is told: a program, a terminal with a bar, or a log."""
+    """Yield the callback that prints updates: as JSON, as lines, or with a bar on a terminal."""
     if as_json:
         yield _JsonPrinter().update
     elif sys.stderr is None or not sys.stderr.isatty():
@@ -65,9 +65,9 @@ def update_printer(*, as_json: bool) -> Iterator[OnUpdate]:
 
 
 def raise_unless_completed(job: Job) -> None:
-    """Raise what a failed job failed with, and `Interrupted` for one that was cancelled."""
+    """Raise the error of a failed job, and `Interrupted` for a cancelled one."""
     if job.status is JobStatus.CANCELLED:
-        hint = f"`cesar jobs retry {short_id(job.id)}` has it go on."
+        hint = f"`cesar jobs retry {short_id(job.id)}` resumes it."
         raise Interrupted(f"{job.name} was cancelled", hint=hint)
     if job.status is JobStatus.ERROR:
         kind = BY_CODE.get(job.error_code or "", RecognitionError)
@@ -75,7 +75,7 @@ def raise_unless_completed(job: Job) -> None:
 
 
 class _JsonPrinter:
-    """One JSON object a line, whenever the job is not as it was."""
+    """Prints one JSON object per line whenever the job has changed."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -88,7 +88,7 @@ class _JsonPrinter:
 
 
 class _LinePrinter:
-    """A line for every event, and for every tenth of the recording."""
+    """Prints a line for every event and every tenth of the recording."""
 
     def __init__(self) -> None:
         self._tenths = 0
@@ -102,7 +102,7 @@ class _LinePrinter:
 
 
 class _BarPrinter:
-    """A line for every event, and a bar while the job is at work."""
+    """Prints a line for every event, and shows a bar while the job is running."""
 
     def __init__(self) -> None:
         self._bar = JobBar()
@@ -114,19 +114,19 @@ class _BarPrinter:
         self._bar.show(job if job.status is JobStatus.PROCESSING else None)
 
     def close(self) -> None:
-        """Give the terminal back as it was."""
+        """Restore the terminal."""
         self._bar.close()
 
 
 class JobBar:
-    """A bar for the job that is at work, if there is one."""
+    """A progress bar for the running job, if there is one."""
 
     def __init__(self) -> None:
         self._bar: BarReporter | None = None
         self._job_id = ""
 
     def show(self, job: Job | None) -> None:
-        """Show how far a job has come; none: no bar."""
+        """Show a job's progress, or no bar for None."""
         if job is None or job.id != self._job_id:
             self.close()
         if job is None:
@@ -139,7 +139,7 @@ class JobBar:
         self._bar.progressed(job.name, Progress(job.phase or "loading", job.position, job.duration))
 
     def close(self) -> None:
-        """Give the terminal back as it was."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,1 +1,1 @@
-"""`cesar serve` and `cesar worker`: running until a signal ends them."""
+"""`cesar serve` and `cesar worker`, which run until a signal ends them."""

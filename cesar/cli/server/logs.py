@@ -1,6 +1,6 @@
-"""Where the package's log goes while a command runs: nowhere, to standard error if it is asked for, or as a service's.
+"""Destinations of the package's log: none, standard error on request, or the log of a service.
 
-A service's log is a line an event, for people or as JSON for programs.
+The log of a service has one line per event, as text or JSON.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _format_traceback(record: logging.LogRecord) -> str:
 
 @contextmanager
 def package_log(*, to_stderr: bool) -> Iterator[None]:
-    """Show the log, or keep it and Python's warnings off standard error; what matters is in the transcript."""
+    """Show the log, or keep it and Python's warnings off standard error; transcripts have the warnings that matter."""
     logger = logging.getLogger("cesar")
     handler = _StderrHandler() if to_stderr else logging.NullHandler()
     before = logger.level, logger.propagate
@@ -82,9 +82,9 @@ def package_log(*, to_stderr: bool) -> Iterator[None]:
 
 @contextmanager
 def service_log(log_format: str, rewrite: Callable[[str], str] = str) -> Iterator[None]:
-    """Show the job service's log, as `text` or `json`, and nothing else that is logged.
+    """Show the job service's log, and no other, as `text` or `json`.
 
-    rewrite: changes the messages of a log for people.
+    rewrite: edits the messages of a text log.
     """
     service = logging.getLogger(SERVICE_LOGGER)
     handler = _ServiceLogHandler(as_json=log_format == "json", rewrite=rewrite)
@@ -102,7 +102,7 @@ def service_log(log_format: str, rewrite: Callable[[str], str] = str) -> Iterato
 
 @contextmanager
 def _library_logs(handler: logging.Handler) -> Iterator[None]:
-    """Show warnings of the server and the event loop in the same form; callers may cause any number of them."""
+    """Show warnings of the server and the event loop in the same form, throttled: clients can cause any number."""
     handler.setLevel(logging.WARNING)
     handler.addFilter(ThrottleFilter())
     loggers = [logging.getLogger(name) for name in _LIBRARIES]

@@ -1,4 +1,4 @@
-"""The service in this process: where it listens, what it says on standard error, and how signals end it."""
+"""The service in this process: its socket, its output on standard error, and its shutdown by signals."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 _REQUEST_GRACE_S = 3
 _BACKLOG = 2048
 _ACCEPT_BATCH_SIZE = 4
-"""A flood of connections takes turns with requests: asyncio accepts as many in a row as its backlog says."""
+"""Keeps a flood of connections from starving requests: asyncio accepts up to its backlog in a row."""
 _MAX_OPEN_FILES = 65_536
 _RESERVED_FILES = 256
 
 
 async def serve(settings: Settings, *, with_worker: bool) -> None:
-    """Answer requests, and do jobs, until a signal comes."""
+    """Answer requests and run jobs until a signal arrives."""
     database_file(settings)  # a queue in memory would end with the command
     if with_worker:
         ensure_model(settings, is_silent=False)
@@ -54,7 +54,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
     server = _Server(
         uvicorn.Config(
             app,
-            http=functools.partial(GuardedProtocol, connections=connections, queue=FairQueue()),  # type: ignore[arg-type]  # it is called only
+            http=functools.partial(GuardedProtocol, connections=connections, queue=FairQueue()),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             log_config=None,
             access_log=False,
@@ -73,9 +73,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
     handler = SignalHandler(stop, settings.shutdown_grace_s + _REQUEST_GRACE_S)
     with listening, service_log(settings.log_format), handle_signals(handler.on_signal):
         throttle_loop_errors(asyncio.get_running_loop())
-        await service.repository.connect(
-            for_recordings=True, check=True
-        )  # what is wrong with the database is told in one line
+        await service.repository.connect(for_recordings=True, check=True)  # a database error is reported in one line
         try:
             await server.serve(sockets=[listening])
         finally:
@@ -83,7 +81,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
 
 
 def raise_file_limit() -> int:
-    """Raise this process's limit of open files as far as the system allows; return the limit."""
+    """Raise this process's limit on open files as far as the system allows; return the limit."""
     if sys.platform == "win32":
         return _MAX_OPEN_FILES
     import resource
@@ -94,39 +92,39 @@ def raise_file_limit() -> int:
         return _MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    except (ValueError, OSError):  # macOS allows fewer than it says
+    except (ValueError, OSError):  # macOS allows fewer than it reports
         return soft
     return limit
 
 
 def _connection_limits(settings: Settings, max_files: int) -> ConnectionLimits:
-    """Leave files for the database, recordings and recognisers, whatever the callers do."""
+    """Return limits that reserve open files for the database, recordings and recognisers."""
     total = max(1, min(settings.max_connections, max_files - _RESERVED_FILES, max_files // 2))
     if total < settings.max_connections:
         write_stderr(
-            f"warning: {total} connections at most: the system lets this process open {max_files} files (ulimit -n)"
+            f"warning: at most {total} connections: the system allows this process {max_files} open files (ulimit -n)"
         )
     return ConnectionLimits(total, min(settings.max_connections_per_address, total))
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to us, and says where it listens when requests can be answered."""
+    """A uvicorn server that leaves signals to the command; `on_started` is awaited when it can answer requests."""
 
     def __init__(self, config: uvicorn.Config, on_started: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and let as many connections wait in the kernel as before: asyncio has set that, too.
+        """Start, and restore the listen backlog, which asyncio has reduced.
 
-        What is there by now stays for good. So Python's garbage collector, which stops everything while it looks
-        through all objects, never looks through these half a million again: that took a tenth of a second each time.
+        All objects that exist by now stay. Freezing them spares the garbage collector half a million objects, whose
+        traversal stopped everything for a tenth of a second each time.
         """
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
         if fairness := fair_selector_of(asyncio.get_running_loop()):
-            fairness.prefer_registered()  # the listening socket, and what threads wake the loop by
+            fairness.prefer_registered()  # the listening socket, and the one with which threads wake the loop
         for listening in sockets or ():
             listening.listen(_BACKLOG)
         if not self.should_exit:
@@ -138,9 +136,9 @@ class _Server(uvicorn.Server):
 
 
 def throttle_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Have what goes wrong in the loop itself logged as all else is, and not thousands of times a second.
+    """Log errors of the event loop itself like all others, at most once a minute.
 
-    So asyncio does when no more files can be opened, and a connection comes.
+    Without this, asyncio logs thousands a second when a client connects and no more files can be opened.
     """
     errors = ThrottledErrorLog(logging.getLogger(SERVICE_LOGGER), "the service goes on after an error")
 
@@ -152,12 +150,14 @@ def throttle_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Take the address. Raises `UsageError` if it can't be had."""
+    """Return a socket that listens on the address. Raises `UsageError` if the address is unavailable."""
     try:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # or asyncio sets no TCP_NODELAY
+        listening = socket.socket(
+            family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+        )  # without the protocol, asyncio does not set TCP_NODELAY
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"{settings.host} is no address of this machine: {error}", hint="Check --host.") from error
+        raise UsageError(f"{settings.host} is not an address of this machine: {error}", hint="Check --host.") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -165,7 +165,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listening.close()
         where = f"port {settings.port} of {settings.host}"
-        raise UsageError(f"{where} can't be had: {error.strerror}", hint="Choose another with --port.") from error
+        raise UsageError(f"{where} is not available: {error.strerror}", hint="Choose another with --port.") from error
     listening.setblocking(False)
     return listening
 
@@ -174,15 +174,17 @@ async def _print_startup(service: Service, listening: socket.socket) -> None:
     settings = service.settings
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    write_stderr(f"Listening on http://{shown}:{port} (its interface: http://{shown}:{port}/docs)")
+    write_stderr(f"Listening on http://{shown}:{port} (API: http://{shown}:{port}/docs)")
     waiting = (await service.repository.counts())[JobStatus.QUEUED]
     write_stderr(f"Queue: {database_file(settings)}, {waiting} waiting. Recordings: {settings.audio_dir}")
     if service.worker is None:
-        write_stderr("Only answering: `cesar worker` does the jobs.")
+        write_stderr("Only answering requests: `cesar worker` runs the jobs.")
     if not service.requires_key and not _listens_on_loopback(settings):
-        write_stderr("warning: anybody who can reach this address may use the service, without an API key")
+        write_stderr("warning: anyone who can reach this address can use the service without an API key")
     if service.requires_key and not [key for key in await service.keys.list() if key.revoked_at is None]:
-        write_stderr("warning: there is no API key yet, so nobody can use it: `cesar keys create NAME` makes one")
+        write_stderr(
+            "warning: there is no API key yet, so nobody can use the service: create one with `cesar keys create NAME`"
+        )
 
 
 def _listens_on_loopback(settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""One worker in a process of its own: what it says on standard error, and how signals end it."""
+"""A worker in its own process: its output on standard error, and its shutdown by signals."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _REFRESH_INTERVAL_S = 0.25
 _MAX_RECENT = 200
-"""How many of the jobs taken last are known by their names."""
+"""Number of recently claimed jobs whose names are kept."""
 _WAITING = JobFilter(status=frozenset({JobStatus.QUEUED}))
 
 
 async def run_worker(settings: Settings, *, until_empty: bool) -> None:
-    """Do jobs until a signal comes or, with `until_empty`, until none is waiting."""
+    """Run jobs until a signal arrives or, with `until_empty`, until none is waiting."""
     file = database_file(settings)
     check_model(settings)
     jobs = _WorkerQueue(settings)
@@ -54,14 +54,14 @@ async def run_worker(settings: Settings, *, until_empty: bool) -> None:
 
 
 async def _stop_if_idle(worker: BackgroundWorker) -> None:
-    """Stop, but not while recordings are being fetched: those jobs are not waiting any more."""
+    """Stop, unless recordings are being fetched: those jobs are no longer waiting."""
     if not worker.is_processing:
         await worker.shutdown()
 
 
 @asynccontextmanager
 async def _progress_bar(current_job: Callable[[], Job | None], log_format: str) -> AsyncIterator[None]:
-    """Show a bar for the job at work, on a terminal; the log's lines go above it."""
+    """Show a bar for the running job on a terminal, below the lines of the log."""
     if log_format != "text" or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
@@ -82,15 +82,15 @@ async def _progress_bar(current_job: Callable[[], Job | None], log_format: str) 
 
 
 def report_stop(name: str | None, grace_s: float, *, is_urgent: bool) -> None:
-    """Say what a signal has brought about; `name` is what the job at work is called, if there is one."""
+    """Report the effect of a signal; `name` is that of the running job, if there is one."""
     if is_urgent:
         write_stderr("stopping now")
     elif name is not None:
-        write_stderr(f"finishing {name}, up to {grace_s:g} s; again to stop now")
+        write_stderr(f"finishing {name}, for up to {grace_s:g} s; interrupt again to stop now")
 
 
 class _WorkerQueue(LocalQueue):
-    """The queue as its worker uses it: knows what the job at work is called, and tells when none is waiting."""
+    """The queue as used by its worker: remembers the names of recent jobs, and notices when none is waiting."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -112,16 +112,16 @@ class _WorkerQueue(LocalQueue):
         return job
 
     def recent_job(self, job_id: str | None) -> Job | None:
-        """Return the job of that id, if it was taken a short while ago."""
+        """Return the job of that id if it was claimed recently."""
         return self._recent.get(job_id or "")
 
     def name_of(self, job_id: str | None) -> str | None:
-        """Give what the job of that id is called, if it was taken a short while ago."""
+        """Return the name of the job of that id if it was claimed recently."""
         job = self.recent_job(job_id)
         return None if job is None else job.name
 
     def name_jobs(self, message: str) -> str:
-        """Call the jobs in a message of the log by their names."""
+        """Replace job ids in a log message with the jobs' labels."""
         for job in self._recent.values():
             message = message.replace(f"job {job.id}", label(job))
         return message

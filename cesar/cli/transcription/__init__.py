@@ -1,1 +1,1 @@
-"""`cesar transcribe`: inputs, progress, and the files it writes."""
+"""`cesar transcribe`: its inputs, its progress, and the files it writes."""

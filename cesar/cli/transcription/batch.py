@@ -1,4 +1,4 @@
-"""One run over several recordings: one after the other, and a bad one never stops the rest."""
+"""A run over several recordings, one after the other. A bad one never stops the others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Transcriber(Protocol):
-    """Who does the work: an `AudioTranscriber`, or a service."""
+    """An `AudioTranscriber`, or a service."""
 
     def transcribe(
         self,
@@ -49,7 +49,7 @@ class Transcriber(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """A run: what it is to do, and what has become of it so far."""
+    """The state of a run: its tasks and their results so far."""
 
     tasks: Sequence[FileTask]
     transcriber: Transcriber
@@ -63,9 +63,9 @@ class Batch:
     failures: dict[str, CesarError] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Do every task and give the exit code: 0, or that of the first failure.
+        """Process every task and return the exit code: 0, or that of the first failure.
 
-        Raises `Interrupted`, saying what was finished, and BrokenPipeError when nobody reads standard output.
+        Raises `Interrupted`, which names what was finished, and BrokenPipeError if nobody reads standard output.
         """
         started_at = time.monotonic()
         try:
@@ -101,7 +101,7 @@ class Batch:
         name = task.source.name
         started_at = time.monotonic()
         transcript = self._transcribe(task)
-        self.reporter.close()  # a bar and the text must not share a line of the terminal
+        self.reporter.close()  # the bar and the text must not share a line of the terminal
         write_outputs(task, transcript, with_heading=len(self.tasks) > 1, subtitles=self.subtitles)
         self.finished.append(name)
         self.audio_s += transcript.duration_asked_for
@@ -121,7 +121,7 @@ class Batch:
             except CesarError as error:
                 if path == task.source.path:
                     raise
-                message = error.message.replace(str(path), name)  # nobody knows the temporary file
+                message = error.message.replace(str(path), name)  # the user does not know the temporary file
                 raise type(error)(message, hint=error.hint) from error
             except Exception as error:
                 message = f"internal error with {name}: {type(error).__name__}: {error}"
@@ -141,7 +141,7 @@ class Batch:
 
 
 def _renamed(transcript: Transcript, name: str) -> Transcript:
-    """Name the recording of which a temporary file held a copy; when that was written says nothing."""
+    """Replace the name of the temporary copy with that of the recording, and drop the copy's modification time."""
     origin = replace(transcript.origin, recording=name)
     if origin.recorded_at_source == "file":
         origin = replace(origin, recorded_at=None, recorded_at_source=None)
@@ -153,7 +153,7 @@ def _output_files(task: FileTask) -> tuple[Path, ...]:
 
 
 def _affects_all(error: CesarError, task: FileTask) -> bool:
-    """Tell whether the other recordings would fail for the same reason."""
+    """Whether the other recordings would fail for the same reason."""
     fatal = (ModelError, ServiceUnreachable, Unauthorised, NotPermitted)
     return isinstance(error, fatal) or (isinstance(error, OutputError) and _uses_stdout(task))
 

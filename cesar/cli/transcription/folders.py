@@ -1,4 +1,4 @@
-"""What of a folder is a recording, by the endings of names, and what is left out."""
+"""Recordings in a folder, recognised by file extension, and what is left out."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MEDIA_EXTENSIONS = """
     wsd wtv wv wve xa xl xmd xmv xvag xvid yop
 """
 MEDIA_SUFFIXES = frozenset(f".{extension}" for extension in _MEDIA_EXTENSIONS.split())
-"""What counts as media in a folder; a file that is named itself may have any ending.
+"""Extensions of media files in a folder. A file that is given itself may have any extension.
 
-Every extension that FFmpeg's demuxers name, but for those below, and others that recorders and editors write.
+Every extension that FFmpeg's demuxers name, except those below, and others that recorders and editors write.
 """
 _SOUNDLESS_EXTENSIONS = """
     264 265 266 adf ans apv aqt art asc avc avif avs avs2 avs3 cdata cdg cif diz evc flm gif h261 h264 h265
@@ -35,28 +35,28 @@ _SOUNDLESS_EXTENSIONS = """
 SOUNDLESS_SUFFIXES = frozenset(f".{extension}" for extension in _SOUNDLESS_EXTENSIONS.split())
 """Extensions of FFmpeg's demuxers for pictures, subtitles, text art and video without sound."""
 AMBIGUOUS_SUFFIXES = frozenset({".cgi", ".dat", ".v"})
-"""Extensions of demuxers too, but nearly all such files are something else: they are left out, and told of."""
+"""Extensions of demuxers whose files are nearly always something else: left out and reported."""
 _DOCUMENT_EXTENSIONS = """
     arw ass bdm bmp cfg cpi cr2 csv cue db desktop dng doc docx htm html ico ini jp2 jpeg jpg json lnk log lrc md
     md5 nef ods odt pdf png psd py rtf sfv sh sha1 sha256 srt ssa svg tex thm tif tiff toml tsv url webp xls
     xlsx xml xmp yaml yml
 """
 _IGNORED_SUFFIXES = SOUNDLESS_SUFFIXES.union(f".{extension}" for extension in _DOCUMENT_EXTENSIONS.split())
-"""What lies beside recordings and is left out without a word: texts, subtitles, pictures."""
+"""Files that commonly lie beside recordings (texts, subtitles, pictures): left out without a report."""
 _MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is directly in a folder, sorted by name."""
+    """The direct contents of a folder, sorted by name."""
 
     media: tuple[Path, ...]
     left_out: tuple[str, ...] = ()
-    """Names of files that may have sound but are not taken for recordings, and of folders, with a slash."""
+    """Names of files that may have sound but are not taken for recordings, and of folders, ending in a slash."""
 
 
 def scan_folder(folder: Path) -> Contents:
-    """Sort what is directly in the folder into recordings and the rest. Raises OSError."""
+    """Return the folder's direct contents, divided into recordings and the rest. Raises OSError."""
     media: list[Path] = []
     left_out: list[str] = []
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are what is sorted and filtered
@@ -67,22 +67,22 @@ def scan_folder(folder: Path) -> Contents:
         elif is_hidden:
             left_out += [name] if suffix in MEDIA_SUFFIXES and not name.startswith("._") else []
         elif suffix in MEDIA_SUFFIXES and (os.path.isfile(path) or not os.path.exists(path)):  # noqa: PTH110, PTH113
-            media.append(path)  # also what can't be looked at: its problem is told when its turn comes
+            media.append(path)  # even if it can't be accessed: its problem is reported when its turn comes
         elif suffix not in _IGNORED_SUFFIXES:
             left_out.append(name)
     return Contents(tuple(media), tuple(left_out))
 
 
 def describe_left_out(folder: Path, left_out: Sequence[str]) -> str:
-    """Return a line that names what of a folder is left out.
+    """Return a line that says what is left out of a folder.
 
     >>> describe_left_out(Path("talks"), ("a.bin", "b.bin", "c.bin", "old/"))
-    'talks: 3 files (a.bin, b.bin, c.bin) and 1 folder (old/) left out; name one itself to have it transcribed'
+    'talks: 3 files (a.bin, b.bin, c.bin) and 1 folder (old/) left out; name them explicitly to transcribe them'
     """
     folders = [name for name in left_out if name.endswith("/")]
     files = [name for name in left_out if not name.endswith("/")]
     counted = [_count_with_examples(names, what) for names, what in ((files, "file"), (folders, "folder")) if names]
-    return f"{folder}: {' and '.join(counted)} left out; name one itself to have it transcribed"
+    return f"{folder}: {' and '.join(counted)} left out; name them explicitly to transcribe them"
 
 
 def _count_with_examples(names: list[str], what: str) -> str:

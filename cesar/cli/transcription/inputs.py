@@ -1,4 +1,4 @@
-"""Which recordings a run is about: files, folders and standard input, expanded in the order given."""
+"""The recordings of a run: files, folders and standard input, expanded in the order given."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One recording to transcribe, or what keeps it from being one."""
+    """One recording to transcribe, or the reason why it can't be."""
 
     path: Path
     """`STDIN` for standard input."""
     problem: InputError | None = None
-    """Known before anything is decoded: the file is missing, empty, or no file."""
+    """Found before decoding: the file is missing, empty, or not a file."""
     address: str = ""
-    """What the user wrote where no path is the same: an address."""
+    """The URL that the user gave, where a path would not preserve it."""
 
     @property
     def name(self) -> str:
-        """How the recording is called in messages: as the user wrote it."""
+        """The recording's name in messages, as the user wrote it."""
         return STDIN_NAME if self.path == STDIN else self.address or str(self.path)
 
 
 def expand(arguments: Sequence[str]) -> list[SourceFile]:
-    """Give the recordings that the arguments name, each once, in order.
+    """Return the recordings that the arguments name, in order, without duplicates.
 
-    A folder stands for the media files directly in it, sorted by name, hidden ones left out.
-    Raises `UsageError` when standard input is a terminal, for then nobody would send a recording.
+    A folder stands for the media files directly in it, sorted by name, without hidden ones.
+    Raises `UsageError` if standard input is a terminal.
     """
     if str(STDIN) in arguments and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("standard input is a terminal", hint="Pipe a recording into it: `... | cesar transcribe -`.")
@@ -79,7 +79,7 @@ def _expand_argument(argument: str) -> list[SourceFile]:
         return [SourceFile(Path(argument), _address_problem(argument), address=argument)]
     path = Path(argument)
     if path == STDIN:
-        path = path.absolute()  # a file of that name, written ./-
+        path = path.absolute()  # a file of that name, given as ./-
     try:
         status = path.stat()
     except OSError as error:
@@ -100,10 +100,10 @@ def _expand_folder(folder: Path) -> list[SourceFile]:
 
 
 def left_out(arguments: Sequence[str]) -> dict[Path, tuple[str, ...]]:
-    """Return what `expand` leaves out of each folder among the arguments, as far as it is worth telling."""
+    """Return what `expand` leaves out of each folder among the arguments, if worth reporting."""
     found: dict[Path, tuple[str, ...]] = {}
     for argument in arguments:
-        with suppress(OSError):  # told as the folder's own problem
+        with suppress(OSError):  # reported as the problem of the folder itself
             if argument and os.path.isdir(argument) and (names := scan_folder(Path(argument)).left_out):  # noqa: PTH112
                 found[Path(argument)] = names
     return found
@@ -113,7 +113,7 @@ def _access_problem(path: Path, error: OSError, *, is_folder: bool = False) -> I
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         return RecordingNotReadable(f"{path} can't be read: {error.strerror}")
     if path.is_symlink():
-        return RecordingNotFound(f"{path} is a link to {path.readlink()}, which is not there")
+        return RecordingNotFound(f"{path} is a link to {path.readlink()}, which does not exist")
     parent = next((parent for parent in reversed(path.parents) if not os.path.exists(parent)), None)  # noqa: PTH110
     if parent is not None:
         return RecordingNotFound(f"there is no folder {parent}, and so no {path}")
@@ -124,17 +124,17 @@ def _access_problem(path: Path, error: OSError, *, is_folder: bool = False) -> I
 
 def _address_problem(text: str) -> InputError:
     if text.lower().startswith("file:"):
-        return RecordingNotFound(f"{text} is an address, not a file", hint="Give the path alone, without file://.")
+        return RecordingNotFound(f"{text} is a URL, not a file", hint="Give the path alone, without file://.")
     hint = (
-        "A service fetches recordings: start `cesar serve`, then run `cesar jobs submit ADDRESS --server "
-        "http://127.0.0.1:5000`; or download it and name the file."
+        "A service can fetch it: start `cesar serve`, then run `cesar jobs submit URL --server "
+        "http://127.0.0.1:5000`. Or download it and name the file."
     )
-    return RecordingNotFound(f"{text} is an address, not a file", hint=hint)
+    return RecordingNotFound(f"{text} is a URL, not a file", hint=hint)
 
 
 def _file_problem(path: Path, status: os.stat_result) -> InputError | None:
     if stat.S_ISFIFO(status.st_mode):
-        return None  # as a shell's <(...) gives it
+        return None  # as from a shell's <(...)
     if not stat.S_ISREG(status.st_mode):
         return RecordingNotReadable(f"{path} is not a file", hint="Name a file or a folder, or - for standard input.")
     try:
@@ -146,10 +146,10 @@ def _file_problem(path: Path, status: os.stat_result) -> InputError | None:
 
 @contextmanager
 def local_file(recording: SourceFile) -> Iterator[Path]:
-    """Give the path of a recording's bytes; a stream is spooled to a temporary file, removed afterwards.
+    """Yield the path of a file with the recording; a stream is spooled to a temporary file.
 
-    Raises the recording's problem if it has one, `EmptyRecording` for an empty stream, and `DiskFull` when
-    the temporary folder has no room for it.
+    Raises the recording's problem if it has one, `EmptyRecording` for an empty stream, and `DiskFull` if the
+    temporary folder has no space for it.
     """
     if recording.problem:
         raise recording.problem
@@ -168,14 +168,14 @@ def local_file(recording: SourceFile) -> Iterator[Path]:
 @contextmanager
 def _spooled(stream: BinaryIO, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="cesar-") as folder:
-        path = Path(folder) / Path(name).name  # messages name the file, so it has the recording's name
+        path = Path(folder) / Path(name).name  # messages contain the file's name, so it is the recording's
         try:
             with path.open("wb") as spool:
                 shutil.copyfileobj(stream, spool, length=1 << 20)
         except OSError as error:
             if error.errno == ENOSPC:
-                hint = "Free some space, or let TMPDIR name a folder with more."
-                raise DiskFull(f"no room for {name} in {tempfile.gettempdir()}", hint=hint) from error
+                hint = "Free some space, or set TMPDIR to a folder with more."
+                raise DiskFull(f"no space for {name} in {tempfile.gettempdir()}", hint=hint) from error
             raise RecordingNotReadable(f"{name} can't be read: {error.strerror}") from error
         if path.stat().st_size == 0:
             raise EmptyRecording(f"{name} is empty", hint="The program before the pipe sent nothing.")

@@ -1,4 +1,4 @@
-"""Bringing a model here while the user watches, on standard error."""
+"""Model downloads with progress on standard error."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 SCRIPTED_PREFIX = "scripted:"
-"""Begins the name of an engine that needs no weights; see `cesar.engines.scripted`."""
+"""Prefix of the name of an engine that needs no weights; see `cesar.engines.scripted`."""
 
 
 def ensure_model(settings: Settings, *, is_silent: bool) -> None:
-    """See, before any work, that the model is here or comes here; the transcriber then finds it again.
+    """Locate the model, or download it, before any work begins; the transcriber locates it again.
 
     Raises `ModelError`.
     """
@@ -36,7 +36,7 @@ def ensure_model(settings: Settings, *, is_silent: bool) -> None:
 
 
 def check_model(settings: Settings) -> None:
-    """Raise `ModelError` if the model can't be had; one that can be fetched is left for the job that needs it."""
+    """Raise `ModelError` if the model is unavailable; one that can be downloaded is left to the job that needs it."""
     if settings.model.startswith(SCRIPTED_PREFIX):
         return
     try:
@@ -48,9 +48,9 @@ def check_model(settings: Settings) -> None:
 
 @contextmanager
 def download_progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Give what is to be called with the bytes that have arrived and their total.
+    """Yield a callback that takes the bytes downloaded and their total.
 
-    It shows a bar on a terminal, else a line for every tenth; and nothing if it is never called.
+    It shows a bar on a terminal, else a line for every tenth.
     """
     if sys.stderr is not None and sys.stderr.isatty():
         from cesar.cli.transcription.progress import download_bar
@@ -74,7 +74,7 @@ class _LineProgress:
 
 
 def format_size(size_bytes: int) -> str:
-    """Write a size as people read it.
+    """Format a size in megabytes or gigabytes.
 
     >>> show_size(1_530_000_000)
     '1.5 GB'

@@ -1,4 +1,4 @@
-"""Where a run's transcripts go: formats and names, settled before any work. Writing is in `delivery`."""
+"""The destinations of a run's transcripts: formats and names, settled before any work. `writing` writes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STDOUT = Path("-")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One text to be written: a format, and the file it goes to."""
+    """One text to write: its format and its file."""
 
     format: str
     path: Path
@@ -32,26 +32,26 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class FileTask:
-    """One recording of a run with the texts to be written for it."""
+    """One recording of a run, with the texts to write for it."""
 
     source: SourceFile
     targets: tuple[Target, ...]
     problem: UsageError | None = None
-    """What keeps its texts from being written: their names belong to another recording of the run."""
+    """Why its texts can't be written: another recording of the run has their names."""
 
     @property
     def is_done(self) -> bool:
-        """Whether every text is there already, as a file."""
+        """Whether every text already exists as a file."""
         files = [target.path for target in self.targets if target.path != STDOUT]
         return bool(files) and all(file.is_file() for file in files)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What the user said about the output."""
+    """The user's choice of output."""
 
     file: Path | None = None
-    """`--output`; with several formats its ending gives way to each format's own."""
+    """`--output`; with several formats, its extension is replaced by that of each format."""
     folder: Path | None = None
     """`--output-dir`."""
     formats: tuple[str, ...] = ("txt",)
@@ -63,10 +63,10 @@ class Destination:
 
 
 def choose_destination(file: Path | None, folder: Path | None, formats: Sequence[str]) -> Destination:
-    """Settle place and formats; raises `UsageError` or `UnknownFormat` for what does not go together.
+    """Return the destination; raises `UsageError` or `UnknownFormat` for options that do not go together.
 
-    formats: as given, each one a name or several with commas; without any, the file's ending decides, else
-    it is txt.
+    formats: as given, each a name or several separated by commas. Without any, the file's extension decides,
+    else the format is txt.
     """
     if file and folder:
         raise UsageError("--output and --output-dir can't both be given", hint="Give one of them.")
@@ -81,9 +81,9 @@ def choose_destination(file: Path | None, folder: Path | None, formats: Sequence
 
 
 def plan_outputs(sources: Sequence[SourceFile], destination: Destination) -> list[FileTask]:
-    """Give every recording its targets; pure but for looking which paths are the same file.
+    """Assign targets to every recording; reads the file system only to see which paths are the same file.
 
-    A recording whose texts would take the name of another's, or of a recording, has a problem instead of targets.
+    A recording whose texts would overwrite another's, or a recording, gets a problem instead of targets.
     Raises `UsageError` if `--output` names a recording, or is given for several.
     """
     if destination.is_stdout:
@@ -120,9 +120,9 @@ def _targets(base: Path, formats: Sequence[str]) -> tuple[Target, ...]:
 
 
 def _distinct_bases(sources: Sequence[SourceFile], destination: Destination, inputs: frozenset[object]) -> list[str]:
-    """Name each recording's texts by its stem; where that is taken, by its whole name.
+    """Return the base name of each recording's texts: its stem, or its whole name where the stem is taken.
 
-    A whole name may be another's stem (`a.mp3` and `a.mp3.ogg`), so this goes on until nothing changes.
+    A whole name may be another's stem (`a.mp3` and `a.mp3.ogg`), so this repeats until nothing changes.
     """
     folder = destination.folder or Path()
     paths = [recording.path for recording in sources]
@@ -140,12 +140,12 @@ def _distinct_bases(sources: Sequence[SourceFile], destination: Destination, inp
 
 
 def _fold(name: str) -> str:
-    """Fold what some file systems take for the same name: case, and how accents are composed."""
+    """Fold differences that some file systems ignore: case, and the composition of accents."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _with_problems(tasks: Sequence[FileTask], inputs: frozenset[object]) -> list[FileTask]:
-    """Leave the targets to the first that has them; what would overwrite a recording has none either."""
+    """Leave clashing targets to the first task that has them; a task that would overwrite a recording has none."""
     first: dict[str, FileTask] = {}
     checked: list[FileTask] = []
     for task in tasks:
@@ -161,8 +161,8 @@ def _with_problems(tasks: Sequence[FileTask], inputs: frozenset[object]) -> list
 def _name_clash(task: FileTask, other: FileTask) -> UsageError:
     return UsageError(
         f"the text of {task.source.name} would have the same name as that of {other.source.name}",
-        hint="Rename one of them, or transcribe it into another folder. Capitals and the way that accents are written "
-        "tell no names apart on many systems.",
+        hint="Rename one of them, or transcribe it into another folder. Many systems ignore capitals and the encoding "
+        "of accents in names.",
     )
 
 
@@ -181,7 +181,7 @@ def _collides(targets: Iterable[Target], inputs: frozenset[object]) -> bool:
 
 
 def _identities(paths: Iterable[Path]) -> frozenset[object]:
-    """Name the files by their real paths and, where they exist, by what hard links share too."""
+    """Return the files' real paths and, where they exist, device and inode, which hard links share."""
     found: set[object] = set()
     for path in paths:
         if path == STDIN:

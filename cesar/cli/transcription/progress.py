@@ -1,4 +1,4 @@
-"""What needs a terminal's arts: the progress bars and tables. The only module that knows rich."""
+"""Progress bars and tables for terminals. The only module that imports rich."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 
 _MIN_AUDIO_S = 1.0
-"""From less sound than this, no pace can be told."""
+"""Less audio than this gives no reliable speed."""
 
 
 def speed_and_eta(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, str]:
-    """Give the speed and the time that is left, as they are shown; empty while next to nothing is done.
+    """Return the speed and the remaining time as text; empty while hardly anything is done.
 
     >>> pace(600.0, 3600.0, 50.0)
     ('12.0x', '0:04:10')
@@ -57,7 +57,7 @@ def speed_and_eta(done_s: float, total_s: float | None, elapsed_s: float) -> tup
 
 
 class BarReporter:
-    """A bar for the recording at work, and one for all of them; what begins, ends and fails is told above, by lines."""
+    """Shows a bar for the current recording and one for the whole run, below the lines of a `LineReporter`."""
 
     def __init__(self, lines: LineReporter, options: TranscribeOptions, overall: OverallProgress | None = None) -> None:
         self._lines = lines
@@ -70,15 +70,15 @@ class BarReporter:
         self._started_at: float | None = None
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
-        """Print what of a folder is left out."""
+        """Print what is left out of a folder."""
         self._lines.left_out(folder, names)
 
     def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
-        """Print that a recording is left out."""
+        """Print that a recording is skipped."""
         self._lines.skipped(name, files, number, total)
 
     def started(self, name: str, number: int, total: int) -> None:
-        """Show a bar that only moves to and fro: the model is loaded and the recording opened."""
+        """Show an indeterminate bar while the model is loaded and the recording opened."""
         label = self._lines.label(name, number, total)
         self._started_at = None
         self._progress = Progress(
@@ -89,7 +89,7 @@ class BarReporter:
             TextColumn("{task.fields[left]}", style="progress.remaining"),
             console=Console(stderr=True),
             transient=True,
-            redirect_stdout=False,  # what goes there is a transcript, and not for the bar's console
+            redirect_stdout=False,  # transcripts are not for the bar's console
         )
         self._task = self._progress.add_task(escape(one_line(label)), total=None, speed="", left="")
         self._overall_task = None
@@ -99,12 +99,12 @@ class BarReporter:
         self._progress.start()
 
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
-        """Show how much of it has been sent, by the same bar."""
+        """Show the progress of the upload in the same bar."""
         if self._progress is not None:
             self._progress.update(self._task, total=total_bytes, completed=sent_bytes, speed="sending", left="")
 
     def progressed(self, name: str, progress: Position) -> None:
-        """Move the bar; while the length is unknown it goes on moving to and fro."""
+        """Advance the bar; it stays indeterminate while the length is unknown."""
         if self._progress is None:
             return
         if progress.phase != "recognising":
@@ -122,7 +122,7 @@ class BarReporter:
         self._show_overall(name, done)
 
     def _show_overall(self, name: str, done_s: float) -> None:
-        """Move the bar of all recordings, if any length is known by now."""
+        """Advance the bar of the whole run, once any length is known."""
         if self._progress is None or self._overall_task is None or self._overall is None:
             return
         if totals := self._overall.progress(name, done_s):
@@ -131,20 +131,20 @@ class BarReporter:
             self._progress.update(self._overall_task, total=total, completed=done, speed=speed, left=left)
 
     def recognised(self, name: str, chunk: Chunk) -> None:
-        """Show nothing: the text comes whole."""
+        """Show nothing: the text is printed as a whole."""
 
     def finished(self, name: str, result: FileResult) -> None:
-        """Take the bar away and say what came of it."""
+        """Remove the bar and print the result."""
         self._end(name)
         self._lines.finished(name, result)
 
     def failed(self, name: str, error: CesarError) -> None:
-        """Take the bar away and say what went wrong."""
+        """Remove the bar and print the error."""
         self._end(name)
         self._lines.failed(name, error)
 
     def ended(self, tally: Tally) -> None:
-        """Say how the run ended."""
+        """Print how the run ended."""
         self._lines.ended(tally)
 
     def _end(self, name: str) -> None:
@@ -153,7 +153,7 @@ class BarReporter:
             self._overall.ended(name)
 
     def close(self) -> None:
-        """Give the terminal back as it was."""
+        """Restore the terminal."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -161,7 +161,7 @@ class BarReporter:
 
 @contextmanager
 def download_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a download on standard error; what it gives is called with the bytes arrived and their total."""
+    """Yield a callback that takes the bytes transferred and their total, and shows a bar on standard error."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -175,7 +175,7 @@ def download_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     task = progress.add_task(escape(one_line(name)), total=None)
 
     def show(arrived: int, total: int) -> None:
-        progress.start()  # only now: most often the model is here already
+        progress.start()  # only now: usually the model is installed already
         progress.update(task, completed=arrived, total=total or None)
 
     try:
@@ -185,14 +185,14 @@ def download_bar(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """Print a table to standard output, as wide as the terminal, or as it needs where there is none."""
+    """Print a table to standard output, as wide as the terminal, or as needed without one."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    # Drawn first and printed by click, so that a closed pipe and a full disk end as everywhere else.
+    # Render first and print with click, so that a closed pipe and a full disk are handled as everywhere else.
     buffer = io.StringIO()
     Console(file=buffer, force_terminal=is_terminal, width=None if is_terminal else 1000).print(table)
     click.echo("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))

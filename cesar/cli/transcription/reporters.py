@@ -1,6 +1,6 @@
-"""What a run tells on standard error while it works: `Reporter`, as plain lines or as JSON lines.
+"""Reports of a run on standard error: `Reporter`, as plain lines or as JSON lines.
 
-The bar for terminals is in `display`. Standard output belongs to the transcripts.
+The progress bar for terminals is in `progress`. Standard output is for transcripts.
 """
 
 from __future__ import annotations
@@ -27,53 +27,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What came of one recording."""
+    """The result of one recording."""
 
     transcript: Transcript
     elapsed_s: float
     files: tuple[Path, ...]
-    """Empty when the text went to standard output."""
+    """Empty if the text went to standard output."""
 
 
 class Reporter(Protocol):
-    """Hears what happens to every recording of a run, one recording after the other."""
+    """Called with the events of a run, one recording after the other."""
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
-        """Hear what of a folder is not taken for a recording."""
+        """Report what is left out of a folder."""
 
     def started(self, name: str, number: int, total: int) -> None:
-        """Hear that work on a recording begins; number counts from 1."""
+        """Report that work on a recording begins; number counts from 1."""
 
     def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:
-        """Hear that a recording is left out: its texts are there already."""
+        """Report that a recording is skipped because its texts exist."""
 
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
-        """Hear how much of it has been sent to a service."""
+        """Report how much of the recording has been sent to a service."""
 
     def progressed(self, name: str, progress: Progress) -> None:
-        """Hear how far it has come."""
+        """Report progress."""
 
     def recognised(self, name: str, chunk: Chunk) -> None:
-        """Hear what has been recognised of it."""
+        """Report a recognised chunk."""
 
     def finished(self, name: str, result: FileResult) -> None:
-        """Hear that its texts are written."""
+        """Report that the recording's texts are written."""
 
     def failed(self, name: str, error: CesarError) -> None:
-        """Hear that there will be no text of it."""
+        """Report that the recording gets no text."""
 
     def ended(self, tally: Tally) -> None:
-        """Hear that every recording has been tried, or that the others would fail as well."""
+        """Report the end of the run: every recording was tried, or the others would fail too."""
 
     def close(self) -> None:
-        """Leave the terminal as it was, however the run ended."""
+        """Restore the terminal, however the run ended."""
 
 
 class LineReporter:
-    """A short line for what begins, ends and fails.
+    """Prints a short line for each start, result and failure.
 
-    is_quiet: failures only, and recordings with speech that gave no text. is_verbose: also how the time was spent, and
-    tracebacks of internal errors.
+    is_quiet: only failures, and recordings whose speech gave no text. is_verbose: also the time spent in each stage,
+    and tracebacks of internal errors.
     """
 
     def __init__(self, *, is_quiet: bool = False, is_verbose: bool = False) -> None:
@@ -82,37 +82,37 @@ class LineReporter:
         self._label = ""
 
     def left_out(self, folder: Path, names: Sequence[str]) -> None:
-        """Print how many they are, with examples."""
+        """Print their number, with examples."""
         self._print(f"cesar: {describe_left_out(folder, names)}")
 
     def started(self, name: str, number: int, total: int) -> None:
-        """Say which recording is next, if there are several."""
+        """Print which recording is next, if there are several."""
         label = self.label(name, number, total)
         if total > 1:
             self._print(f"{label} ...")
 
     def label(self, name: str, number: int, total: int) -> str:
-        """Settle what the recording is called in the lines that follow, and give it."""
+        """Set and return the label of the recording in the lines that follow."""
         self._label = f"[{number}/{total}] {name}" if total > 1 else name
         return self._label
 
-    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:  # noqa: ARG002 - as agreed
-        """Print it of the only one; of several, the closing line has the number."""
+    def skipped(self, name: str, files: Sequence[Path], number: int, total: int) -> None:  # noqa: ARG002 - the protocol's signature
+        """Print that the only recording is skipped; of several, the closing line has the number."""
         label = self.label(name, number, total)
         if total == 1 or self._is_verbose:
-            self._print(f"{label}: its texts are there already")
+            self._print(f"{label}: already transcribed")
 
     def uploaded(self, sent_bytes: int, total_bytes: int) -> None:
-        """Say nothing, as for progress."""
+        """Print nothing, as for progress."""
 
     def progressed(self, name: str, progress: Progress) -> None:
-        """Say nothing: a log is no place for a bar."""
+        """Print nothing: a log is no place for a bar."""
 
     def recognised(self, name: str, chunk: Chunk) -> None:
-        """Say nothing: the text comes whole."""
+        """Print nothing: the text is printed as a whole."""
 
     def finished(self, name: str, result: FileResult) -> None:
-        """Say how long it took and where the text is."""
+        """Print the duration of the work and where the text is."""
         files = f" -> {', '.join(str(file) for file in result.files)}" if result.files else ""
         self._print(f"{self._label}: {_summary(result.transcript, result.elapsed_s)}{files}")
         for warning in result.transcript.warnings:
@@ -122,11 +122,11 @@ class LineReporter:
             self._print(f"{self._label}: {_describe_run(result.transcript)}")
 
     def failed(self, name: str, error: CesarError) -> None:  # noqa: ARG002 - the message names it
-        """Say what went wrong and what to do."""
+        """Print what went wrong and what to do."""
         report_error(describe(error), error, as_json=False, with_traceback=self._is_verbose)
 
     def ended(self, tally: Tally) -> None:
-        """Print what came of them and what failed, when there was more than one recording."""
+        """Print the totals and the failures if there was more than one recording."""
         if tally.total == 1:
             return
         self._print(tally.line)
@@ -136,7 +136,7 @@ class LineReporter:
             write_stderr(f"cesar: {len(tally.failures)} of {tally.total} failed: {each}{rest}")
 
     def close(self) -> None:
-        """Do nothing: lines leave nothing to tidy up."""
+        """Do nothing: lines need no clean-up."""
 
     def _print(self, line: str) -> None:
         if not self._is_quiet:
@@ -144,15 +144,15 @@ class LineReporter:
 
 
 def lost_all_text(transcript: Transcript) -> bool:
-    """Whether all text of a recording was dropped: it must not look like silence."""
+    """Whether all text of a recording was dropped, which must not look like silence."""
     return not transcript.segments and has_speech(transcript.ledger)
 
 
 def _summary(transcript: Transcript, elapsed_s: float) -> str:
     seconds = transcript.duration_asked_for
     speed = f" ({seconds / elapsed_s:.1f}x)" if elapsed_s > 0 else ""
-    said = transcript.language if transcript.segments else "no text" if lost_all_text(transcript) else "no speech"
-    return f"{seconds:.1f} s in {elapsed_s:.1f} s{speed}, {said}"
+    result = transcript.language if transcript.segments else "no text" if lost_all_text(transcript) else "no speech"
+    return f"{seconds:.1f} s in {elapsed_s:.1f} s{speed}, {result}"
 
 
 def _describe_run(transcript: Transcript) -> str:
@@ -162,7 +162,7 @@ def _describe_run(transcript: Transcript) -> str:
 
 
 class JsonReporter:
-    """Every event as one line of JSON in ASCII: {"event": ..., "file": ..., ...}; times are in seconds."""
+    """Writes every event as one line of JSON in ASCII: {"event": ..., "file": ..., ...}; times are in seconds."""
 
     def __init__(self) -> None:
         self._name = ""
@@ -190,7 +190,7 @@ class JsonReporter:
         self._emit("progress", name, **asdict(progress), fraction=progress.fraction)
 
     def recognised(self, name: str, chunk: Chunk) -> None:
-        """Write a `segment` for each one."""
+        """Write a `segment` event for each segment."""
         for segment in chunk.segments:
             self._emit("segment", name, **asdict(segment))
 
@@ -205,10 +205,10 @@ class JsonReporter:
         self._emit("file_failed", name, **describe(error).fields)
 
     def ended(self, tally: Tally) -> None:
-        """Write nothing: each failure has been told."""
+        """Write nothing: each failure has been reported."""
 
     def close(self) -> None:
-        """Do nothing: lines leave nothing to tidy up."""
+        """Do nothing: lines need no clean-up."""
 
     def _emit(self, event: str, name: str, **fields: Any) -> None:
         write_stderr(json.dumps({"event": event, "file": name, **fields}))
@@ -224,6 +224,6 @@ def _result_fields(transcript: Transcript) -> dict[str, Any]:
 
 
 def write_stderr(line: str) -> None:
-    """Write one line to standard error; if nobody reads it any more, the work goes on all the same."""
+    """Write one line to standard error; a closed standard error is ignored."""
     with suppress(OSError):
         click.echo(one_line(line), err=True)

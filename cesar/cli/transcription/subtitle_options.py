@@ -37,9 +37,9 @@ def subtitle_options(command: C) -> C:
 def read_subtitle_options(
     formats: Iterable[str], *, max_line_length: int | None, max_lines: int | None, max_cue_duration: float | None
 ) -> SubtitleOptions:
-    """Return how subtitles are to be set. None: not given.
+    """Return the layout options of subtitles. None means not given.
 
-    Raises `UsageError` for values out of bounds, and for an option that none of the formats heeds.
+    Raises `UsageError` for values out of bounds, and for an option that none of the formats uses.
     """
     given: dict[str, Any] = {
         "max_line_length": max_line_length,

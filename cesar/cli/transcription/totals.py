@@ -1,4 +1,4 @@
-"""How a run over several recordings stands as a whole: what came of each, and how much of all is done."""
+"""The totals of a run over several recordings: their results, and the overall progress."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What came of a run's recordings."""
+    """The results of a run in numbers."""
 
     total: int
     done: int
     failures: Mapping[str, CesarError]
     skipped: int = 0
-    """Left out, for their texts were there already."""
+    """Recordings whose texts existed already."""
     audio_s: float = 0.0
-    """Length of what was transcribed."""
+    """Duration of the transcribed audio."""
     elapsed_s: float = 0.0
 
     @property
     def untried(self) -> int:
-        """How many were not come to."""
+        """Number of recordings that were not tried."""
         return self.total - self.done - len(self.failures) - self.skipped
 
     @property
     def line(self) -> str:
-        """The whole in a line.
+        """The totals as one line.
 
         >>> Tally(12, 9, {}, skipped=3, audio_s=5400.0, elapsed_s=600.0).line
-        '9 of 12 done, 3 skipped (there already): 1.5 hours of sound in 0:10:00 (9.0x)'
+        '9 of 12 done, 3 skipped (already transcribed): 1.5 hours of audio in 0:10:00 (9.0x)'
         """
         parts = [f"{self.done} of {self.total} done"]
         parts += [f"{len(self.failures)} failed"] if self.failures else []
-        parts += [f"{self.skipped} skipped (there already)"] if self.skipped else []
+        parts += [f"{self.skipped} skipped (already transcribed)"] if self.skipped else []
         parts += [f"{self.untried} not tried"] if self.untried else []
         return f"{', '.join(parts)}{self._speed()}"
 
@@ -48,11 +48,11 @@ class Tally:
         if not self.audio_s or not self.elapsed_s:
             return ""
         took = timedelta(seconds=round(self.elapsed_s))
-        return f": {format_duration(self.audio_s)} of sound in {took} ({self.audio_s / self.elapsed_s:.1f}x)"
+        return f": {format_duration(self.audio_s)} of audio in {took} ({self.audio_s / self.elapsed_s:.1f}x)"
 
 
 def format_duration(seconds: float) -> str:
-    """Write a length of sound as people count it.
+    """Format a duration in seconds, minutes or hours.
 
     >>> format_duration(42.0), format_duration(1500.0), format_duration(9000.0)
     ('42 s', '25.0 minutes', '2.5 hours')
@@ -64,30 +64,30 @@ def format_duration(seconds: float) -> str:
 
 @dataclass(slots=True)
 class OverallProgress:
-    """How much of all recordings is done, by their lengths where they are known and by their sizes elsewhere."""
+    """Progress over all recordings, by their durations where known and by their sizes elsewhere."""
 
     sizes: Mapping[str, int]
-    """Bytes of each recording that is to be transcribed, by its name."""
+    """Size in bytes of each recording to transcribe, by name."""
     _lengths: dict[str, float] = field(default_factory=dict)
     _done: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, paths: Iterable[tuple[str, Path]]) -> OverallProgress:
-        """Look at the sizes of these recordings; what can't be looked at counts for nothing."""
+        """Create it from the sizes of these files; one that can't be accessed counts as empty."""
         return cls({name: _size(path) for name, path in paths})
 
     def opened(self, name: str, length_s: float) -> None:
-        """Note how long a recording is, in seconds."""
+        """Record the duration of a recording, in seconds."""
         self._lengths[name] = length_s
 
     def ended(self, name: str) -> None:
-        """Note that there is nothing left to do for a recording."""
+        """Record that a recording needs no more work."""
         self._done.add(name)
 
     def progress(self, name: str, position_s: float) -> tuple[float, float] | None:
-        """Return what is done and what there is, in seconds, while a recording is at this position.
+        """Return the seconds done and their total, with the given recording at this position.
 
-        None while no length is known.
+        None while no duration is known.
         """
         if not self._lengths:
             return None
@@ -96,7 +96,7 @@ class OverallProgress:
         return done + min(position_s, lengths.get(name, position_s)), sum(lengths.values())
 
     def _length(self, name: str) -> float:
-        """The length, or a guess by that of others: of the same kind, if there is one."""
+        """The duration, or an estimate from others, preferably with the same extension."""
         if name in self._lengths:
             return self._lengths[name]
         kind = Path(name).suffix.lower()

@@ -1,4 +1,4 @@
-"""Writing a run's transcripts: what is checked before the work, and the writing after it."""
+"""Writing of a run's transcripts, and the checks before the work begins."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 DEVICES = Path("/dev")
 PROBE_BYTES = 4096
-"""What must find room before any work is done: a block of most file systems, and a short transcript."""
+"""Space that must be free before the work begins: a block of most file systems, or a short transcript."""
 
 
 def prepare_outputs(tasks: Sequence[FileTask], destination: Destination) -> None:
-    """Check, before any work, that the texts can be written; makes the output folder if it is missing.
+    """Check that the texts can be written before the work begins; creates a missing output folder.
 
     Raises `OutputNotWritable`.
     """
@@ -50,30 +50,30 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except FileNotFoundError:
-        raise OutputNotWritable(f"there is no folder {folder.parent} to make {folder.name} in") from None
+        raise OutputNotWritable(f"there is no folder {folder.parent} to create {folder.name} in") from None
     except FileExistsError:
         raise OutputNotWritable(f"{folder} is not a folder") from None
     except OSError as error:
-        raise OutputNotWritable(f"the folder {folder} can't be made: {error.strerror}") from error
+        raise OutputNotWritable(f"the folder {folder} can't be created: {error.strerror}") from error
 
 
 def _folder_to_write_to(path: Path) -> Path | None:
-    """Check an output file by itself; give the folder that has to take it, None if it is written in place."""
+    """Check an output file; return the folder that it is created in, or None if it is written in place."""
     try:
         real = path.resolve()
         exists = real.exists()
-    except (OSError, RuntimeError) as error:  # a name that is too long; a link that leads to itself
+    except (OSError, RuntimeError) as error:  # a name that is too long; a link to itself
         raise OutputNotWritable(f"{path} can't be written: {error}") from error
     if real.is_dir():
         raise OutputNotWritable(f"{path} is a folder", hint="Give a file's name, or use --output-dir.")
     if exists and not os.access(real, os.W_OK):
-        raise OutputNotWritable(f"{path} may not be written to")
+        raise OutputNotWritable(f"{path} is not writable")
     is_in_place = DEVICES in path.absolute().parents or (exists and not real.is_file())
     return None if is_in_place else real.parent
 
 
 def check_folder(folder: Path) -> None:
-    """See whether a folder takes files, by making a small one that has no name and is gone at once.
+    """Check that a folder is writable and has space, by writing a small unnamed temporary file.
 
     Raises `OutputNotWritable` or `DiskFull`.
     """
@@ -94,9 +94,9 @@ def write_outputs(
 ) -> None:
     """Write a transcript to all its targets: every file whole, or not at all.
 
-    with_heading: several texts share standard output, and each gets a line that says whose it is. JSON gets
-    none: there, one document follows the other.
-    Raises `OutputError`, or BrokenPipeError when the reader of standard output has left.
+    with_heading: print a line with the recording's name before each text on standard output, except JSON, where
+    one document follows the other.
+    Raises `OutputError`, or BrokenPipeError if the reader of standard output has left.
     """
     texts = [(target, render(transcript, target.format, subtitles)) for target in task.targets]
     for target, text in texts:
@@ -109,12 +109,12 @@ def write_outputs(
 
 
 def _write_or_salvage(path: Path, text: str) -> None:
-    """Write the file; if that fails after all the work, put the text into the system's folder for temporary files."""
+    """Write the file; if that fails, save the text in the system's temporary folder instead."""
     try:
         write_whole(path, text)
     except OutputError as error:
         if kept := _write_to_temp(path, text):
-            raise type(error)(error.message, hint=f"The text was kept in {kept}. {error.hint}") from error
+            raise type(error)(error.message, hint=f"The text was saved in {kept}. {error.hint}") from error
         raise
 
 
@@ -133,9 +133,9 @@ def _write_to_temp(path: Path, text: str) -> Path | None:
 
 
 def write_stdout(text: str) -> None:
-    """Write to standard output, as UTF-8 whatever the locale says.
+    """Write to standard output in UTF-8, whatever the locale.
 
-    Raises `DiskFull`, `OutputNotWritable`, or BrokenPipeError when the reader has left.
+    Raises `DiskFull`, `OutputNotWritable`, or BrokenPipeError if the reader has left.
     """
     try:
         click.echo(text.encode("utf-8", "backslashreplace"), nl=False)
@@ -143,6 +143,6 @@ def write_stdout(text: str) -> None:
         raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            hint = "Free some space, or choose another place with --output or --output-dir."
+            hint = "Free some space, or choose another location with --output or --output-dir."
             raise DiskFull("no space is left for standard output", hint=hint) from error
         raise OutputNotWritable(f"standard output can't be written to: {error.strerror}") from error
