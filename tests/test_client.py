@@ -67,12 +67,12 @@ def test_every_problem_is_raised_as_the_error_of_its_code(code):
     ],
     ids=["a proxy's error", "another server", "another JSON", "a redirect", "JSON that is no problem"],
 )
-def test_an_answer_that_is_not_cesars_says_so(foreign):
+def test_a_response_that_is_not_from_cesar_is_reported(foreign):
     with answering(foreign) as server, client_of(server) as client, pytest.raises(ServiceError, match="not as Cesar"):
         client.job("a")
 
 
-def test_a_page_instead_of_events_is_not_read_as_events():
+def test_an_html_page_is_not_parsed_as_events():
     with (
         answering(answer(200, "<p>", kind="text/html")) as server,
         client_of(server) as client,
@@ -81,7 +81,7 @@ def test_a_page_instead_of_events_is_not_read_as_events():
         list(client.events("a"))
 
 
-def test_an_error_of_a_code_of_later_is_a_service_error():
+def test_an_unknown_error_code_becomes_a_service_error():
     with (
         answering(problem(409, "of_later")) as server,
         client_of(server) as client,
@@ -93,7 +93,7 @@ def test_an_error_of_a_code_of_later_is_a_service_error():
 # Connections that break
 
 
-def test_a_service_that_is_not_there_is_asked_a_few_times_and_then_named():
+def test_an_unreachable_service_is_retried_and_then_named():
     with answering() as nobody:
         pass
     pauses: list[float] = []
@@ -103,20 +103,20 @@ def test_a_service_that_is_not_there_is_asked_a_few_times_and_then_named():
     assert tuple(pauses) == RETRY_DELAYS_S
 
 
-def test_a_question_is_asked_again_when_the_connection_breaks():
+def test_an_idempotent_request_is_retried_if_the_connection_breaks():
     with answering(BROKEN, BROKEN, JOB) as server, client_of(server) as client:
         assert client.job("abcd-1").id == "abcd-1"
     assert server.lines == ["GET /jobs/abcd-1 HTTP/1.1"] * 3
 
 
 @pytest.mark.parametrize("verb", ["submit", "retry", "delete"])
-def test_what_may_do_harm_when_done_twice_is_asked_once(verb, recording):
+def test_a_request_that_is_not_idempotent_is_sent_once(verb, recording):
     with answering(BROKEN, JOB) as server, client_of(server) as client, pytest.raises(ServiceUnreachable):
         getattr(client, verb)(recording if verb == "submit" else "abcd-1")
     assert len(server.requests) == 1
 
 
-def test_a_recording_with_an_idempotency_key_is_sent_again_as_it_was(recording):
+def test_an_upload_with_an_idempotency_key_is_retried_unchanged(recording):
     with answering(BROKEN, JOB) as server, client_of(server) as client:
         assert client.submit(recording, idempotency_key="monday").id == "abcd-1"
     assert [server.header(number, "Idempotency-Key") for number in (0, 1)] == ["monday", "monday"]
@@ -127,7 +127,7 @@ def test_a_recording_with_an_idempotency_key_is_sent_again_as_it_was(recording):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_service_that_asks_for_a_pause_gets_it(status, recording):
+def test_the_client_waits_if_the_service_asks_for_it(status, recording):
     pauses: list[float] = []
     heard: list[tuple[str, float]] = []
     with answering(problem(status, "too_many_jobs", Retry_After="7"), JOB) as server:
@@ -139,7 +139,7 @@ def test_a_service_that_asks_for_a_pause_gets_it(status, recording):
     assert [request.count("sound") for request in server.requests] == [1000, 1000]
 
 
-def test_a_pause_of_more_than_a_minute_in_all_is_not_made():
+def test_the_client_waits_no_longer_than_a_minute_in_all():
     pauses: list[float] = []
     busy = problem(429, "too_many_requests", Retry_After="25")
     with (
@@ -153,7 +153,7 @@ def test_a_pause_of_more_than_a_minute_in_all_is_not_made():
 
 
 @pytest.mark.parametrize("written", ["soon", "-1", "Fri, 99 Foo 2026", ""])
-def test_a_pause_that_cannot_be_read_is_none(written):
+def test_an_unparsable_retry_after_is_ignored(written):
     with (
         answering(problem(503, "database_unavailable", Retry_After=written)) as server,
         client_of(server) as client,
@@ -169,7 +169,7 @@ FIRST = 'id: 1-0-0\nevent: status\ndata: {"after": "queued"}\n\n'
 LAST = 'id: 2-0-0\nevent: end\ndata: {"status": "completed"}\n\n'
 
 
-def test_events_are_read_until_the_last_one():
+def test_events_are_read_until_the_final_one():
     with answering(stream(FIRST + ": still here\n\n" + LAST + FIRST)) as server, client_of(server) as client:
         assert list(client.events("abcd-1")) == [
             Event("1-0-0", "status", {"after": "queued"}),
@@ -181,7 +181,7 @@ def test_events_are_read_until_the_last_one():
 @pytest.mark.parametrize(
     "rest", ["", "id: 9", 'id: 9\nevent: status\ndata: {"a"', 'id: 9\nevent: status\ndata: {"after": "processing"}\n']
 )
-def test_a_broken_stream_goes_on_after_the_last_whole_event(rest):
+def test_a_broken_stream_resumes_after_the_last_complete_event(rest):
     pauses: list[float] = []
     with answering(stream(FIRST + rest), BROKEN, stream(LAST)) as server, client_of(server, pauses) as client:
         assert [event.kind for event in client.events("abcd-1")] == ["status", "end"]
@@ -190,7 +190,7 @@ def test_a_broken_stream_goes_on_after_the_last_whole_event(rest):
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_stream_goes_on_when_a_proxy_has_said_that_the_service_is_away(status):
+def test_a_stream_resumes_after_a_proxy_reported_the_service_unavailable(status):
     away = answer(status, "<h1>Bad gateway</h1>", kind="text/html")
     pauses: list[float] = []
     with answering(stream(FIRST), away, away, stream(LAST)) as server, client_of(server, pauses) as client:
@@ -205,19 +205,19 @@ def test_a_stream_can_be_continued_by_another_client():
     assert server.header(0, "Last-Event-ID") == "1-0-0"
 
 
-def test_after_the_last_event_there_is_nothing():
+def test_a_stream_resumed_after_the_last_event_is_empty():
     with answering(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n") as server, client_of(server) as client:
         assert list(client.events("abcd-1", "2-0-0-end")) == []
 
 
-def test_a_service_that_stays_away_for_a_minute_is_given_up():
+def test_the_client_gives_up_after_a_minute_without_the_service():
     pauses: list[float] = []
     with answering(stream(FIRST)) as server, client_of(server, pauses) as client, pytest.raises(ServiceUnreachable):
         list(client.events("abcd-1"))
     assert 50 < sum(pauses) < 90
 
 
-def test_a_job_that_is_gone_when_the_stream_goes_on_is_not_found():
+def test_a_job_deleted_before_the_stream_resumes_is_not_found():
     with (
         answering(stream(FIRST), problem(404, "job_not_found")) as server,
         client_of(server) as client,
@@ -226,14 +226,14 @@ def test_a_job_that_is_gone_when_the_stream_goes_on_is_not_found():
         list(client.events("abcd-1"))
 
 
-def test_no_other_mark_than_a_line_feed_ends_a_line():
+def test_only_a_line_feed_ends_a_line():
     text = "one\u2028two\u0085three\x0bfour"
     [event] = parse([f'data: {{"text":\r\ndata: "{text}"}}\r\n\r\n'.replace("\x0b", "\\u000b").encode()])
     assert event is not None
     assert event.data == {"text": text}
 
 
-def test_events_may_come_in_any_pieces():
+def test_events_may_arrive_in_any_blocks():
     whole = (FIRST + ": hello\n\n" + LAST).replace("queued", "wartend: ä\u2028").encode()
     for size in (1, 2, 7, len(whole)):
         pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
@@ -243,7 +243,7 @@ def test_events_may_come_in_any_pieces():
 # What is sent
 
 
-def test_only_what_is_not_as_it_would_be_anyway_is_sent(recording):
+def test_only_options_that_differ_from_the_defaults_are_sent(recording):
     with answering(JOB, JOB) as server, client_of(server) as client:
         client.submit(recording)
         client.submit(recording, TranscribeOptions(language="de", word_timestamps=True), model="tiny", priority=-3)
@@ -252,21 +252,21 @@ def test_only_what_is_not_as_it_would_be_anyway_is_sent(recording):
     assert [name for name in names if f'name="{name}"' in server.requests[1]] == names[:4]
 
 
-def test_the_key_is_shown_with_every_request(recording):
+def test_the_api_key_is_sent_with_every_request(recording):
     with answering(JOB, stream(LAST)) as server, Client(server.url, "cesar_1_2") as client:
         client.submit(recording)
         list(client.events("a"))
     assert [server.header(number, "Authorization") for number in (0, 1)] == ["Bearer cesar_1_2"] * 2
 
 
-def test_a_service_may_lie_below_a_path():
+def test_a_service_may_be_at_a_path():
     with answering(JOB) as server, Client(f"{server.url}/speech/", sleep=lambda _: None) as client:
         client.job("a/b?c")
     assert server.lines == ["GET /speech/jobs/a%2Fb%3Fc HTTP/1.1"]
 
 
 @pytest.mark.slow
-def test_a_big_recording_is_never_whole_in_memory(tmp_path):
+def test_a_big_recording_is_never_held_in_memory(tmp_path):
     big = tmp_path / "big.wav"
     with big.open("wb") as file:
         file.truncate(128 * 1024**2)
@@ -282,7 +282,7 @@ def test_a_big_recording_is_never_whole_in_memory(tmp_path):
     assert told[-1] == (128 * 1024**2, 128 * 1024**2)
 
 
-def test_what_is_added_to_a_recording_while_it_is_sent_is_left_out(recording):
+def test_data_appended_to_a_recording_during_the_upload_is_not_sent(recording):
     def add(_sent: int, _total: int) -> None:
         with recording.open("ab") as file:
             file.write(b"sound")
@@ -292,7 +292,7 @@ def test_what_is_added_to_a_recording_while_it_is_sent_is_left_out(recording):
     assert server.requests[0].count("sound") == 1000
 
 
-def test_a_recording_that_shrinks_while_it_is_sent_is_refused(tmp_path):
+def test_a_recording_that_shrinks_during_the_upload_is_refused(tmp_path):
     path = tmp_path / "talk.wav"
     path.write_bytes(bytes(1024**2))
 
@@ -311,7 +311,7 @@ def test_a_recording_that_cannot_be_read_is_not_sent(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["montäglich", "two\nlines", " monday", ""])
-def test_an_idempotency_key_that_no_header_takes_is_refused(key, recording):
+def test_an_idempotency_key_that_is_no_valid_header_is_refused(key, recording):
     with answering(JOB) as server, client_of(server) as client, pytest.raises(UsageError, match="key"):
         client.submit(recording, idempotency_key=key)
     assert server.requests == []
@@ -321,25 +321,25 @@ def test_an_idempotency_key_that_no_header_takes_is_refused(key, recording):
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:5000", "localhost", "ftp://there", "http://", "http://a:b:c"])
-def test_what_is_no_address_is_refused(url):
+def test_an_invalid_service_url_is_refused(url):
     with pytest.raises(UsageError, match="no address"):
         Client(url)
 
 
 @pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
-def test_what_can_be_no_key_is_refused(key):
+def test_an_invalid_api_key_is_refused(key):
     with pytest.raises(UsageError, match="API key"):
         Client("http://127.0.0.1:1", key)
 
 
-def test_a_proxy_is_not_asked_for_a_service_on_this_machine(monkeypatch):
+def test_a_service_on_this_machine_is_reached_without_a_proxy(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with answering(JOB) as server, client_of(server) as client:
         assert client.job("a").id == "abcd-1"
 
 
 @pytest.mark.slow
-def test_the_library_does_not_import_the_client_or_httpx_by_itself():
+def test_the_library_does_not_import_the_client_or_httpx():
     imports = "sys, cesar, cesar.cli.commands.jobs, cesar.cli.queue.local"
     code = f"import {imports}; print({{'httpx', 'cesar.client'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -347,7 +347,7 @@ def test_the_library_does_not_import_the_client_or_httpx_by_itself():
 
 
 @pytest.mark.slow
-def test_the_client_imports_neither_the_databases_libraries_nor_the_webs():
+def test_the_client_imports_neither_database_nor_web_libraries():
     code = (
         "import sys, cesar.client, cesar.cli.queue.remote; "
         "print({'sqlalchemy', 'fastapi', 'starlette', 'uvicorn'} & {*sys.modules})"

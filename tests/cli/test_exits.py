@@ -24,11 +24,11 @@ from cesar.cli.exits import EXIT_CODES, ExitStatus, Stopped, describe, exit_code
         (errors.Interrupted, 130),
     ],
 )
-def test_an_error_has_the_exit_code_of_its_branch_of_the_tree(error, code):
+def test_an_error_has_the_exit_code_of_its_branch(error, code):
     assert exit_code(error("what happened")) == code
 
 
-def test_every_branch_of_the_tree_is_in_the_table():
+def test_every_branch_of_the_error_tree_has_an_exit_code():
     assert set(EXIT_CODES) == {errors.CesarError, *errors.CesarError.__subclasses__()}
 
 
@@ -51,7 +51,7 @@ def test_a_message_becomes_a_sentence_with_the_hint_after_it():
 
 
 @pytest.mark.parametrize("nasty", ["a\nb", "a\r\nb", "\x1b[2Ja", "a\u2028b", "a\x00b", "a\udcffb"])
-def test_whatever_the_message_holds_it_is_one_line_of_what_can_be_shown(nasty, capsys):
+def test_any_message_becomes_one_printable_line(nasty, capsys):
     error = errors.RecordingNotFound(f"there is no file {nasty}")
     report_error(describe(error), error, as_json=False, with_traceback=False)
     said = capsys.readouterr().err
@@ -60,7 +60,7 @@ def test_whatever_the_message_holds_it_is_one_line_of_what_can_be_shown(nasty, c
     assert one_line("größe 音") == "größe 音"
 
 
-def test_an_unexpected_exception_is_told_as_a_bug_and_its_traceback_only_on_request(capsys):
+def test_an_unexpected_exception_is_reported_as_a_bug_with_a_traceback_on_request(capsys):
     try:
         raise KeyError("what")
     except KeyError as error:
@@ -82,7 +82,7 @@ def test_a_users_mistake_never_has_a_traceback(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_an_error_is_an_event_when_events_are_asked_for(capsys):
+def test_an_error_is_an_event_with_json_lines(capsys):
     error = errors.UnknownModel("no model x")
     report_error(describe(error), error, as_json=True, with_traceback=False)
     assert json.loads(capsys.readouterr().err) == {
@@ -94,14 +94,14 @@ def test_an_error_is_an_event_when_events_are_asked_for(capsys):
     }
 
 
-def test_a_reader_that_has_left_is_no_news(capsys):
+def test_a_closed_pipe_is_not_reported(capsys):
     end = describe(BrokenPipeError(errno.EPIPE, "Broken pipe"))
     report_error(end, BrokenPipeError(), as_json=False, with_traceback=True)
     assert end == ExitStatus(3)
     assert capsys.readouterr().err == ""
 
 
-def test_a_full_disk_is_no_bug():
+def test_a_full_disk_is_not_a_bug():
     end = describe(OSError(errno.ENOSPC, "No space left on device", "/x/y"))
     assert (end.code, end.error_code) == (3, "disk_full")
     assert "/x/y" in end.line

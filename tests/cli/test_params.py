@@ -19,18 +19,18 @@ from cesar.cli.params import parse_time
         (" 5 ", 5.0),
     ],
 )
-def test_times_are_read_as_seconds_or_as_a_clock(text, seconds):
+def test_times_are_parsed_as_seconds_or_clock_times(text, seconds):
     assert parse_time(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1:60", "1:60:00", "1::2", "1:2:3:4", "abc", "1e3", "nan", "٣", "5."])
-def test_what_is_no_time_is_refused(text):
+def test_an_invalid_time_is_refused(text):
     with pytest.raises(ValueError, match=r"time|fewer"):
         parse_time(text)
 
 
 @given(milliseconds=st.integers(0, 1000 * 3600 * 1000))
-def test_a_time_written_as_a_clock_is_read_back(milliseconds):
+def test_a_formatted_clock_time_is_parsed_back(milliseconds):
     seconds, thousandths = divmod(milliseconds, 1000)
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
@@ -39,6 +39,6 @@ def test_a_time_written_as_a_clock_is_read_back(milliseconds):
 
 
 @given(text=st.text(alphabet="0123456789:. -", max_size=12))
-def test_any_text_is_a_time_of_zero_or_more_or_refused(text):
+def test_any_text_is_a_non_negative_time_or_refused(text):
     with suppress(ValueError):
         assert parse_time(text) >= 0

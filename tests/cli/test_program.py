@@ -22,7 +22,7 @@ def make(folder, *names, content=b"not empty"):
         (folder / name).write_bytes(content)
 
 
-def test_the_version_needs_little_more_than_click(cesar):
+def test_version_imports_little_more_than_click(cesar):
     """Start-up time is what a person waits for most often."""
     code = """
 import sys
@@ -36,14 +36,14 @@ print(sorted({"numpy", "av", "rich", "ctranslate2", "onnxruntime", "tokenizers"}
     assert modules == "[]"
 
 
-def test_help_names_every_command_and_the_exit_codes(inside):
+def test_help_lists_every_command_and_exit_code(inside):
     code, out, _ = inside("--help")
     assert code == 0
     assert all(word in out for word in ("transcribe", "models", "doctor", "completion", "130"))
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_the_help_of_every_command_fits_80_columns_and_cuts_no_line(path, inside, monkeypatch):
+def test_the_help_of_every_command_fits_80_columns_untruncated(path, inside, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = inside(*path.split()[1:], "--help")
     lines = out.splitlines()
@@ -52,7 +52,7 @@ def test_the_help_of_every_command_fits_80_columns_and_cuts_no_line(path, inside
 
 
 @pytest.mark.parametrize("arguments", [["transcribe"], ["models"], ["models", "pull"], ["doctor"], ["completion"]])
-def test_every_command_explains_itself(arguments, inside):
+def test_every_command_has_help(arguments, inside):
     code, out, _ = inside(*arguments, "--help")
     assert code == 0
     assert out.startswith(f"Usage: cesar {' '.join(arguments)}")
@@ -92,22 +92,22 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, said, inside, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp3", "b.mp3"]
 
 
-def test_a_wrong_option_names_the_commands_help(inside):
+def test_an_unknown_option_points_to_the_commands_help(inside):
     assert "See `cesar transcribe --help`." in inside("transcribe", "a.mp3", "--bogus")[2]
 
 
-def test_a_misspelt_command_gets_the_right_one(inside):
+def test_a_misspelt_command_gets_a_suggestion(inside):
     assert "transcribe" in inside("transcrib", "a.mp3")[2]
 
 
-def test_the_bare_command_shows_its_help_and_fails(inside):
+def test_cesar_without_arguments_shows_help_and_fails(inside):
     code, out, err = inside()
     assert code == 2
     assert out == ""
     assert err.startswith("Usage: cesar")
 
 
-def test_a_wrong_setting_is_wrong_usage(inside, monkeypatch, tmp_path):
+def test_an_invalid_setting_is_a_usage_error(inside, monkeypatch, tmp_path):
     make(tmp_path, "a.mp3")
     monkeypatch.setenv("CESAR_DEVICE", "gpu")
     code, _, err = inside("transcribe", "a.mp3")
@@ -115,7 +115,7 @@ def test_a_wrong_setting_is_wrong_usage(inside, monkeypatch, tmp_path):
     assert "(from CESAR_DEVICE)" in err
 
 
-def test_wrong_usage_is_an_event_when_events_are_asked_for(inside):
+def test_wrong_usage_is_an_event_with_json_lines(inside):
     code, _, err = inside("transcribe", "--json-lines", "--bogus")
     event = json.loads(err)
     assert (event["event"], event["code"], event["exit_code"], code) == ("error", "bad_option", 2, 2)
@@ -131,7 +131,7 @@ def test_wrong_usage_is_an_event_when_events_are_asked_for(inside):
         (["-o", f"{'x' * 300}.txt"], "xxx"),
     ],
 )
-def test_an_output_that_cannot_be_is_told_before_any_work(output, said, inside, tmp_path):
+def test_an_impossible_output_is_reported_before_any_work(output, said, inside, tmp_path):
     make(tmp_path, "a.mp3")
     (tmp_path / "folder").mkdir()
     code, _, err = inside("transcribe", "a.mp3", *output)
@@ -142,7 +142,7 @@ def test_an_output_that_cannot_be_is_told_before_any_work(output, said, inside, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to_is_told_before_any_work(inside, tmp_path):
+def test_an_unwritable_folder_is_reported_before_any_work(inside, tmp_path):
     make(tmp_path, "a.mp3")
     (tmp_path / "closed").mkdir(mode=0o500)
     code, _, err = inside("transcribe", "a.mp3", "-d", "closed")
@@ -150,14 +150,14 @@ def test_a_folder_that_may_not_be_written_to_is_told_before_any_work(inside, tmp
     assert "closed" in err
 
 
-def test_a_closed_standard_output_is_told_before_any_work(cesar, tmp_path):
+def test_a_closed_standard_output_is_reported_before_any_work(cesar, tmp_path):
     make(tmp_path, "a.mp3")
     done = cesar("transcribe", "a.mp3", stdout=None, stderr=subprocess.PIPE, preexec_fn=lambda: os.close(1))
     assert done.returncode == 3
     assert done.stderr == b"cesar: standard output is closed. Use --output or --output-dir.\n"
 
 
-def test_a_reader_of_standard_output_that_leaves_ends_the_program_quietly(cesar):
+def test_a_closed_pipe_on_standard_output_ends_the_program_quietly(cesar):
     reader, writer = os.pipe()
     os.close(reader)
     done = cesar("completion", "fish", stdout=writer, stderr=subprocess.PIPE)
@@ -167,7 +167,7 @@ def test_a_reader_of_standard_output_that_leaves_ends_the_program_quietly(cesar)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
-def test_a_full_standard_output_is_told(cesar):
+def test_a_full_standard_output_is_reported(cesar):
     with FULL.open("wb") as full:
         done = cesar("models", "list", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 3
@@ -191,7 +191,7 @@ def test_the_completion_script_is_printed(shell, inside):
         (["models", "pull", "tiny."], "tiny.en"),
     ],
 )
-def test_a_shell_completes_commands_and_names(typed, offered, inside, monkeypatch):
+def test_a_shell_completes_commands_and_option_values(typed, offered, inside, monkeypatch):
     monkeypatch.setenv("_CESAR_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", " ".join(["cesar", *typed]))
     monkeypatch.setenv("COMP_CWORD", str(len(typed)))

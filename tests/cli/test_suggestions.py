@@ -51,7 +51,7 @@ def hint(inside):
         ("--LANG", "`--language`"),
     ],
 )
-def test_an_option_of_another_program_is_told_in_our_words(option, told, hint):
+def test_an_option_of_another_program_gets_cesars_equivalent(option, told, hint):
     line = hint("transcribe", option, "x", "a.mp3")
     assert line.startswith(f"cesar: there is no option {option}. ")
     assert told in line
@@ -68,33 +68,33 @@ def test_an_option_of_another_program_is_told_in_our_words(option, told, hint):
         (["serve", "--prot", "1"], "--port"),
     ],
 )
-def test_a_slip_is_told_by_what_is_close_to_it(arguments, meant, hint):
+def test_a_misspelt_option_gets_the_closest_one(arguments, meant, hint):
     assert f"Did you mean `{meant}`?" in hint(*arguments)
 
 
-def test_what_is_like_nothing_gets_no_guess(hint):
+def test_an_unknown_option_without_a_close_match_gets_no_suggestion(hint):
     assert hint("transcribe", "--xyzzy", "a.mp3") == (
         "cesar: there is no option --xyzzy. See `cesar transcribe --help`."
     )
 
 
-def test_an_option_of_another_command_is_told_with_that_command(hint):
+def test_an_option_of_another_command_is_suggested_with_that_command(hint):
     assert "That is an option of `cesar transcribe`." in hint("jobs", "submit", "--output-dir", "x", "a.mp3")
     assert "`cesar serve`" in hint("worker", "--model", "small")
     assert "`cesar transcribe`" in hint("--model", "small", "transcribe", "a.mp3")
 
 
-def test_an_advice_names_options_of_this_command_only(hint):
+def test_advice_names_only_options_of_this_command(hint):
     assert "For `cesar transcribe`: use `--format`" in hint("jobs", "submit", "--output_format", "srt", "a.mp3")
 
 
-def test_every_option_that_an_advice_names_exists():
+def test_every_option_named_in_advice_exists():
     everywhere = set().union(*OWN.values())
     for advice in ADVICE.values():
         assert set(NAMED.findall(advice)) <= everywhere, advice
 
 
-def test_no_name_has_two_advices_and_none_is_an_option_of_transcribe():
+def test_no_name_has_two_pieces_of_advice_or_is_an_option_of_transcribe():
     names = [name for together in ADVICE for name in together.split()]
     assert len(set(names)) == len(names)
     assert not {f"--{name}" for name in names} & OWN["cesar transcribe"]

@@ -79,7 +79,7 @@ def test_bash_completes(home):
 
 
 @needs("fish")
-def test_fish_completes_after_the_installation_into_a_home_without_the_folder(home):
+def test_fish_completes_after_installation_into_a_home_without_the_folder(home):
     assert not (home / ".config").exists()
     output_of("fish", "-c", INSTALLATION["fish"])
     assert (home / ".config" / "fish" / "completions" / "cesar.fish").is_file()
@@ -96,7 +96,7 @@ def test_fish_completes_after_the_installation_into_a_home_without_the_folder(ho
     ],
     ids=["without compinit", "after compinit", "before compinit"],
 )
-def test_zsh_completes_wherever_the_line_is(lines, home):
+def test_zsh_completes_wherever_the_line_is_in_zshrc(lines, home):
     (home / ".zshrc").write_text("\n".join(["PS1='> '", *lines, ""]), encoding="utf-8")
     with Terminal(home, "zsh", "-i") as shell:
         shell.types("echo $((40 + 2))ready\n", until="42ready")
@@ -116,7 +116,7 @@ def test_zsh_completes_when_the_script_is_pasted_into_a_shell_without_settings(h
 
 
 @needs("zsh")
-def test_zsh_takes_the_script_as_a_file_in_its_function_path(home):
+def test_zsh_loads_the_script_from_its_function_path(home):
     (home / "functions").mkdir()
     (home / "functions" / "_cesar").write_text(script("zsh", is_pasted=False), encoding="utf-8")
     (home / ".zshrc").write_text("PS1='> '\nfpath+=~/functions\nautoload -Uz compinit; compinit -i\n", encoding="utf-8")

@@ -19,13 +19,13 @@ def file(environ):
     return path
 
 
-def test_the_path_is_printed_whether_or_not_the_file_is_there(inside, file, monkeypatch, tmp_path):
+def test_the_settings_path_is_printed_whether_or_not_the_file_exists(inside, file, monkeypatch, tmp_path):
     assert inside("config", "path") == (0, f"{file}\n", "")
     monkeypatch.setenv("CESAR_CONFIG", str(tmp_path / "mine.toml"))
     assert inside("config", "path") == (0, f"{tmp_path / 'mine.toml'}\n", "")
 
 
-def test_every_setting_is_shown_with_its_value_and_where_it_came_from(inside, file, monkeypatch):
+def test_every_setting_is_shown_with_its_value_and_origin(inside, file, monkeypatch):
     file.write_text('model = "small"\noffline = true\n')
     monkeypatch.setenv("CESAR_PORT", "8080")
     code, out, err = inside("config", "show")
@@ -41,7 +41,7 @@ def test_every_setting_is_shown_with_its_value_and_where_it_came_from(inside, fi
     assert shown["idle_timeout_s"] == ["300", "default"]
 
 
-def test_programs_get_the_values_as_json(inside, monkeypatch):
+def test_settings_are_printed_as_json(inside, monkeypatch):
     monkeypatch.setenv("CESAR_CORS_ORIGINS", "https://a.example,https://b.example")
     shown = json.loads(inside("config", "show", "--json")[1])
     assert list(shown) == list(documentation())
@@ -66,7 +66,7 @@ def test_the_api_key_is_never_shown(command, inside, file):
     ("content", "words"),
     [('modle = "small"', "model"), ("port = 100000", "65535"), ("= no", "not TOML")],
 )
-def test_a_file_that_cannot_be_used_is_one_line_that_names_it(content, words, inside, file):
+def test_an_unusable_settings_file_is_named_in_one_line(content, words, inside, file):
     file.write_text(content)
     code, out, err = inside("config", "show")
     assert (code, out) == (2, "")
@@ -74,6 +74,6 @@ def test_a_file_that_cannot_be_used_is_one_line_that_names_it(content, words, in
     assert words in said(err)
 
 
-def test_the_path_is_printed_also_if_the_file_cannot_be_used(inside, file):
+def test_the_settings_path_is_printed_even_if_the_file_is_unusable(inside, file):
     file.write_text("= no")
     assert inside("config", "path") == (0, f"{file}\n", "")

@@ -31,7 +31,7 @@ def folder_as_model(tmp_path):
     return folder
 
 
-def test_all_is_well_where_the_libraries_and_the_model_are_there(inside, folder_as_model, monkeypatch):
+def test_doctor_succeeds_with_libraries_and_model_installed(inside, folder_as_model, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
     code, out, err = inside("doctor")
     assert (code, err) == (0, "")
@@ -40,7 +40,7 @@ def test_all_is_well_where_the_libraries_and_the_model_are_there(inside, folder_
     assert "CESAR_MODEL" in out
 
 
-def test_a_model_that_is_not_here_is_missing_with_the_way_to_get_it(inside, monkeypatch):
+def test_a_missing_model_is_reported_with_a_remedy(inside, monkeypatch):
     missing = list(CATALOG)[-1]
     monkeypatch.setenv("CESAR_MODEL", missing)
     code, out, _ = inside("doctor")
@@ -49,7 +49,7 @@ def test_a_model_that_is_not_here_is_missing_with_the_way_to_get_it(inside, monk
     assert "cesar models pull" in finding(out, "model")
 
 
-def test_a_wrong_setting_is_found_and_the_rest_still_looked_at(inside, monkeypatch):
+def test_an_invalid_setting_is_reported_and_the_other_checks_still_run(inside, monkeypatch):
     monkeypatch.setenv("CESAR_DEVICE", "gpu")
     code, out, _ = inside("doctor")
     assert code == 2
@@ -57,9 +57,7 @@ def test_a_wrong_setting_is_found_and_the_rest_still_looked_at(inside, monkeypat
     assert finding(out, "numpy")
 
 
-def test_a_library_that_crashes_is_found_and_does_not_take_the_doctor_with_it(
-    cesar, folder_as_model, tmp_path, monkeypatch
-):
+def test_a_crashing_library_is_reported_and_does_not_crash_doctor(cesar, folder_as_model, tmp_path, monkeypatch):
     (tmp_path / "broken").mkdir()
     crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
     (tmp_path / "broken" / "onnxruntime.py").write_text(crash, encoding="utf-8")
@@ -73,7 +71,7 @@ def test_a_library_that_crashes_is_found_and_does_not_take_the_doctor_with_it(
     assert finding(done.stdout, "numpy").startswith("ok ")
 
 
-def test_the_queues_database_is_looked_at_and_its_jobs_counted(inside, queue, folder_as_model, monkeypatch):
+def test_doctor_checks_the_database_and_counts_its_jobs(inside, queue, folder_as_model, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
     for status in (JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.ERROR):
         queue.add(status)
@@ -82,13 +80,13 @@ def test_the_queues_database_is_looked_at_and_its_jobs_counted(inside, queue, fo
     assert f"{queue.file}, schema {HEAD}, 2 queued, 1 error" in finding(out, "database")
 
 
-def test_a_database_that_is_not_there_is_none_afterwards_either(inside, queue):
+def test_doctor_does_not_create_a_missing_database(inside, queue):
     _, out, _ = inside("doctor")
     assert "is not there yet" in finding(out, "database")
     assert not queue.file.exists()
 
 
-def test_a_page_of_the_database_that_is_damaged_is_found(inside, queue, folder_as_model, monkeypatch):
+def test_doctor_finds_a_damaged_page_of_the_database(inside, queue, folder_as_model, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
     queue.fill({f"job-{number}": "talk" * 50 for number in range(200)})
     content = bytearray(queue.file.read_bytes())
@@ -100,7 +98,7 @@ def test_a_page_of_the_database_that_is_damaged_is_found(inside, queue, folder_a
     assert "is damaged" in finding(out, "database")
 
 
-def test_the_doctor_itself_imports_no_native_library(environ):
+def test_doctor_itself_imports_no_native_library(environ):
     code = f"""
 import sys
 from cesar.cli import run
@@ -110,7 +108,7 @@ sys.exit(bool(set({NATIVE_LIBRARIES!r}) & set(sys.modules)))
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_what_is_missing_comes_first_with_what_to_do_and_no_line_is_longer_than_80_columns(inside, monkeypatch):
+def test_what_is_missing_comes_first_with_a_remedy_in_80_columns(inside, monkeypatch):
     missing = list(CATALOG)[-1]
     monkeypatch.setenv("CESAR_MODEL", missing)
     monkeypatch.setenv("CESAR_DATABASE", "/dev/null/" + "deep/" * 30 + "cesar.db")
@@ -123,7 +121,7 @@ def test_what_is_missing_comes_first_with_what_to_do_and_no_line_is_longer_than_
     assert f"cesar models pull {missing}" in finding(out, "model")
 
 
-def test_settings_that_were_changed_are_told_with_where_they_came_from(inside, monkeypatch):
+def test_changed_settings_are_listed_with_their_origins(inside, monkeypatch):
     monkeypatch.setenv("CESAR_PORT", "5001")
     _, out, _ = inside("doctor")
     assert "port = 5001 (CESAR_PORT)" in finding(out, "settings")

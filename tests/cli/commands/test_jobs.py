@@ -30,7 +30,7 @@ def test_the_statuses_are_those_of_a_job():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["jobs", "--help"], ["worker", "--help"]])
-def test_neither_the_version_nor_help_waits_for_the_databases_libraries(arguments):
+def test_version_and_help_do_not_import_the_database_libraries(arguments):
     code = f"""
 import sys
 from cesar.cli import run
@@ -41,7 +41,7 @@ print({{"sqlalchemy", "pydantic"}} & {{*sys.modules}})
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_where_nothing_was_ever_queued_it_is_said_and_no_database_made(inside, queue):
+def test_a_command_without_a_queue_says_so_and_creates_no_database(inside, queue):
     for command in COMMANDS_WITH_IDS:
         code, out, err = inside("jobs", command, "aaaa")
         assert (code, out) == (6, "")
@@ -62,7 +62,7 @@ def test_where_nothing_was_ever_queued_it_is_said_and_no_database_made(inside, q
         ("\udcff\udcff\udcff\udcff", 2, "UTF-8"),
     ],
 )
-def test_an_id_that_means_no_job_or_several_is_one_line(beginning, expected, words, inside, queue, three):
+def test_an_unknown_or_ambiguous_id_is_a_one_line_error(beginning, expected, words, inside, queue, three):
     for command in COMMANDS_WITH_IDS:
         code, out, err = inside("jobs", command, beginning)
         assert (code, out) == (expected, "")
@@ -70,7 +70,7 @@ def test_an_id_that_means_no_job_or_several_is_one_line(beginning, expected, wor
     assert queue.jobs() == three[::-1]
 
 
-def test_a_whole_id_goes_before_one_that_begins_with_it(inside, queue):
+def test_an_exact_id_wins_over_a_longer_id_with_the_same_prefix(inside, queue):
     for id_ in ("dddd", "dddd1", "dddd2"):
         queue.add(id=id_)
     assert json.loads(inside("jobs", "show", "dddd", "--json")[1])["id"] == "dddd"
@@ -81,7 +81,7 @@ def test_a_whole_id_goes_before_one_that_begins_with_it(inside, queue):
     [(b"\x00\x01 no database " * 500, "not a database"), (b"SQLite format 3\x00" + bytes(2000), "damaged")],
     ids=["garbage", "a broken header"],
 )
-def test_a_file_that_is_no_database_is_one_line_and_stays_as_it_is(content, words, inside, tmp_path):
+def test_a_file_that_is_not_a_database_is_a_one_line_error_and_unchanged(content, words, inside, tmp_path):
     (tmp_path / "bad.db").write_bytes(content)
     for command in (("list",), *((name, "aaaa") for name in COMMANDS_WITH_IDS)):
         code, out, err = inside("jobs", *command, "--database", "bad.db")
@@ -96,7 +96,7 @@ def test_a_queue_in_memory_is_refused(inside):
     assert "--database" in said(err)
 
 
-def test_another_database_can_be_named_in_an_option_or_a_variable(inside, queue, three, monkeypatch):
+def test_the_database_can_be_given_by_option_or_variable(inside, queue, three, monkeypatch):
     elsewhere = queue.file.rename(queue.file.with_name("elsewhere.db"))
     assert "first" in inside("jobs", "list", "--database", elsewhere)[1]
     assert "first" not in inside("jobs", "list")[1]
@@ -107,7 +107,7 @@ def test_another_database_can_be_named_in_an_option_or_a_variable(inside, queue,
 # Listing
 
 
-def test_where_nothing_was_queued_the_list_is_empty_and_no_database_made(inside, queue):
+def test_the_list_without_a_queue_is_empty_and_creates_no_database(inside, queue):
     code, out, err = inside("jobs", "list")
     assert (code, out) == (0, "")
     assert str(queue.file) in said(err)
@@ -115,7 +115,7 @@ def test_where_nothing_was_queued_the_list_is_empty_and_no_database_made(inside,
     assert not queue.file.exists()
 
 
-def test_the_list_has_the_newest_first_in_a_row_each(inside, three):
+def test_the_list_has_a_row_per_job_newest_first(inside, three):
     code, out, err = inside("jobs", "list")
     heading, *lines = out.splitlines()
     assert (code, err) == (0, NOBODY)
@@ -127,7 +127,7 @@ def test_the_list_has_the_newest_first_in_a_row_each(inside, three):
     ]
 
 
-def test_a_row_shows_how_the_text_begins_or_what_went_wrong(inside, queue):
+def test_a_row_shows_the_start_of_the_text_or_the_error(inside, queue):
     queue.add(JobStatus.COMPLETED, result_text="Once upon\na time " + "there was " * 50)
     queue.add(JobStatus.ERROR, error_message="talk.mp3 is not media", error_code="not_media")
     failed, completed = inside("jobs", "list")[1].splitlines()[1:]
@@ -136,12 +136,12 @@ def test_a_row_shows_how_the_text_begins_or_what_went_wrong(inside, queue):
     assert len(completed) < 120
 
 
-def test_a_job_at_work_shows_how_much_is_done(inside, queue):
+def test_a_running_job_shows_its_percentage(inside, queue):
     with queue.one_at_work():
         assert re.search(r"processing .* 50% ", inside("jobs", "list")[1])
 
 
-def test_names_cannot_write_to_the_terminal(inside, queue):
+def test_control_characters_in_names_do_not_reach_the_terminal(inside, queue):
     job = queue.add(name="two\nlines\x1b[31m", result_text="red\x1b[31m", status=JobStatus.COMPLETED)
     for command in (["list"], ["show", job.id], ["retry", job.id], ["watch", job.id]):
         _, out, err = inside("jobs", *command)
@@ -160,7 +160,7 @@ def test_names_cannot_write_to_the_terminal(inside, queue):
         (["--limit", "2"], ["fourth", "third"]),
     ],
 )
-def test_the_list_can_be_narrowed(arguments, expected, inside, queue):
+def test_the_list_can_be_filtered(arguments, expected, inside, queue):
     queue.add(name="first")
     queue.add(JobStatus.CANCELLED, name="second")
     queue.add(name="third")
@@ -177,7 +177,7 @@ def test_pages_follow_one_another_by_the_cursor(inside, three):
     assert "--cursor" in inside("jobs", "list", "--limit", "2")[2].splitlines()[0]
 
 
-def test_all_gives_every_page(inside, three, monkeypatch):
+def test_all_lists_every_page(inside, three, monkeypatch):
     monkeypatch.setattr("cesar.cli.queue.local._PAGE_SIZE", 1)
     page = json.loads(inside("jobs", "list", "--all", "--limit", "1", "--json")[1])
     assert [job["name"] for job in page["jobs"]] == ["third", "second", "first"]
@@ -187,14 +187,14 @@ def test_all_gives_every_page(inside, three, monkeypatch):
 @pytest.mark.parametrize(
     "arguments", [["--cursor", "no"], ["--name", "\udcff"], ["--limit", "0"], ["--status", "done"]]
 )
-def test_a_list_that_cannot_be_is_one_line(arguments, inside, three):
+def test_an_invalid_list_request_is_a_one_line_error(arguments, inside, three):
     code, out, err = inside("jobs", "list", *arguments)
     assert code in (2, 6)
     assert out == ""
     said(err)
 
 
-def test_programs_get_every_field_of_a_job_but_the_name_of_its_claim(inside, queue):
+def test_jobs_as_json_have_every_field_except_the_owner_of_the_claim(inside, queue):
     with queue.one_at_work() as job:
         [shown] = json.loads(inside("jobs", "list", "--json")[1])["jobs"]
     assert list(shown) == [*(name for name in Job.model_fields if name not in ("owner", "claim")), "progress"]
@@ -206,7 +206,7 @@ def test_programs_get_every_field_of_a_job_but_the_name_of_its_claim(inside, que
 # Showing
 
 
-def test_show_tells_all_that_is_known_of_a_job(inside, queue):
+def test_show_prints_everything_known_about_a_job(inside, queue):
     job = queue.add(JobStatus.ERROR, error_message="it is broken", error_code="bad_audio", error_hint="Mend it.")
     code, out, err = inside("jobs", "show", job.id[:8])
     assert (code, err) == (0, "")
@@ -227,7 +227,7 @@ def test_show_tells_all_that_is_known_of_a_job(inside, queue):
     ]
 
 
-def test_show_and_list_tell_what_was_dropped_of_a_job(inside, queue):
+def test_show_and_list_report_dropped_speech(inside, queue):
     outcome = {"warnings": ["2 stretches gave no text"], "dropped_s": 3.5}
     job = queue.add(JobStatus.COMPLETED, result_text="", outcome=outcome)
     for arguments in (("show", job.id), ("list",)):
@@ -235,7 +235,7 @@ def test_show_and_list_tell_what_was_dropped_of_a_job(inside, queue):
         assert "2 stretches gave no text" in out
 
 
-def test_show_tells_what_was_wished_for_and_how_many_go_before(inside, queue, three):
+def test_show_prints_the_options_and_the_jobs_ahead(inside, queue, three):
     job = queue.add(options=TranscribeOptions(language="de", end=9.0), idempotency_key="monday", priority=-1)
     out = inside("jobs", "show", job.id)[1]
     assert re.search(r"^status +queued, 3 before it$", out, re.MULTILINE)
@@ -244,14 +244,14 @@ def test_show_tells_what_was_wished_for_and_how_many_go_before(inside, queue, th
     assert re.search(r"^status +queued, next to go$", inside("jobs", "show", three[0].id)[1], re.MULTILINE)
 
 
-def test_show_tells_how_far_a_job_is(inside, queue):
+def test_show_prints_a_jobs_progress(inside, queue):
     with queue.one_at_work() as job:
         queue.do(lambda repository: repository.request_cancel(job.id))
         out = inside("jobs", "show", job.id)[1]
     assert re.search(r"^status +processing, 50% done \(20 of 40 s\), to be cancelled$", out, re.MULTILINE)
 
 
-def test_show_gives_programs_the_events_too(inside, queue):
+def test_show_json_includes_the_events(inside, queue):
     job = queue.add(JobStatus.CANCELLED)
     shown = json.loads(inside("jobs", "show", job.id, "--json")[1])
     assert (shown["id"], shown["waiting_before"]) == (job.id, None)
@@ -265,7 +265,7 @@ def test_show_gives_programs_the_events_too(inside, queue):
 ADDRESS = "https://example.org/talk.mp3"
 
 
-def test_show_says_that_a_recording_waits_while_others_are_fetched(inside, queue):
+def test_show_says_that_a_recording_waits_for_other_fetches(inside, queue):
     with queue.one_at_work(audio_path=ADDRESS, source_url=ADDRESS):
         job = queue.add(audio_path=ADDRESS, source_url=ADDRESS)
         beside = queue.add()
@@ -275,7 +275,7 @@ def test_show_says_that_a_recording_waits_while_others_are_fetched(inside, queue
         assert json.loads(inside("jobs", "show", beside.id, "--json")[1])["fetches_before"] is None
 
 
-def test_the_transcript_is_printed_and_nothing_else(inside, queue):
+def test_show_transcript_prints_the_transcript_only(inside, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="Räder rollen.\nWeiter.")
     assert inside("jobs", "show", job.id, "--transcript") == (0, "Räder rollen.\nWeiter.\n", "")
 
@@ -285,7 +285,7 @@ def test_the_transcript_of_silence_is_empty(inside, queue):
     assert inside("jobs", "show", job.id, "--transcript") == (0, "", "")
 
 
-def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(inside, queue):
+def test_a_partial_transcript_is_printed_with_a_note(inside, queue):
     with queue.one_at_work(name="talk") as job:
         code, out, err = inside("jobs", "show", job.id, "--transcript")
         assert (code, out) == (0, "One.\n\nTwo.\n")
@@ -297,14 +297,14 @@ def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(inside, queue
     assert [segment["start"] for segment in written["segments"]] == [0.0, 12.0]
 
 
-def test_an_empty_list_says_whether_there_are_no_jobs_or_none_that_fit(inside, queue):
+def test_an_empty_list_says_whether_there_are_no_jobs_or_none_that_match(inside, queue):
     assert said(inside("jobs", "list")[2]).startswith("There are no jobs in ")
     queue.add()
     assert said(inside("jobs", "list", "--status", "error")[2]).startswith("There are no such jobs in ")
 
 
 @pytest.mark.parametrize("name", ["srt", "vtt"])
-def test_subtitles_of_a_job_keep_the_limits_that_are_given(name, inside, queue):
+def test_subtitles_of_a_job_respect_the_given_limits(name, inside, queue):
     said = "Ask not what your country can do for you, ask what you can do for your country."
     job = queue.with_text(said)
     limits = ("--max-line-length", "20", "--max-lines", "1", "--max-cue-duration", "2.5")
@@ -325,13 +325,13 @@ def test_subtitles_of_a_job_keep_the_limits_that_are_given(name, inside, queue):
         (["--max-line-length", "30"], "--max-line-length is for subtitles only"),
     ],
 )
-def test_limits_of_subtitles_that_cannot_be_kept_are_wrong_usage(options, words, inside, queue):
+def test_impossible_subtitle_limits_are_a_usage_error(options, words, inside, queue):
     code, out, err = inside("jobs", "show", queue.with_text("So.").id, *options)
     assert (code, out) == (2, "")
     assert words in said(err)
 
 
-def test_a_text_that_has_no_times_is_not_shown_as_subtitles(inside, queue):
+def test_a_transcript_without_times_cannot_be_shown_as_subtitles(inside, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="Somebody said so.")
     code, out, err = inside("jobs", "show", job.id, "-f", "srt")
     assert (code, out) == (6, "")
@@ -341,7 +341,7 @@ def test_a_text_that_has_no_times_is_not_shown_as_subtitles(inside, queue):
 @pytest.mark.parametrize(
     "arguments", [["-f", "docx"], ["-f", "txt,srt"], ["-f", "srt", "--json"], ["--transcript", "--json"]]
 )
-def test_a_way_to_show_that_cannot_be_is_one_line(arguments, inside, queue):
+def test_conflicting_show_options_are_a_one_line_error(arguments, inside, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="So.")
     code, out, err = inside("jobs", "show", job.id, *arguments)
     assert (code, out) == (2, "")
@@ -356,13 +356,13 @@ def test_a_list_without_waiting_jobs_needs_no_worker(inside, queue):
     assert inside("jobs", "list")[2] == ""
 
 
-def test_where_a_worker_lives_nothing_is_said(inside, queue, three):
+def test_no_warning_is_printed_if_a_worker_is_running(inside, queue, three):
     with queue.one_at_work():
         assert inside("jobs", "list")[2] == ""
     assert inside("jobs", "list")[2] == NOBODY
 
 
-def test_the_command_to_start_one_names_the_database_that_was_named(inside, tmp_path):
+def test_the_advice_to_start_a_worker_repeats_the_given_database(inside, tmp_path):
     other = tmp_path / "other.db"
     Queue(other).add()
     assert f"`cesar worker --database {other}`" in inside("jobs", "list", "--database", other)[2]

@@ -20,7 +20,7 @@ def find(queue):
     return look
 
 
-def test_a_key_is_printed_alone_so_that_scripts_can_take_it(inside, find):
+def test_a_key_is_printed_alone_for_scripts(inside, find):
     code, out, err = inside("keys", "create", "alice")
     assert code == 0
     [token] = out.splitlines()
@@ -30,14 +30,14 @@ def test_a_key_is_printed_alone_so_that_scripts_can_take_it(inside, find):
     assert "not shown again" in said(err)
 
 
-def test_a_key_has_the_scopes_that_are_given(inside, find):
+def test_a_key_has_the_given_scopes(inside, find):
     _, out, _ = inside("keys", "create", "alice", "--scope", "read", "--scope", "admin", "--json")
     made = json.loads(out)
     assert made["scopes"] == ["read", "admin"]
     assert find(made["key"]).scopes == {"read", "admin"}
 
 
-def test_a_revoked_key_is_of_no_use(inside, find):
+def test_a_revoked_key_is_refused(inside, find):
     token = inside("keys", "create", "alice")[1].strip()
     code, out, err = inside("keys", "revoke", "alice")
     assert (code, out, said(err)) == (0, "", "The key alice is revoked.")
@@ -62,7 +62,7 @@ def test_keys_are_listed_without_their_secrets(inside):
     assert secret not in str(listed)
 
 
-def test_without_keys_it_says_how_to_make_one(inside, queue):
+def test_an_empty_list_of_keys_says_how_to_create_one(inside, queue):
     code, out, err = inside("keys", "list")
     assert (code, out) == (0, "")
     assert "cesar keys create" in said(err)
@@ -82,14 +82,14 @@ def test_without_keys_it_says_how_to_make_one(inside, queue):
         (("create",), 2, "NAME"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(inside, arguments, expected, words):
+def test_a_mistake_with_keys_is_a_one_line_error(inside, arguments, expected, words):
     inside("keys", "create", "alice")
     code, out, err = inside("keys", *arguments)
     assert (code, out) == (expected, "")
     assert words in said(err)
 
 
-def test_another_database_has_keys_of_its_own(inside, tmp_path):
+def test_each_database_has_its_own_keys(inside, tmp_path):
     inside("keys", "create", "alice", "--database", tmp_path / "other.db")
     assert json.loads(inside("keys", "list", "--json")[1]) == []
     [key] = json.loads(inside("keys", "list", "--json", "--database", tmp_path / "other.db")[1])

@@ -5,14 +5,14 @@ import pytest
 from cesar.models.catalog import CATALOG
 
 
-def test_the_list_names_every_model_of_the_catalog_and_marks_the_default(inside):
+def test_the_list_has_every_model_in_the_catalog_and_marks_the_default(inside):
     code, out, _ = inside("models", "list")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[1:]] == list(CATALOG)
     assert "base (default)" in out
 
 
-def test_the_list_does_not_touch_the_disk(inside, tmp_path, monkeypatch):
+def test_the_list_does_not_write_to_disk(inside, tmp_path, monkeypatch):
     monkeypatch.setenv("CESAR_DATA_DIR", str(tmp_path / "none"))
     inside("models", "list")
     assert list(tmp_path.iterdir()) == []
@@ -30,7 +30,9 @@ def test_the_list_does_not_touch_the_disk(inside, tmp_path, monkeypatch):
         (["import", "missing"], 3, "missing"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_the_right_exit_code(arguments, exit_code, said, inside, tmp_path):
+def test_an_impossible_operation_on_models_is_one_line_with_the_right_exit_code(
+    arguments, exit_code, said, inside, tmp_path
+):
     (tmp_path / "notes.txt").write_text("no model", encoding="utf-8")
     code, out, err = inside("models", *arguments)
     assert (code, out) == (exit_code, "")
@@ -38,6 +40,6 @@ def test_what_cannot_be_done_is_one_line_and_the_right_exit_code(arguments, exit
     assert said in line
 
 
-def test_offline_in_the_settings_keeps_pull_from_the_network(inside, monkeypatch):
+def test_pull_does_not_use_the_network_if_the_settings_say_offline(inside, monkeypatch):
     monkeypatch.setenv("CESAR_OFFLINE", "1")
     assert inside("models", "pull", "large-v3")[0] == 4

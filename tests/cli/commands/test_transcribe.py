@@ -64,17 +64,17 @@ def children_of(pid):
     return found
 
 
-def test_the_text_of_one_recording_is_all_there_is_on_standard_output(transcribe):
+def test_standard_output_has_only_the_text_of_a_single_recording(transcribe):
     code, out, err = transcribe("speech.m4a")
     assert (code, out) == (0, f"{TEXT}\n")
     assert "speech.m4a: 11.0 s in" in err
 
 
-def test_quiet_says_nothing_but_the_text(transcribe):
+def test_quiet_prints_only_the_text(transcribe):
     assert transcribe("speech.m4a", "-q") == (0, f"{TEXT}\n", "")
 
 
-def test_silence_is_an_empty_text_and_no_error(transcribe, folder):
+def test_silence_gives_an_empty_text_and_no_error(transcribe, folder):
     code, out, err = transcribe("silence.wav", "-d", "out")
     assert (code, out) == (0, "")
     assert "no speech" in err
@@ -93,7 +93,7 @@ def deaf(folder):
     return f"scripted:{folder / 'deaf.json'}"
 
 
-def test_speech_that_gives_no_text_is_not_taken_for_silence(inside, folder, deaf):
+def test_speech_without_text_is_distinguished_from_silence(inside, folder, deaf):
     code, out, err = inside("transcribe", "speech.m4a", "--model", deaf, "-d", "out")
     assert (code, out) == (0, "")
     said, warning = err.splitlines()
@@ -104,13 +104,13 @@ def test_speech_that_gives_no_text_is_not_taken_for_silence(inside, folder, deaf
     assert (folder / "out" / "speech.txt").read_bytes() == b""
 
 
-def test_quiet_tells_of_a_recording_whose_whole_text_is_lost(inside, folder, deaf):
+def test_quiet_reports_a_recording_whose_whole_text_is_lost(inside, folder, deaf):
     _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "-q")
     (warning,) = err.splitlines()
     assert f"speech.m4a: warning: {NOTHING}" in warning
 
 
-def test_programs_are_told_how_much_speech_gave_no_text(inside, folder, deaf):
+def test_json_lines_report_how_much_speech_gave_no_text(inside, folder, deaf):
     _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "--json-lines")
     speech, silence = (event for line in err.splitlines() if (event := json.loads(line))["event"] == "file_finished")
     assert speech["dropped_s"] > 5
@@ -118,14 +118,14 @@ def test_programs_are_told_how_much_speech_gave_no_text(inside, folder, deaf):
     assert (silence["dropped_s"], silence["warnings"]) == (0, [])
 
 
-def test_the_transcript_itself_says_what_was_dropped(inside, folder, deaf):
+def test_the_transcript_lists_dropped_speech(inside, folder, deaf):
     _, out, _ = inside("transcribe", "speech.m4a", "--model", deaf, "-f", "json")
     transcript = json.loads(out)
     assert NOTHING in transcript["warnings"][0]
     assert {span["reason"] for span in transcript["ledger"] if span["kind"] == "dropped"} == {"no words heard"}
 
 
-def test_what_is_dropped_of_a_recording_is_warned_of_beside_its_text(inside, folder):
+def test_dropped_speech_gives_a_warning_beside_the_text(inside, folder):
     """The sonnet is longer than the script."""
     (folder / "sonnet.mp3").symlink_to(SPEECH.parent / "sonnet-1.mp3")
     code, out, err = inside("transcribe", "sonnet.mp3", "--model", write_script(folder))
@@ -136,30 +136,30 @@ def test_what_is_dropped_of_a_recording_is_warned_of_beside_its_text(inside, fol
     assert NOTHING not in warning
 
 
-def test_several_recordings_share_standard_output_under_headings_in_their_order(transcribe):
+def test_several_texts_share_standard_output_in_order_under_headings(transcribe):
     _, out, _ = transcribe("speech.m4a", "silence.wav")
     assert out == f"== speech.m4a ==\n{TEXT}\n\n== silence.wav ==\n\n"
 
 
-def test_json_on_standard_output_stays_json(transcribe):
+def test_json_on_standard_output_is_valid_json(transcribe):
     _, out, _ = transcribe("speech.m4a", "silence.wav", "-f", "json")
     first, end = json.JSONDecoder().raw_decode(out)
     second, _ = json.JSONDecoder().raw_decode(out[end:].lstrip())
     assert (first["text"], second["text"]) == (TEXT, "")
 
 
-def test_every_format_is_written_next_to_the_others(transcribe, folder):
+def test_several_formats_are_written_side_by_side(transcribe, folder):
     code, out, _ = transcribe("speech.m4a", "-d", "out", "-f", "txt,srt", "-f", "vtt")
     assert (code, out) == (0, "")
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["speech.srt", "speech.txt", "speech.vtt"]
 
 
-def test_the_outputs_ending_chooses_the_format(transcribe, folder):
+def test_the_outputs_extension_chooses_the_format(transcribe, folder):
     transcribe("speech.m4a", "-o", "talk.vtt")
     assert (folder / "talk.vtt").read_text(encoding="utf-8").startswith("WEBVTT")
 
 
-def test_a_bad_recording_does_not_stop_the_rest_and_decides_the_exit_code(transcribe, folder):
+def test_a_bad_recording_does_not_stop_the_others_and_sets_the_exit_code(transcribe, folder):
     code, _, err = transcribe("gone.mp3", "noise.mp3", "empty.mp3", "speech.m4a", "-q", "-d", "out")
     assert code == 3
     assert (folder / "out" / "speech.txt").read_text(encoding="utf-8") == f"{TEXT}\n"
@@ -172,7 +172,7 @@ def test_a_bad_recording_does_not_stop_the_rest_and_decides_the_exit_code(transc
 
 
 @pytest.mark.parametrize("name", ["gone.mp3", "noise.mp3", "empty.mp3", "folder", "/dev/null"])
-def test_one_bad_recording_is_one_line_and_exit_code_3(name, transcribe, folder):
+def test_a_single_bad_recording_is_one_line_and_exit_code_3(name, transcribe, folder):
     (folder / "folder").mkdir()
     code, out, err = transcribe(name, "-q")
     assert (code, out) == (3, "")
@@ -180,12 +180,12 @@ def test_one_bad_recording_is_one_line_and_exit_code_3(name, transcribe, folder)
     assert name in line
 
 
-def test_a_bad_recording_is_told_even_where_there_is_no_model(inside, folder):
+def test_a_bad_recording_is_reported_even_without_a_model(inside, folder):
     assert inside("transcribe", "gone.mp3", "--offline", "-m", "large-v3")[0] == 3
 
 
 @pytest.mark.parametrize("name", ["large-v3", "huge", "."])
-def test_a_model_that_is_not_there_is_told_before_any_work(name, inside, folder):
+def test_a_missing_model_is_reported_before_any_work(name, inside, folder):
     code, out, err = inside("transcribe", "speech.m4a", "--offline", "-d", "out", "-m", name)
     assert (code, out) == (4, "")
     [line] = err.splitlines()
@@ -199,13 +199,13 @@ def test_a_model_that_fails_ends_the_run(cesar, folder):
     assert done.stderr.endswith("cesar: 1 of 2 failed: speech.m4a (model_failed); 1 not tried\n")
 
 
-def test_a_part_outside_the_recording_is_the_recordings_matter(transcribe):
+def test_a_start_beyond_the_recording_is_an_input_error(transcribe):
     code, _, err = transcribe("speech.m4a", "-q", "--start", "1:00")
     assert code == 3
     assert "--start" in err
 
 
-def test_what_is_there_already_is_left_out_when_asked_for(transcribe, folder):
+def test_skip_existing_skips_recordings_with_existing_texts(transcribe, folder):
     (folder / "out").mkdir()
     (folder / "out" / "silence.txt").write_text("mine", encoding="utf-8")
     code, _, err = transcribe("speech.m4a", "silence.wav", "-d", "out", "--skip-existing")
@@ -218,7 +218,7 @@ def test_what_is_there_already_is_left_out_when_asked_for(transcribe, folder):
     )
 
 
-def test_the_only_recording_is_told_to_be_there_already(transcribe, folder):
+def test_a_single_skipped_recording_is_reported(transcribe, folder):
     (folder / "silence.txt").write_text("mine", encoding="utf-8")
     assert transcribe("silence.wav", "-d", ".", "--skip-existing") == (
         *(0, ""),
@@ -226,13 +226,13 @@ def test_the_only_recording_is_told_to_be_there_already(transcribe, folder):
     )
 
 
-def test_where_all_is_done_no_model_is_needed(inside, folder):
+def test_no_model_is_needed_if_every_recording_is_skipped(inside, folder):
     (folder / "silence.txt").write_text("mine", encoding="utf-8")
     arguments = ["silence.wav", "-d", ".", "--skip-existing", "--offline", "-m", "large-v3"]
     assert inside("transcribe", *arguments)[0] == 0
 
 
-def test_events_are_all_there_is_on_standard_error(transcribe):
+def test_with_json_lines_standard_error_has_only_events(transcribe):
     code, out, err = transcribe("speech.m4a", "noise.mp3", "--json-lines")
     events = [json.loads(line) for line in err.splitlines()]
     kinds = [event["event"] for event in events if event["event"] != "progress"]
@@ -241,7 +241,7 @@ def test_events_are_all_there_is_on_standard_error(transcribe):
     assert {event["file"] for event in events} == {"speech.m4a", "noise.mp3"}
 
 
-def test_standard_input_is_transcribed_and_no_copy_stays_behind(cesar, model, tmp_path, monkeypatch):
+def test_standard_input_is_transcribed_and_no_copy_is_left(cesar, model, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     done = cesar("transcribe", "-", "-q", "-m", model, input=SPEECH.read_bytes())
@@ -252,7 +252,7 @@ def test_standard_input_is_transcribed_and_no_copy_stays_behind(cesar, model, tm
     assert list((tmp_path / "temporary").glob("cesar-*")) == []
 
 
-def test_a_reader_that_leaves_ends_the_run_quietly(cesar, model, folder):
+def test_a_closed_pipe_ends_the_run_quietly(cesar, model, folder):
     reader, writer = os.pipe()
     os.close(reader)
     command = ["transcribe", "-q", "speech.m4a", "-m", model]
@@ -281,7 +281,9 @@ def test_a_recogniser_that_crashes_twice_is_exit_code_5(cesar, folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks for the children in /proc")
 @pytest.mark.parametrize(("signum", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_the_run_with_one_line_no_half_file_and_no_child(signum, expected, environ, folder, monkeypatch):
+def test_a_signal_ends_the_run_with_one_line_and_leaves_no_partial_file_or_child(
+    signum, expected, environ, folder, monkeypatch
+):
     """The first recording is finished, the second hangs in the recogniser when the signal comes."""
     monkeypatch.chdir(folder)
     hanging = write_script(folder, faults=[{"at": 3.0, "do": "hang"}])
@@ -304,7 +306,7 @@ def test_a_signal_ends_the_run_with_one_line_no_half_file_and_no_child(signum, e
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_a_terminal_gets_a_bar_and_then_the_lines(environ, model, folder, monkeypatch):
+def test_a_terminal_shows_a_bar_and_then_the_lines(environ, model, folder, monkeypatch):
     monkeypatch.chdir(folder)
     primary, terminal = os.openpty()
     command = [sys.executable, "-m", "cesar", "transcribe", "speech.m4a", "-m", model, "-o", "speech.txt"]
@@ -330,7 +332,7 @@ def read_all(descriptor):
 
 
 @pytest.mark.model
-def test_real_speech_becomes_its_words(cesar, folder):
+def test_real_speech_is_transcribed(cesar, folder):
     done = cesar("transcribe", "speech.m4a", "-q", "--model", "base", "--offline", timeout=300)
     assert "ask what you can do for your country" in done.stdout.decode().lower()
 
@@ -343,7 +345,7 @@ def test_real_speech_becomes_its_words(cesar, folder):
         (unicodedata.normalize("NFD", "é.wav"), unicodedata.normalize("NFC", "é.wav")),
     ],
 )
-def test_two_names_that_some_systems_take_for_one_stop_only_the_second_file(first, second, transcribe, folder):
+def test_of_two_names_that_some_systems_confuse_only_the_second_fails(first, second, transcribe, folder):
     talks = folder / "talks"
     talks.mkdir()
     for name in (first, second, "🦓.wav"):
@@ -354,7 +356,7 @@ def test_two_names_that_some_systems_take_for_one_stop_only_the_second_file(firs
     assert f"the text of talks/{second} would have the same name as that of talks/{first}" in err
 
 
-def test_recordings_of_one_name_in_two_folders_stop_only_the_second(transcribe, folder):
+def test_of_two_recordings_with_the_same_name_only_the_second_fails(transcribe, folder):
     for name in ("one", "two"):
         (folder / name).mkdir()
         write_silence(folder / name / "a.wav")
@@ -365,7 +367,7 @@ def test_recordings_of_one_name_in_two_folders_stop_only_the_second(transcribe, 
     assert "the text of two/a.wav would have the same name as that of one/a.wav" in err
 
 
-def test_what_a_folder_has_besides_recordings_is_told(transcribe, folder):
+def test_other_contents_of_a_folder_are_reported(transcribe, folder):
     talks = folder / "talks"
     talks.mkdir()
     write_silence(talks / "a.wav")

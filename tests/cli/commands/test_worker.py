@@ -108,7 +108,7 @@ def words_of(job: Job) -> list[str]:
 # What it does
 
 
-def test_until_empty_does_every_job_in_order_and_says_so(inside, queue, model, tmp_path):
+def test_until_empty_runs_every_job_in_order_and_logs_it(inside, queue, model, tmp_path):
     (tmp_path / "bad.mp3").write_bytes(b"this is no recording\n" * 100)
     good, bad, last = (queue.add(audio_path=str(path), model_size=model) for path in (JFK, tmp_path / "bad.mp3", JFK))
     code, out, err = inside("worker", "--until-empty")
@@ -123,7 +123,7 @@ def test_until_empty_does_every_job_in_order_and_says_so(inside, queue, model, t
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_on_a_terminal_a_bar_shows_how_far_the_job_has_come(queue, model, monkeypatch):
+def test_on_a_terminal_a_bar_shows_the_jobs_progress(queue, model, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     job = queue.add(audio_path=str(SONNET), name="sonnet", model_size=model)
     code, shown = on_a_terminal("worker", "--until-empty")
@@ -134,12 +134,12 @@ def test_on_a_terminal_a_bar_shows_how_far_the_job_has_come(queue, model, monkey
     assert queue.read(job).status is JobStatus.COMPLETED
 
 
-def test_until_empty_ends_at_once_where_nothing_waits(inside, queue):
+def test_until_empty_exits_at_once_if_nothing_is_waiting(inside, queue):
     assert inside("worker", "--until-empty")[0] == 0
     assert queue.jobs() == []
 
 
-def test_empty_is_only_what_has_no_job_that_is_to_be_tried_again(queue):
+def test_until_empty_waits_for_jobs_that_are_to_be_retried(queue):
     """A job that waits for its next attempt is waiting too."""
 
     async def ask() -> list[str]:
@@ -169,7 +169,7 @@ def test_empty_is_only_what_has_no_job_that_is_to_be_tried_again(queue):
     assert asyncio.run(ask()) == ["empty"]
 
 
-def test_a_job_that_is_queued_later_is_done_without_being_asked_for(start, queue, model):
+def test_a_job_that_is_queued_later_is_picked_up(start, queue, model):
     worker = start()
     worker.wait_until_said("0 waiting")
     job = queue.add(audio_path=str(JFK), model_size=model)
@@ -177,7 +177,7 @@ def test_a_job_that_is_queued_later_is_done_without_being_asked_for(start, queue
     assert queue.read(job).status is JobStatus.COMPLETED
 
 
-def test_it_runs_as_the_options_say(inside, queue):
+def test_an_offline_worker_downloads_no_model(inside, queue):
     job = queue.add(audio_path=str(JFK), model_size="large-v3")
     inside("worker", "--until-empty", "--offline")
     assert queue.read(job).error_code == "model_not_installed"
@@ -195,7 +195,7 @@ async def create_all(repository: JobRepository, model: str, count: int) -> list[
 
 
 @pytest.mark.parametrize("content", [b"garbage " * 1000, None], ids=["a damaged file", "a folder"])
-def test_a_database_that_cannot_be_used_is_one_line(content, inside, tmp_path):
+def test_an_unusable_database_is_a_one_line_error(content, inside, tmp_path):
     if content is None:
         (tmp_path / "bad.db").mkdir()
     else:
@@ -205,7 +205,7 @@ def test_a_database_that_cannot_be_used_is_one_line(content, inside, tmp_path):
     assert "bad.db" in said(err)
 
 
-def test_an_internal_error_leaves_its_traceback(start, queue, monkeypatch):
+def test_an_internal_error_logs_its_traceback(start, queue, monkeypatch):
     broken = STUCK.replace("threading.Event().wait()", "[][1]")
     job = queue.add()
     worker = start(code=broken)
@@ -219,7 +219,7 @@ def test_an_internal_error_leaves_its_traceback(start, queue, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_without_a_job_it_ends_at_once(number, start, monkeypatch):
+def test_an_idle_worker_stops_at_once(number, start, monkeypatch):
     monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", LONG)
     worker = start()
     worker.wait_until_said("the worker starts")
@@ -227,7 +227,7 @@ def test_without_a_job_it_ends_at_once(number, start, monkeypatch):
     assert not worker.has_said("finishing")
 
 
-def test_a_job_that_can_end_in_time_does(start, queue, model, tmp_path, monkeypatch):
+def test_a_job_that_can_finish_in_the_grace_period_does(start, queue, model, tmp_path, monkeypatch):
     monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", LONG)
     recording = write_wav(tmp_path / "long.wav", silence(900))
     job, waiting = (queue.add(audio_path=str(recording), model_size=model) for _ in range(2))
@@ -238,7 +238,7 @@ def test_a_job_that_can_end_in_time_does(start, queue, model, tmp_path, monkeypa
     assert [queue.read(each).status.value for each in (job, waiting)] == ["completed", "queued"]
 
 
-def test_a_job_that_cannot_is_put_back_with_what_is_done(start, queue, hanging, monkeypatch):
+def test_a_job_that_exceeds_the_grace_period_is_released_with_its_progress(start, queue, hanging, monkeypatch):
     monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", "0.5")
     job = queue.add(audio_path=str(SONNET), model_size=hanging)
     worker = start()
@@ -254,7 +254,7 @@ def test_a_job_that_cannot_is_put_back_with_what_is_done(start, queue, hanging, 
     wait_until(lambda: not any(map(is_running, children)))
 
 
-def test_a_second_signal_stops_it_now(start, queue, hanging, monkeypatch):
+def test_a_second_signal_stops_the_worker_at_once(start, queue, hanging, monkeypatch):
     monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", LONG)
     job = queue.add(audio_path=str(SONNET), model_size=hanging)
     worker = start()
@@ -266,7 +266,7 @@ def test_a_second_signal_stops_it_now(start, queue, hanging, monkeypatch):
     assert queue.read(job).status is JobStatus.QUEUED
 
 
-def test_a_signal_that_is_ignored_stays_so(start):
+def test_an_ignored_signal_stays_ignored(start):
     """As `nohup` wants it."""
     worker = start(launcher=("sh", "-c", "trap '' HUP; exec \"$@\"", "sh"))
     worker.wait_until_said("the worker starts")
@@ -275,7 +275,7 @@ def test_a_signal_that_is_ignored_stays_so(start):
     assert len([line for line in worker.lines if "is asked to stop" in line]) == 1
 
 
-def test_a_worker_that_is_stuck_puts_its_job_back_and_is_ended(start, queue, monkeypatch):
+def test_a_stuck_worker_releases_its_job_and_is_killed(start, queue, monkeypatch):
     monkeypatch.setenv("CESAR_SHUTDOWN_GRACE_S", "0.2")
     job = queue.add()
     worker = start(code=STUCK)
@@ -285,7 +285,7 @@ def test_a_worker_that_is_stuck_puts_its_job_back_and_is_ended(start, queue, mon
     assert queue.read(job).status is JobStatus.QUEUED
 
 
-def test_what_a_killed_worker_had_at_work_goes_on_in_the_next_one(start, queue, tmp_path):
+def test_the_next_worker_resumes_the_job_of_a_killed_one(start, queue, tmp_path):
     script = write_script(tmp_path / "once.json", {"at": IN_THE_MIDDLE, "do": "hang", "unless": str(tmp_path / "hung")})
     job = queue.add(audio_path=str(SONNET), model_size=script)
     first = start()

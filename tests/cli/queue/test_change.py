@@ -16,7 +16,7 @@ def test_a_waiting_job_is_cancelled_at_once(inside, queue, three):
     assert [job.status.value for job in queue.jobs()] == ["queued", "queued", "cancelled"]
 
 
-def test_a_job_at_work_is_told_to_stop(inside, queue):
+def test_a_running_job_is_asked_to_stop(inside, queue):
     with queue.one_at_work() as job:
         code, _, err = inside("jobs", "cancel", job.id)
         assert (code, queue.read(job).status) == (0, JobStatus.PROCESSING)
@@ -24,13 +24,13 @@ def test_a_job_at_work_is_told_to_stop(inside, queue):
     assert said(err).endswith("is told to stop")
 
 
-def test_to_cancel_twice_does_no_harm(inside, queue):
+def test_cancelling_twice_is_harmless(inside, queue):
     job = queue.add(JobStatus.CANCELLED)
     assert inside("jobs", "cancel", job.id)[0] == 0
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.ERROR])
-def test_a_job_that_is_over_cannot_be_cancelled(status, inside, queue):
+def test_a_finished_job_cannot_be_cancelled(status, inside, queue):
     job = queue.add(status, name="talk")
     code, _, err = inside("jobs", "cancel", job.id)
     assert code == 6
@@ -48,7 +48,7 @@ def test_a_failed_or_cancelled_job_is_queued_again(status, inside, queue):
 
 
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.COMPLETED])
-def test_no_other_job_is_queued_again(status, inside, queue):
+def test_only_failed_and_cancelled_jobs_can_be_retried(status, inside, queue):
     job = queue.add(status)
     code, _, err = inside("jobs", "retry", job.id)
     assert code == 6
@@ -56,7 +56,7 @@ def test_no_other_job_is_queued_again(status, inside, queue):
     assert queue.read(job).version == job.version
 
 
-def test_a_job_at_work_is_not_queued_again(inside, queue):
+def test_a_running_job_cannot_be_retried(inside, queue):
     with queue.one_at_work() as job:
         code, _, err = inside("jobs", "retry", job.id)
         assert queue.read(job).status is JobStatus.PROCESSING
@@ -71,7 +71,7 @@ def test_a_deleted_job_is_gone(inside, queue, three):
     assert [job.name for job in queue.jobs()] == ["second"]
 
 
-def test_a_job_at_work_is_not_deleted_but_the_way_to_it_is_told(inside, queue):
+def test_deleting_a_running_job_is_refused_with_advice(inside, queue):
     with queue.one_at_work(id="eeee-1") as job:
         code, _, err = inside("jobs", "delete", job.id, "-y")
         assert queue.read(job).status is JobStatus.PROCESSING
@@ -79,7 +79,7 @@ def test_a_job_at_work_is_not_deleted_but_the_way_to_it_is_told(inside, queue):
     assert "cesar jobs cancel eeee-1" in said(err)
 
 
-def test_one_that_cannot_be_changed_does_not_keep_the_others(inside, queue, three):
+def test_one_failed_change_does_not_stop_the_others(inside, queue, three):
     over = queue.add(JobStatus.COMPLETED, id="cccc-1")
     code, _, err = inside("jobs", "cancel", three[0].id, over.id, three[1].id)
     assert code == 6
@@ -87,14 +87,14 @@ def test_one_that_cannot_be_changed_does_not_keep_the_others(inside, queue, thre
     assert [job.status.value for job in queue.jobs()] == ["completed", "queued", "cancelled", "cancelled"]
 
 
-def test_one_that_is_not_there_keeps_all_from_being_changed(inside, queue, three):
+def test_one_unknown_id_prevents_all_changes(inside, queue, three):
     code, _, err = inside("jobs", "delete", three[0].id, "gone")
     assert code == 6
     assert "no job 'gone'" in said(err)
     assert len(queue.jobs()) == 3
 
 
-def test_a_job_that_is_named_twice_is_changed_once(inside, three):
+def test_a_job_given_twice_is_changed_once(inside, three):
     assert inside("jobs", "delete", "bbbb", "bbbb3333")[2] == "third (bbbb3333): deleted\n"
 
 
@@ -111,7 +111,7 @@ def test_on_a_terminal_delete_asks_first(answer, expected, left, environ, queue)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_on_a_terminal_delete_need_not_ask(environ, queue):
+def test_on_a_terminal_delete_with_yes_does_not_ask(environ, queue):
     job = queue.add()
     code, shown = on_a_terminal("jobs", "delete", job.id, "--yes")
     assert (code, queue.jobs()) == (0, [])

@@ -79,7 +79,7 @@ def every_state(queue: Queue) -> list[str]:
     return [job.id for job in jobs]
 
 
-def test_a_list_shows_what_it_shows_on_this_machine(there, inside, queue, service):
+def test_a_remote_list_looks_like_a_local_one(there, inside, queue, service):
     every_state(queue)
     for arguments in (
         [],
@@ -92,7 +92,7 @@ def test_a_list_shows_what_it_shows_on_this_machine(there, inside, queue, servic
         assert (0, out, err.replace(nobody_at(service.url), NOBODY)) == inside("jobs", "list", *arguments)
 
 
-def test_programs_get_the_same_fields_but_what_the_service_keeps_to_itself(there, inside, queue):
+def test_remote_jobs_as_json_have_the_same_fields_with_undisclosed_ones_null(there, inside, queue):
     ids = every_state(queue)
     for arguments in (["list"], *(["show", job_id] for job_id in ids)):
         theirs = json.loads(there(*arguments, "--json")[1])
@@ -109,7 +109,7 @@ def test_programs_get_the_same_fields_but_what_the_service_keeps_to_itself(there
             assert {key for key in different if one[key] is not None} == set()
 
 
-def test_show_says_that_a_recording_waits_while_others_are_fetched(there, inside, queue):
+def test_show_says_that_a_recording_waits_for_other_fetches(there, inside, queue):
     address = "https://example.org/talk.mp3"
     with queue.one_at_work(audio_path=address, source_url=address):
         job = queue.add(audio_path=address, source_url=address)
@@ -117,7 +117,7 @@ def test_show_says_that_a_recording_waits_while_others_are_fetched(there, inside
         assert json.loads(there("show", job.id, "--json")[1])["fetches_before"] == 1
 
 
-def test_show_tells_what_it_tells_on_this_machine_but_the_recordings_place(there, inside, queue):
+def test_show_prints_the_same_as_locally_except_the_recordings_path(there, inside, queue):
     for job_id in every_state(queue):
         code, out, err = there("show", job_id[:8])
         _, expected, _ = inside("jobs", "show", job_id[:8])
@@ -127,7 +127,7 @@ def test_show_tells_what_it_tells_on_this_machine_but_the_recordings_place(there
         ]
 
 
-def test_a_job_at_work_shows_how_far_it_is(there, queue):
+def test_a_running_job_shows_its_progress(there, queue):
     with queue.one_at_work(name="talk") as job:
         queue.do(lambda repository: repository.request_cancel(job.id))
         assert re.search(r"processing .* 50% ", there("list")[1])
@@ -135,7 +135,7 @@ def test_a_job_at_work_shows_how_far_it_is(there, queue):
     assert re.search(r"^status +processing, 50% done \(20 of 40 s\), to be cancelled$", out, re.MULTILINE)
 
 
-def test_pages_of_the_service_are_put_together(there, queue, monkeypatch):
+def test_pages_from_the_service_are_joined(there, queue, monkeypatch):
     monkeypatch.setattr("cesar.cli.queue.remote._PAGE_SIZE", 2)
     queue.fill({f"aaaa{number}": str(number) for number in range(5)})
     page = json.loads(there("list", "--all", "--json")[1])
@@ -146,7 +146,7 @@ def test_pages_of_the_service_are_put_together(there, queue, monkeypatch):
     assert [job["name"] for job in page["jobs"]] == ["1", "0"]
 
 
-def test_where_there_are_no_jobs_the_service_is_named(there, service):
+def test_an_empty_list_names_the_service(there, service):
     code, out, err = there("list")
     assert (code, out) == (0, "")
     assert service.url in said(err)
@@ -166,7 +166,7 @@ def test_where_there_are_no_jobs_the_service_is_named(there, service):
         ("\udcff\udcff\udcff\udcff", 2, "UTF-8"),
     ],
 )
-def test_an_id_that_means_no_job_or_several_is_one_line(beginning, expected, words, there, queue, three):
+def test_an_unknown_or_ambiguous_id_is_a_one_line_error(beginning, expected, words, there, queue, three):
     for command in ("show", "watch", *CHANGES):
         code, out, err = there(command, beginning)
         assert (code, out) == (expected, "")
@@ -174,7 +174,7 @@ def test_an_id_that_means_no_job_or_several_is_one_line(beginning, expected, wor
     assert queue.jobs() == three[::-1]
 
 
-def test_a_whole_id_goes_before_one_that_begins_with_it(there, queue):
+def test_an_exact_id_wins_over_a_longer_id_with_the_same_prefix(there, queue):
     for id_ in ("dddd", "dddd1", "dddd2"):
         queue.add(id=id_)
     assert json.loads(there("show", "dddd", "--json")[1])["id"] == "dddd"
@@ -184,12 +184,12 @@ def test_a_whole_id_goes_before_one_that_begins_with_it(there, queue):
 
 
 @pytest.mark.parametrize("text", ["Räder rollen.\nWeiter.", ""])
-def test_the_transcript_is_printed_and_nothing_else(text, there, queue):
+def test_show_transcript_prints_the_transcript_only(text, there, queue):
     job = queue.add(JobStatus.COMPLETED, result_text=text)
     assert there("show", job.id, "--transcript") == (0, f"{text}\n" if text else "", "")
 
 
-def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(there, inside, queue):
+def test_a_partial_transcript_is_printed_with_a_note(there, inside, queue):
     with queue.one_at_work(name="talk") as job:
         for arguments in (["--transcript"], *(["-f", name] for name in FORMATS)):
             code, out, err = there("show", job.id, *arguments)
@@ -198,7 +198,7 @@ def test_what_is_recognised_so_far_is_printed_with_a_word_about_it(there, inside
             assert out.replace("base", "") == inside("jobs", "show", job.id, *arguments)[1].replace("base", "")
 
 
-def test_subtitles_of_a_job_keep_the_limits_that_are_given(there, inside, queue):
+def test_subtitles_of_a_job_respect_the_given_limits(there, inside, queue):
     job = queue.with_text("Ask not what your country can do for you, ask what you can do for your country.")
     arguments = (job.id, "-f", "srt", "--max-line-length", "20", "--max-lines", "1", "--max-cue-duration", "2.5")
     code, out, _ = there("show", *arguments)
@@ -210,14 +210,14 @@ def test_subtitles_of_a_job_keep_the_limits_that_are_given(there, inside, queue)
 # Changes
 
 
-def test_jobs_are_cancelled_tried_again_and_deleted(there, queue, three):
+def test_jobs_are_cancelled_retried_and_deleted(there, queue, three):
     assert there("cancel", "bbbb", "aaaa2222") == (0, "", "third (bbbb3333): cancelled\nsecond (aaaa2222): cancelled\n")
     assert there("retry", "bbbb") == (0, "", "third (bbbb3333): queued again\n")
     assert there("delete", "aaaa2222") == (0, "", "second (aaaa2222): deleted\n")
     assert [(job.name, job.status.value) for job in queue.jobs()] == [("third", "queued"), ("first", "queued")]
 
 
-def test_what_cannot_be_changed_is_told_as_on_this_machine(there, inside, queue):
+def test_an_impossible_change_is_reported_as_locally(there, inside, queue):
     done = queue.add(JobStatus.COMPLETED, result_text="So.")
     for command in ("cancel", "retry"):
         theirs = there(command, done.id)
@@ -232,7 +232,7 @@ def test_what_cannot_be_changed_is_told_as_on_this_machine(there, inside, queue)
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELLED])
-def test_watching_a_job_that_is_over_ends_as_on_this_machine(status, there, inside, queue):
+def test_watching_a_finished_job_ends_as_locally(status, there, inside, queue):
     told = {"error_message": "it is broken", "error_code": "bad_audio", "error_hint": "Mend it."}
     outcome = {"duration": 61.25, "timings": {"total": 7.5}}
     fields = {"result_text": "So.", "outcome": outcome} if status is JobStatus.COMPLETED else told
@@ -240,7 +240,7 @@ def test_watching_a_job_that_is_over_ends_as_on_this_machine(status, there, insi
     assert there("watch", job.id[:6]) == inside("jobs", "watch", job.id[:6])
 
 
-def test_programs_get_the_job_in_a_line_whenever_it_changes(there, queue):
+def test_watch_json_prints_the_job_on_one_line_at_each_change(there, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="So.")
     code, out, err = there("watch", job.id, "--json")
     assert (code, err) == (0, "")
@@ -262,7 +262,7 @@ def test_a_job_is_followed_until_it_ends(service, queue, environ):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
-def test_to_leave_does_not_stop_the_job(service, queue, environ):
+def test_interrupting_watch_does_not_stop_the_job(service, queue, environ):
     job = queue.add(name="talk")
     command = [sys.executable, "-m", "cesar", "jobs", "watch", job.id, "--server", service.url]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
@@ -275,7 +275,7 @@ def test_to_leave_does_not_stop_the_job(service, queue, environ):
     assert queue.read(job).status is JobStatus.QUEUED
 
 
-def test_a_job_that_is_deleted_while_it_is_watched_is_told_as_gone(service, queue, environ):
+def test_watch_reports_the_deletion_of_its_job(service, queue, environ):
     job = queue.add(name="talk")
     command = [sys.executable, "-m", "cesar", "jobs", "watch", job.id, "--server", service.url]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
@@ -297,7 +297,7 @@ def recording(tmp_path):
     return path
 
 
-def test_recordings_are_sent_and_their_ids_printed_in_order(there, service, queue, recording, tmp_path):
+def test_recordings_are_uploaded_and_their_job_ids_printed_in_order(there, service, queue, recording, tmp_path):
     other = tmp_path / "other.wav"
     other.write_bytes(b"something else")
     code, out, err = there("submit", other, recording, recording)
@@ -307,7 +307,7 @@ def test_recordings_are_sent_and_their_ids_printed_in_order(there, service, queu
     assert [(job.name, job.audio_bytes) for job in jobs] == [("other.wav", 14), ("talk.wav", JFK.stat().st_size)]
 
 
-def test_what_is_wished_for_arrives(there, queue, recording):
+def test_all_options_reach_the_service(there, queue, recording):
     wishes = ["-l", "german", "--prompt", "Äpfel, Birnen", "--word-timestamps", "--start", "0:01", "--end", "9.5"]
     terms = ["--translate", "--beam-size", "2", "--hotwords", "Obst", "-m", "tiny", "--priority", "-7"]
     terms += ["--temperature", "0.4", "--track", "all"]
@@ -329,20 +329,20 @@ def test_what_is_wished_for_arrives(there, queue, recording):
     assert (told["id"], told["model_size"], told["priority"], told["audio_path"]) == (job.id, "tiny", -7, None)
 
 
-def test_what_the_language_may_be_arrives(there, queue, recording):
+def test_candidate_languages_reach_the_service(there, queue, recording):
     assert there("submit", recording, "--languages", "German,en")[0] == 0
     [job] = queue.jobs()
     assert job.options == TranscribeOptions(languages=("de", "en"))
 
 
-def test_unless_a_model_is_named_it_is_the_services_choice(there, queue, recording, monkeypatch):
+def test_without_a_model_the_service_chooses_its_own(there, queue, recording, monkeypatch):
     there("submit", recording)
     monkeypatch.setenv("CESAR_MODEL", "small")
     there("submit", recording)
     assert [job.model_size.rpartition("/")[2] for job in queue.jobs()] == ["small", "words.json"]
 
 
-def test_the_same_key_and_recording_give_the_same_job(there, queue, recording):
+def test_the_same_idempotency_key_and_recording_give_the_same_job(there, queue, recording):
     ids = {there("submit", recording, "--idempotency-key", "monday")[1] for _ in range(2)}
     assert len(ids) == len(queue.jobs()) == 1
     code, _, err = there("submit", recording, "--idempotency-key", "monday", "-l", "de")
@@ -351,21 +351,21 @@ def test_the_same_key_and_recording_give_the_same_job(there, queue, recording):
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "montäglich", "\udcff"])
-def test_a_key_that_cannot_be_is_refused_before_anything_is_sent(key, there, queue, recording):
+def test_an_invalid_idempotency_key_is_refused_before_anything_is_sent(key, there, queue, recording):
     code, _, err = there("submit", recording, "--idempotency-key", key)
     assert code == 2
     said(err)
     assert queue.jobs() == []
 
 
-def test_nothing_is_sent_if_one_of_the_recordings_cannot_be_read(there, queue, recording):
+def test_nothing_is_sent_if_a_recording_cannot_be_read(there, queue, recording):
     code, out, err = there("submit", recording, "missing.wav")
     assert (code, out) == (3, "")
     assert "Nothing was sent." in said(err)
     assert queue.jobs() == []
 
 
-def test_addresses_are_left_for_the_service_to_fetch(there, service, queue, recording):
+def test_urls_are_left_for_the_service_to_fetch(there, service, queue, recording):
     address = "https://example.org/talks/one.mp3?x=1"
     code, out, err = there("submit", recording, address, "-l", "de")
     assert (code, err) == (0, nobody_at(service.url))
@@ -374,21 +374,21 @@ def test_addresses_are_left_for_the_service_to_fetch(there, service, queue, reco
     assert (second.source_url, second.name, second.options.language) == (address, "one.mp3", "de")
 
 
-def test_a_refused_recording_ends_the_run_and_what_was_sent_is_told(cesar, service, queue, recording):
+def test_a_refused_recording_ends_the_run_and_earlier_jobs_are_reported(cesar, service, queue, recording):
     done = cesar("jobs", "submit", recording, "http://127.0.0.1/private.mp3", "--server", service.url, text=True)
     assert done.returncode == 3
     assert done.stdout.split() == [job.id for job in queue.jobs()]
     assert "127.0.0.1" in said(done.stderr)
 
 
-def test_standard_input_is_sent_too(cesar, service, queue):
+def test_standard_input_can_be_uploaded(cesar, service, queue):
     done = cesar("jobs", "submit", "-", "--server", service.url, input=JFK.read_bytes())
     assert (done.returncode, done.stderr.decode()) == (0, nobody_at(service.url))
     [job] = queue.jobs()
     assert (job.name, job.audio_bytes) == ("stdin", JFK.stat().st_size)
 
 
-def test_names_that_are_no_utf8_are_sent_as_well_as_can_be(there, queue, tmp_path):
+def test_invalid_bytes_in_file_names_are_sent_as_question_marks(there, queue, tmp_path):
     path = Path(os.fsdecode(bytes(tmp_path) + b"/t\xffalk.wav"))
     path.write_bytes(b"sound")
     assert there("submit", path)[0] == 0
@@ -396,7 +396,7 @@ def test_names_that_are_no_utf8_are_sent_as_well_as_can_be(there, queue, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_a_terminal_gets_a_bar_while_a_big_recording_is_sent(service, queue, tmp_path):
+def test_a_terminal_shows_a_bar_during_a_big_upload(service, queue, tmp_path):
     big = tmp_path / "big.wav"
     with big.open("wb") as file:
         file.truncate(64 * 1024**2)
@@ -410,7 +410,7 @@ def test_a_terminal_gets_a_bar_while_a_big_recording_is_sent(service, queue, tmp
 
 
 @pytest.mark.parametrize("command", ["submit", "list", "show", "watch", *CHANGES])
-def test_a_database_and_a_server_together_are_wrong_usage(command, inside):
+def test_database_and_server_together_are_a_usage_error(command, inside):
     ids = [] if command == "list" else ["aaaa"]
     code, out, err = inside("jobs", command, *ids, "--database", "a.db", "--server", "http://127.0.0.1:1")
     assert (code, out) == (2, "")
@@ -418,7 +418,7 @@ def test_a_database_and_a_server_together_are_wrong_usage(command, inside):
     assert "--server" in said(err)
 
 
-def test_the_server_can_be_set_and_a_flag_for_this_machine_wins(inside, service, queue, three, monkeypatch, tmp_path):
+def test_a_local_flag_overrides_the_server_setting(inside, service, queue, three, monkeypatch, tmp_path):
     monkeypatch.setenv("CESAR_SERVER", service.url)
     monkeypatch.setenv("CESAR_DATA_DIR", str(tmp_path / "elsewhere"))
     assert "first" in inside("jobs", "list")[1]
@@ -426,7 +426,7 @@ def test_the_server_can_be_set_and_a_flag_for_this_machine_wins(inside, service,
     assert "first" not in inside("jobs", "list", "--database", "other.db")[1]
 
 
-def test_a_service_that_is_not_there_is_one_line(inside, monkeypatch):
+def test_an_unreachable_service_is_a_one_line_error(inside, monkeypatch):
     monkeypatch.setattr("cesar.client.connection.RETRY_DELAYS_S", (0.0, 0.0))
     nobody = "http://127.0.0.1:1"
     for arguments in (["list"], ["show", "aaaa"], ["watch", "aaaa"], *([change, "aaaa"] for change in CHANGES)):
@@ -436,13 +436,13 @@ def test_a_service_that_is_not_there_is_one_line(inside, monkeypatch):
 
 
 @pytest.mark.parametrize("server", ["127.0.0.1:5000", "ftp://there", "nonsense"])
-def test_what_is_no_address_is_wrong_usage(server, inside):
+def test_an_invalid_server_url_is_a_usage_error(server, inside):
     code, _, err = inside("jobs", "list", "--server", server)
     assert code == 2
     assert "http://HOST:PORT" in said(err)
 
 
-def test_the_statuses_that_are_asked_for_are_those_of_the_service(there):
+def test_the_status_choices_are_those_of_the_service(there):
     for status in STATUSES:
         assert there("list", "--status", status)[0] == 0
 
@@ -450,7 +450,7 @@ def test_the_statuses_that_are_asked_for_are_those_of_the_service(there):
 # Keys
 
 
-def test_a_service_that_needs_a_key_says_so_and_takes_the_one_that_is_set(inside, queue, monkeypatch):
+def test_a_service_that_requires_a_key_says_so_and_accepts_the_one_in_the_settings(inside, queue, monkeypatch):
     queue.file.parent.mkdir(parents=True)
     with serving(settings_of(queue.file.parent, require_key=True)) as service:
         code, _, err = inside("jobs", "list", "--server", service.url)
@@ -475,7 +475,7 @@ def token_of(queue: Queue) -> str:
     return token
 
 
-def test_work_with_a_service_does_not_wait_for_the_databases_libraries(service, environ):
+def test_remote_commands_do_not_import_the_database_libraries(service, environ):
     code = f"""
 import sys
 from cesar.cli import run

@@ -25,7 +25,7 @@ def recording(tmp_path: Path) -> Path:
     return Path(shutil.copy(SPEECH, tmp_path / "talk.m4a"))
 
 
-def test_submit_prints_one_id_for_each_recording_and_keeps_whole_paths(inside, queue, recording, tmp_path):
+def test_submit_prints_an_id_per_recording_and_stores_absolute_paths(inside, queue, recording, tmp_path):
     shutil.copy(recording, tmp_path / "other.m4a")
     code, out, err = inside("jobs", "submit", "talk.m4a", tmp_path / "other.m4a")
     newest, oldest = queue.jobs()
@@ -34,7 +34,7 @@ def test_submit_prints_one_id_for_each_recording_and_keeps_whole_paths(inside, q
     assert (oldest.name, oldest.model_size, oldest.status) == ("talk.m4a", "base", JobStatus.QUEUED)
 
 
-def test_submit_takes_the_media_files_of_a_folder(inside, queue, tmp_path):
+def test_submit_queues_the_media_files_in_a_folder(inside, queue, tmp_path):
     (tmp_path / "talks").mkdir()
     for name in ("b.mp3", "a.m4a", "notes.txt", ".hidden.mp3"):
         shutil.copy(SPEECH, tmp_path / "talks" / name)
@@ -42,7 +42,7 @@ def test_submit_takes_the_media_files_of_a_folder(inside, queue, tmp_path):
     assert [job.name for job in queue.jobs()] == ["b.mp3", "a.m4a"]
 
 
-def test_submit_takes_every_wish_that_transcribe_takes(inside, queue, recording):
+def test_submit_stores_every_option_of_transcribe(inside, queue, recording):
     wishes = ["-l", "german", "--translate", "--prompt", "Ja.", "--hotwords", "eins zwei", "--word-timestamps"]
     times = ["--start", "1:30", "--end", "2:00.5", "--beam-size", "2", "--priority", "-7", "-m", "small"]
     times += ["--temperature", "0.4", "--track", "2"]
@@ -63,13 +63,13 @@ def test_submit_takes_every_wish_that_transcribe_takes(inside, queue, recording)
     )
 
 
-def test_submit_takes_what_the_language_may_be(inside, queue, recording):
+def test_submit_stores_candidate_languages(inside, queue, recording):
     assert inside("jobs", "submit", recording, "--languages", "en,dut")[0] == 0
     [job] = queue.jobs()
     assert job.options == TranscribeOptions(languages=("en", "nl"))
 
 
-def test_submit_takes_what_transcribe_takes_but_for_output_and_machine():
+def test_submit_has_the_options_of_transcribe_except_those_on_output_and_device():
     """Guards the test above: a wish that is new in `cesar transcribe` must be one here too."""
     not_wishes = {"output", "output_dir", "formats", "skip_existing", "quiet", "verbose", "json_lines"}
     not_wishes |= {"device", "compute_type", "offline", "max_line_length", "max_lines", "max_cue_duration"}
@@ -80,18 +80,18 @@ def test_submit_takes_what_transcribe_takes_but_for_output_and_machine():
     assert names(transcribe.command) - not_wishes <= names(submit)
 
 
-def test_what_is_submitted_without_a_wish_has_the_usual_options(inside, queue, recording):
+def test_a_job_without_options_has_the_defaults(inside, queue, recording):
     inside("jobs", "submit", recording)
     assert queue.jobs()[0].options == TranscribeOptions()
 
 
-def test_the_model_of_the_settings_is_taken(inside, queue, recording, monkeypatch):
+def test_submit_uses_the_model_of_the_settings(inside, queue, recording, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", "tiny")
     inside("jobs", "submit", recording)
     assert queue.jobs()[0].model_size == "tiny"
 
 
-def test_a_models_folder_and_script_are_kept_by_their_whole_paths(inside, queue, recording, tmp_path):
+def test_model_folders_and_scripts_are_stored_as_absolute_paths(inside, queue, recording, tmp_path):
     """The worker may run elsewhere."""
     (tmp_path / "mine").mkdir()
     for name in ("config.json", "tokenizer.json", "vocabulary.txt", "model.bin"):
@@ -102,9 +102,7 @@ def test_a_models_folder_and_script_are_kept_by_their_whole_paths(inside, queue,
 
 
 @pytest.mark.parametrize("name", ["gone.mp3", "empty.mp3", "folder", "blank.mp3 ", "\udcff.mp3"])
-def test_a_recording_that_cannot_be_read_later_is_refused_before_anything_is_queued(
-    name, inside, queue, recording, tmp_path
-):
+def test_an_unreadable_recording_is_refused_before_anything_is_queued(name, inside, queue, recording, tmp_path):
     """The queue keeps text without blanks around it: a name that it would change is no name of that file."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty.mp3").touch()
@@ -117,7 +115,7 @@ def test_a_recording_that_cannot_be_read_later_is_refused_before_anything_is_que
 
 
 @pytest.mark.parametrize("how", ["-", "pipe"])
-def test_what_can_be_read_once_only_is_refused(how, inside, queue, tmp_path):
+def test_an_input_that_can_be_read_only_once_is_refused(how, inside, queue, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     code, out, err = inside("jobs", "submit", how)
     assert (code, out) == (2, "")
@@ -139,14 +137,14 @@ def test_what_can_be_read_once_only_is_refused(how, inside, queue, tmp_path):
         (["--idempotency-key", "\udcff"], 2, "UTF-8"),
     ],
 )
-def test_a_wish_that_cannot_be_is_one_line_and_nothing_is_queued(arguments, expected, words, inside, queue, recording):
+def test_an_invalid_option_is_one_line_and_nothing_is_queued(arguments, expected, words, inside, queue, recording):
     code, out, err = inside("jobs", "submit", recording, *arguments)
     assert (code, out) == (expected, "")
     assert words in said(err)
     assert queue.jobs() == []
 
 
-def test_the_same_key_gives_the_same_job_and_another_request_is_refused(inside, queue, recording):
+def test_the_same_idempotency_key_gives_the_same_job_and_refuses_another_request(inside, queue, recording):
     first = inside("jobs", "submit", recording, "--idempotency-key", "monday")
     again = inside("jobs", "submit", recording, "--idempotency-key", "monday")
     code, out, err = inside("jobs", "submit", recording, "--idempotency-key", "monday", "-l", "de")
@@ -156,7 +154,7 @@ def test_the_same_key_gives_the_same_job_and_another_request_is_refused(inside, 
     assert len(queue.jobs()) == 1
 
 
-def test_a_key_is_for_one_recording(inside, queue, recording, tmp_path):
+def test_an_idempotency_key_is_for_one_recording(inside, queue, recording, tmp_path):
     shutil.copy(recording, tmp_path / "other.m4a")
     code, _, err = inside("jobs", "submit", recording, "other.m4a", "--idempotency-key", "monday")
     assert code == 2
@@ -164,7 +162,7 @@ def test_a_key_is_for_one_recording(inside, queue, recording, tmp_path):
     assert queue.jobs() == []
 
 
-def test_submit_gives_programs_the_whole_jobs(inside, queue, recording, tmp_path):
+def test_submit_json_prints_complete_jobs(inside, queue, recording, tmp_path):
     shutil.copy(recording, tmp_path / "other.m4a")
     _, out, _ = inside("jobs", "submit", recording, "other.m4a", "--json")
     assert [job["id"] for job in json.loads(out)] == [job.id for job in reversed(queue.jobs())]
@@ -172,7 +170,7 @@ def test_submit_gives_programs_the_whole_jobs(inside, queue, recording, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_on_a_terminal_an_id_comes_with_the_recordings_name(environ, queue, recording):
+def test_on_a_terminal_submit_prints_the_recordings_name_beside_the_id(environ, queue, recording):
     code, shown = on_a_terminal("jobs", "submit", str(recording))
     [job] = queue.jobs()
     assert (code, shown.splitlines()[0]) == (0, f"{job.id}  talk.m4a")

@@ -55,7 +55,7 @@ def texts_in(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_the_files_are_those_of_a_run_on_this_machine(inside, service, model, tmp_path):
+def test_the_files_are_those_of_a_local_run(inside, service, model, tmp_path):
     options = ["-f", ALL, "--word-timestamps", "--start", "2", "-l", "en"]
     assert inside("transcribe", SONNET, JFK, "-d", "there", *options, "--server", service.url)[0] == 0
     assert inside("transcribe", SONNET, JFK, "-d", "here", *options, "-m", model)[0] == 0
@@ -64,13 +64,13 @@ def test_the_files_are_those_of_a_run_on_this_machine(inside, service, model, tm
     assert without_timings(there) == without_timings(here)
 
 
-def test_the_text_goes_to_standard_output_and_what_came_of_it_to_the_other(inside, service, model):
+def test_the_text_goes_to_standard_output_and_the_summary_to_standard_error(inside, service, model):
     code, out, err = inside("transcribe", JFK, "--server", service.url)
     assert (code, out) == (0, inside("transcribe", JFK, "-m", model)[1])
     assert re.fullmatch(rf"{JFK}: 11\.0 s in [0-9.]+ s \([0-9.]+x\), en", said(err))
 
 
-def test_programs_hear_of_the_upload_and_of_each_segment(inside, service, model):
+def test_json_lines_report_the_upload_and_each_segment(inside, service, model):
     _, _, err = inside("transcribe", SONNET, "--json-lines", "--server", service.url)
     there = [json.loads(line) for line in err.splitlines()]
     here = [json.loads(line) for line in inside("transcribe", SONNET, "--json-lines", "-m", model)[2].splitlines()]
@@ -91,14 +91,14 @@ def test_programs_hear_of_the_upload_and_of_each_segment(inside, service, model)
     assert len(positions) > 1
 
 
-def test_standard_input_is_transcribed_there(cesar, service):
+def test_standard_input_is_transcribed_by_the_service(cesar, service):
     done = cesar("transcribe", "-", "--server", service.url, input=JFK.read_bytes())
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(b"stdin: 11.0 s in ")
     assert done.stdout
 
 
-def test_a_bad_recording_is_told_as_it_was_named_and_does_not_stop_the_others(cesar, service, tmp_path):
+def test_a_bad_recording_is_reported_under_its_given_name_and_does_not_stop_the_others(cesar, service, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.mp3").write_bytes(b"no sound " * 1000)
     done = cesar("transcribe", "folder/notes.mp3", JFK, "missing.mp3", "--server", service.url, text=True)
@@ -108,7 +108,7 @@ def test_a_bad_recording_is_told_as_it_was_named_and_does_not_stop_the_others(ce
     assert "2 of 3 failed: folder/notes.mp3 (not_media), missing.mp3 (file_not_found)" in done.stderr
 
 
-def test_what_is_there_already_is_not_sent(inside, service, queue, tmp_path):
+def test_recordings_with_existing_texts_are_not_sent(inside, service, queue, tmp_path):
     (tmp_path / "jfk.txt").write_text("before")
     code, _, err = inside("transcribe", JFK, "-d", ".", "--skip-existing", "--server", service.url)
     assert (code, queue.jobs()) == (0, [])
@@ -116,7 +116,7 @@ def test_what_is_there_already_is_not_sent(inside, service, queue, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_a_terminal_gets_a_bar(service, environ):
+def test_a_terminal_shows_a_bar(service, environ):
     code, shown = on_a_terminal("transcribe", str(SONNET), "--server", service.url)
     assert code == 0
     assert "━" in shown
@@ -128,7 +128,7 @@ def test_a_terminal_gets_a_bar(service, environ):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_cancels_its_job_and_says_so(number, expected, queue, tmp_path):
+def test_an_interrupted_run_cancels_its_job_and_reports_it(number, expected, queue, tmp_path):
     queue.file.parent.mkdir(parents=True)
     hangs = write_script(tmp_path / "hangs.json", {"at": IN_THE_MIDDLE, "do": "hang"})
     with serving(settings_of(queue.file.parent, model=hangs), with_worker=True) as service:
@@ -143,7 +143,7 @@ def test_an_interrupted_run_cancels_its_job_and_says_so(number, expected, queue,
         wait_until(lambda: queue.read(job).status == "cancelled")
 
 
-def test_a_service_that_is_started_anew_does_not_break_the_run(queue, tmp_path):
+def test_the_run_survives_a_restart_of_the_service(queue, tmp_path):
     """The first service hangs in the middle of the recording; the second goes on from there."""
     queue.file.parent.mkdir(parents=True)
     model = write_script(tmp_path / "words.json", {"at": IN_THE_MIDDLE, "do": "hang", "unless": str(tmp_path / "hung")})
@@ -164,7 +164,7 @@ def test_a_service_that_is_started_anew_does_not_break_the_run(queue, tmp_path):
     assert len(queue.jobs()) == 1
 
 
-def test_a_job_that_somebody_else_cancels_ends_the_run(queue, tmp_path, environ):
+def test_a_job_cancelled_by_someone_else_ends_the_run(queue, tmp_path, environ):
     queue.file.parent.mkdir(parents=True)
     hangs = write_script(tmp_path / "hangs.json", {"at": IN_THE_MIDDLE, "do": "hang"})
     with serving(settings_of(queue.file.parent, model=hangs), with_worker=True) as service:
@@ -182,7 +182,7 @@ def test_a_job_that_somebody_else_cancels_ends_the_run(queue, tmp_path, environ)
 
 
 @pytest.mark.parametrize("option", [("--device", "cpu"), ("--compute-type", "int8"), ("--offline",)])
-def test_where_this_machine_computes_does_not_go_with_a_server(option, inside, monkeypatch):
+def test_device_options_are_refused_with_a_server(option, inside, monkeypatch):
     code, out, err = inside("transcribe", JFK, *option, "--server", "http://127.0.0.1:1")
     assert (code, out) == (2, "")
     assert option[0] in said(err)
@@ -190,12 +190,12 @@ def test_where_this_machine_computes_does_not_go_with_a_server(option, inside, m
     assert inside("transcribe", JFK, *option)[0] == 2
 
 
-def test_a_flag_brings_the_work_back_to_this_machine(inside, model, monkeypatch):
+def test_server_none_works_on_this_machine(inside, model, monkeypatch):
     monkeypatch.setenv("CESAR_SERVER", "http://127.0.0.1:1")
     assert inside("transcribe", JFK, "--server", "none", "-m", model)[0] == 0
 
 
-def test_a_service_that_is_not_there_is_one_line_and_the_rest_is_not_tried(cesar, environ):
+def test_an_unreachable_service_is_one_line_and_the_other_recordings_are_not_tried(cesar, environ):
     done = cesar("transcribe", JFK, SONNET, "--server", "http://127.0.0.1:1", text=True)
     assert (done.returncode, done.stdout) == (7, "")
     told = [line for line in done.stderr.splitlines() if line.startswith("cesar: the service")]
@@ -208,21 +208,21 @@ def test_a_service_that_is_not_there_is_one_line_and_the_rest_is_not_tried(cesar
     ("code", "status", "expected"),
     [("upload_too_large", 413, 7), ("unknown_model", 422, 4), ("bad_option", 422, 2), ("disk_full", 507, 3)],
 )
-def test_what_the_service_refuses_ends_as_its_error_does(code, status, expected, inside):
+def test_a_refused_request_has_the_exit_code_of_its_error(code, status, expected, inside):
     with answering(problem(status, code)) as server:
         ended, _, err = inside("transcribe", JFK, "--server", server.url)
     assert ended == expected
     assert said(err) == "cesar: it can't be. Do this."
 
 
-def test_another_server_is_told_from_a_service(inside):
+def test_a_server_that_is_not_cesar_is_recognised(inside):
     with answering(answer(404, "<h1>Not here</h1>", kind="text/html")) as server:
         code, _, err = inside("transcribe", JFK, "--server", server.url)
     assert code == 7
     assert "not as Cesar" in said(err)
 
 
-def test_a_recording_over_the_limit_is_refused_with_the_services_reason(inside, queue, model, tmp_path):
+def test_a_recording_over_the_size_limit_is_refused_with_the_services_reason(inside, queue, model, tmp_path):
     queue.file.parent.mkdir(parents=True)
     big = tmp_path / "big.wav"
     with big.open("wb") as file:
@@ -238,7 +238,7 @@ def test_a_recording_over_the_limit_is_refused_with_the_services_reason(inside, 
 
 
 @pytest.mark.model
-def test_real_speech_gives_the_same_texts_there_and_here(inside, queue, tmp_path, monkeypatch):
+def test_real_speech_gives_the_same_texts_remotely_and_locally(inside, queue, tmp_path, monkeypatch):
     monkeypatch.setenv("CESAR_DATA_DIR", str(tmp_path / "data"))
     with serving(settings_of(tmp_path / "data", model="base"), with_worker=True) as service:
         there = inside("transcribe", JFK, "-d", "there", "-f", ALL, "--word-timestamps", "--server", service.url)

@@ -29,7 +29,7 @@ LONG_AGO = datetime(2020, 5, 17, tzinfo=UTC)
 Repository = TypeVar("Repository", bound=JobRepository)
 
 
-def test_watching_a_completed_job_ends_at_once_with_what_came_of_it(inside, queue):
+def test_watching_a_completed_job_ends_at_once_with_its_summary(inside, queue):
     outcome = {"duration": 61.25, "timings": {"total": 7.5}}
     part = TranscribeOptions(start=10.0, end=60.0)
     job = queue.add(JobStatus.COMPLETED, name="talk", result_text="", outcome=outcome, options=part)
@@ -42,7 +42,7 @@ def test_watching_a_completed_job_ends_at_once_with_what_came_of_it(inside, queu
     ]
 
 
-def test_watching_tells_what_was_dropped_of_a_job(inside, queue):
+def test_watching_reports_dropped_speech(inside, queue):
     outcome = {"duration": 60.0, "timings": {"total": 7.5}, "warnings": ["2 stretches gave no text"], "dropped_s": 3.5}
     job = queue.add(JobStatus.COMPLETED, name="talk", result_text="", outcome=outcome)
     _, _, err = inside("jobs", "watch", job.id)
@@ -56,7 +56,7 @@ def test_watching_tells_what_was_dropped_of_a_job(inside, queue):
     ("error_code", "expected"),
     [("native_crash", 5), ("worker_lost", 5), ("not_media", 3), ("unknown_model", 4), ("internal", 1), ("of_later", 5)],
 )
-def test_watching_a_failed_job_ends_as_its_error_does(error_code, expected, inside, queue):
+def test_watching_a_failed_job_ends_with_its_error(error_code, expected, inside, queue):
     job = queue.add(JobStatus.ERROR, error_message="it failed", error_code=error_code, error_hint="Do this.")
     code, out, err = inside("jobs", "watch", job.id)
     assert (code, out) == (expected, "")
@@ -70,14 +70,14 @@ def test_every_error_can_be_raised_again(error_code):
         raise_unless_completed(job)
 
 
-def test_watching_a_cancelled_job_ends_as_an_interruption(inside, queue):
+def test_watching_a_cancelled_job_ends_as_interrupted(inside, queue):
     job = queue.add(JobStatus.CANCELLED, id="eeee-1")
     code, _, err = inside("jobs", "watch", job.id)
     assert code == 130
     assert "cesar jobs retry eeee-1" in err.splitlines()[-1]
 
 
-def test_programs_get_the_job_in_a_line_whenever_it_changes(inside, queue):
+def test_watch_json_prints_the_job_on_one_line_at_each_change(inside, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="So.")
     _, out, err = inside("jobs", "watch", job.id, "--json")
     [line] = out.splitlines()
@@ -85,14 +85,14 @@ def test_programs_get_the_job_in_a_line_whenever_it_changes(inside, queue):
     assert err == ""
 
 
-def test_a_job_that_is_as_it_was_is_not_written_again(capfd):
+def test_an_unchanged_job_is_not_printed_again(capfd):
     with update_printer(as_json=True) as tell:
         for position in (1.0, 1.0, 2.0):
             tell(Job(id="a", audio_path="/talk.wav", created_at=LONG_AGO, position=position), ())
     assert [json.loads(line)["position"] for line in capfd.readouterr().out.splitlines()] == [1.0, 2.0]
 
 
-def test_a_log_gets_a_line_for_every_tenth(capfd):
+def test_without_a_terminal_watch_prints_every_tenth(capfd):
     """Those that were passed in one step have one."""
     with update_printer(as_json=False) as tell:
         for position in (0.0, 5.0, 12.0, 14.0, 55.0):
@@ -104,7 +104,7 @@ def test_a_log_gets_a_line_for_every_tenth(capfd):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_a_terminal_gets_a_bar_while_the_job_is_at_work_and_is_left_as_it_was(queue):
+def test_a_terminal_shows_a_bar_while_the_job_runs_and_is_restored(queue):
     primary, terminal = os.openpty()
     with queue.one_at_work(name="talk") as job, io.FileIO(primary) as screen:
         program = subprocess.Popen([sys.executable, "-m", "cesar", "jobs", "watch", job.id], stderr=terminal)
@@ -126,7 +126,7 @@ def ended(job: Job) -> Job:
     return job
 
 
-def test_a_watched_job_is_told_of_at_every_change_until_it_is_over(queue):
+def test_every_change_of_a_watched_job_is_reported_until_it_is_finished(queue):
     """Two processes in one: the observer, and another repository that does the work."""
     told: list[tuple[str, list[str]]] = []
 
@@ -161,7 +161,7 @@ def test_a_watched_job_is_told_of_at_every_change_until_it_is_over(queue):
 
 
 @pytest.mark.parametrize(("fetching", "expected"), [(1, "1 other is"), (2, "2 others are")])
-def test_watching_says_that_a_recording_waits_while_others_are_fetched(queue, capfd, fetching, expected):
+def test_watching_says_that_a_recording_waits_for_other_fetches(queue, capfd, fetching, expected):
     """The fetches are those of another process, whose claims hold for the length of the test."""
     address = "https://example.org/talk.mp3"
 
@@ -189,7 +189,7 @@ def test_watching_says_that_a_recording_waits_while_others_are_fetched(queue, ca
     assert told == [f"talk.mp3: waits to be fetched while {expected}"]
 
 
-def test_a_job_that_is_deleted_is_watched_no_longer(queue):
+def test_watching_ends_when_the_job_is_deleted(queue):
     async def watch() -> None:
         seen = asyncio.Event()
         async with opened(observer_of(queue)) as observer:

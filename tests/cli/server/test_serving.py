@@ -58,7 +58,7 @@ async def connected(
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET", HEAD])
-def test_a_connection_without_a_whole_request_is_closed(sent: bytes) -> None:
+def test_a_connection_without_a_complete_request_is_closed(sent: bytes) -> None:
     async def silent() -> bytes:
         async with connected() as (reader, writer), asyncio.timeout(10):
             writer.write(sent)
@@ -67,7 +67,7 @@ def test_a_connection_without_a_whole_request_is_closed(sent: bytes) -> None:
     assert asyncio.run(silent()) == b""
 
 
-def test_each_request_on_a_connection_has_its_time() -> None:
+def test_each_request_on_a_connection_has_its_own_timeout() -> None:
     async def twice() -> list[bytes]:
         async with connected() as (reader, writer), asyncio.timeout(10):
             answers = []
@@ -83,7 +83,7 @@ def test_each_request_on_a_connection_has_its_time() -> None:
     assert last == b""
 
 
-def test_empty_lines_between_requests_keep_no_connection_open() -> None:
+def test_empty_lines_between_requests_do_not_keep_a_connection_open() -> None:
     async def blank() -> bytes:
         async with connected() as (reader, writer), asyncio.timeout(10):
             writer.write(HEAD + b"\r\n")
@@ -94,7 +94,7 @@ def test_empty_lines_between_requests_keep_no_connection_open() -> None:
     assert asyncio.run(blank()) == b""
 
 
-def test_an_answer_that_is_not_read_is_broken_off_and_its_request_hears_of_it() -> None:
+def test_a_response_that_is_not_read_is_aborted_and_its_request_is_disconnected() -> None:
     async def unread() -> None:
         ended = asyncio.Event()
 
@@ -124,7 +124,7 @@ async def _receive_now(receive: Any) -> Any:
     return message if message["type"] == "http.disconnect" else None
 
 
-def test_the_last_bytes_of_an_answer_are_not_waited_for_without_end() -> None:
+def test_the_wait_for_the_last_bytes_of_a_response_is_limited() -> None:
     """The request is over by then, and what is left lies in the server's buffer."""
 
     async def unread() -> None:
@@ -174,7 +174,7 @@ def without_garbage_collection() -> Iterator[None]:
         pytest.param(HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n", False, id="an offer to upgrade"),
     ],
 )
-def test_a_closed_connection_is_freed_without_the_garbage_collector(sent: bytes, is_reset: bool) -> None:
+def test_a_closed_connection_is_freed_without_garbage_collection(sent: bytes, is_reset: bool) -> None:
     """Thousands of dead connections in cycles made passes of the collector that stopped all requests for 0.1 s."""
     made: list[weakref.ref[object]] = []
 
@@ -201,7 +201,7 @@ def test_a_closed_connection_is_freed_without_the_garbage_collector(sent: bytes,
     assert len(made) == 2
 
 
-def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
+def test_the_soft_limit_of_open_files_is_raised_to_the_hard_limit() -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
@@ -212,7 +212,7 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_what_goes_wrong_again_and_again_in_the_loop_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_errors_in_the_event_loop_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def go_wrong() -> None:
         loop = asyncio.get_running_loop()
         throttle_loop_errors(loop)
@@ -238,7 +238,7 @@ def test_what_goes_wrong_again_and_again_in_the_loop_is_logged_once(caplog: pyte
         ("worker", ["--offline"], "cesar models import"),
     ],
 )
-def test_a_model_that_is_not_there_ends_it_before_it_begins(command, options, said, cesar, monkeypatch):
+def test_a_missing_model_ends_the_command_before_it_starts(command, options, said, cesar, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", "large-v3")
     done = cesar(command, *options, text=True)
     assert done.returncode == 4
@@ -246,7 +246,7 @@ def test_a_model_that_is_not_there_ends_it_before_it_begins(command, options, sa
     assert said in line
 
 
-def test_a_worker_leaves_a_model_that_can_be_fetched_to_the_job_that_needs_it(environ):
+def test_a_worker_leaves_a_downloadable_model_to_the_job_that_needs_it(environ):
     check_model(replace(load(), model="large-v3"))
     with pytest.raises(ModelNotInstalled):
         check_model(replace(load(), model="large-v3", offline=True))

@@ -30,22 +30,22 @@ def demuxer_suffixes():
     return found
 
 
-def test_every_ending_that_ffmpegs_demuxers_name_is_decided_on():
+def test_every_extension_of_ffmpegs_demuxers_is_classified():
     assert demuxer_suffixes() - MEDIA_SUFFIXES - SOUNDLESS_SUFFIXES - AMBIGUOUS_SUFFIXES == set()
 
 
-def test_no_ending_is_decided_on_twice():
+def test_no_extension_is_classified_twice():
     assert not MEDIA_SUFFIXES & (SOUNDLESS_SUFFIXES | AMBIGUOUS_SUFFIXES)
     assert not SOUNDLESS_SUFFIXES & AMBIGUOUS_SUFFIXES
 
 
 @pytest.mark.parametrize("ending", ["asf", "mxf", "3ga", "dss", "awb", "rm", "WTV", "voc", "m2t", "bwf", "mp4a", "gxf"])
-def test_a_recorders_ending_counts_as_media_in_a_folder(ending, tmp_path):
+def test_extensions_of_recorders_count_as_media_in_a_folder(ending, tmp_path):
     make(tmp_path, f"talk.{ending}")
     assert [path.name for path in scan_folder(tmp_path).media] == [f"talk.{ending}"]
 
 
-def test_what_may_have_sound_and_is_left_out_is_named(tmp_path):
+def test_left_out_files_that_may_have_sound_are_named(tmp_path):
     make(tmp_path, "a.mp3", "b.xyz", "no ending", ".hidden.mp3", "c.dat", "d.zip")
     (tmp_path / "older").mkdir()
     os.mkfifo(tmp_path / "pipe.wav")
@@ -60,19 +60,19 @@ def test_what_may_have_sound_and_is_left_out_is_named(tmp_path):
     )
 
 
-def test_texts_pictures_and_what_systems_leave_behind_are_left_out_without_a_word(tmp_path):
+def test_texts_pictures_and_system_files_are_left_out_silently(tmp_path):
     make(tmp_path, "a.mp3", "a.txt", "a.srt", "a.json", "notes.PDF", "cover.jpg", "._a.mp3", ".DS_Store", "Thumbs.db")
     (tmp_path / ".git").mkdir()
     assert scan_folder(tmp_path).left_out == ()
 
 
-def test_a_remark_counts_files_and_folders_with_three_examples_of_each():
+def test_the_report_of_left_out_names_counts_files_and_folders_with_three_examples_each():
     names = ("a.x", "b.x", "c.x", "d.x", "old/")
     told = "talks: 4 files (a.x, b.x, c.x, …) and 1 folder (old/) left out; name one itself to have it transcribed"
     assert describe_left_out(Path("talks"), names) == told
 
 
-def test_only_folders_that_left_something_out_are_told_of(tmp_path):
+def test_only_folders_with_left_out_names_are_reported(tmp_path):
     whole, partly = tmp_path / "whole", tmp_path / "partly"
     for folder in (whole, partly):
         folder.mkdir()
@@ -82,7 +82,7 @@ def test_only_folders_that_left_something_out_are_told_of(tmp_path):
     assert left_out(given) == {partly: ("b.xyz",)}
 
 
-def test_a_link_in_a_folder_that_leads_nowhere_is_told_and_not_passed_over(tmp_path):
+def test_a_broken_link_in_a_folder_is_reported(tmp_path):
     make(tmp_path, "a.mp3")
     (tmp_path / "b.mp3").symlink_to(tmp_path / "gone.mp3")
     found, missing = expand([str(tmp_path)])

@@ -46,7 +46,7 @@ def test_a_folder_stands_for_its_media_files_sorted_by_name(tmp_path):
     assert names_of(expand([str(tmp_path)])) == ["a.WAV", "b.mp3"]
 
 
-def test_a_file_that_is_named_may_have_any_ending(tmp_path):
+def test_a_file_given_by_name_may_have_any_extension(tmp_path):
     make(tmp_path, "recording.bin")
     [recording] = expand([str(tmp_path / "recording.bin")])
     assert recording.problem is None
@@ -57,7 +57,7 @@ def test_arguments_keep_their_order(tmp_path):
     assert names_of(expand([str(tmp_path / "b.mp3"), str(tmp_path / "a.mp3")])) == ["b.mp3", "a.mp3"]
 
 
-def test_a_recording_named_twice_is_transcribed_once(tmp_path):
+def test_a_recording_given_twice_is_transcribed_once(tmp_path):
     make(tmp_path, "a.mp3", "b.mp3")
     (tmp_path / "link.mp3").symlink_to(tmp_path / "a.mp3")
     given = [str(tmp_path / "link.mp3"), str(tmp_path), str(tmp_path / "b.mp3")]
@@ -65,7 +65,7 @@ def test_a_recording_named_twice_is_transcribed_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.mp3", "a.mp3/deeper", "x" * 300])
-def test_what_is_not_there_keeps_its_place_with_its_problem(name, tmp_path):
+def test_a_missing_recording_keeps_its_position_and_has_a_problem(name, tmp_path):
     make(tmp_path, "a.mp3")
     missing, found = expand([str(tmp_path / name), str(tmp_path / "a.mp3")])
     assert isinstance(missing.problem, RecordingNotFound | RecordingNotReadable)
@@ -73,7 +73,7 @@ def test_what_is_not_there_keeps_its_place_with_its_problem(name, tmp_path):
     assert found.problem is None
 
 
-def test_a_missing_folder_is_called_missing(tmp_path, monkeypatch):
+def test_a_missing_folder_is_reported_as_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(tmp_path, "a.mp3")
     given = ["talks/", "talks/deep/a.mp3", "notes", "a.mp3"]
@@ -85,7 +85,7 @@ def test_a_missing_folder_is_called_missing(tmp_path, monkeypatch):
     ]
 
 
-def test_a_link_that_leads_nowhere_is_called_one(tmp_path):
+def test_a_broken_link_is_reported_as_such(tmp_path):
     link = tmp_path / "link.mp3"
     link.symlink_to("gone.mp3")
     [recording] = expand([str(link)])
@@ -93,41 +93,41 @@ def test_a_link_that_leads_nowhere_is_called_one(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["https://example.org/talk.mp3?a=1&b=2", "HTTP://example.org/a", "s3://bucket/a"])
-def test_an_address_is_told_how_to_be_given(address):
+def test_a_url_gets_a_hint(address):
     [recording] = expand([address])
     assert recording.name == address
     assert problem_of(recording).message == f"{address} is an address, not a file"
     assert "cesar jobs submit ADDRESS --server" in problem_of(recording).hint
 
 
-def test_an_address_of_a_file_is_to_be_given_as_its_path():
+def test_a_file_url_gets_a_hint_to_give_the_path():
     [recording] = expand(["file:///tmp/a.mp3"])
     assert "path alone" in problem_of(recording).hint
 
 
-def test_an_empty_file_is_known_for_empty_before_anything_is_decoded(tmp_path):
+def test_an_empty_file_is_detected_before_decoding(tmp_path):
     make(tmp_path, "a.mp3", content=b"")
     [recording] = expand([str(tmp_path / "a.mp3")])
     assert isinstance(recording.problem, EmptyRecording)
 
 
-def test_a_folder_without_media_is_a_problem_and_not_nothing(tmp_path):
+def test_a_folder_without_media_is_a_problem(tmp_path):
     make(tmp_path, "notes.txt")
     [recording] = expand([str(tmp_path)])
     assert isinstance(recording.problem, NoMediaInFolder)
 
 
-def test_a_device_is_no_recording():
+def test_a_device_is_not_a_recording():
     [recording] = expand([os.devnull])
     assert isinstance(recording.problem, RecordingNotReadable)
 
 
-def test_an_empty_name_is_refused_and_does_not_mean_the_current_folder():
+def test_an_empty_name_is_refused_instead_of_meaning_the_current_folder():
     with pytest.raises(UsageError):
         expand([""])
 
 
-def test_a_file_called_dash_can_be_named_by_its_path(tmp_path, monkeypatch):
+def test_a_file_called_dash_can_be_given_by_its_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(tmp_path, "-")
     [recording] = expand(["./-"])
@@ -135,7 +135,7 @@ def test_a_file_called_dash_can_be_named_by_its_path(tmp_path, monkeypatch):
         assert path.read_bytes() == b"x"
 
 
-def test_standard_input_that_is_a_terminal_is_refused(monkeypatch):
+def test_standard_input_from_a_terminal_is_refused(monkeypatch):
     primary, secondary = os.openpty()
     with os.fdopen(secondary, "r") as terminal:
         monkeypatch.setattr(sys, "stdin", terminal)
@@ -144,7 +144,7 @@ def test_standard_input_that_is_a_terminal_is_refused(monkeypatch):
     os.close(primary)
 
 
-def test_standard_input_is_spooled_and_the_file_is_gone_afterwards(stdin, tmp_path, monkeypatch):
+def test_standard_input_is_spooled_to_a_file_that_is_removed_afterwards(stdin, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stdin(b"sound" * 1000)
     [recording] = expand(["-"])
@@ -155,7 +155,7 @@ def test_standard_input_is_spooled_and_the_file_is_gone_afterwards(stdin, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_on_standard_input_is_an_empty_recording(stdin, tmp_path, monkeypatch):
+def test_empty_standard_input_is_an_empty_recording(stdin, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stdin(b"")
     with pytest.raises(EmptyRecording), local_file(SourceFile(STDIN)):
@@ -163,13 +163,13 @@ def test_nothing_on_standard_input_is_an_empty_recording(stdin, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_closed_standard_input_is_told(monkeypatch):
+def test_a_closed_standard_input_is_reported(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(RecordingNotReadable, match="closed"), local_file(SourceFile(STDIN)):
         pass
 
 
-def test_a_named_pipe_is_spooled_too(tmp_path):
+def test_a_named_pipe_is_spooled(tmp_path):
     """A shell's <(...) is a pipe, and decoders want to seek."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -182,7 +182,7 @@ def test_a_named_pipe_is_spooled_too(tmp_path):
     writer.join()
 
 
-def test_a_problem_is_raised_when_the_recording_is_to_be_read():
+def test_a_recordings_problem_is_raised_when_it_is_opened():
     recording = SourceFile(Path("gone.mp3"), RecordingNotFound("there is no file gone.mp3"))
     with pytest.raises(RecordingNotFound), local_file(recording):
         pass

@@ -30,7 +30,7 @@ def play(reporter, name="a.mp3", *, total=1, error=None):
     reporter.close()
 
 
-def test_every_event_is_one_line_of_json_with_its_file(capsys):
+def test_every_event_is_one_line_of_json_that_names_the_file(capsys):
     play(JsonReporter(), "a\n音.mp3")
     lines = capsys.readouterr().err.splitlines()
     events = [json.loads(line) for line in lines]
@@ -63,14 +63,14 @@ def test_a_failed_file_is_an_event_with_code_and_hint(capsys):
     assert failed["hint"]
 
 
-def test_a_recording_that_was_left_out_is_finished_but_skipped(capsys, tmp_path):
+def test_a_skipped_recording_is_reported_as_finished(capsys, tmp_path):
     JsonReporter().skipped("a.mp3", [tmp_path / "a.txt"], 1, 1)
     _, event = map(json.loads, capsys.readouterr().err.splitlines())
     assert event["skipped"] is True
     assert event["outputs"] == [str(tmp_path / "a.txt")]
 
 
-def test_lines_tell_speed_language_and_warnings_one_line_each(capsys):
+def test_lines_report_speed_language_and_warnings(capsys):
     play(LineReporter(), total=3)
     said = capsys.readouterr().err
     assert "[1/3] a.mp3: 30.0 s in 2.0 s (15.0x), de" in said
@@ -78,14 +78,14 @@ def test_lines_tell_speed_language_and_warnings_one_line_each(capsys):
     assert len(said.splitlines()) == 3
 
 
-def test_quiet_lines_tell_failures_only(capsys):
+def test_quiet_lines_report_failures_only(capsys):
     play(LineReporter(is_quiet=True))
     assert capsys.readouterr().err == ""
     play(LineReporter(is_quiet=True), error=NotMedia("a.mp3 is not media"))
     assert capsys.readouterr().err.startswith("cesar: a.mp3 is not media.")
 
 
-def test_verbose_lines_tell_how_the_time_was_spent(capsys):
+def test_verbose_lines_report_the_time_spent_in_each_stage(capsys):
     play(LineReporter(is_verbose=True))
     assert "base on cpu in int8; decode 0.50 s" in capsys.readouterr().err
 
@@ -98,7 +98,7 @@ def test_the_traceback_of_an_internal_error_needs_verbose(capsys):
     assert "CesarError:" in capsys.readouterr().err
 
 
-def test_the_closing_line_counts_and_names_what_failed(capsys):
+def test_the_closing_line_counts_and_names_failures(capsys):
     failures = {"a.mp3": NotMedia("x"), "b.wav": RecordingNotFound("y")}
     LineReporter(is_quiet=True).ended(Tally(5, 3, failures))
     said = capsys.readouterr().err
@@ -107,14 +107,14 @@ def test_the_closing_line_counts_and_names_what_failed(capsys):
     assert capsys.readouterr().err.endswith("; 3 not tried\n")
 
 
-def test_the_closing_line_has_what_came_of_all_recordings(capsys):
+def test_the_closing_line_counts_all_results(capsys):
     LineReporter().ended(Tally(12, 8, {"a.mp3": NotMedia("x")}, skipped=2, audio_s=5400.0, elapsed_s=600.0))
     first, _ = capsys.readouterr().err.splitlines()
     told = "8 of 12 done, 1 failed, 2 skipped (there already), 1 not tried: 1.5 hours of sound in 0:10:00 (9.0x)"
     assert first == told
 
 
-def test_lengths_that_are_not_known_yet_are_guessed_by_those_of_the_same_kind():
+def test_unknown_durations_are_estimated_from_files_with_the_same_extension():
     overall = OverallProgress({"a.mp3": 100, "b.mp3": 300, "c.wav": 1000, "d.wav": 500})
     assert overall.progress("a.mp3", 0.0) is None
     overall.opened("a.mp3", 60.0)
@@ -124,13 +124,13 @@ def test_lengths_that_are_not_known_yet_are_guessed_by_those_of_the_same_kind():
     assert overall.progress("c.wav", 5.0) == (65.0, 60.0 + 180.0 + 10.0 + 5.0)
 
 
-def test_a_recording_without_a_length_counts_for_what_it_has_come_to():
+def test_a_recording_of_unknown_duration_counts_up_to_its_position():
     overall = OverallProgress({"stdin": 0, "a.mp3": 100})
     overall.opened("a.mp3", 60.0)
     assert overall.progress("stdin", 30.0) == (0.0, 60.0)
 
 
-def test_a_bar_of_several_recordings_shows_how_much_of_all_is_done(capsys, monkeypatch):
+def test_a_second_bar_shows_the_overall_progress_of_several_recordings(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
     overall = OverallProgress({"a.mp3": 100, "b.mp3": 300})
@@ -141,12 +141,12 @@ def test_a_bar_of_several_recordings_shows_how_much_of_all_is_done(capsys, monke
     assert "12%" in said
 
 
-def test_one_recording_needs_no_closing_line(capsys):
+def test_a_single_recording_has_no_closing_line(capsys):
     LineReporter().ended(Tally(1, 0, {"a.mp3": NotMedia("x")}))
     assert capsys.readouterr().err == ""
 
 
-def test_a_standard_error_that_nobody_reads_stops_no_work(monkeypatch):
+def test_a_closed_standard_error_does_not_stop_the_work(monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
     with io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True) as stream:
@@ -156,14 +156,14 @@ def test_a_standard_error_that_nobody_reads_stops_no_work(monkeypatch):
         write_stderr("into the void")
 
 
-def test_the_bar_goes_away_and_leaves_the_lines(capsys):
+def test_the_bar_disappears_and_the_lines_remain(capsys):
     options = TranscribeOptions(start=10.0, end=20.0)
     play(BarReporter(LineReporter(), options), "[red]a.mp3")
     said = capsys.readouterr().err
     assert "[red]a.mp3: 30.0 s in 2.0 s (15.0x), de" in said
 
 
-def test_the_bar_shows_the_part_asked_for(capsys, monkeypatch):
+def test_the_bar_covers_the_requested_part(capsys, monkeypatch):
     """15 s of 30 s are half of what lies between 10 s and 20 s."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
@@ -171,7 +171,7 @@ def test_the_bar_shows_the_part_asked_for(capsys, monkeypatch):
     assert "50%" in capsys.readouterr().err
 
 
-def test_speed_is_recording_per_work_and_the_rest_is_taken_to_go_on_like_that():
+def test_remaining_time_is_extrapolated_from_the_speed_so_far():
     assert speed_and_eta(600.0, 3600.0, 50.0) == ("12.0x", "0:04:10")
     assert speed_and_eta(600.0, None, 50.0) == ("12.0x", "")
     assert speed_and_eta(0.0, 3600.0, 50.0) == ("", "")

@@ -23,7 +23,7 @@ def lines_of(srt: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_subtitles_keep_the_limits_that_are_given(inside, model):
+def test_subtitles_respect_the_given_limits(inside, model):
     code, out, _ = inside(
         "transcribe", SPEECH, "-m", model, "-f", "srt", "--max-line-length", "20", "--max-lines", "1", "-q"
     )
@@ -33,7 +33,7 @@ def test_subtitles_keep_the_limits_that_are_given(inside, model):
 
 
 @pytest.mark.slow
-def test_cues_are_no_longer_than_is_asked_for(inside, model):
+def test_cues_are_no_longer_than_requested(inside, model):
     _, out, _ = inside("transcribe", SPEECH, "-m", model, "-f", "srt", "--max-cue-duration", "2.5", "-q")
     assert len(lines_of(out)) >= 4
 
@@ -48,7 +48,7 @@ def test_cues_are_no_longer_than_is_asked_for(inside, model):
         (["-f", "json", "--max-cue-duration", "5"], "--max-cue-duration is for subtitles only."),
     ],
 )
-def test_what_can_not_be_done_is_said_before_any_work(inside, model, options, said):
+def test_impossible_subtitle_options_are_refused_before_any_work(inside, model, options, said):
     code, _, told = inside("transcribe", SPEECH, "-m", model, *options)
     assert code == 2
     assert said in told

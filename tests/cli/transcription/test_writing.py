@@ -24,7 +24,7 @@ def checked(destination):
     prepare_outputs(plan_outputs([RECORDING], destination), destination)
 
 
-def test_text_goes_to_standard_output_as_it_is(capfdbinary):
+def test_text_goes_to_standard_output_unchanged(capfdbinary):
     write_outputs(to_stdout(), TRANSCRIPT, with_heading=False)
     assert capfdbinary.readouterr().out == "Grüße 音.\n".encode()
 
@@ -40,7 +40,7 @@ def test_json_has_no_heading(capfd):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_standard_output_is_utf8_whatever_the_locale_says(encoding, capfdbinary, monkeypatch):
+def test_standard_output_is_utf8_whatever_the_locale(encoding, capfdbinary, monkeypatch):
     with os.fdopen(os.dup(1), "w", encoding=encoding) as narrow:
         monkeypatch.setattr(sys, "stdout", narrow)
         write_outputs(to_stdout(), TRANSCRIPT, with_heading=False)
@@ -55,36 +55,36 @@ def test_every_format_gets_its_file(tmp_path):
     assert "-->" in (tmp_path / "a.srt").read_text(encoding="utf-8")
 
 
-def test_the_output_folder_is_made_one_level_deep(tmp_path):
+def test_the_output_folder_is_created_but_not_its_parent(tmp_path):
     checked(Destination(folder=tmp_path / "out"))
     assert (tmp_path / "out").is_dir()
     with pytest.raises(OutputNotWritable, match="deep"):
         checked(Destination(folder=tmp_path / "deep" / "deeper"))
 
 
-def test_looking_whether_a_folder_takes_files_leaves_nothing_behind(tmp_path):
+def test_checking_a_folder_leaves_nothing_behind(tmp_path):
     checked(Destination(file=tmp_path / "a.txt"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/stdout"])
-def test_a_device_needs_no_folder_that_takes_files(device):
+def test_a_device_as_output_needs_no_writable_folder(device):
     checked(Destination(file=Path(device)))
 
 
-def test_a_link_that_leads_to_itself_is_refused(tmp_path):
+def test_a_link_to_itself_is_refused(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "a.txt")
     with pytest.raises(OutputNotWritable):
         checked(Destination(file=tmp_path / "a.txt"))
 
 
-def test_a_link_is_judged_by_where_it_leads(tmp_path):
+def test_a_link_is_checked_by_its_target(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "none" / "b.txt")
     with pytest.raises(OutputNotWritable, match="none"):
         checked(Destination(file=tmp_path / "a.txt"))
 
 
-def test_a_text_that_finds_no_place_after_all_the_work_is_kept_and_said_where(tmp_path, monkeypatch):
+def test_a_text_that_cannot_be_written_is_saved_in_the_temporary_folder_and_reported(tmp_path, monkeypatch):
     """The folder was there when the run began; it is not when the text is ready."""
     spare = tmp_path / "spare"
     spare.mkdir()
@@ -97,7 +97,7 @@ def test_a_text_that_finds_no_place_after_all_the_work_is_kept_and_said_where(tm
     assert str(kept) in failure.value.hint
 
 
-def test_a_text_that_finds_no_place_anywhere_is_the_first_error_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_text_that_cannot_be_saved_anywhere_raises_the_first_error_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no spare"))
     job = FileTask(RECORDING, (Target("txt", tmp_path / "gone" / "a.txt"),))
     with pytest.raises(OutputNotWritable) as failure:
