@@ -1,4 +1,4 @@
-"""`cesar.client.Client` on a network that misbehaves; `tests/cli/test_remote_*.py` try it on a real service."""
+"""`cesar.client.Client` on a misbehaving network; `tests/cli/queue/` has tests with a real service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROKEN = b""
 
 
 def client_of(server: Hangups, pauses: list[float] | None = None) -> Client:
-    """Give a client that notes its pauses instead of making them."""
+    """Return a client that records its waits instead of sleeping."""
     return Client(server.url, sleep=(pauses if pauses is not None else []).append)
 
 
@@ -44,7 +44,7 @@ def recording(tmp_path):
     return path
 
 
-# What the service answers
+# Responses
 
 
 @pytest.mark.parametrize("code", BY_CODE)
@@ -68,7 +68,11 @@ def test_every_problem_is_raised_as_the_error_of_its_code(code):
     ids=["a proxy's error", "another server", "another JSON", "a redirect", "JSON that is no problem"],
 )
 def test_a_response_that_is_not_from_cesar_is_reported(foreign):
-    with answering(foreign) as server, client_of(server) as client, pytest.raises(ServiceError, match="not as Cesar"):
+    with (
+        answering(foreign) as server,
+        client_of(server) as client,
+        pytest.raises(ServiceError, match="not a response from Cesar"),
+    ):
         client.job("a")
 
 
@@ -76,7 +80,7 @@ def test_an_html_page_is_not_parsed_as_events():
     with (
         answering(answer(200, "<p>", kind="text/html")) as server,
         client_of(server) as client,
-        pytest.raises(ServiceError, match="not as Cesar"),
+        pytest.raises(ServiceError, match="not a response from Cesar"),
     ):
         list(client.events("a"))
 
@@ -90,7 +94,7 @@ def test_an_unknown_error_code_becomes_a_service_error():
         client.job("a")
 
 
-# Connections that break
+# Broken connections
 
 
 def test_an_unreachable_service_is_retried_and_then_named():
@@ -123,7 +127,7 @@ def test_an_upload_with_an_idempotency_key_is_retried_unchanged(recording):
     assert [request.count("sound") for request in server.requests] == [1000, 1000]
 
 
-# Services that ask for patience
+# Retry-After
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -240,7 +244,7 @@ def test_events_may_arrive_in_any_blocks():
         assert list(parse(pieces)) == list(parse([whole]))
 
 
-# What is sent
+# Requests
 
 
 def test_only_options_that_differ_from_the_defaults_are_sent(recording):
@@ -317,12 +321,12 @@ def test_an_idempotency_key_that_is_no_valid_header_is_refused(key, recording):
     assert server.requests == []
 
 
-# Addresses and keys
+# URLs and keys
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:5000", "localhost", "ftp://there", "http://", "http://a:b:c"])
 def test_an_invalid_service_url_is_refused(url):
-    with pytest.raises(UsageError, match="no address"):
+    with pytest.raises(UsageError, match="not the URL"):
         Client(url)
 
 

@@ -79,7 +79,7 @@ def test_a_running_job_that_is_cancelled_ends_for_worker_and_watcher(queued, sta
     assert shown(queued, job)["status"] == "cancelled"
     assert watcher.stderr.read().splitlines()[-2:] == [
         "sonnet-1.mp3: cancelled",
-        f"cesar: sonnet-1.mp3 was cancelled. `cesar jobs retry {job[:8]}` has it go on.",
+        f"cesar: sonnet-1.mp3 was cancelled. `cesar jobs retry {job[:8]}` resumes it.",
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_watcher_may_leave_and_the_job_continues(queued, started, tmp_path):
     assert watcher.stderr.readline() == "jfk.m4a: queued\n"
     os.killpg(watcher.pid, signal.SIGINT)
     assert watcher.wait(PATIENCE_S) == 130
-    assert "the job is not stopped" in watcher.stderr.read()
+    assert "the job goes on" in watcher.stderr.read()
     assert shown(queued, job)["status"] == "queued"
 
 

@@ -94,7 +94,7 @@ def test_a_port_in_use_is_reported_in_one_line(program):
         done = program.run("serve", "--port", taken.getsockname()[1])
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert "can't be had" in line
+    assert "is not available" in line
     assert "--port" in line
 
 

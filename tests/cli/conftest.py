@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def environ(tmp_path_factory, monkeypatch):
-    """An environment without the tester's own settings, models and terminal."""
+    """Isolate the environment from the developer's settings, models and terminal."""
     home = tmp_path_factory.mktemp("home")
     for name in ("CESAR_CONFIG", "CESAR_DATABASE", "CESAR_MODEL", "CESAR_DEVICE", "CESAR_OFFLINE", "_CESAR_COMPLETE"):
         monkeypatch.delenv(name, raising=False)
@@ -25,23 +25,23 @@ def environ(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def cesar(environ, tmp_path):
-    """Run the program as its users do; in a folder of its own."""
+    """Return a function that runs the program as a subprocess in its own folder."""
 
-    def run(*arguments, **how):
+    def run(*arguments, **options):
         command = [sys.executable, "-m", "cesar", *map(str, arguments)]
-        how = {"stdin": subprocess.DEVNULL, "cwd": tmp_path, "timeout": 60} | how
-        if "stdout" not in how and "stderr" not in how:
-            how["capture_output"] = True
-        if "input" in how:
-            del how["stdin"]
-        return subprocess.run(command, check=False, **how)
+        options = {"stdin": subprocess.DEVNULL, "cwd": tmp_path, "timeout": 60} | options
+        if "stdout" not in options and "stderr" not in options:
+            options["capture_output"] = True
+        if "input" in options:
+            del options["stdin"]
+        return subprocess.run(command, check=False, **options)
 
     return run
 
 
 @pytest.fixture
-def inside(environ, tmp_path, monkeypatch, capfd):
-    """Run the program within this process, which is faster; gives exit code, output and error output."""
+def invoke(environ, tmp_path, monkeypatch, capfd):
+    """Return a function that runs the program in this process and returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
@@ -54,11 +54,11 @@ def inside(environ, tmp_path, monkeypatch, capfd):
 
 @pytest.fixture
 def queue(environ):
-    """The queue that the program will use."""
+    """The queue that the program uses."""
     return Queue(Path(os.environ["CESAR_DATA_DIR"]) / "cesar.db")
 
 
 @pytest.fixture
-def three(queue):
-    """Three jobs, the oldest first; two ids begin in the same way."""
+def three_jobs(queue):
+    """Three jobs, oldest first; two ids share a prefix."""
     return queue.fill({"aaaa1111": "first", "aaaa2222": "second", "bbbb3333": "third"})

@@ -1,4 +1,4 @@
-"""What the tests of `cesar jobs` share: a queue whose jobs are brought to any state by hand, and a terminal."""
+"""Support for tests of `cesar jobs`: a queue whose jobs can be put into any state, and a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cesar.api.repository import JobRepository
 from tests.api.support import WAYS, chunk
 
 T = TypeVar("T")
-_TOLD = ("result_text", "outcome", "error_message", "error_code", "error_hint")
-"""What is written with a job's last step."""
+_RESULT_FIELDS = ("result_text", "outcome", "error_message", "error_code", "error_hint")
+"""Fields that are written with a job's last transition."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """The queue that the program will use, for looking into it and for making states."""
+    """The queue that the program uses, to read it and to put its jobs into any state."""
 
     file: Path
 
@@ -42,21 +42,21 @@ class Queue:
 
     def add(self, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> Job:
         """Queue a job and bring it to that status."""
-        told = {name: fields.pop(name) for name in _TOLD if name in fields}
+        result = {name: fields.pop(name) for name in _RESULT_FIELDS if name in fields}
 
         async def make(repository: JobRepository) -> Job:
             job = await repository.create(Job(**{"audio_path": "/there/talk.mp3", **fields}))
             for step in WAYS[status]:
                 job.status = step
-                for name, value in told.items() if step is status else ():
+                for name, value in result.items() if step is status else ():
                     setattr(job, name, value)
                 await repository.update(job)
             return job
 
         return self.do(make)
 
-    def with_text(self, text: str) -> Job:
-        """Queue a job and complete it with one chunk, of that text."""
+    def completed_with(self, text: str) -> Job:
+        """Queue a job and complete it with one chunk of this text."""
 
         async def make(repository: JobRepository) -> Job:
             await repository.create(Job(audio_path="/there/talk.mp3"))
@@ -69,7 +69,7 @@ class Queue:
         return self.do(make)
 
     def fill(self, names: Mapping[str, str]) -> list[Job]:
-        """Queue a job for each id, of that name."""
+        """Queue a job for each id and name."""
 
         async def make(repository: JobRepository) -> list[Job]:
             jobs = [Job(audio_path="/there/talk.mp3", id=id_, name=name) for id_, name in names.items()]
@@ -86,8 +86,8 @@ class Queue:
         return found
 
     @contextmanager
-    def one_at_work(self, **fields: Any) -> Iterator[Job]:
-        """Have somebody else hold the claim on a job, with two chunks done of it."""
+    def running_job(self, **fields: Any) -> Iterator[Job]:
+        """Keep a job claimed by another worker, with two chunks done."""
         claimed, may_end = threading.Event(), threading.Event()
         jobs: list[Job] = []
 
@@ -112,36 +112,36 @@ class Queue:
             holder.join()
 
 
-NOBODY = "cesar: no worker is running, so nothing happens to waiting jobs: start one with `cesar worker`\n"
-"""What is told where jobs wait and nobody takes them."""
+NO_WORKER = "cesar: no worker is running, so waiting jobs will not run: start one with `cesar worker`\n"
+"""The warning if jobs are waiting and no worker is running."""
 
 
-def nobody_at(url: str) -> str:
-    """Say the same of a service."""
-    way = "run `cesar worker` beside it, or `cesar serve` without --no-worker"
-    return f"cesar: the service at {url} has no worker, so nothing happens to waiting jobs: {way}\n"
+def no_worker_at(url: str) -> str:
+    """Return the same warning for a service."""
+    hint = "run `cesar worker` beside it, or `cesar serve` without --no-worker"
+    return f"cesar: the service at {url} has no worker, so waiting jobs will not run: {hint}\n"
 
 
-def said(errors: str) -> str:
-    """Give the one line on standard error."""
+def only_line(errors: str) -> str:
+    """Return the only line of standard error."""
     [line] = errors.splitlines()
     return line
 
 
-def on_a_terminal(*arguments: str, typed: bytes = b"") -> tuple[int, str]:
-    """Run the program on a pseudo-terminal; give its exit code and what the terminal shows."""
+def run_on_terminal(*arguments: str, typed: bytes = b"") -> tuple[int, str]:
+    """Run the program on a pseudo-terminal; return its exit code and what the terminal shows."""
     primary, terminal = os.openpty()
     command = [sys.executable, "-m", "cesar", *arguments]
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as program:
         os.close(terminal)
         os.write(primary, typed)
         with io.FileIO(primary) as screen:
-            shown = b"".join(until_it_is_gone(screen))
+            shown = b"".join(read_until_closed(screen))
         return program.wait(timeout=60), shown.decode()
 
 
-def until_it_is_gone(screen: io.FileIO) -> Iterator[bytes]:
-    """Read a pseudo-terminal until its last user has left, which Linux tells as an error."""
+def read_until_closed(screen: io.FileIO) -> Iterator[bytes]:
+    """Yield a pseudo-terminal's output until its last user has closed it, which Linux reports as an error."""
     while True:
         try:
             part = screen.read(65536)

@@ -1,4 +1,4 @@
-"""A real service for the tests of `--server`: uvicorn in a thread, real bytes over loopback."""
+"""A real service for tests of `--server`: uvicorn in a thread, over loopback."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.faults.support import wait_until
 
 
 @dataclass
-class Running:
-    """A service that runs."""
+class RunningService:
+    """A running service."""
 
     url: str
     app: FastAPI
 
 
 @contextmanager
-def serving(settings: Settings, *, with_worker: bool = False, port: int = 0) -> Iterator[Running]:
-    """Run a service for the length of the block."""
+def serving(settings: Settings, *, with_worker: bool = False, port: int = 0) -> Iterator[RunningService]:
+    """Run a service within the block."""
     app = create_app(settings, with_worker=with_worker)
     config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -45,12 +45,12 @@ def serving(settings: Settings, *, with_worker: bool = False, port: int = 0) -> 
         try:
             wait_until(lambda: server.started or failures)
             assert not failures, failures
-            yield Running(f"http://127.0.0.1:{listening.getsockname()[1]}", app)
+            yield RunningService(f"http://127.0.0.1:{listening.getsockname()[1]}", app)
         finally:
             server.should_exit = True
             thread.join()
 
 
 def settings_of(folder: Any, **more: Any) -> Settings:
-    """Give the settings of a service whose queue is `cesar.db` in that folder."""
+    """Return the settings of a service whose queue is `cesar.db` in this folder."""
     return Settings(data_dir=folder, **more)

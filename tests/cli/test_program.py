@@ -1,4 +1,4 @@
-"""What the program does with its arguments before any recording is touched; none of it needs a model."""
+"""Handling of arguments before any recording is opened; no test needs a model."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def make(folder, *names, content=b"not empty"):
 
 
 def test_version_imports_little_more_than_click(cesar):
-    """Start-up time is what a person waits for most often."""
+    """Start-up time is the most frequent wait."""
     code = """
 import sys
 from cesar.cli import run
@@ -36,24 +36,24 @@ print(sorted({"numpy", "av", "rich", "ctranslate2", "onnxruntime", "tokenizers"}
     assert modules == "[]"
 
 
-def test_help_lists_every_command_and_exit_code(inside):
-    code, out, _ = inside("--help")
+def test_help_lists_every_command_and_exit_code(invoke):
+    code, out, _ = invoke("--help")
     assert code == 0
     assert all(word in out for word in ("transcribe", "models", "doctor", "completion", "130"))
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_the_help_of_every_command_fits_80_columns_untruncated(path, inside, monkeypatch):
+def test_the_help_of_every_command_fits_80_columns_untruncated(path, invoke, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    _, out, _ = inside(*path.split()[1:], "--help")
+    _, out, _ = invoke(*path.split()[1:], "--help")
     lines = out.splitlines()
     assert [line for line in lines if len(line) > 80] == []
     assert [line for line in lines if line.endswith("...") and not line.startswith("Usage:")] == []
 
 
 @pytest.mark.parametrize("arguments", [["transcribe"], ["models"], ["models", "pull"], ["doctor"], ["completion"]])
-def test_every_command_has_help(arguments, inside):
-    code, out, _ = inside(*arguments, "--help")
+def test_every_command_has_help(arguments, invoke):
+    code, out, _ = invoke(*arguments, "--help")
     assert code == 0
     assert out.startswith(f"Usage: cesar {' '.join(arguments)}")
 
@@ -81,9 +81,9 @@ def test_every_command_has_help(arguments, inside):
         (["completion", "tcsh"], "tcsh"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(arguments, said, inside, tmp_path):
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, said, invoke, tmp_path):
     make(tmp_path, "a.mp3", "b.mp3")
-    code, out, err = inside(*arguments)
+    code, out, err = invoke(*arguments)
     assert code == 2
     assert out == ""
     [line] = err.splitlines()
@@ -92,31 +92,31 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, said, inside, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp3", "b.mp3"]
 
 
-def test_an_unknown_option_points_to_the_commands_help(inside):
-    assert "See `cesar transcribe --help`." in inside("transcribe", "a.mp3", "--bogus")[2]
+def test_an_unknown_option_points_to_the_commands_help(invoke):
+    assert "See `cesar transcribe --help`." in invoke("transcribe", "a.mp3", "--bogus")[2]
 
 
-def test_a_misspelt_command_gets_a_suggestion(inside):
-    assert "transcribe" in inside("transcrib", "a.mp3")[2]
+def test_a_misspelt_command_gets_a_suggestion(invoke):
+    assert "transcribe" in invoke("transcrib", "a.mp3")[2]
 
 
-def test_cesar_without_arguments_shows_help_and_fails(inside):
-    code, out, err = inside()
+def test_cesar_without_arguments_shows_help_and_fails(invoke):
+    code, out, err = invoke()
     assert code == 2
     assert out == ""
     assert err.startswith("Usage: cesar")
 
 
-def test_an_invalid_setting_is_a_usage_error(inside, monkeypatch, tmp_path):
+def test_an_invalid_setting_is_a_usage_error(invoke, monkeypatch, tmp_path):
     make(tmp_path, "a.mp3")
     monkeypatch.setenv("CESAR_DEVICE", "gpu")
-    code, _, err = inside("transcribe", "a.mp3")
+    code, _, err = invoke("transcribe", "a.mp3")
     assert code == 2
     assert "(from CESAR_DEVICE)" in err
 
 
-def test_wrong_usage_is_an_event_with_json_lines(inside):
-    code, _, err = inside("transcribe", "--json-lines", "--bogus")
+def test_wrong_usage_is_an_event_with_json_lines(invoke):
+    code, _, err = invoke("transcribe", "--json-lines", "--bogus")
     event = json.loads(err)
     assert (event["event"], event["code"], event["exit_code"], code) == ("error", "bad_option", 2, 2)
 
@@ -131,10 +131,10 @@ def test_wrong_usage_is_an_event_with_json_lines(inside):
         (["-o", f"{'x' * 300}.txt"], "xxx"),
     ],
 )
-def test_an_impossible_output_is_reported_before_any_work(output, said, inside, tmp_path):
+def test_an_impossible_output_is_reported_before_any_work(output, said, invoke, tmp_path):
     make(tmp_path, "a.mp3")
     (tmp_path / "folder").mkdir()
-    code, _, err = inside("transcribe", "a.mp3", *output)
+    code, _, err = invoke("transcribe", "a.mp3", *output)
     assert code == 3
     [line] = err.splitlines()
     assert said in line
@@ -142,10 +142,10 @@ def test_an_impossible_output_is_reported_before_any_work(output, said, inside, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_folder_is_reported_before_any_work(inside, tmp_path):
+def test_an_unwritable_folder_is_reported_before_any_work(invoke, tmp_path):
     make(tmp_path, "a.mp3")
     (tmp_path / "closed").mkdir(mode=0o500)
-    code, _, err = inside("transcribe", "a.mp3", "-d", "closed")
+    code, _, err = invoke("transcribe", "a.mp3", "-d", "closed")
     assert code == 3
     assert "closed" in err
 
@@ -175,8 +175,8 @@ def test_a_full_standard_output_is_reported(cesar):
 
 
 @pytest.mark.parametrize("shell", INSTALLATION)
-def test_the_completion_script_is_printed(shell, inside):
-    code, out, _ = inside("completion", shell)
+def test_the_completion_script_is_printed(shell, invoke):
+    code, out, _ = invoke("completion", shell)
     assert code == 0
     assert "_CESAR_COMPLETE" in out
 
@@ -191,9 +191,9 @@ def test_the_completion_script_is_printed(shell, inside):
         (["models", "pull", "tiny."], "tiny.en"),
     ],
 )
-def test_a_shell_completes_commands_and_option_values(typed, offered, inside, monkeypatch):
+def test_a_shell_completes_commands_and_option_values(typed, offered, invoke, monkeypatch):
     monkeypatch.setenv("_CESAR_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", " ".join(["cesar", *typed]))
     monkeypatch.setenv("COMP_CWORD", str(len(typed)))
-    _, out, _ = inside()
+    _, out, _ = invoke()
     assert f"plain,{offered}" in out.splitlines()

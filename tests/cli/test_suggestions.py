@@ -1,4 +1,4 @@
-"""What is said of an option that does not exist."""
+"""Messages for options that do not exist."""
 
 import click
 import pytest
@@ -12,9 +12,9 @@ OWN = {path: options_of(command, ROOT) for path, command in COMMANDS.items()}
 
 
 @pytest.fixture
-def hint(inside):
+def hint(invoke):
     def of(*arguments):
-        code, out, err = inside(*arguments)
+        code, out, err = invoke(*arguments)
         assert (code, out) == (2, "")
         [line] = err.splitlines()
         return line
@@ -25,8 +25,8 @@ def hint(inside):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("--diarize", "can't tell who speaks yet"),
-        ("--min_speakers", "can't tell who speaks yet"),
+        ("--diarize", "can't identify speakers yet"),
+        ("--min_speakers", "can't identify speakers yet"),
         ("--task", "`--translate`"),
         ("--output_format", "`--format`"),
         ("--output-format", "`--format`"),
@@ -47,7 +47,7 @@ def hint(inside):
         ("--response_format", "`--format`"),
         ("--max_line_width", "`--max-line-length`"),
         ("--max_line_count", "`--max-lines`"),
-        ("--hf_token", "who speaks"),
+        ("--hf_token", "identify speakers"),
         ("--LANG", "`--language`"),
     ],
 )

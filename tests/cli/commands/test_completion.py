@@ -1,4 +1,4 @@
-"""The scripts of `cesar completion`, in the shells that they are for."""
+"""The scripts of `cesar completion`, run in their shells."""
 
 import os
 import select
@@ -22,7 +22,7 @@ def needs(shell):
 
 @pytest.fixture
 def home(environ, tmp_path, monkeypatch):
-    """A home of its own, with a `cesar` that is this one."""
+    """A home folder with a `cesar` command that runs this checkout."""
     program = tmp_path / "bin" / "cesar"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cesar "$@"\n', encoding="utf-8")
@@ -42,7 +42,7 @@ def output_of(*arguments):
 
 
 class Terminal:
-    """A shell that is typed into."""
+    """An interactive shell."""
 
     def __init__(self, home, *arguments):
         self.screen = b""
@@ -56,14 +56,14 @@ class Terminal:
         return self
 
     def __exit__(self, *_):
-        self._process.kill()  # the terminal hangs up, and the shell ends
+        self._process.kill()  # the terminal hangs up and ends the shell
         self._process.communicate()
 
     def sends(self, text):
         self._keyboard.write(text.encode())
 
     def types(self, text, *, until):
-        """Type, and wait until that is on the screen after it."""
+        """Type the text and wait for the expected output."""
         self.sends(text)
         start, deadline = len(self.screen), time.monotonic() + WITHIN_S
         while until.encode() not in self.screen[start:]:

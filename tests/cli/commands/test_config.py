@@ -1,4 +1,4 @@
-"""`cesar config`: where the settings are, what they are and where each came from."""
+"""`cesar config`: the settings file, the settings, and their origins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cesar.settings.config import documentation
-from tests.cli.queues import said
+from tests.cli.queues import only_line
 
 
 @pytest.fixture
@@ -19,16 +19,16 @@ def file(environ):
     return path
 
 
-def test_the_settings_path_is_printed_whether_or_not_the_file_exists(inside, file, monkeypatch, tmp_path):
-    assert inside("config", "path") == (0, f"{file}\n", "")
+def test_the_settings_path_is_printed_whether_or_not_the_file_exists(invoke, file, monkeypatch, tmp_path):
+    assert invoke("config", "path") == (0, f"{file}\n", "")
     monkeypatch.setenv("CESAR_CONFIG", str(tmp_path / "mine.toml"))
-    assert inside("config", "path") == (0, f"{tmp_path / 'mine.toml'}\n", "")
+    assert invoke("config", "path") == (0, f"{tmp_path / 'mine.toml'}\n", "")
 
 
-def test_every_setting_is_shown_with_its_value_and_origin(inside, file, monkeypatch):
+def test_every_setting_is_shown_with_its_value_and_origin(invoke, file, monkeypatch):
     file.write_text('model = "small"\noffline = true\n')
     monkeypatch.setenv("CESAR_PORT", "8080")
-    code, out, err = inside("config", "show")
+    code, out, err = invoke("config", "show")
     assert (code, err) == (0, "")
     heading, *lines = (line.split() for line in out.splitlines())
     assert heading == ["SETTING", "VALUE", "FROM"]
@@ -41,9 +41,9 @@ def test_every_setting_is_shown_with_its_value_and_origin(inside, file, monkeypa
     assert shown["idle_timeout_s"] == ["300", "default"]
 
 
-def test_settings_are_printed_as_json(inside, monkeypatch):
+def test_settings_are_printed_as_json(invoke, monkeypatch):
     monkeypatch.setenv("CESAR_CORS_ORIGINS", "https://a.example,https://b.example")
-    shown = json.loads(inside("config", "show", "--json")[1])
+    shown = json.loads(invoke("config", "show", "--json")[1])
     assert list(shown) == list(documentation())
     assert shown["cors_origins"] == {
         "value": ["https://a.example", "https://b.example"],
@@ -55,9 +55,9 @@ def test_settings_are_printed_as_json(inside, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [("config", "show"), ("config", "show", "--json"), ("doctor",)])
-def test_the_api_key_is_never_shown(command, inside, file):
+def test_the_api_key_is_never_shown(command, invoke, file):
     file.write_text('api_key = "cesar_0123456789ab_secret"\n')
-    _, out, err = inside(*command)
+    _, out, err = invoke(*command)
     assert "********" in out
     assert "secret" not in out + err
 
@@ -66,14 +66,14 @@ def test_the_api_key_is_never_shown(command, inside, file):
     ("content", "words"),
     [('modle = "small"', "model"), ("port = 100000", "65535"), ("= no", "not TOML")],
 )
-def test_an_unusable_settings_file_is_named_in_one_line(content, words, inside, file):
+def test_an_unusable_settings_file_is_named_in_one_line(content, words, invoke, file):
     file.write_text(content)
-    code, out, err = inside("config", "show")
+    code, out, err = invoke("config", "show")
     assert (code, out) == (2, "")
-    assert str(file) in said(err)
-    assert words in said(err)
+    assert str(file) in only_line(err)
+    assert words in only_line(err)
 
 
-def test_the_settings_path_is_printed_even_if_the_file_is_unusable(inside, file):
+def test_the_settings_path_is_printed_even_if_the_file_is_unusable(invoke, file):
     file.write_text("= no")
-    assert inside("config", "path") == (0, f"{file}\n", "")
+    assert invoke("config", "path") == (0, f"{file}\n", "")

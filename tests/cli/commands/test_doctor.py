@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def finding(out, what):
-    """What the doctor says of that thing, its lines joined to one."""
+    """Return the finding on a subject, its lines joined."""
     lines = iter(out.splitlines())
     first = next(line for line in lines if re.match(rf"(ok|note|MISSING) +{what}: ", line))
     more = itertools.takewhile(lambda line: line.startswith(" "), lines)
@@ -23,7 +23,7 @@ def finding(out, what):
 
 @pytest.fixture
 def folder_as_model(tmp_path):
-    """A folder with a model's files in it; nothing that would recognise anything."""
+    """A folder with the files of a model that can't recognise anything."""
     folder = tmp_path / "model"
     folder.mkdir()
     for name in ("config.json", "tokenizer.json", "vocabulary.txt", "model.bin"):
@@ -31,27 +31,27 @@ def folder_as_model(tmp_path):
     return folder
 
 
-def test_doctor_succeeds_with_libraries_and_model_installed(inside, folder_as_model, monkeypatch):
+def test_doctor_succeeds_with_libraries_and_model_installed(invoke, folder_as_model, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
-    code, out, err = inside("doctor")
+    code, out, err = invoke("doctor")
     assert (code, err) == (0, "")
     assert all(finding(out, library).startswith("ok ") for library in NATIVE_LIBRARIES)
     assert str(folder_as_model) in finding(out, "model")
     assert "CESAR_MODEL" in out
 
 
-def test_a_missing_model_is_reported_with_a_remedy(inside, monkeypatch):
+def test_a_missing_model_is_reported_with_a_remedy(invoke, monkeypatch):
     missing = list(CATALOG)[-1]
     monkeypatch.setenv("CESAR_MODEL", missing)
-    code, out, _ = inside("doctor")
+    code, out, _ = invoke("doctor")
     assert code == 4
     assert "MISSING" in finding(out, "model")
     assert "cesar models pull" in finding(out, "model")
 
 
-def test_an_invalid_setting_is_reported_and_the_other_checks_still_run(inside, monkeypatch):
+def test_an_invalid_setting_is_reported_and_the_other_checks_still_run(invoke, monkeypatch):
     monkeypatch.setenv("CESAR_DEVICE", "gpu")
-    code, out, _ = inside("doctor")
+    code, out, _ = invoke("doctor")
     assert code == 2
     assert "CESAR_DEVICE" in finding(out, "settings")
     assert finding(out, "numpy")
@@ -71,29 +71,29 @@ def test_a_crashing_library_is_reported_and_does_not_crash_doctor(cesar, folder_
     assert finding(done.stdout, "numpy").startswith("ok ")
 
 
-def test_doctor_checks_the_database_and_counts_its_jobs(inside, queue, folder_as_model, monkeypatch):
+def test_doctor_checks_the_database_and_counts_its_jobs(invoke, queue, folder_as_model, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
     for status in (JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.ERROR):
         queue.add(status)
-    code, out, _ = inside("doctor")
+    code, out, _ = invoke("doctor")
     assert code == 0
     assert f"{queue.file}, schema {HEAD}, 2 queued, 1 error" in finding(out, "database")
 
 
-def test_doctor_does_not_create_a_missing_database(inside, queue):
-    _, out, _ = inside("doctor")
-    assert "is not there yet" in finding(out, "database")
+def test_doctor_does_not_create_a_missing_database(invoke, queue):
+    _, out, _ = invoke("doctor")
+    assert "does not exist yet" in finding(out, "database")
     assert not queue.file.exists()
 
 
-def test_doctor_finds_a_damaged_page_of_the_database(inside, queue, folder_as_model, monkeypatch):
+def test_doctor_finds_a_damaged_page_of_the_database(invoke, queue, folder_as_model, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", str(folder_as_model))
     queue.fill({f"job-{number}": "talk" * 50 for number in range(200)})
     content = bytearray(queue.file.read_bytes())
     page = content.rindex(b"talktalk") // 4096 * 4096
     content[page : page + 100] = b"\xaa" * 100
     queue.file.write_bytes(content)
-    code, out, _ = inside("doctor")
+    code, out, _ = invoke("doctor")
     assert code == 6
     assert "is damaged" in finding(out, "database")
 
@@ -108,11 +108,11 @@ sys.exit(bool(set({NATIVE_LIBRARIES!r}) & set(sys.modules)))
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_what_is_missing_comes_first_with_a_remedy_in_80_columns(inside, monkeypatch):
+def test_what_is_missing_comes_first_with_a_remedy_in_80_columns(invoke, monkeypatch):
     missing = list(CATALOG)[-1]
     monkeypatch.setenv("CESAR_MODEL", missing)
     monkeypatch.setenv("CESAR_DATABASE", "/dev/null/" + "deep/" * 30 + "cesar.db")
-    _, out, _ = inside("doctor")
+    _, out, _ = invoke("doctor")
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     states = [line.split()[0] for line in lines if not line.startswith(" ")]
@@ -121,7 +121,7 @@ def test_what_is_missing_comes_first_with_a_remedy_in_80_columns(inside, monkeyp
     assert f"cesar models pull {missing}" in finding(out, "model")
 
 
-def test_changed_settings_are_listed_with_their_origins(inside, monkeypatch):
+def test_changed_settings_are_listed_with_their_origins(invoke, monkeypatch):
     monkeypatch.setenv("CESAR_PORT", "5001")
-    _, out, _ = inside("doctor")
+    _, out, _ = invoke("doctor")
     assert "port = 5001 (CESAR_PORT)" in finding(out, "settings")

@@ -1,4 +1,4 @@
-"""`cesar jobs`: what all its commands have, `list` and `show`. No worker runs; the states are made by hand."""
+"""`cesar jobs list`, `show`, and what all commands share. No worker runs; the jobs' states are set directly."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cesar.api.models import Job, JobStatus
 from cesar.cli.commands.jobs import STATUSES
 from cesar.formats import FORMATS
 from cesar.options import TranscribeOptions
-from tests.cli.queues import NOBODY, Queue, said
+from tests.cli.queues import NO_WORKER, Queue, only_line
 from tests.support.pages import code_in, rows
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
 COMMANDS_WITH_IDS = ("show", "watch", "cancel", "retry", "delete")
 
 
-# What every command has
+# All commands
 
 
 def test_the_statuses_are_those_of_a_job():
@@ -41,11 +41,11 @@ print({{"sqlalchemy", "pydantic"}} & {{*sys.modules}})
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_a_command_without_a_queue_says_so_and_creates_no_database(inside, queue):
+def test_a_command_without_a_queue_says_so_and_creates_no_database(invoke, queue):
     for command in COMMANDS_WITH_IDS:
-        code, out, err = inside("jobs", command, "aaaa")
+        code, out, err = invoke("jobs", command, "aaaa")
         assert (code, out) == (6, "")
-        assert "cesar jobs submit" in said(err)
+        assert "cesar jobs submit" in only_line(err)
     assert not queue.file.parent.exists()
 
 
@@ -54,7 +54,7 @@ def test_a_command_without_a_queue_says_so_and_creates_no_database(inside, queue
     [
         ("cccc", 6, "no job 'cccc'"),
         ("aaaa", 6, "several jobs: aaaa1111, aaaa2222"),
-        ("bbb", 6, "at least the first 4 letters"),
+        ("bbb", 6, "at least its first 4 characters"),
         ("", 6, "no job ''"),
         ("%%%%", 6, "no job '%%%%'"),
         ("aaaa1111x", 6, "no job 'aaaa1111x'"),
@@ -62,18 +62,18 @@ def test_a_command_without_a_queue_says_so_and_creates_no_database(inside, queue
         ("\udcff\udcff\udcff\udcff", 2, "UTF-8"),
     ],
 )
-def test_an_unknown_or_ambiguous_id_is_a_one_line_error(beginning, expected, words, inside, queue, three):
+def test_an_unknown_or_ambiguous_id_is_a_one_line_error(beginning, expected, words, invoke, queue, three_jobs):
     for command in COMMANDS_WITH_IDS:
-        code, out, err = inside("jobs", command, beginning)
+        code, out, err = invoke("jobs", command, beginning)
         assert (code, out) == (expected, "")
-        assert words in said(err)
-    assert queue.jobs() == three[::-1]
+        assert words in only_line(err)
+    assert queue.jobs() == three_jobs[::-1]
 
 
-def test_an_exact_id_wins_over_a_longer_id_with_the_same_prefix(inside, queue):
+def test_an_exact_id_wins_over_a_longer_id_with_the_same_prefix(invoke, queue):
     for id_ in ("dddd", "dddd1", "dddd2"):
         queue.add(id=id_)
-    assert json.loads(inside("jobs", "show", "dddd", "--json")[1])["id"] == "dddd"
+    assert json.loads(invoke("jobs", "show", "dddd", "--json")[1])["id"] == "dddd"
 
 
 @pytest.mark.parametrize(
@@ -81,44 +81,44 @@ def test_an_exact_id_wins_over_a_longer_id_with_the_same_prefix(inside, queue):
     [(b"\x00\x01 no database " * 500, "not a database"), (b"SQLite format 3\x00" + bytes(2000), "damaged")],
     ids=["garbage", "a broken header"],
 )
-def test_a_file_that_is_not_a_database_is_a_one_line_error_and_unchanged(content, words, inside, tmp_path):
+def test_a_file_that_is_not_a_database_is_a_one_line_error_and_unchanged(content, words, invoke, tmp_path):
     (tmp_path / "bad.db").write_bytes(content)
     for command in (("list",), *((name, "aaaa") for name in COMMANDS_WITH_IDS)):
-        code, out, err = inside("jobs", *command, "--database", "bad.db")
+        code, out, err = invoke("jobs", *command, "--database", "bad.db")
         assert (code, out) == (6, "")
-        assert words in said(err)
+        assert words in only_line(err)
     assert (tmp_path / "bad.db").read_bytes() == content
 
 
-def test_a_queue_in_memory_is_refused(inside):
-    code, _, err = inside("jobs", "list", "--database", ":memory:")
+def test_a_queue_in_memory_is_refused(invoke):
+    code, _, err = invoke("jobs", "list", "--database", ":memory:")
     assert code == 2
-    assert "--database" in said(err)
+    assert "--database" in only_line(err)
 
 
-def test_the_database_can_be_given_by_option_or_variable(inside, queue, three, monkeypatch):
+def test_the_database_can_be_given_by_option_or_variable(invoke, queue, three_jobs, monkeypatch):
     elsewhere = queue.file.rename(queue.file.with_name("elsewhere.db"))
-    assert "first" in inside("jobs", "list", "--database", elsewhere)[1]
-    assert "first" not in inside("jobs", "list")[1]
+    assert "first" in invoke("jobs", "list", "--database", elsewhere)[1]
+    assert "first" not in invoke("jobs", "list")[1]
     monkeypatch.setenv("CESAR_DATABASE", str(elsewhere))
-    assert "first" in inside("jobs", "list")[1]
+    assert "first" in invoke("jobs", "list")[1]
 
 
 # Listing
 
 
-def test_the_list_without_a_queue_is_empty_and_creates_no_database(inside, queue):
-    code, out, err = inside("jobs", "list")
+def test_the_list_without_a_queue_is_empty_and_creates_no_database(invoke, queue):
+    code, out, err = invoke("jobs", "list")
     assert (code, out) == (0, "")
-    assert str(queue.file) in said(err)
-    assert json.loads(inside("jobs", "list", "--json")[1]) == {"jobs": [], "next_cursor": None}
+    assert str(queue.file) in only_line(err)
+    assert json.loads(invoke("jobs", "list", "--json")[1]) == {"jobs": [], "next_cursor": None}
     assert not queue.file.exists()
 
 
-def test_the_list_has_a_row_per_job_newest_first(inside, three):
-    code, out, err = inside("jobs", "list")
+def test_the_list_has_a_row_per_job_newest_first(invoke, three_jobs):
+    code, out, err = invoke("jobs", "list")
     heading, *lines = out.splitlines()
-    assert (code, err) == (0, NOBODY)
+    assert (code, err) == (0, NO_WORKER)
     assert heading.split() == ["ID", "STATUS", "NAME", "MODEL", "DONE", "AGE", "TEXT"]
     assert [line.split()[:4] for line in lines] == [
         ["bbbb3333", "queued", "third", "base"],
@@ -127,24 +127,24 @@ def test_the_list_has_a_row_per_job_newest_first(inside, three):
     ]
 
 
-def test_a_row_shows_the_start_of_the_text_or_the_error(inside, queue):
+def test_a_row_shows_the_start_of_the_text_or_the_error(invoke, queue):
     queue.add(JobStatus.COMPLETED, result_text="Once upon\na time " + "there was " * 50)
     queue.add(JobStatus.ERROR, error_message="talk.mp3 is not media", error_code="not_media")
-    failed, completed = inside("jobs", "list")[1].splitlines()[1:]
+    failed, completed = invoke("jobs", "list")[1].splitlines()[1:]
     assert failed.endswith("talk.mp3 is not media")
     assert re.search(r"completed .* 100% .* Once upon a time there was .*…$", completed)
     assert len(completed) < 120
 
 
-def test_a_running_job_shows_its_percentage(inside, queue):
-    with queue.one_at_work():
-        assert re.search(r"processing .* 50% ", inside("jobs", "list")[1])
+def test_a_running_job_shows_its_percentage(invoke, queue):
+    with queue.running_job():
+        assert re.search(r"processing .* 50% ", invoke("jobs", "list")[1])
 
 
-def test_control_characters_in_names_do_not_reach_the_terminal(inside, queue):
+def test_control_characters_in_names_do_not_reach_the_terminal(invoke, queue):
     job = queue.add(name="two\nlines\x1b[31m", result_text="red\x1b[31m", status=JobStatus.COMPLETED)
     for command in (["list"], ["show", job.id], ["retry", job.id], ["watch", job.id]):
-        _, out, err = inside("jobs", *command)
+        _, out, err = invoke("jobs", *command)
         assert "\x1b" not in out + err
         assert r"two\nlines\x1b[31m" in out + err
 
@@ -160,26 +160,26 @@ def test_control_characters_in_names_do_not_reach_the_terminal(inside, queue):
         (["--limit", "2"], ["fourth", "third"]),
     ],
 )
-def test_the_list_can_be_filtered(arguments, expected, inside, queue):
+def test_the_list_can_be_filtered(arguments, expected, invoke, queue):
     queue.add(name="first")
     queue.add(JobStatus.CANCELLED, name="second")
     queue.add(name="third")
     queue.add(JobStatus.ERROR, name="fourth", model_size="tiny", error_message="no")
-    _, out, _ = inside("jobs", "list", *arguments, "--json")
+    _, out, _ = invoke("jobs", "list", *arguments, "--json")
     assert [job["name"] for job in json.loads(out)["jobs"]] == expected
 
 
-def test_pages_follow_one_another_by_the_cursor(inside, three):
-    first = json.loads(inside("jobs", "list", "--limit", "2", "--json")[1])
-    second = json.loads(inside("jobs", "list", "--limit", "2", "--json", "--cursor", first["next_cursor"])[1])
+def test_pages_follow_one_another_by_the_cursor(invoke, three_jobs):
+    first = json.loads(invoke("jobs", "list", "--limit", "2", "--json")[1])
+    second = json.loads(invoke("jobs", "list", "--limit", "2", "--json", "--cursor", first["next_cursor"])[1])
     assert [[job["name"] for job in page["jobs"]] for page in (first, second)] == [["third", "second"], ["first"]]
     assert second["next_cursor"] is None
-    assert "--cursor" in inside("jobs", "list", "--limit", "2")[2].splitlines()[0]
+    assert "--cursor" in invoke("jobs", "list", "--limit", "2")[2].splitlines()[0]
 
 
-def test_all_lists_every_page(inside, three, monkeypatch):
+def test_all_lists_every_page(invoke, three_jobs, monkeypatch):
     monkeypatch.setattr("cesar.cli.queue.local._PAGE_SIZE", 1)
-    page = json.loads(inside("jobs", "list", "--all", "--limit", "1", "--json")[1])
+    page = json.loads(invoke("jobs", "list", "--all", "--limit", "1", "--json")[1])
     assert [job["name"] for job in page["jobs"]] == ["third", "second", "first"]
     assert page["next_cursor"] is None
 
@@ -187,16 +187,16 @@ def test_all_lists_every_page(inside, three, monkeypatch):
 @pytest.mark.parametrize(
     "arguments", [["--cursor", "no"], ["--name", "\udcff"], ["--limit", "0"], ["--status", "done"]]
 )
-def test_an_invalid_list_request_is_a_one_line_error(arguments, inside, three):
-    code, out, err = inside("jobs", "list", *arguments)
+def test_an_invalid_list_request_is_a_one_line_error(arguments, invoke, three_jobs):
+    code, out, err = invoke("jobs", "list", *arguments)
     assert code in (2, 6)
     assert out == ""
-    said(err)
+    only_line(err)
 
 
-def test_jobs_as_json_have_every_field_except_the_owner_of_the_claim(inside, queue):
-    with queue.one_at_work() as job:
-        [shown] = json.loads(inside("jobs", "list", "--json")[1])["jobs"]
+def test_jobs_as_json_have_every_field_except_the_owner_of_the_claim(invoke, queue):
+    with queue.running_job() as job:
+        [shown] = json.loads(invoke("jobs", "list", "--json")[1])["jobs"]
     assert list(shown) == [*(name for name in Job.model_fields if name not in ("owner", "claim")), "progress"]
     assert {key for row in rows(REFERENCE, "Key", "Jobs as JSON") for key in code_in(row.cells[0])} == set(shown)
     assert (shown["id"], shown["status"], shown["progress"], shown["attempt"]) == (job.id, "processing", 0.5, 1)
@@ -206,9 +206,9 @@ def test_jobs_as_json_have_every_field_except_the_owner_of_the_claim(inside, que
 # Showing
 
 
-def test_show_prints_everything_known_about_a_job(inside, queue):
+def test_show_prints_everything_known_about_a_job(invoke, queue):
     job = queue.add(JobStatus.ERROR, error_message="it is broken", error_code="bad_audio", error_hint="Mend it.")
-    code, out, err = inside("jobs", "show", job.id[:8])
+    code, out, err = invoke("jobs", "show", job.id[:8])
     assert (code, err) == (0, "")
     for what, value in [
         ("id", job.id),
@@ -227,33 +227,33 @@ def test_show_prints_everything_known_about_a_job(inside, queue):
     ]
 
 
-def test_show_and_list_report_dropped_speech(inside, queue):
+def test_show_and_list_report_dropped_speech(invoke, queue):
     outcome = {"warnings": ["2 stretches gave no text"], "dropped_s": 3.5}
     job = queue.add(JobStatus.COMPLETED, result_text="", outcome=outcome)
     for arguments in (("show", job.id), ("list",)):
-        _, out, _ = inside("jobs", *arguments)
+        _, out, _ = invoke("jobs", *arguments)
         assert "2 stretches gave no text" in out
 
 
-def test_show_prints_the_options_and_the_jobs_ahead(inside, queue, three):
+def test_show_prints_the_options_and_the_jobs_ahead(invoke, queue, three_jobs):
     job = queue.add(options=TranscribeOptions(language="de", end=9.0), idempotency_key="monday", priority=-1)
-    out = inside("jobs", "show", job.id)[1]
-    assert re.search(r"^status +queued, 3 before it$", out, re.MULTILINE)
+    out = invoke("jobs", "show", job.id)[1]
+    assert re.search(r"^status +queued, 3 ahead of it$", out, re.MULTILINE)
     assert re.search(r"^options +language de, end 9.0$", out, re.MULTILINE)
     assert re.search(r"^key +monday$", out, re.MULTILINE)
-    assert re.search(r"^status +queued, next to go$", inside("jobs", "show", three[0].id)[1], re.MULTILINE)
+    assert re.search(r"^status +queued, next in line$", invoke("jobs", "show", three_jobs[0].id)[1], re.MULTILINE)
 
 
-def test_show_prints_a_jobs_progress(inside, queue):
-    with queue.one_at_work() as job:
+def test_show_prints_a_jobs_progress(invoke, queue):
+    with queue.running_job() as job:
         queue.do(lambda repository: repository.request_cancel(job.id))
-        out = inside("jobs", "show", job.id)[1]
-    assert re.search(r"^status +processing, 50% done \(20 of 40 s\), to be cancelled$", out, re.MULTILINE)
+        out = invoke("jobs", "show", job.id)[1]
+    assert re.search(r"^status +processing, 50% done \(20 of 40 s\), being cancelled$", out, re.MULTILINE)
 
 
-def test_show_json_includes_the_events(inside, queue):
+def test_show_json_includes_the_events(invoke, queue):
     job = queue.add(JobStatus.CANCELLED)
-    shown = json.loads(inside("jobs", "show", job.id, "--json")[1])
+    shown = json.loads(invoke("jobs", "show", job.id, "--json")[1])
     assert (shown["id"], shown["waiting_before"]) == (job.id, None)
     assert [(event["before"], event["after"]) for event in shown["events"]] == [
         (None, "queued"),
@@ -265,50 +265,53 @@ def test_show_json_includes_the_events(inside, queue):
 ADDRESS = "https://example.org/talk.mp3"
 
 
-def test_show_says_that_a_recording_waits_for_other_fetches(inside, queue):
-    with queue.one_at_work(audio_path=ADDRESS, source_url=ADDRESS):
+def test_show_says_that_a_recording_waits_for_other_fetches(invoke, queue):
+    with queue.running_job(audio_path=ADDRESS, source_url=ADDRESS):
         job = queue.add(audio_path=ADDRESS, source_url=ADDRESS)
         beside = queue.add()
-        assert "queued, next to go, waits to be fetched while 1 other is" in inside("jobs", "show", job.id)[1]
-        assert json.loads(inside("jobs", "show", job.id, "--json")[1])["fetches_before"] == 1
-        assert "fetched" not in inside("jobs", "show", beside.id)[1]
-        assert json.loads(inside("jobs", "show", beside.id, "--json")[1])["fetches_before"] is None
+        assert (
+            "queued, next in line, waiting to be fetched (1 other fetch in progress)"
+            in invoke("jobs", "show", job.id)[1]
+        )
+        assert json.loads(invoke("jobs", "show", job.id, "--json")[1])["fetches_before"] == 1
+        assert "fetched" not in invoke("jobs", "show", beside.id)[1]
+        assert json.loads(invoke("jobs", "show", beside.id, "--json")[1])["fetches_before"] is None
 
 
-def test_show_transcript_prints_the_transcript_only(inside, queue):
+def test_show_transcript_prints_the_transcript_only(invoke, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="Räder rollen.\nWeiter.")
-    assert inside("jobs", "show", job.id, "--transcript") == (0, "Räder rollen.\nWeiter.\n", "")
+    assert invoke("jobs", "show", job.id, "--transcript") == (0, "Räder rollen.\nWeiter.\n", "")
 
 
-def test_the_transcript_of_silence_is_empty(inside, queue):
+def test_the_transcript_of_silence_is_empty(invoke, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="")
-    assert inside("jobs", "show", job.id, "--transcript") == (0, "", "")
+    assert invoke("jobs", "show", job.id, "--transcript") == (0, "", "")
 
 
-def test_a_partial_transcript_is_printed_with_a_note(inside, queue):
-    with queue.one_at_work(name="talk") as job:
-        code, out, err = inside("jobs", "show", job.id, "--transcript")
+def test_a_partial_transcript_is_printed_with_a_note(invoke, queue):
+    with queue.running_job(name="talk") as job:
+        code, out, err = invoke("jobs", "show", job.id, "--transcript")
         assert (code, out) == (0, "One.\n\nTwo.\n")
-        assert "so far" in said(err)
+        assert "so far" in only_line(err)
         for name in FORMATS:
-            assert "Two." in inside("jobs", "show", job.id, "-f", name)[1]
-        written = json.loads(inside("jobs", "show", job.id, "-f", "json")[1])
+            assert "Two." in invoke("jobs", "show", job.id, "-f", name)[1]
+        written = json.loads(invoke("jobs", "show", job.id, "-f", "json")[1])
     assert written["is_partial"] is True
     assert [segment["start"] for segment in written["segments"]] == [0.0, 12.0]
 
 
-def test_an_empty_list_says_whether_there_are_no_jobs_or_none_that_match(inside, queue):
-    assert said(inside("jobs", "list")[2]).startswith("There are no jobs in ")
+def test_an_empty_list_says_whether_there_are_no_jobs_or_none_that_match(invoke, queue):
+    assert only_line(invoke("jobs", "list")[2]).startswith("There are no jobs in ")
     queue.add()
-    assert said(inside("jobs", "list", "--status", "error")[2]).startswith("There are no such jobs in ")
+    assert only_line(invoke("jobs", "list", "--status", "error")[2]).startswith("There are no such jobs in ")
 
 
 @pytest.mark.parametrize("name", ["srt", "vtt"])
-def test_subtitles_of_a_job_respect_the_given_limits(name, inside, queue):
+def test_subtitles_of_a_job_respect_the_given_limits(name, invoke, queue):
     said = "Ask not what your country can do for you, ask what you can do for your country."
-    job = queue.with_text(said)
+    job = queue.completed_with(said)
     limits = ("--max-line-length", "20", "--max-lines", "1", "--max-cue-duration", "2.5")
-    code, out, err = inside("jobs", "show", job.id, "-f", name, *limits)
+    code, out, err = invoke("jobs", "show", job.id, "-f", name, *limits)
     assert (code, err) == (0, "")
     cues = [block.split("\n")[-1] for block in out.strip().split("\n\n") if "-->" in block]
     assert " ".join(cues) == said
@@ -325,44 +328,44 @@ def test_subtitles_of_a_job_respect_the_given_limits(name, inside, queue):
         (["--max-line-length", "30"], "--max-line-length is for subtitles only"),
     ],
 )
-def test_impossible_subtitle_limits_are_a_usage_error(options, words, inside, queue):
-    code, out, err = inside("jobs", "show", queue.with_text("So.").id, *options)
+def test_impossible_subtitle_limits_are_a_usage_error(options, words, invoke, queue):
+    code, out, err = invoke("jobs", "show", queue.completed_with("So.").id, *options)
     assert (code, out) == (2, "")
-    assert words in said(err)
+    assert words in only_line(err)
 
 
-def test_a_transcript_without_times_cannot_be_shown_as_subtitles(inside, queue):
+def test_a_transcript_without_times_cannot_be_shown_as_subtitles(invoke, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="Somebody said so.")
-    code, out, err = inside("jobs", "show", job.id, "-f", "srt")
+    code, out, err = invoke("jobs", "show", job.id, "-f", "srt")
     assert (code, out) == (6, "")
-    assert "--transcript" in said(err)
+    assert "--transcript" in only_line(err)
 
 
 @pytest.mark.parametrize(
     "arguments", [["-f", "docx"], ["-f", "txt,srt"], ["-f", "srt", "--json"], ["--transcript", "--json"]]
 )
-def test_conflicting_show_options_are_a_one_line_error(arguments, inside, queue):
+def test_conflicting_show_options_are_a_one_line_error(arguments, invoke, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="So.")
-    code, out, err = inside("jobs", "show", job.id, *arguments)
+    code, out, err = invoke("jobs", "show", job.id, *arguments)
     assert (code, out) == (2, "")
-    said(err)
+    only_line(err)
 
 
-# Nobody to do them
+# Without a worker
 
 
-def test_a_list_without_waiting_jobs_needs_no_worker(inside, queue):
+def test_a_list_without_waiting_jobs_needs_no_worker(invoke, queue):
     queue.add(JobStatus.COMPLETED, result_text="done")
-    assert inside("jobs", "list")[2] == ""
+    assert invoke("jobs", "list")[2] == ""
 
 
-def test_no_warning_is_printed_if_a_worker_is_running(inside, queue, three):
-    with queue.one_at_work():
-        assert inside("jobs", "list")[2] == ""
-    assert inside("jobs", "list")[2] == NOBODY
+def test_no_warning_is_printed_if_a_worker_is_running(invoke, queue, three_jobs):
+    with queue.running_job():
+        assert invoke("jobs", "list")[2] == ""
+    assert invoke("jobs", "list")[2] == NO_WORKER
 
 
-def test_the_advice_to_start_a_worker_repeats_the_given_database(inside, tmp_path):
+def test_the_advice_to_start_a_worker_repeats_the_given_database(invoke, tmp_path):
     other = tmp_path / "other.db"
     Queue(other).add()
-    assert f"`cesar worker --database {other}`" in inside("jobs", "list", "--database", other)[2]
+    assert f"`cesar worker --database {other}`" in invoke("jobs", "list", "--database", other)[2]

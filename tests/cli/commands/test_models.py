@@ -1,20 +1,20 @@
-"""The models' commands at their edges; what the store does is tested with the store."""
+"""Edge cases of `cesar models`; the store has its own tests."""
 
 import pytest
 
 from cesar.models.catalog import CATALOG
 
 
-def test_the_list_has_every_model_in_the_catalog_and_marks_the_default(inside):
-    code, out, _ = inside("models", "list")
+def test_the_list_has_every_model_in_the_catalog_and_marks_the_default(invoke):
+    code, out, _ = invoke("models", "list")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[1:]] == list(CATALOG)
     assert "base (default)" in out
 
 
-def test_the_list_does_not_write_to_disk(inside, tmp_path, monkeypatch):
+def test_the_list_does_not_write_to_disk(invoke, tmp_path, monkeypatch):
     monkeypatch.setenv("CESAR_DATA_DIR", str(tmp_path / "none"))
-    inside("models", "list")
+    invoke("models", "list")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -31,15 +31,15 @@ def test_the_list_does_not_write_to_disk(inside, tmp_path, monkeypatch):
     ],
 )
 def test_an_impossible_operation_on_models_is_one_line_with_the_right_exit_code(
-    arguments, exit_code, said, inside, tmp_path
+    arguments, exit_code, said, invoke, tmp_path
 ):
     (tmp_path / "notes.txt").write_text("no model", encoding="utf-8")
-    code, out, err = inside("models", *arguments)
+    code, out, err = invoke("models", *arguments)
     assert (code, out) == (exit_code, "")
     [line] = err.splitlines()
     assert said in line
 
 
-def test_pull_does_not_use_the_network_if_the_settings_say_offline(inside, monkeypatch):
+def test_pull_does_not_use_the_network_if_the_settings_say_offline(invoke, monkeypatch):
     monkeypatch.setenv("CESAR_OFFLINE", "1")
-    assert inside("models", "pull", "large-v3")[0] == 4
+    assert invoke("models", "pull", "large-v3")[0] == 4

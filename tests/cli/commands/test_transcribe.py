@@ -1,4 +1,4 @@
-"""`cesar transcribe` as a whole: real files, real decoding, the real child process; the words come from a script."""
+"""`cesar transcribe` end to end: real files, real decoding and the real child process, with scripted words."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def write_silence(path, seconds=1):
 
 
 def write_script(folder, **more):
-    """A model that hears one sentence in whatever speech there is, and can be told to fail."""
+    """Write a scripted model that gives one sentence for any speech, and can be made to fail."""
     segments = [{"start": 2.0, "end": 4.0, "text": TEXT}]
     content = {"language": "en", "segments": segments, **more}
     (folder / "script.json").write_text(json.dumps(content), encoding="utf-8")
@@ -35,13 +35,13 @@ def write_script(folder, **more):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The model of most tests; the same for all of them, so that they can share one warm child process."""
+    """The model of most tests, which share it and its warm child process."""
     return write_script(tmp_path_factory.mktemp("script"))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """The current folder: one recording with speech, one without, one that is no recording, one that is empty."""
+    """The current folder, with a recording of speech, one of silence, a file that is not media and an empty one."""
     (tmp_path / "speech.m4a").symlink_to(SPEECH)
     write_silence(tmp_path / "silence.wav")
     (tmp_path / "noise.mp3").write_bytes(b"this is no recording\n" * 100)
@@ -50,13 +50,13 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def transcribe(inside, model, folder):
-    """Run `cesar transcribe` in that folder and in this process; gives exit code, output, error output."""
-    return lambda *arguments: inside("transcribe", *arguments, "--model", model)
+def transcribe(invoke, model, folder):
+    """Return a function that runs `cesar transcribe` in this process and that folder."""
+    return lambda *arguments: invoke("transcribe", *arguments, "--model", model)
 
 
 def children_of(pid):
-    """The processes that a process has started, and theirs."""
+    """Return the descendants of a process."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
@@ -81,20 +81,20 @@ def test_silence_gives_an_empty_text_and_no_error(transcribe, folder):
     assert (folder / "out" / "silence.txt").read_bytes() == b""
 
 
-# Speech that gives no text.
+# Speech that gives no text
 
 NOTHING = "there is no text, although speech was detected: "
 
 
 @pytest.fixture
-def deaf(folder):
-    """A model that hears no words whatever is spoken."""
+def silent_model(folder):
+    """A model that never recognises any words."""
     (folder / "deaf.json").write_text('{"language": "en", "segments": []}', encoding="utf-8")
     return f"scripted:{folder / 'deaf.json'}"
 
 
-def test_speech_without_text_is_distinguished_from_silence(inside, folder, deaf):
-    code, out, err = inside("transcribe", "speech.m4a", "--model", deaf, "-d", "out")
+def test_speech_without_text_is_distinguished_from_silence(invoke, folder, silent_model):
+    code, out, err = invoke("transcribe", "speech.m4a", "--model", silent_model, "-d", "out")
     assert (code, out) == (0, "")
     said, warning = err.splitlines()
     assert "no text" in said
@@ -104,31 +104,31 @@ def test_speech_without_text_is_distinguished_from_silence(inside, folder, deaf)
     assert (folder / "out" / "speech.txt").read_bytes() == b""
 
 
-def test_quiet_reports_a_recording_whose_whole_text_is_lost(inside, folder, deaf):
-    _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "-q")
+def test_quiet_reports_a_recording_whose_whole_text_is_lost(invoke, folder, silent_model):
+    _, _, err = invoke("transcribe", "speech.m4a", "silence.wav", "--model", silent_model, "-q")
     (warning,) = err.splitlines()
     assert f"speech.m4a: warning: {NOTHING}" in warning
 
 
-def test_json_lines_report_how_much_speech_gave_no_text(inside, folder, deaf):
-    _, _, err = inside("transcribe", "speech.m4a", "silence.wav", "--model", deaf, "--json-lines")
+def test_json_lines_report_how_much_speech_gave_no_text(invoke, folder, silent_model):
+    _, _, err = invoke("transcribe", "speech.m4a", "silence.wav", "--model", silent_model, "--json-lines")
     speech, silence = (event for line in err.splitlines() if (event := json.loads(line))["event"] == "file_finished")
     assert speech["dropped_s"] > 5
     assert NOTHING in speech["warnings"][0]
     assert (silence["dropped_s"], silence["warnings"]) == (0, [])
 
 
-def test_the_transcript_lists_dropped_speech(inside, folder, deaf):
-    _, out, _ = inside("transcribe", "speech.m4a", "--model", deaf, "-f", "json")
+def test_the_transcript_lists_dropped_speech(invoke, folder, silent_model):
+    _, out, _ = invoke("transcribe", "speech.m4a", "--model", silent_model, "-f", "json")
     transcript = json.loads(out)
     assert NOTHING in transcript["warnings"][0]
     assert {span["reason"] for span in transcript["ledger"] if span["kind"] == "dropped"} == {"no words heard"}
 
 
-def test_dropped_speech_gives_a_warning_beside_the_text(inside, folder):
+def test_dropped_speech_gives_a_warning_beside_the_text(invoke, folder):
     """The sonnet is longer than the script."""
     (folder / "sonnet.mp3").symlink_to(SPEECH.parent / "sonnet-1.mp3")
-    code, out, err = inside("transcribe", "sonnet.mp3", "--model", write_script(folder))
+    code, out, err = invoke("transcribe", "sonnet.mp3", "--model", write_script(folder))
     assert (code, out.strip()) == (0, TEXT)
     said, warning = err.splitlines()
     assert said.endswith(", en")
@@ -180,13 +180,13 @@ def test_a_single_bad_recording_is_one_line_and_exit_code_3(name, transcribe, fo
     assert name in line
 
 
-def test_a_bad_recording_is_reported_even_without_a_model(inside, folder):
-    assert inside("transcribe", "gone.mp3", "--offline", "-m", "large-v3")[0] == 3
+def test_a_bad_recording_is_reported_even_without_a_model(invoke, folder):
+    assert invoke("transcribe", "gone.mp3", "--offline", "-m", "large-v3")[0] == 3
 
 
 @pytest.mark.parametrize("name", ["large-v3", "huge", "."])
-def test_a_missing_model_is_reported_before_any_work(name, inside, folder):
-    code, out, err = inside("transcribe", "speech.m4a", "--offline", "-d", "out", "-m", name)
+def test_a_missing_model_is_reported_before_any_work(name, invoke, folder):
+    code, out, err = invoke("transcribe", "speech.m4a", "--offline", "-d", "out", "-m", name)
     assert (code, out) == (4, "")
     [line] = err.splitlines()
     assert line.startswith("cesar: ")
@@ -214,7 +214,7 @@ def test_skip_existing_skips_recordings_with_existing_texts(transcribe, folder):
     assert (folder / "out" / "speech.txt").read_text(encoding="utf-8") == f"{TEXT}\n"
     assert "silence.wav" not in err
     assert re.search(
-        r"^1 of 2 done, 1 skipped \(there already\): 11 s of sound in 0:00:\d\d \(\d+\.\dx\)$", err, re.MULTILINE
+        r"^1 of 2 done, 1 skipped \(already transcribed\): 11 s of audio in 0:00:\d\d \(\d+\.\dx\)$", err, re.MULTILINE
     )
 
 
@@ -222,14 +222,14 @@ def test_a_single_skipped_recording_is_reported(transcribe, folder):
     (folder / "silence.txt").write_text("mine", encoding="utf-8")
     assert transcribe("silence.wav", "-d", ".", "--skip-existing") == (
         *(0, ""),
-        "silence.wav: its texts are there already\n",
+        "silence.wav: already transcribed\n",
     )
 
 
-def test_no_model_is_needed_if_every_recording_is_skipped(inside, folder):
+def test_no_model_is_needed_if_every_recording_is_skipped(invoke, folder):
     (folder / "silence.txt").write_text("mine", encoding="utf-8")
     arguments = ["silence.wav", "-d", ".", "--skip-existing", "--offline", "-m", "large-v3"]
-    assert inside("transcribe", *arguments)[0] == 0
+    assert invoke("transcribe", *arguments)[0] == 0
 
 
 def test_with_json_lines_standard_error_has_only_events(transcribe):
@@ -271,7 +271,7 @@ def test_a_full_standard_output_ends_the_run_with_one_line(cesar, model, folder)
 
 
 def test_a_recogniser_that_crashes_twice_is_exit_code_5(cesar, folder):
-    """The second recording is another matter: it holds no speech, so nothing can crash there."""
+    """The second recording has no speech, so nothing can crash there."""
     crashing = write_script(folder, faults=[{"at": 3.0, "do": "crash"}])
     done = cesar("transcribe", "speech.m4a", "silence.wav", "-q", "-d", "out", "-m", crashing, text=True)
     assert done.returncode == 5
@@ -284,7 +284,7 @@ def test_a_recogniser_that_crashes_twice_is_exit_code_5(cesar, folder):
 def test_a_signal_ends_the_run_with_one_line_and_leaves_no_partial_file_or_child(
     signum, expected, environ, folder, monkeypatch
 ):
-    """The first recording is finished, the second hangs in the recogniser when the signal comes."""
+    """When the signal arrives, the first recording is finished and the second hangs in the recogniser."""
     monkeypatch.chdir(folder)
     hanging = write_script(folder, faults=[{"at": 3.0, "do": "hang"}])
     command = ["transcribe", "--json-lines", "silence.wav", "speech.m4a", "-d", "out", "-m", hanging]
@@ -320,7 +320,7 @@ def test_a_terminal_shows_a_bar_and_then_the_lines(environ, model, folder, monke
 
 
 def read_all(descriptor):
-    """What a pseudo-terminal shows until its last user is gone, which Linux tells as an error."""
+    """Return what a pseudo-terminal shows until its last user has closed it, which Linux reports as an error."""
     with io.FileIO(descriptor) as screen:
         parts = []
         try:
@@ -375,7 +375,7 @@ def test_other_contents_of_a_folder_are_reported(transcribe, folder):
     (talks / "notes.txt").write_bytes(b"x")
     code, _, err = transcribe("talks")
     assert code == 0
-    assert "cesar: talks: 1 file (b.xyz) left out; name one itself to have it transcribed" in err.splitlines()
+    assert "cesar: talks: 1 file (b.xyz) left out; name them explicitly to transcribe them" in err.splitlines()
     *_, events = transcribe("talks", "--json-lines")
     first = json.loads(events.splitlines()[0])
     assert first == {"event": "left_out", "file": "talks", "names": ["b.xyz"]}

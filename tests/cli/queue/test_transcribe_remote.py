@@ -1,4 +1,4 @@
-"""`cesar transcribe --server`: the same files as on this machine, from a service that is real."""
+"""`cesar transcribe --server`: the same files as locally, from a real service."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cesar.formats import FORMATS
-from tests.cli.queues import on_a_terminal, said
-from tests.cli.services import Running, serving, settings_of
+from tests.cli.queues import only_line, run_on_terminal
+from tests.cli.services import RunningService, serving, settings_of
 from tests.faults.support import wait_until
 from tests.runner.support import IN_THE_MIDDLE, JFK, SONNET, write_script
 from tests.support.hangups import answer, answering, problem
@@ -26,22 +26,22 @@ ALL = ",".join(FORMATS)
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-    """The scripted model, for this machine and for the service."""
+    """A scripted model for this machine and the service."""
     name = write_script(tmp_path / "words.json")
     monkeypatch.setenv("CESAR_STALL_TIMEOUT_S", "600")
     return name
 
 
 @pytest.fixture
-def service(queue, model) -> Iterator[Running]:
-    """A service at work, on the queue of the fixture `queue`."""
+def service(queue, model) -> Iterator[RunningService]:
+    """A service with a worker, on the queue of the fixture `queue`."""
     queue.file.parent.mkdir(parents=True)
     with serving(settings_of(queue.file.parent, model=model), with_worker=True) as running:
         yield running
 
 
 def without_timings(files: Mapping[str, str]) -> dict[str, object]:
-    """Give the texts by their names; of JSON what is in it but for when it was made, how fast, and the model's name."""
+    """Return the texts by file name; JSON is parsed, without its time, speed and model name."""
     return {
         name: _without_timings(json.loads(text)) if name.endswith(".json") else text for name, text in files.items()
     }
@@ -55,25 +55,25 @@ def texts_in(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_the_files_are_those_of_a_local_run(inside, service, model, tmp_path):
+def test_the_files_are_those_of_a_local_run(invoke, service, model, tmp_path):
     options = ["-f", ALL, "--word-timestamps", "--start", "2", "-l", "en"]
-    assert inside("transcribe", SONNET, JFK, "-d", "there", *options, "--server", service.url)[0] == 0
-    assert inside("transcribe", SONNET, JFK, "-d", "here", *options, "-m", model)[0] == 0
+    assert invoke("transcribe", SONNET, JFK, "-d", "there", *options, "--server", service.url)[0] == 0
+    assert invoke("transcribe", SONNET, JFK, "-d", "here", *options, "-m", model)[0] == 0
     there, here = texts_in(tmp_path / "there"), texts_in(tmp_path / "here")
     assert len(there) == 2 * len(FORMATS)
     assert without_timings(there) == without_timings(here)
 
 
-def test_the_text_goes_to_standard_output_and_the_summary_to_standard_error(inside, service, model):
-    code, out, err = inside("transcribe", JFK, "--server", service.url)
-    assert (code, out) == (0, inside("transcribe", JFK, "-m", model)[1])
-    assert re.fullmatch(rf"{JFK}: 11\.0 s in [0-9.]+ s \([0-9.]+x\), en", said(err))
+def test_the_text_goes_to_standard_output_and_the_summary_to_standard_error(invoke, service, model):
+    code, out, err = invoke("transcribe", JFK, "--server", service.url)
+    assert (code, out) == (0, invoke("transcribe", JFK, "-m", model)[1])
+    assert re.fullmatch(rf"{JFK}: 11\.0 s in [0-9.]+ s \([0-9.]+x\), en", only_line(err))
 
 
-def test_json_lines_report_the_upload_and_each_segment(inside, service, model):
-    _, _, err = inside("transcribe", SONNET, "--json-lines", "--server", service.url)
+def test_json_lines_report_the_upload_and_each_segment(invoke, service, model):
+    _, _, err = invoke("transcribe", SONNET, "--json-lines", "--server", service.url)
     there = [json.loads(line) for line in err.splitlines()]
-    here = [json.loads(line) for line in inside("transcribe", SONNET, "--json-lines", "-m", model)[2].splitlines()]
+    here = [json.loads(line) for line in invoke("transcribe", SONNET, "--json-lines", "-m", model)[2].splitlines()]
     size = SONNET.stat().st_size
     assert there[0] == here[0]
     assert [event for event in there if event["event"] == "upload"][-1] == {
@@ -108,16 +108,16 @@ def test_a_bad_recording_is_reported_under_its_given_name_and_does_not_stop_the_
     assert "2 of 3 failed: folder/notes.mp3 (not_media), missing.mp3 (file_not_found)" in done.stderr
 
 
-def test_recordings_with_existing_texts_are_not_sent(inside, service, queue, tmp_path):
+def test_recordings_with_existing_texts_are_not_sent(invoke, service, queue, tmp_path):
     (tmp_path / "jfk.txt").write_text("before")
-    code, _, err = inside("transcribe", JFK, "-d", ".", "--skip-existing", "--server", service.url)
+    code, _, err = invoke("transcribe", JFK, "-d", ".", "--skip-existing", "--server", service.url)
     assert (code, queue.jobs()) == (0, [])
-    assert "already" in said(err)
+    assert "already" in only_line(err)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_a_terminal_shows_a_bar(service, environ):
-    code, shown = on_a_terminal("transcribe", str(SONNET), "--server", service.url)
+    code, shown = run_on_terminal("transcribe", str(SONNET), "--server", service.url)
     assert code == 0
     assert "━" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor is hidden, and shown again
@@ -144,7 +144,7 @@ def test_an_interrupted_run_cancels_its_job_and_reports_it(number, expected, que
 
 
 def test_the_run_survives_a_restart_of_the_service(queue, tmp_path):
-    """The first service hangs in the middle of the recording; the second goes on from there."""
+    """The first service hangs in the middle of the recording; the second resumes it."""
     queue.file.parent.mkdir(parents=True)
     model = write_script(tmp_path / "words.json", {"at": IN_THE_MIDDLE, "do": "hang", "unless": str(tmp_path / "hung")})
     settings = settings_of(queue.file.parent, model=model, shutdown_grace_s=0.1)
@@ -178,21 +178,21 @@ def test_a_job_cancelled_by_someone_else_ends_the_run(queue, tmp_path, environ):
         assert "was cancelled" in err
 
 
-# What can't be
+# Errors
 
 
 @pytest.mark.parametrize("option", [("--device", "cpu"), ("--compute-type", "int8"), ("--offline",)])
-def test_device_options_are_refused_with_a_server(option, inside, monkeypatch):
-    code, out, err = inside("transcribe", JFK, *option, "--server", "http://127.0.0.1:1")
+def test_device_options_are_refused_with_a_server(option, invoke, monkeypatch):
+    code, out, err = invoke("transcribe", JFK, *option, "--server", "http://127.0.0.1:1")
     assert (code, out) == (2, "")
-    assert option[0] in said(err)
+    assert option[0] in only_line(err)
     monkeypatch.setenv("CESAR_SERVER", "http://127.0.0.1:1")
-    assert inside("transcribe", JFK, *option)[0] == 2
+    assert invoke("transcribe", JFK, *option)[0] == 2
 
 
-def test_server_none_works_on_this_machine(inside, model, monkeypatch):
+def test_server_none_works_on_this_machine(invoke, model, monkeypatch):
     monkeypatch.setenv("CESAR_SERVER", "http://127.0.0.1:1")
-    assert inside("transcribe", JFK, "--server", "none", "-m", model)[0] == 0
+    assert invoke("transcribe", JFK, "--server", "none", "-m", model)[0] == 0
 
 
 def test_an_unreachable_service_is_one_line_and_the_other_recordings_are_not_tried(cesar, environ):
@@ -208,29 +208,29 @@ def test_an_unreachable_service_is_one_line_and_the_other_recordings_are_not_tri
     ("code", "status", "expected"),
     [("upload_too_large", 413, 7), ("unknown_model", 422, 4), ("bad_option", 422, 2), ("disk_full", 507, 3)],
 )
-def test_a_refused_request_has_the_exit_code_of_its_error(code, status, expected, inside):
+def test_a_refused_request_has_the_exit_code_of_its_error(code, status, expected, invoke):
     with answering(problem(status, code)) as server:
-        ended, _, err = inside("transcribe", JFK, "--server", server.url)
+        ended, _, err = invoke("transcribe", JFK, "--server", server.url)
     assert ended == expected
-    assert said(err) == "cesar: it can't be. Do this."
+    assert only_line(err) == "cesar: it can't be. Do this."
 
 
-def test_a_server_that_is_not_cesar_is_recognised(inside):
+def test_a_server_that_is_not_cesar_is_recognised(invoke):
     with answering(answer(404, "<h1>Not here</h1>", kind="text/html")) as server:
-        code, _, err = inside("transcribe", JFK, "--server", server.url)
+        code, _, err = invoke("transcribe", JFK, "--server", server.url)
     assert code == 7
-    assert "not as Cesar" in said(err)
+    assert "not a response from Cesar" in only_line(err)
 
 
-def test_a_recording_over_the_size_limit_is_refused_with_the_services_reason(inside, queue, model, tmp_path):
+def test_a_recording_over_the_size_limit_is_refused_with_the_services_reason(invoke, queue, model, tmp_path):
     queue.file.parent.mkdir(parents=True)
     big = tmp_path / "big.wav"
     with big.open("wb") as file:
         file.truncate(64 * 1024**2)
     with serving(settings_of(queue.file.parent, model=model, max_upload_bytes=1024)) as service:
-        code, _, err = inside("transcribe", big, "--server", service.url)
+        code, _, err = invoke("transcribe", big, "--server", service.url)
     assert code == 7
-    assert "1024 bytes" in said(err)
+    assert "1024 bytes" in only_line(err)
     assert queue.jobs() == []
 
 
@@ -238,11 +238,11 @@ def test_a_recording_over_the_size_limit_is_refused_with_the_services_reason(ins
 
 
 @pytest.mark.model
-def test_real_speech_gives_the_same_texts_remotely_and_locally(inside, queue, tmp_path, monkeypatch):
+def test_real_speech_gives_the_same_texts_remotely_and_locally(invoke, queue, tmp_path, monkeypatch):
     monkeypatch.setenv("CESAR_DATA_DIR", str(tmp_path / "data"))
     with serving(settings_of(tmp_path / "data", model="base"), with_worker=True) as service:
-        there = inside("transcribe", JFK, "-d", "there", "-f", ALL, "--word-timestamps", "--server", service.url)
-    here = inside("transcribe", JFK, "-d", "here", "-f", ALL, "--word-timestamps")
+        there = invoke("transcribe", JFK, "-d", "there", "-f", ALL, "--word-timestamps", "--server", service.url)
+    here = invoke("transcribe", JFK, "-d", "here", "-f", ALL, "--word-timestamps")
     assert (there[0], here[0]) == (0, 0), there[2] + here[2]
     assert "what your country can do for you" in (tmp_path / "there" / "jfk.txt").read_text()
     assert without_timings(texts_in(tmp_path / "there")) == without_timings(texts_in(tmp_path / "here"))

@@ -1,4 +1,4 @@
-"""`cesar jobs watch`: what is told of a job, and how it ends."""
+"""`cesar jobs watch`: its reports and how it ends."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from cesar.errors import BY_CODE, JobNotFound
 from cesar.options import TranscribeOptions
 from cesar.settings.config import Settings
 from tests.api.support import chunk, eventually
-from tests.cli.queues import Queue, until_it_is_gone
+from tests.cli.queues import Queue, read_until_closed
 
 LONG_AGO = datetime(2020, 5, 17, tzinfo=UTC)
 Repository = TypeVar("Repository", bound=JobRepository)
 
 
-def test_watching_a_completed_job_ends_at_once_with_its_summary(inside, queue):
+def test_watching_a_completed_job_ends_at_once_with_its_summary(invoke, queue):
     outcome = {"duration": 61.25, "timings": {"total": 7.5}}
     part = TranscribeOptions(start=10.0, end=60.0)
     job = queue.add(JobStatus.COMPLETED, name="talk", result_text="", outcome=outcome, options=part)
-    code, out, err = inside("jobs", "watch", job.id)
+    code, out, err = invoke("jobs", "watch", job.id)
     assert (code, out) == (0, "")
     assert err.splitlines() == [
         "talk: queued",
@@ -42,10 +42,10 @@ def test_watching_a_completed_job_ends_at_once_with_its_summary(inside, queue):
     ]
 
 
-def test_watching_reports_dropped_speech(inside, queue):
+def test_watching_reports_dropped_speech(invoke, queue):
     outcome = {"duration": 60.0, "timings": {"total": 7.5}, "warnings": ["2 stretches gave no text"], "dropped_s": 3.5}
     job = queue.add(JobStatus.COMPLETED, name="talk", result_text="", outcome=outcome)
-    _, _, err = inside("jobs", "watch", job.id)
+    _, _, err = invoke("jobs", "watch", job.id)
     assert err.splitlines()[-2:] == [
         "talk: completed, 60.0 s in 7.5 s, no text",
         "cesar: talk: warning: 2 stretches gave no text",
@@ -56,9 +56,9 @@ def test_watching_reports_dropped_speech(inside, queue):
     ("error_code", "expected"),
     [("native_crash", 5), ("worker_lost", 5), ("not_media", 3), ("unknown_model", 4), ("internal", 1), ("of_later", 5)],
 )
-def test_watching_a_failed_job_ends_with_its_error(error_code, expected, inside, queue):
+def test_watching_a_failed_job_ends_with_its_error(error_code, expected, invoke, queue):
     job = queue.add(JobStatus.ERROR, error_message="it failed", error_code=error_code, error_hint="Do this.")
-    code, out, err = inside("jobs", "watch", job.id)
+    code, out, err = invoke("jobs", "watch", job.id)
     assert (code, out) == (expected, "")
     assert err.splitlines()[-1] == "cesar: it failed. Do this."
 
@@ -70,16 +70,16 @@ def test_every_error_can_be_raised_again(error_code):
         raise_unless_completed(job)
 
 
-def test_watching_a_cancelled_job_ends_as_interrupted(inside, queue):
+def test_watching_a_cancelled_job_ends_as_interrupted(invoke, queue):
     job = queue.add(JobStatus.CANCELLED, id="eeee-1")
-    code, _, err = inside("jobs", "watch", job.id)
+    code, _, err = invoke("jobs", "watch", job.id)
     assert code == 130
     assert "cesar jobs retry eeee-1" in err.splitlines()[-1]
 
 
-def test_watch_json_prints_the_job_on_one_line_at_each_change(inside, queue):
+def test_watch_json_prints_the_job_on_one_line_at_each_change(invoke, queue):
     job = queue.add(JobStatus.COMPLETED, result_text="So.")
-    _, out, err = inside("jobs", "watch", job.id, "--json")
+    _, out, err = invoke("jobs", "watch", job.id, "--json")
     [line] = out.splitlines()
     assert json.loads(line)["result_text"] == "So."
     assert err == ""
@@ -93,7 +93,7 @@ def test_an_unchanged_job_is_not_printed_again(capfd):
 
 
 def test_without_a_terminal_watch_prints_every_tenth(capfd):
-    """Those that were passed in one step have one."""
+    """Tenths passed in one step share a line."""
     with update_printer(as_json=False) as tell:
         for position in (0.0, 5.0, 12.0, 14.0, 55.0):
             at_work = Job(audio_path="/talk.wav", status=JobStatus.PROCESSING, position=position, duration=100.0)
@@ -106,14 +106,14 @@ def test_without_a_terminal_watch_prints_every_tenth(capfd):
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_a_terminal_shows_a_bar_while_the_job_runs_and_is_restored(queue):
     primary, terminal = os.openpty()
-    with queue.one_at_work(name="talk") as job, io.FileIO(primary) as screen:
+    with queue.running_job(name="talk") as job, io.FileIO(primary) as screen:
         program = subprocess.Popen([sys.executable, "-m", "cesar", "jobs", "watch", job.id], stderr=terminal)
         os.close(terminal)
         shown = b""
         while b" 50%" not in shown:
             shown += screen.read(65536)
         queue.do(lambda repository: repository.update(ended(job)))
-        shown += b"".join(until_it_is_gone(screen))
+        shown += b"".join(read_until_closed(screen))
         assert program.wait(60) == 130
     text = shown.decode()
     assert "━" in text
@@ -127,7 +127,7 @@ def ended(job: Job) -> Job:
 
 
 def test_every_change_of_a_watched_job_is_reported_until_it_is_finished(queue):
-    """Two processes in one: the observer, and another repository that does the work."""
+    """The observer and the worker, otherwise two processes, each have a repository."""
     told: list[tuple[str, list[str]]] = []
 
     async def watch() -> Job:
@@ -160,9 +160,9 @@ def test_every_change_of_a_watched_job_is_reported_until_it_is_finished(queue):
     ]
 
 
-@pytest.mark.parametrize(("fetching", "expected"), [(1, "1 other is"), (2, "2 others are")])
+@pytest.mark.parametrize(("fetching", "expected"), [(1, "1 other fetch"), (2, "2 other fetches")])
 def test_watching_says_that_a_recording_waits_for_other_fetches(queue, capfd, fetching, expected):
-    """The fetches are those of another process, whose claims hold for the length of the test."""
+    """Another process is fetching; its claims outlast the test."""
     address = "https://example.org/talk.mp3"
 
     async def watch() -> None:
@@ -186,7 +186,7 @@ def test_watching_says_that_a_recording_waits_for_other_fetches(queue, capfd, fe
 
     queue.file.parent.mkdir(parents=True)
     asyncio.run(watch())
-    assert told == [f"talk.mp3: waits to be fetched while {expected}"]
+    assert told == [f"talk.mp3: waiting to be fetched ({expected} in progress)"]
 
 
 def test_watching_ends_when_the_job_is_deleted(queue):

@@ -1,4 +1,4 @@
-"""Connections to `cesar serve`: one on which no request comes is closed, and a closed one is freed at once."""
+"""Connections to `cesar serve`: idle ones are closed, and closed ones are freed at once."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from cesar.settings.config import load
 
 HEAD = b"GET / HTTP/1.1\r\nHost: cesar\r\n"
 LIMITS = ConnectionLimits(total=100, per_address=100)
-HASTY = Timeouts(head_s=0.2, unread_s=0.2)
+TIMEOUTS = Timeouts(head_s=0.2, unread_s=0.2)
 
 
 async def _app(_scope: Any, _receive: Any, send: Any) -> None:
-    await asyncio.sleep(2 * HASTY.head_s)  # an answer may take its time
+    await asyncio.sleep(2 * TIMEOUTS.head_s)  # a response may take longer
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
 
@@ -44,7 +44,7 @@ async def connected(
     app: Any = _app, protocol: Callable[..., GuardedProtocol] = GuardedProtocol
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        protocol = functools.partial(protocol, connections=Connections(LIMITS), queue=FairQueue(), timeouts=HASTY)
+        protocol = functools.partial(protocol, connections=Connections(LIMITS), queue=FairQueue(), timeouts=TIMEOUTS)
         config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -115,7 +115,7 @@ def test_a_response_that_is_not_read_is_aborted_and_its_request_is_disconnected(
 
 
 async def _receive_now(receive: Any) -> Any:
-    """Give what has come for a request besides the request itself, if anything has."""
+    """Return the next message for a request without waiting, or None."""
     try:
         async with asyncio.timeout(0):
             message = await receive()
@@ -125,7 +125,7 @@ async def _receive_now(receive: Any) -> Any:
 
 
 def test_the_wait_for_the_last_bytes_of_a_response_is_limited() -> None:
-    """The request is over by then, and what is left lies in the server's buffer."""
+    """The request has ended by then, and the remaining bytes are in the server's buffer."""
 
     async def unread() -> None:
         connections = Connections(LIMITS)
@@ -136,7 +136,7 @@ def test_the_wait_for_the_last_bytes_of_a_response_is_limited() -> None:
             await send({"type": "http.response.body", "body": bytes(2**25)})
 
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            protocol = functools.partial(GuardedProtocol, connections=connections, queue=FairQueue(), timeouts=HASTY)
+            protocol = functools.partial(GuardedProtocol, connections=connections, queue=FairQueue(), timeouts=TIMEOUTS)
             config = uvicorn.Config(large, http=protocol, lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
             server = uvicorn.Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -175,7 +175,7 @@ def without_garbage_collection() -> Iterator[None]:
     ],
 )
 def test_a_closed_connection_is_freed_without_garbage_collection(sent: bytes, is_reset: bool) -> None:
-    """Thousands of dead connections in cycles made passes of the collector that stopped all requests for 0.1 s."""
+    """Collecting the cycles of thousands of dead connections would stop all requests for 0.1 s."""
     made: list[weakref.ref[object]] = []
 
     class Watched(GuardedProtocol):

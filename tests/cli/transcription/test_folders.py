@@ -25,7 +25,7 @@ def demuxer_suffixes():
     for name in av.formats_available:
         try:
             found |= {f".{ending.lower()}" for ending in av.format.ContainerFormat(name, "r").extensions}
-        except ValueError:  # it only writes
+        except ValueError:  # a muxer only
             continue
     return found
 
@@ -68,7 +68,7 @@ def test_texts_pictures_and_system_files_are_left_out_silently(tmp_path):
 
 def test_the_report_of_left_out_names_counts_files_and_folders_with_three_examples_each():
     names = ("a.x", "b.x", "c.x", "d.x", "old/")
-    told = "talks: 4 files (a.x, b.x, c.x, …) and 1 folder (old/) left out; name one itself to have it transcribed"
+    told = "talks: 4 files (a.x, b.x, c.x, …) and 1 folder (old/) left out; name them explicitly to transcribe them"
     assert describe_left_out(Path("talks"), names) == told
 
 

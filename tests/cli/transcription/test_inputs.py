@@ -89,15 +89,15 @@ def test_a_broken_link_is_reported_as_such(tmp_path):
     link = tmp_path / "link.mp3"
     link.symlink_to("gone.mp3")
     [recording] = expand([str(link)])
-    assert problem_of(recording).message == f"{link} is a link to gone.mp3, which is not there"
+    assert problem_of(recording).message == f"{link} is a link to gone.mp3, which does not exist"
 
 
 @pytest.mark.parametrize("address", ["https://example.org/talk.mp3?a=1&b=2", "HTTP://example.org/a", "s3://bucket/a"])
 def test_a_url_gets_a_hint(address):
     [recording] = expand([address])
     assert recording.name == address
-    assert problem_of(recording).message == f"{address} is an address, not a file"
-    assert "cesar jobs submit ADDRESS --server" in problem_of(recording).hint
+    assert problem_of(recording).message == f"{address} is a URL, not a file"
+    assert "cesar jobs submit URL --server" in problem_of(recording).hint
 
 
 def test_a_file_url_gets_a_hint_to_give_the_path():
@@ -170,7 +170,7 @@ def test_a_closed_standard_input_is_reported(monkeypatch):
 
 
 def test_a_named_pipe_is_spooled(tmp_path):
-    """A shell's <(...) is a pipe, and decoders want to seek."""
+    """A shell's <(...) is a pipe, and decoders need to seek."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=[b"sound"])

@@ -14,7 +14,7 @@ def recordings(*names, folder=Path("talks")):
 
 
 def planned(names, **said):
-    """The outputs' file names for recordings of these names, written to a folder."""
+    """Return the output file names for recordings of these names in an output folder."""
     jobs = plan_outputs(recordings(*names), Destination(folder=Path("out"), **said))
     return [[target.path.name for target in job.targets] for job in jobs]
 

@@ -18,7 +18,7 @@ TRANSCRIPT = Transcript((SEGMENT,), "de", 0.99, 30.0, MODEL, timings={"decode": 
 
 
 def play(reporter, name="a.mp3", *, total=1, error=None):
-    """Let a reporter hear of one recording from its beginning to its end."""
+    """Report one recording from start to end."""
     reporter.started(name, 1, total)
     reporter.progressed(name, Progress("loading", 0.0, None))
     reporter.progressed(name, Progress("recognising", 15.0, 30.0))
@@ -110,7 +110,7 @@ def test_the_closing_line_counts_and_names_failures(capsys):
 def test_the_closing_line_counts_all_results(capsys):
     LineReporter().ended(Tally(12, 8, {"a.mp3": NotMedia("x")}, skipped=2, audio_s=5400.0, elapsed_s=600.0))
     first, _ = capsys.readouterr().err.splitlines()
-    told = "8 of 12 done, 1 failed, 2 skipped (there already), 1 not tried: 1.5 hours of sound in 0:10:00 (9.0x)"
+    told = "8 of 12 done, 1 failed, 2 skipped (already transcribed), 1 not tried: 1.5 hours of audio in 0:10:00 (9.0x)"
     assert first == told
 
 
@@ -164,7 +164,7 @@ def test_the_bar_disappears_and_the_lines_remain(capsys):
 
 
 def test_the_bar_covers_the_requested_part(capsys, monkeypatch):
-    """15 s of 30 s are half of what lies between 10 s and 20 s."""
+    """15 s is halfway between 10 s and 20 s."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     play(BarReporter(LineReporter(), TranscribeOptions(start=10.0, end=20.0)))

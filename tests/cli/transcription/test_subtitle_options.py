@@ -23,8 +23,8 @@ def lines_of(srt: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_subtitles_respect_the_given_limits(inside, model):
-    code, out, _ = inside(
+def test_subtitles_respect_the_given_limits(invoke, model):
+    code, out, _ = invoke(
         "transcribe", SPEECH, "-m", model, "-f", "srt", "--max-line-length", "20", "--max-lines", "1", "-q"
     )
     assert code == 0
@@ -33,8 +33,8 @@ def test_subtitles_respect_the_given_limits(inside, model):
 
 
 @pytest.mark.slow
-def test_cues_are_no_longer_than_requested(inside, model):
-    _, out, _ = inside("transcribe", SPEECH, "-m", model, "-f", "srt", "--max-cue-duration", "2.5", "-q")
+def test_cues_are_no_longer_than_requested(invoke, model):
+    _, out, _ = invoke("transcribe", SPEECH, "-m", model, "-f", "srt", "--max-cue-duration", "2.5", "-q")
     assert len(lines_of(out)) >= 4
 
 
@@ -48,7 +48,7 @@ def test_cues_are_no_longer_than_requested(inside, model):
         (["-f", "json", "--max-cue-duration", "5"], "--max-cue-duration is for subtitles only."),
     ],
 )
-def test_impossible_subtitle_options_are_refused_before_any_work(inside, model, options, said):
-    code, _, told = inside("transcribe", SPEECH, "-m", model, *options)
+def test_impossible_subtitle_options_are_refused_before_any_work(invoke, model, options, said):
+    code, _, told = invoke("transcribe", SPEECH, "-m", model, *options)
     assert code == 2
     assert said in told

@@ -85,7 +85,7 @@ def test_a_link_is_checked_by_its_target(tmp_path):
 
 
 def test_a_text_that_cannot_be_written_is_saved_in_the_temporary_folder_and_reported(tmp_path, monkeypatch):
-    """The folder was there when the run began; it is not when the text is ready."""
+    """The folder existed when the run began, but no longer does when the text is ready."""
     spare = tmp_path / "spare"
     spare.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(spare))
