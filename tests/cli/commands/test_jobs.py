@@ -269,10 +269,8 @@ def test_show_says_that_a_recording_waits_for_other_fetches(invoke, queue):
     with queue.running_job(audio_path=ADDRESS, source_url=ADDRESS):
         job = queue.add(audio_path=ADDRESS, source_url=ADDRESS)
         beside = queue.add()
-        assert (
-            "queued, next in line, waiting to be fetched (1 other fetch in progress)"
-            in invoke("jobs", "show", job.id)[1]
-        )
+        waiting = "queued, next in line, waiting to be fetched (1 other fetch in progress)"
+        assert waiting in invoke("jobs", "show", job.id)[1]
         assert json.loads(invoke("jobs", "show", job.id, "--json")[1])["fetches_before"] == 1
         assert "fetched" not in invoke("jobs", "show", beside.id)[1]
         assert json.loads(invoke("jobs", "show", beside.id, "--json")[1])["fetches_before"] is None
