@@ -56,7 +56,7 @@ print(json.dumps(found))
 @click.option("--adopt-recordings", "adopt", is_flag=True, help="Assign the data folder's recordings to the database.")
 @click.option("--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]")
 def command(*, repair: bool, adopt: bool, database: str | None) -> int:
-    """Show what works on this machine, what does not, and how to fix it.
+    """Show what works here, what does not, and how to fix it.
 
     The exit code is 0 if recordings can be transcribed here, else that of the first problem: 2 settings,
     3 the data folder, 4 the model, 5 a library. If only the queue's database can't be used, it is 6.

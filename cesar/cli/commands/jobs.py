@@ -262,7 +262,7 @@ def cancel(id_prefixes: Sequence[str], *, database: str | None, server: str | No
 @database_option
 @server_option
 def retry(id_prefixes: Sequence[str], *, database: str | None, server: str | None) -> int:
-    """Queue failed or cancelled jobs again; they resume where they stopped."""
+    """Queue failed or cancelled jobs again; they resume where they were."""
     from cesar.cli.queue import change
 
     settings = load_for_queue(database=database, server=server)
