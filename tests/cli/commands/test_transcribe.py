@@ -267,7 +267,7 @@ def test_a_full_standard_output_ends_the_run_with_one_line(cesar, model, folder)
         done = cesar("transcribe", "-q", "speech.m4a", "-m", model, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 3
     [line] = done.stderr.splitlines()
-    assert b"no space" in line
+    assert b"no space is left" in line
 
 
 def test_a_recogniser_that_crashes_twice_is_exit_code_5(cesar, folder):
