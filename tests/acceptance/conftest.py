@@ -63,7 +63,7 @@ class Program:
 
 @pytest.fixture(scope="session")
 def program_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Program]:
-    """Give the program in a folder; without `-m` its model is the scripted one."""
+    """Return the program in a folder; without `-m` it uses the scripted model."""
     if not PROGRAM.exists():
         pytest.fail(f"{PROGRAM} is missing: install the project where the tests run, as scripts/test does")
     home = tmp_path_factory.mktemp("home")
@@ -82,13 +82,13 @@ def program_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pro
 
 @pytest.fixture
 def program(program_in: Callable[[Path], Program], tmp_path: Path) -> Program:
-    """Give the program in the test's own folder."""
+    """Return the program in the test's own folder."""
     return program_in(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def samples_of() -> Callable[..., media.Sound]:
-    """Give what is said in a recording, as samples of any rate."""
+    """Return the speech of a recording, as samples of any rate."""
 
     def read(path: Path, rate: int = 16_000) -> media.Sound:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)

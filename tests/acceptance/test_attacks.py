@@ -1,4 +1,4 @@
-"""One caller against the rest: raw sockets against a real `cesar serve`, whose memory stays bounded and which answers.
+"""One client against the rest: raw sockets against a real `cesar serve`, which keeps answering in bounded memory.
 
 No latency is asserted here: `benchmarks/attacks.py` measures it.
 """
@@ -49,7 +49,7 @@ def memory_of(service: Service) -> int:
 
 @contextmanager
 def bounded(service: Service) -> Iterator[None]:
-    """Hold that memory grows little in the block, and that the service answers after it."""
+    """Check that memory grows little in the block, and that the service answers after it."""
     before = memory_of(service)
     yield
     assert memory_of(service) - before < MOST_GROWTH_BYTES
@@ -61,7 +61,7 @@ def connect(service: Service) -> socket.socket:
 
 
 def flood(service: Service, beginning: bytes, unit: bytes) -> bytes:
-    """Send one thing again and again; give what is answered, until the connection is closed."""
+    """Send the same bytes repeatedly until the connection is closed; return what was received."""
     with closing(connect(service)) as caller:
         try:
             caller.sendall(beginning)
@@ -191,7 +191,7 @@ def test_requests_beyond_the_limit_get_503_and_livez_still_answers(service: Serv
 
 
 def test_a_stream_ends_with_its_connection_even_if_another_request_waits(service: Service) -> None:
-    """So many are left behind that they would fill all places if they were still under way."""
+    """So many are abandoned that they would fill every slot if they were still in progress."""
     for _ in range(CONNECTIONS + 10):
         with closing(connect(service)) as caller:
             caller.sendall(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\nGET /livez HTTP/1.1\r\n" + HOST + b"\r\n")

@@ -46,7 +46,7 @@ def write_header_and_zeros(path: Path, **promises: int) -> None:
 
 @dataclass(frozen=True)
 class BadRecording:
-    """A file that is no recording, and how the program has to answer: in what class, and with what advice."""
+    """A file that is not a recording, and the expected error: its class and its hint."""
 
     name: str
     make: Callable[[Path], object]
@@ -296,7 +296,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> tuple[str, ...]:
-    """Start a program so that permissions count, whoever runs the tests."""
+    """Start a program so that permissions apply, whichever user runs the tests."""
     if os.geteuid() != 0:
         return ()
     command = (sys.executable, "-c", WITHOUT_RIGHTS)
@@ -433,7 +433,7 @@ def write_broken_packages(site: Path, broken: str) -> None:
 
 
 def only_line(done: subprocess.CompletedProcess[str], exit_code: int) -> str:
-    """Give the one line that a failed run has said."""
+    """Return the one line printed by a failed run."""
     assert (done.returncode, done.stdout) == (exit_code, ""), done.stderr
     [line] = done.stderr.splitlines()
     assert line.startswith("cesar: ")

@@ -34,11 +34,11 @@ SAID = {
     "sonnet-1-opening.webm": ("en", "from fairest creatures we desire"),
     "stereo-two-talkers.wav": ("en", "the wizard"),
 }
-"""By recording, each in a container of its own: its language, and words that even a small model hears in it."""
+"""By recording, each in another container: its language, and words that even a small model recognises."""
 
 
 def content(text: str) -> str:
-    """Give the words of a text without what is layout."""
+    """Return the words of a text without its layout."""
     return re.sub(r"[\W_]+", "", text).lower()
 
 
@@ -152,7 +152,7 @@ def test_every_format_has_the_same_words(name, texts):
 
 
 def cues(subtitles: str) -> str:
-    """Give the lines that are shown: neither numbers nor times."""
+    """Return the displayed lines: neither numbers nor times."""
     blocks = [block.splitlines() for block in subtitles.strip().split("\n\n")]
     return "".join(line for block in blocks for line in block[[" --> " in each for each in block].index(True) + 1 :])
 
@@ -178,7 +178,7 @@ def assert_in_order(parts: list[dict[str, Any]], start: float, end: float) -> No
 
 @pytest.mark.model
 def test_a_part_has_the_times_of_the_whole(program, texts):
-    """The second half of the sentence is the same, heard in the whole or alone."""
+    """The second half of the sentence is the same, transcribed with the whole or alone."""
     arguments = ["-m", "base", "--start", "7.9", "--word-timestamps", "-o", "part.json", "-q"]
     assert program.run("transcribe", SPEECH, *arguments, timeout=200).returncode == 0
     part = read_json(program.folder / "part.json")

@@ -1,4 +1,4 @@
-"""What a real server tells of a job, while it is killed and started again under its clients."""
+"""The events of a real server that is killed and restarted under its clients."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CUT_AT = 7
 
 @dataclass
 class Client:
-    """A browser's EventSource, as far as is needed: it remembers the last id, and goes on from there when told to."""
+    """A minimal EventSource of a browser: it remembers the last id, and resumes from there on request."""
 
     service: Service
     path: str
     last_id: str = ""
     heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """What had an id, in order: kind and data."""
+    """The events with an id, in order: kind and data."""
 
     def listen(self, *, most: int | None = None) -> str:
         """Listen until the connection ends, or so many events with an id have come; say what came last."""
@@ -71,7 +71,7 @@ class Client:
 
 
 def require_each_once(client: Client, transcript: dict[str, Any]) -> None:
-    """See that a client has heard each segment of a transcript, and each change, exactly once and in order."""
+    """Check that a client has received each segment of a transcript, and each change, exactly once and in order."""
     assert [segment["n"] for segment in client.segments()] == list(range(len(transcript["segments"])))
     heard = [(segment["start"], segment["end"], segment["text"]) for segment in client.segments()]
     assert heard == [(segment["start"], segment["end"], segment["text"]) for segment in transcript["segments"]]

@@ -18,7 +18,7 @@ PATIENCE_S = 120.0
 _MIB = 1024**2
 _LARGE_BYTES = 24 * _MIB
 _SYNCED_BYTES = 16 * _MIB
-"""So much of a recording is on the disk for certain once more than that has arrived."""
+"""This much of a recording is certainly on disk once more than that has arrived."""
 
 
 @pytest.fixture

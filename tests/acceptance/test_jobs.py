@@ -27,7 +27,7 @@ FORMATS = ("txt", "srt", "vtt", "tsv", "md")
 
 @pytest.fixture
 def queued(program: Program) -> Program:
-    """Give the program with a queue of the test's own."""
+    """Return the program with the test's own queue."""
     return replace(program, environ={**program.environ, "CESAR_DATABASE": str(program.folder / "queue.db")})
 
 
@@ -53,7 +53,7 @@ def submit(program: Program, *arguments: object) -> str:
     return done.stdout.strip()
 
 
-def shown(program: Program, job: str) -> dict[str, Any]:
+def show_job(program: Program, job: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(program.run("jobs", "show", job, "--json").stdout)
     return found
 
@@ -72,11 +72,11 @@ def test_a_running_job_that_is_cancelled_ends_for_worker_and_watcher(queued, sta
     hanging = write_script(tmp_path / "script.json", {"at": IN_THE_MIDDLE, "do": "hang"})
     job = submit(queued, SONNET, "-m", hanging)
     worker, watcher = started("worker", "--until-empty"), started("jobs", "watch", job)
-    wait_until(lambda: shown(queued, job)["position"] > 0, within_s=PATIENCE_S)
+    wait_until(lambda: show_job(queued, job)["position"] > 0, within_s=PATIENCE_S)
     assert queued.run("jobs", "cancel", job).returncode == 0
     assert watcher.wait(PATIENCE_S) == 130
     assert worker.wait(PATIENCE_S) == 0
-    assert shown(queued, job)["status"] == "cancelled"
+    assert show_job(queued, job)["status"] == "cancelled"
     assert watcher.stderr.read().splitlines()[-2:] == [
         "sonnet-1.mp3: cancelled",
         f"cesar: sonnet-1.mp3 was cancelled. `cesar jobs retry {job[:8]}` resumes it.",
@@ -90,7 +90,7 @@ def test_a_watcher_may_leave_and_the_job_continues(queued, started, tmp_path):
     os.killpg(watcher.pid, signal.SIGINT)
     assert watcher.wait(PATIENCE_S) == 130
     assert "the job goes on" in watcher.stderr.read()
-    assert shown(queued, job)["status"] == "queued"
+    assert show_job(queued, job)["status"] == "queued"
 
 
 def without_timings(transcript: str) -> dict[str, Any]:

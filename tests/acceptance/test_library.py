@@ -68,7 +68,7 @@ def start(tmp_path):
 
 
 def finish(program):
-    """Give what the program printed when it has ended by itself, well."""
+    """Return what the program printed, once it has exited successfully."""
     out, err = program.communicate(timeout=60)
     assert (program.returncode, err) == (0, "")
     return out.split()
@@ -91,7 +91,7 @@ for cell in {SCRIPT!r}.strip().split("\\n", 2):
 
 @pytest.mark.parametrize("way", ["file", "standard input", "notebook"])
 def test_a_program_needs_no_main_guard(way, environ, tmp_path):
-    """Nothing of it is imported anew in the child."""
+    """The child does not import the program again."""
     (tmp_path / "script.py").write_text(SCRIPT)
     arguments, text = {
         "file": (["script.py"], ""),
@@ -164,7 +164,7 @@ def test_the_current_folder_is_not_searched_for_modules(environ, tmp_path):
 
 
 def test_the_child_runs_the_same_package_as_its_parent(environ, tmp_path):
-    """Not another that is installed too; and what lies beside it does not stand in for Python's own modules."""
+    """Not another installed one; and files beside it do not shadow Python's own modules."""
     shutil.copytree(Path(cesar.__file__).parent, tmp_path / "copy" / "cesar")
     engine = tmp_path / "copy" / "cesar" / "engines" / "scripted.py"
     engine.write_text(engine.read_text().replace('ModelIdentity("scripted"', 'ModelIdentity("copied"'))

@@ -87,7 +87,7 @@ def environ(tmp_path):
 
 @pytest.fixture
 def events(tmp_path):
-    """What was done with sockets so far."""
+    """Return the socket operations so far."""
     return lambda: (tmp_path / "events").read_text() if (tmp_path / "events").exists() else ""
 
 

@@ -1,4 +1,4 @@
-"""The recording in `samples/`, which a newcomer hears first: its sentence is right, word for word."""
+"""The recording in `samples/`, a newcomer's first one: its sentence is right, word for word."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def words_of(text: str) -> list[str]:
 @pytest.mark.parametrize("model", ["base", "tiny.en"])
 @pytest.mark.parametrize("beam_size", [1, 5])
 def test_the_sample_is_transcribed_word_for_word(model: str, beam_size: int) -> None:
-    """Whatever the model and the search: the words that are shown in the README are those that are spoken."""
+    """The words shown in the README are those spoken, whatever the model and the search."""
     quoted = re.search(r'^The words: "(.+)"$', (ROOT / "samples" / "README.md").read_text(), re.MULTILINE)
     assert quoted
     options = TranscribeOptions(beam_size=beam_size, word_timestamps=True)

@@ -1,4 +1,4 @@
-"""What the whole program does with its files: whose recordings they are, who may read them, what damage does."""
+"""The whole program and its files: which database owns recordings, who may read them, and damage."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def head(*lines: bytes) -> bytes:
 
 
 def answer_of(peer: socket.socket) -> tuple[int, dict[str, Any]]:
-    """Read an answer to its end; give its status and body. The server must have closed or kept a sound connection."""
+    """Read a whole response; return its status and body. The server must have kept or closed the connection."""
     got = b""
     while b"\r\n\r\n" not in got:
         more = peer.recv(65536)
@@ -63,7 +63,7 @@ def answer_of(peer: socket.socket) -> tuple[int, dict[str, Any]]:
 
 
 def push(service: Service, request: bytes, *, then_close: bool = False) -> tuple[int, dict[str, Any]]:
-    """Send all of that, whatever is answered meanwhile, and give the answer."""
+    """Send everything, whatever the server sends meanwhile, and return the response."""
     with connection(service) as peer:
         with suppress(ConnectionError):
             peer.sendall(request)

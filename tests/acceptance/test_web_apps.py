@@ -1,4 +1,4 @@
-"""The apps in docs/howto/use-in-a-web-app.md, run as they stand there; only the model is a scripted one."""
+"""The apps in docs/howto/use-in-a-web-app.md, run as printed; only the model is scripted."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ def service(program_in: Callable[[Path], Program], tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def client(service: Service) -> Iterator[OpenAI]:
-    """Give the official client as a program would make it, but for the address."""
+    """Return the official client as a program would create it, except for the address."""
     with client_of(service) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with OpenAI's npm package, as npm installs it."""
+    """Return a folder with OpenAI's npm package, as npm installs it."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program}")

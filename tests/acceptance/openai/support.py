@@ -1,4 +1,4 @@
-"""What the tests with OpenAI's own clients share: what is said, how to connect, and which jobs came of it."""
+"""Shared by the tests with OpenAI's own clients: the recording's text, how to connect, and the resulting jobs."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def async_client_of(service: Service, **options: Any) -> AsyncOpenAI:
 
 
 def settings_for(service: Service, **options: Any) -> dict[str, Any]:
-    """Give what a program changes to leave OpenAI: the address, and the key."""
+    """Return what a program changes to leave OpenAI: the address and the key."""
     return {"base_url": f"{service.url}/v1", "api_key": "not needed here", "timeout": PATIENCE_S, **options}
 
 
 def jobs(service: Service) -> list[dict[str, Any]]:
-    """Give all jobs that the service has."""
+    """Return all jobs of the service."""
     answer = service.client.get("/jobs", params={"limit": 200}).raise_for_status().json()
     assert answer["next_cursor"] is None
     found: list[dict[str, Any]] = answer["jobs"]
@@ -54,5 +54,5 @@ def jobs(service: Service) -> list[dict[str, Any]]:
 
 
 def require_whole(answer: BaseModel) -> None:
-    """See that an answer has all that its class demands: the client itself never looks."""
+    """Check that a response has all fields of its class: the client itself never does."""
     type(answer).model_validate(answer.model_dump(), strict=True)

@@ -1,4 +1,4 @@
-"""Errors as the official Python package raises them: the right class, and what OpenAI's envelope tells."""
+"""Errors as the official Python package raises them: the right class, and the content of OpenAI's envelope."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def create(client: OpenAI, **fields: Any) -> Any:
 
 
 def raw(client: OpenAI, **fields: Any) -> dict[str, Any]:
-    """Give the JSON as it came, before the client makes objects of it."""
+    """Return the JSON as received, before the client parses it into objects."""
     answer = client.audio.transcriptions.with_raw_response.create(**{"file": SPEECH, "model": "whisper-1", **fields})
     return cast("dict[str, Any]", answer.http_response.json())
 

@@ -1,4 +1,4 @@
-"""What a real model answers for one recording, beside golden files: the same structure, and nearly the same numbers.
+"""A real model's responses for one recording against golden files: the same structure, nearly the same numbers.
 
 After a change that is meant: `python -m tests.acceptance.openai.test_golden ADDRESS` asks a service that runs there
 with the model `base`, and writes the files anew.
@@ -42,14 +42,14 @@ ABSOLUTE = {
     "output_tokens": 3,
     "total_tokens": 3,
 }
-"""How far numbers may be from the golden ones: processors differ in the last bits, and beams in a word then."""
+"""Tolerance of numbers: processors differ in the last bits, and beams may then differ in a word."""
 OTHERWISE = 0.05
 ALIKE = 0.9
-"""How much of the words has to be the same."""
+"""The fraction of words that must be the same."""
 
 
 def answer(client: OpenAI, fields: dict[str, Any]) -> str:
-    """Give an answer as it came over the line."""
+    """Return a response as it came over the wire."""
     asked = {"file": SPEECH, "model": "whisper-1", **fields}
     return client.audio.transcriptions.with_raw_response.create(**asked).http_response.text
 

@@ -1,4 +1,4 @@
-"""The three examples of `docs/howto/leave-openai.md`, run as they stand but for the port."""
+"""The three examples of `docs/howto/leave-openai.md`, run as printed except for the port."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def ask(npm_folder: Path) -> Ask:
-    """Give what runs a scenario of `client.mjs`."""
+    """Return a function that runs a scenario of `client.mjs`."""
     shutil.copy(HERE / "client.mjs", npm_folder)
 
     def run(scenario: str, url: str, *more: str) -> Any:

@@ -67,7 +67,7 @@ def hanging(program: Program) -> Iterator[tuple[Service, Path]]:
 
 
 def test_deltas_arrive_while_the_rest_is_recognised(hanging):
-    """The recogniser hangs in the middle; the beginning is told all the same. It is killed, and the rest comes."""
+    """The recogniser hangs in the middle; the beginning is sent all the same. It is killed, and the rest follows."""
     service, marker = hanging
     with client_of(service) as client:
         stream = client.audio.transcriptions.create(file=LONG, model=STREAMING, stream=True)
@@ -82,7 +82,7 @@ def test_deltas_arrive_while_the_rest_is_recognised(hanging):
 
 
 def test_an_error_in_a_stream_is_raised_by_the_iterator(hanging):
-    """Here: somebody cancels the job after the stream has begun."""
+    """Here the job is cancelled after the stream has started."""
     service, marker = hanging
     with client_of(service, max_retries=0) as client:
         stream = client.audio.transcriptions.create(file=LONG, model=STREAMING, stream=True)

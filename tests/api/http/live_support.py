@@ -50,7 +50,7 @@ class LiveCase(ServiceCase):
     async def events(
         self, path: str, last_id: str = "", headers: dict[str, str] | None = None
     ) -> AsyncGenerator[Told, None]:
-        """Give what is told, until the server ends the stream."""
+        """Yield the events, until the server ends the stream."""
         wanted = {**({"Last-Event-ID": last_id} if last_id else {}), **(headers or {})}
         async with self.client.stream("GET", path, headers=wanted) as answer:
             assert answer.status_code == 200, await answer.aread()
@@ -67,15 +67,15 @@ class LiveCase(ServiceCase):
                 fields = {}
 
     async def all_events(self, path: str, last_id: str = "") -> list[Told]:
-        """Give everything that is told until the server ends the stream."""
+        """Return all events until the server ends the stream."""
         return [told async for told in self.events(path, last_id)]
 
     async def stored_events(self, path: str, last_id: str = "") -> list[Told]:
-        """Give only what has an id."""
+        """Return only the events with an id."""
         return [told for told in await self.all_events(path, last_id) if told.has_id]
 
     async def first_stored(self, path: str, last_id: str = "") -> Told:
-        """Give the first event that has an id, and break off."""
+        """Return the first event with an id, and disconnect."""
         async with aclosing(self.events(path, last_id)) as events:
             async for told in events:
                 if told.has_id:

@@ -1,4 +1,4 @@
-"""What the service's tests share: the real application on a folder of its own, a client in its process, and keys.
+"""Shared by the service's tests: the real application in its own folder, an in-process client, and keys.
 
     class TestSomething(ServiceCase):
         overrides = {"max_open_jobs": 3}
@@ -64,7 +64,7 @@ class ServiceCase(IsolatedAsyncioTestCase):
         return app
 
     async def connect(self, app: FastAPI, **options: Any) -> httpx.AsyncClient:
-        """Give a client for an application; it shows an unexpected error as itself and not as a 500."""
+        """Return a client for an application; it raises unexpected errors instead of returning a 500."""
         transport = httpx.ASGITransport(app=app)
         return await self.enterAsyncContext(
             httpx.AsyncClient(transport=transport, **{"base_url": "http://cesar", **options})
@@ -93,11 +93,11 @@ class ServiceCase(IsolatedAsyncioTestCase):
         **fields: Any,
     ) -> dict[str, Any]:
         """Hand in a recording over HTTP; give the job. It must be taken."""
-        answer = await self.client.post(
+        response = await self.client.post(
             "/transcribe", files={"file": (name, content)}, data={k: str(v) for k, v in fields.items()}, headers=headers
         )
-        assert answer.status_code == 202, answer.text
-        job: dict[str, Any] = answer.json()
+        assert response.status_code == 202, response.text
+        job: dict[str, Any] = response.json()
         return job
 
     async def queue(self, content: bytes = b"not really sound", **fields: Any) -> Job:
@@ -126,7 +126,7 @@ class ServiceCase(IsolatedAsyncioTestCase):
         return job
 
     async def work(self) -> BackgroundWorker:
-        """Have a worker do what is in the queue, from now until the test is over."""
+        """Run a worker on the queue until the test ends."""
         worker = BackgroundWorker(self.repository, poll_interval=0.05, settings=self.settings, grace_s=1.0)
         running = asyncio.create_task(worker.run())
 
@@ -150,10 +150,10 @@ class ServiceCase(IsolatedAsyncioTestCase):
         return [path for path in self.settings.audio_dir.rglob("*") if path.is_file() and path.suffix != ".json"]
 
 
-def require_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """See that an answer tells of that error in the way that all do; give what it tells."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM), answer.text
-    problem: dict[str, Any] = answer.json()
+def require_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that a response is a problem with this code; return it."""
+    assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM), response.text
+    problem: dict[str, Any] = response.json()
     assert (problem["status"], problem["code"]) == (status, code), problem
     assert problem["detail"], problem
     assert problem["hint"], problem

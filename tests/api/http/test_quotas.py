@@ -1,4 +1,4 @@
-"""What one API key may take of what all share: places before others, and room for recordings."""
+"""What one API key may take of shared resources: priority, and storage for recordings."""
 
 from __future__ import annotations
 

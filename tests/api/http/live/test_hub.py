@@ -45,7 +45,7 @@ class HubCase(QueueCase):
         return self.wakes.enter_context(self.hub.subscribe(job.id))
 
     async def is_quiet(self) -> None:
-        """Wait until the hub has seen all there is, and where the jobs stand."""
+        """Wait until the hub is up to date, queue positions included."""
         await eventually(
             lambda: (
                 not (self.hub._is_behind or self.hub._changed.is_set() or self.hub._positions_are_due)
@@ -56,7 +56,7 @@ class HubCase(QueueCase):
             await self.repository.counts()
 
     async def refuse(self, *, is_refused: bool) -> None:
-        """Have every question fail from now on, or succeed again."""
+        """Have every query fail from now on, or succeed again."""
 
         def set_authorizer() -> None:
             connection = self.reader.raw_connection()

@@ -1,4 +1,4 @@
-"""What is told of a job, cut and continued anywhere: whatever its history, each event is told once and in order."""
+"""A job's events, cut and resumed anywhere: whatever its history, each event is sent once and in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = utc_now()
 
 
 def history(job: Job, count: int) -> tuple[JobEvent, ...]:
-    """So many state changes, with ids that others' changes lie between; the last one leads to the job's status."""
+    """Return state changes, with gaps between their ids; the last one leads to the status of the job."""
     changes = [
         JobEvent(id=3 * n, job_id=job.id, at=NOW, before=None, after=JobStatus.QUEUED, attempt=0, owner=None, reason="")
         for n in range(1, count + 1)
@@ -38,7 +38,7 @@ def chunks_with(counts: list[int]) -> tuple[Chunk, ...]:
 
 
 def tail_of(whole: Tail, after: Cursor, limit: int) -> Tail:
-    """What `JobRepository.tail` gives."""
+    """Return what `JobRepository.tail` would return."""
     if after.generation != whole.job.generation:
         after = Cursor(after.event)
     events = tuple(event for event in whole.events if event.id > after.event)[:limit]
@@ -46,14 +46,14 @@ def tail_of(whole: Tail, after: Cursor, limit: int) -> Tail:
     return replace(whole, events=events, chunks=chunks)
 
 
-def told(whole: Tail, after: Cursor, limit: int) -> list[bytes]:
-    """All events after a cursor, one by one."""
+def events_after(whole: Tail, after: Cursor, limit: int) -> list[bytes]:
+    """Return all events after a cursor, one by one."""
     written = b""
     while True:
-        news = event_batch(tail_of(whole, after, limit), after, limit)
-        written += news.data
-        after = news.cursor
-        if news.is_complete:
+        batch = event_batch(tail_of(whole, after, limit), after, limit)
+        written += batch.data
+        after = batch.cursor
+        if batch.is_complete:
             return [event for event in written.split(b"\n\n") if event]
 
 
@@ -73,31 +73,31 @@ def cursor_of(event: bytes) -> Cursor:
 def test_events_are_the_same_wherever_they_are_cut(status, event_count, counts, limit, generation):
     job = Job(audio_path="/talk.wav", status=status, generation=generation)
     whole = Tail(job, history(job, event_count), chunks_with(counts))
-    events = told(whole, Cursor(), limit)
+    events = events_after(whole, Cursor(), limit)
     assert len(events) == event_count + sum(counts) + status.is_final
     cursors = [cursor_of(event) for event in events]
     assert cursors == sorted(set(cursors))
     for number, cursor in enumerate(cursors):
-        assert told(whole, cursor, limit) == events[number + 1 :]
+        assert events_after(whole, cursor, limit) == events[number + 1 :]
 
 
 @given(limit=st.integers(2, 5), cut=st.integers(0, 9))
 def test_segments_of_an_earlier_generation_are_reset_once(limit, cut):
     job = Job(audio_path="/talk.wav", status=JobStatus.PROCESSING)
     whole = Tail(job, history(job, 2), chunks_with([2, 0, 3]))
-    place = ([Cursor()] + [cursor_of(event) for event in told(whole, Cursor(), limit)])[min(cut, 7)]
+    place = ([Cursor()] + [cursor_of(event) for event in events_after(whole, Cursor(), limit)])[min(cut, 7)]
     again = replace(whole, job=job.model_copy(update={"generation": 1}))
-    events = told(again, place, limit)
+    events = events_after(again, place, limit)
     resets = [event for event in events if event.startswith(b"event: reset")]
     assert len(resets) == (place.segments > 0)
     assert [event for event in events if b"segment" in event] == [
-        event for event in told(again, Cursor(), limit) if b"segment" in event
+        event for event in events_after(again, Cursor(), limit) if b"segment" in event
     ]
     for number, event in enumerate(events):
-        assert told(again, cursor_of(event), limit) == events[number + 1 :]
+        assert events_after(again, cursor_of(event), limit) == events[number + 1 :]
 
 
 def test_the_end_comes_after_everything_else():
     job = Job(audio_path="/talk.wav", status=JobStatus.COMPLETED)
-    events = told(Tail(job, history(job, 3), chunks_with([1] * 9)), Cursor(), 2)
+    events = events_after(Tail(job, history(job, 3), chunks_with([1] * 9)), Cursor(), 2)
     assert [event.partition(b"\n")[0] for event in events[-3:]] == [b"event: segment", b"event: status", b"event: end"]

@@ -33,7 +33,7 @@ def texts(events: list[Told]) -> list[str]:
 
 
 class TestJobStream(LiveCase):
-    async def at_work(self, *chunks: Chunk) -> Job:
+    async def running_job(self, *chunks: Chunk) -> Job:
         """Queue a job, claim it, and commit these chunks of it."""
         await self.queue()
         job = await self.repository.get_next_queued()
@@ -49,7 +49,7 @@ class TestJobStream(LiveCase):
 
     async def with_history(self) -> Job:
         """A completed job that was given back in its middle."""
-        job = await self.at_work(*CHUNKS[:2])
+        job = await self.running_job(*CHUNKS[:2])
         await self.repository.release(job)
         again = await self.repository.get_next_queued()
         assert again is not None
@@ -84,7 +84,7 @@ class TestJobStream(LiveCase):
 
     @pytest.mark.slow
     async def test_a_client_cut_after_every_event_of_a_running_job_receives_each_once(self):
-        job = await self.at_work()
+        job = await self.running_job()
         path = f"/jobs/{job.id}/events"
 
         async def follow() -> list[Told]:
@@ -101,7 +101,7 @@ class TestJobStream(LiveCase):
         assert await following == await self.stored_events(path)
 
     async def test_a_segment_is_sent_with_its_words_once_committed(self):
-        job = await self.at_work()
+        job = await self.running_job()
         async with aclosing(self.events(f"/jobs/{job.id}/events")) as events:
             await until(events, "progress")
             words = (Word(0.0, 0.5, "Some", 0.9), Word(0.5, 1.0, "words.", 0.8))
@@ -111,7 +111,7 @@ class TestJobStream(LiveCase):
         assert told.data == {"n": 0, **json.loads(json.dumps(asdict(segment)))}
 
     async def test_progress_has_no_id_and_is_sent_only_when_changed(self):
-        job = await self.at_work()
+        job = await self.running_job()
         async with aclosing(self.events(f"/jobs/{job.id}/events")) as events:
             first = await until(events, "progress")
             assert not first.has_id
@@ -127,7 +127,7 @@ class TestJobStream(LiveCase):
         }
 
     async def test_a_restarted_job_resets_its_segments(self):
-        job = await self.at_work(CHUNKS[0])
+        job = await self.running_job(CHUNKS[0])
         path = f"/jobs/{job.id}/events"
         async with aclosing(self.events(path)) as events:
             last = await until(events, "segment", n=1)
@@ -144,7 +144,7 @@ class TestJobStream(LiveCase):
         assert "reset" not in [told.kind for told in await self.stored_events(path)], "who comes new need not know"
 
     async def test_a_client_that_has_received_the_end_gets_204_which_stops_a_browser(self):
-        job = await self.at_work()
+        job = await self.running_job()
         await self.end(job, JobStatus.ERROR)
         path = f"/jobs/{job.id}/events"
         *_, last = await self.stored_events(path)
@@ -179,7 +179,7 @@ class TestJobStream(LiveCase):
             await until(events, "progress", status="processing", queue_position=None)
 
     async def test_the_stream_of_an_unfinished_job_ends_when_the_service_stops(self):
-        job = await self.at_work()
+        job = await self.running_job()
         async with aclosing(self.events(f"/jobs/{job.id}/events")) as events:
             await until(events, "progress")
             await self.service.stop()
@@ -219,7 +219,7 @@ class TestJobStream(LiveCase):
 
     @pytest.mark.slow
     async def test_two_hundred_subscribers_of_a_job_receive_every_event(self):
-        job = await self.at_work(CHUNKS[0])
+        job = await self.running_job(CHUNKS[0])
         path = f"/jobs/{job.id}/events"
         async with asyncio.TaskGroup() as group:
             watching = [group.create_task(self.stored_events(path)) for _ in range(200)]

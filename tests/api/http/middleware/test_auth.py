@@ -1,4 +1,4 @@
-"""Who may call, and from where."""
+"""Authentication, scopes, host names and origins."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class TestKeysOverHttp(ServiceCase):
                 assert (await self.first_steps(path, headers))[0] == ("answered", status)
 
     async def first_steps(self, path: str, headers: dict[str, str]) -> list[tuple[str, Any]]:
-        """Hand in something; tell in which order the body was read and the answer begun."""
+        """Submit something; return the order in which the body was read and the response started."""
         steps: list[tuple[str, Any]] = []
         sent = {**headers, "Host": "cesar", "Transfer-Encoding": "chunked"}
         scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "client": ("192.0.2.1", 1)}

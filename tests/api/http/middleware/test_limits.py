@@ -1,4 +1,4 @@
-"""How often a caller may ask, and how much they may send."""
+"""Rate limits and body limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every answer carries, and answers to HEAD."""
+"""The headers of every response, and responses to HEAD."""
 
 from __future__ import annotations
 

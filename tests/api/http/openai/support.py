@@ -56,7 +56,7 @@ class OpenAICase(LiveCase):
         return request, job
 
     async def claim(self) -> Job:
-        """Take the next job, as a worker does."""
+        """Claim the next job, as a worker does."""
         job = await self.repository.get_next_queued()
         assert job is not None
         return job
@@ -76,8 +76,10 @@ class OpenAICase(LiveCase):
             setattr(job, name, value)
         await self.repository.update(job)
 
-    async def answered(self, *fields: tuple[str, str], texts: tuple[str, ...] = ("Hello there.",), **more: Any) -> Any:
-        """Ask for something that is then recognised so; give the answer."""
+    async def transcribe(
+        self, *fields: tuple[str, str], texts: tuple[str, ...] = ("Hello there.",), **more: Any
+    ) -> Any:
+        """Send a request whose job is then completed with these texts; return the response."""
         request, _ = await self.asked(*fields, **more)
         job = await self.claim()
         await self.recognise(job, *texts)
@@ -86,7 +88,7 @@ class OpenAICase(LiveCase):
 
 
 def require_envelope(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """See that an error is told as OpenAI tells it; give what is in the envelope."""
+    """Check that a response is an error in OpenAI's format; return the envelope's content."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
     assert answer.headers["x-request-id"].startswith("req_")
     content = answer.json()

@@ -1,4 +1,4 @@
-"""The same bytes and wishes are one job, whoever sends them how often, and nobody gets another caller's."""
+"""Repeated calls with the same bytes and options share one job, and nobody gets another caller's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TestRepeatedCalls(OpenAICase):
         return await self.repository.list_all()
 
     async def test_a_repeated_call_gets_the_stored_text_at_once_under_any_name(self):
-        first = await self.answered()
+        first = await self.transcribe()
         for name in ("talk.wav", "other.mp3", ""):
             again = await self.post(name=name)
             assert (again.json(), again.headers[JOB]) == (first.json(), first.headers[JOB])
@@ -30,7 +30,7 @@ class TestRepeatedCalls(OpenAICase):
 
     @pytest.mark.slow
     async def test_a_call_with_other_options_is_another_job(self):
-        await self.answered()
+        await self.transcribe()
         others: list[dict[str, Any]] = [{"content": b"other sound"}, {"path": "/v1/audio/translations"}]
         fields = [("prompt", "Names."), ("language", "en"), ("model", "small"), ("temperature", "0.5")]
         others += [{"fields": [field]} for field in fields]
@@ -39,7 +39,7 @@ class TestRepeatedCalls(OpenAICase):
             assert len(await self.jobs()) == number
 
     async def test_a_call_with_another_format_shares_the_job(self):
-        first = await self.answered()
+        first = await self.transcribe()
         answer = await self.post(("response_format", "srt"))
         assert answer.headers[JOB] == first.headers[JOB]
         assert "Hello there." in answer.text
@@ -71,9 +71,9 @@ class TestRepeatedCalls(OpenAICase):
         failed = await request
         require_envelope(failed, 500, "native_crash")
         assert (failed.headers[JOB], failed.headers["x-should-retry"]) == (job.id, "false")
-        assert (await self.answered_again(job)).json()["text"] == "Hello there."
+        assert (await self.retry_result(job)).json()["text"] == "Hello there."
 
-    async def answered_again(self, job: Job) -> Any:
+    async def retry_result(self, job: Job) -> Any:
         """Ask again for what has failed; two do so at once."""
         requests = [asyncio.create_task(self.post()) for _ in range(2)]
 
@@ -105,7 +105,7 @@ class TestRepeatedCalls(OpenAICase):
         cancelled = await request
         require_envelope(cancelled, 409, "interrupted")
         assert cancelled.headers["x-should-retry"] == "false"
-        await self.answered_again(job)
+        await self.retry_result(job)
 
     async def test_a_repeated_call_waits_for_a_cancellation_and_resumes_the_job(self):
         _, job = await self.asked()
@@ -129,11 +129,11 @@ class TestRepeatedCalls(OpenAICase):
         deleted = await request
         require_envelope(deleted, 409, "job_not_found")
         assert "x-should-retry" not in deleted.headers
-        assert (await self.answered()).headers[JOB] != job.id
+        assert (await self.transcribe()).headers[JOB] != job.id
 
     async def test_a_derived_key_already_used_for_other_work_is_refused(self):
         """Such keys are nobody's but ours, but a caller may send any."""
-        first = await self.answered()
+        first = await self.transcribe()
         key = (await self.read(first.headers[JOB])).idempotency_key
         await self.repository.delete(first.headers[JOB])
         await self.submit(b"other sound", headers={"Idempotency-Key": str(key)})
@@ -145,7 +145,7 @@ class TestCallers(OpenAICase):
 
     async def test_callers_never_share_jobs_for_the_same_recording(self):
         anna, bert = await self.key("anna"), await self.key("bert")
-        hers = await self.answered(headers=anna)
+        hers = await self.transcribe(headers=anna)
         request, his = await self.asked(headers=bert)
         assert his.id != hers.headers[JOB]
         assert not request.done()

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's envelope, with the statuses that tell its clients whether to try again."""
+"""Errors in OpenAI's envelope, with the statuses that tell its clients whether to retry."""
 
 from __future__ import annotations
 

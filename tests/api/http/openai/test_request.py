@@ -1,4 +1,4 @@
-"""What a form asks for, by OpenAI's rules."""
+"""Forms, parsed by OpenAI's rules."""
 
 from __future__ import annotations
 

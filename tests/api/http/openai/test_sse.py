@@ -21,8 +21,8 @@ DONE = "transcript.text.done"
 
 class StreamCase(OpenAICase):
     @asynccontextmanager
-    async def told(self, **fields: str) -> AsyncIterator[AsyncIterator[Any]]:
-        """Ask for a stream; give what is told, as an official client reads it, with [DONE] as it is."""
+    async def open_stream(self, **fields: str) -> AsyncIterator[AsyncIterator[Any]]:
+        """Request a stream; yield its events as an official client reads them, with [DONE] as it is."""
         wishes = {"model": "gpt-4o-transcribe", "stream": "true", **fields}
         request = self.client.stream("POST", TRANSCRIPTIONS, files={"file": ("a.wav", SOUND)}, data=wishes)
 
@@ -38,11 +38,11 @@ class StreamCase(OpenAICase):
 
         yield events()
 
-    async def all_told(self, *texts: str, language: str = "en", **fields: str) -> list[Any]:
+    async def stream_all(self, *texts: str, language: str = "en", **fields: str) -> list[Any]:
         """Ask for a stream of what is then recognised so."""
 
         async def collect() -> list[Any]:
-            async with self.told(**fields) as events:
+            async with self.open_stream(**fields) as events:
                 return [event async for event in events]
 
         collecting = asyncio.create_task(collect())
@@ -61,7 +61,7 @@ class StreamCase(OpenAICase):
 
 class TestStream(StreamCase):
     async def test_each_segment_is_streamed_as_soon_as_it_is_stored(self):
-        async with self.told() as events:
+        async with self.open_stream() as events:
             first = asyncio.ensure_future(anext(events))
             job = await self.next_job()
             await self.recognise(job, "One.")
@@ -74,7 +74,7 @@ class TestStream(StreamCase):
     @pytest.mark.slow
     async def test_a_stream_ends_with_the_whole_text_and_its_usage(self):
         texts = [f"Sentence {number}." for number in range(25)]
-        *deltas, done, last = await self.all_told(*texts)
+        *deltas, done, last = await self.stream_all(*texts)
         assert {event["type"] for event in deltas} == {"transcript.text.delta"}
         assert len(deltas) == len(texts)
         assert "".join(event["delta"] for event in deltas) == done["text"] == " ".join(texts)
@@ -85,22 +85,22 @@ class TestStream(StreamCase):
 
     @pytest.mark.slow
     async def test_the_stream_of_a_finished_job_is_the_same(self):
-        before = await self.all_told("One.", "Two.")
-        async with self.told() as events:
+        before = await self.stream_all("One.", "Two.")
+        async with self.open_stream() as events:
             assert [event async for event in events] == before
 
     async def test_the_stream_of_silence_has_only_its_end(self):
-        done, _ = await self.all_told()
+        done, _ = await self.stream_all()
         assert (done["type"], done["text"]) == (DONE, "")
 
     @pytest.mark.slow
     async def test_a_stream_escapes_characters_that_some_take_for_line_ends(self):
-        delta, done, _ = await self.all_told("one\u2028two\x85three")
+        delta, done, _ = await self.stream_all("one\u2028two\x85three")
         assert delta["delta"] == done["text"] == "one\u2028two\x85three"
 
     @pytest.mark.slow
     async def test_a_stream_puts_no_spaces_into_unspaced_languages(self):
-        *_, done, _ = await self.all_told("東京は雨です。", "外は寒い。", language="ja")
+        *_, done, _ = await self.stream_all("東京は雨です。", "外は寒い。", language="ja")
         assert done["text"] == "東京は雨です。外は寒い。"
         assert (await self.post(("model", "gpt-4o-transcribe"))).json()["text"] == done["text"]
 
@@ -108,7 +108,7 @@ class TestStream(StreamCase):
 class TestFailedStream(StreamCase):
     @pytest.mark.slow
     async def test_a_stream_ends_with_the_jobs_error(self):
-        async with self.told() as events:
+        async with self.open_stream() as events:
             first = asyncio.ensure_future(anext(events))
             job = await self.next_job()
             await self.recognise(job, "One.")
@@ -126,7 +126,7 @@ class TestFailedStream(StreamCase):
         require_envelope(await request, 400, "bad_audio")
 
     async def test_a_stream_ends_with_an_error_if_the_job_is_restarted(self):
-        async with self.told() as events:
+        async with self.open_stream() as events:
             first = asyncio.ensure_future(anext(events))
             job = await self.next_job()
             await self.repository.resume(job, "one model")

@@ -1,4 +1,4 @@
-"""Answers that are long in coming: kept alive, cut, given up, or not begun at all."""
+"""Slow responses: kept alive, cut off, given up, or refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LongCase(OpenAICase):
         self.service.keep_alive_s = SOON_S
 
     def stream(self, **fields: str) -> Any:
-        """Ask, and give the answer as it comes."""
+        """Send a request, and yield the response as it arrives."""
         files, told = {"file": ("talk.wav", b"not really sound")}, {"model": "whisper-1", **fields}
         return self.client.stream("POST", TRANSCRIPTIONS, files=files, data=told)
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: who sees which, what may be done to them, and what an answer tells of the queue."""
+"""Jobs over HTTP: who may see and change them, and what responses say about the queue."""
 
 from __future__ import annotations
 

@@ -393,7 +393,7 @@ class TestScopes(ServiceCase):
 
 
 def test_the_description_names_every_field_and_status() -> None:
-    """What the framework doesn't read it can't describe: that is our own doing."""
+    """The framework can't describe a body that it doesn't parse: we do."""
     from cesar.api.http.app import create_app
     from cesar.settings.config import Settings
 

@@ -55,7 +55,7 @@ def test_any_accept_header_is_parsed(accept):
 
 
 class TestTranscript(ServiceCase):
-    async def at_work(self, *chunks: Chunk, **fields: Any) -> Job:
+    async def running_job(self, *chunks: Chunk, **fields: Any) -> Job:
         await self.queue(**fields)
         job = await self.repository.get_next_queued()
         assert job is not None
@@ -66,7 +66,7 @@ class TestTranscript(ServiceCase):
         return job
 
     async def completed(self, **fields: Any) -> Job:
-        job = await self.at_work(*CHUNKS, **fields)
+        job = await self.running_job(*CHUNKS, **fields)
         job.status, job.result_text, job.detected_language = JobStatus.COMPLETED, "The text.", "en"
         job.outcome = {
             "duration": 30.0,
@@ -109,14 +109,14 @@ class TestTranscript(ServiceCase):
             )
 
     async def test_a_transcript_has_no_paths_of_this_machine(self):
-        for job in (await self.completed(), await self.at_work(CHUNKS[0])):
+        for job in (await self.completed(), await self.running_job(CHUNKS[0])):
             for name in FORMATS:
                 answer = await self.client.get(f"/jobs/{job.id}/transcript", params={"format": name})
                 assert str(self.folder) not in answer.text, name
                 assert str(self.folder) not in str(answer.headers)
 
     async def test_a_running_job_has_a_partial_transcript(self):
-        job = await self.at_work(*CHUNKS[:2])
+        job = await self.running_job(*CHUNKS[:2])
         path = f"/jobs/{job.id}/transcript"
         answer = await self.client.get(path)
         assert (answer.status_code, answer.text) == (200, "Sentence 0.\n\nSentence 10.\n")
@@ -131,7 +131,7 @@ class TestTranscript(ServiceCase):
         assert (answer.status_code, answer.text, answer.headers["x-cesar-partial"]) == (200, "", "true")
 
     async def test_a_failed_job_has_a_partial_transcript(self):
-        job = await self.at_work(CHUNKS[0])
+        job = await self.running_job(CHUNKS[0])
         job.status, job.error_message = JobStatus.ERROR, "it broke"
         await self.repository.update(job)
         answer = await self.client.get(f"/jobs/{job.id}/transcript")
@@ -159,7 +159,7 @@ class TestTranscript(ServiceCase):
 
     async def test_subtitle_options_are_applied(self):
         text = "One line that is too long for ten columns, and goes on."
-        job = await self.at_work(Chunk(0.0, 6.0, (Segment(0.0, 6.0, text),), (Span(0.0, 6.0, "speech"),)))
+        job = await self.running_job(Chunk(0.0, 6.0, (Segment(0.0, 6.0, text),), (Span(0.0, 6.0, "speech"),)))
         path = f"/jobs/{job.id}/transcript"
         for params in ({"max_line_length": "20"}, {"max_lines": "1"}, {"max_cue_duration": "2.5"}):
             options = SubtitleOptions(
@@ -221,12 +221,12 @@ class TestTranscript(ServiceCase):
     @pytest.mark.slow
     async def test_a_transcript_of_many_chunks_is_complete(self):
         many = tuple(Chunk(n, n + 1, (Segment(n, n + 1, f"{n}."),), (Span(n, n + 1, "speech"),)) for n in range(205))
-        job = await self.at_work(*many)
+        job = await self.running_job(*many)
         answer = await self.client.get(f"/jobs/{job.id}/transcript")
         assert answer.text.split() == [f"{n}." for n in range(205)]
 
     async def test_a_job_with_only_its_text_stored_returns_that_text(self):
-        job = await self.at_work()
+        job = await self.running_job()
         job.status, job.result_text = JobStatus.COMPLETED, "All that is known."
         await self.repository.update(job)
         path = f"/jobs/{job.id}/transcript"

@@ -1,4 +1,4 @@
-"""Callers take turns: in each round of the event loop a few sockets are served and a few requests begun."""
+"""Clients take turns: each round of the event loop serves a few sockets and starts a few requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upload's parts become: names that are no paths, blocks on the disk, and nothing when it goes wrong."""
+"""Uploads: names that are never paths, blocks on disk, and nothing left behind by failures."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class TestFailedUploads(ServiceCase):
             yield HEAD + bytes(2_000_000)
             await asyncio.Event().wait()
 
-        with self.patience(0.2):
+        with self.stall_window(0.2):
             require_problem(await self.post(silent()), 408, "upload_stalled")
 
     async def test_an_upload_that_trickles_times_out(self) -> None:
@@ -189,7 +189,7 @@ class TestFailedUploads(ServiceCase):
                 await asyncio.sleep(0.02)
                 yield b"a"
 
-        with self.patience(0.2):
+        with self.stall_window(0.2):
             require_problem(await self.post(dripping()), 408, "upload_stalled")
 
     async def test_an_upload_during_shutdown_gets_service_stopping(self) -> None:
@@ -211,13 +211,13 @@ class TestFailedUploads(ServiceCase):
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
-    def patience(self, seconds: float) -> Any:
+    def stall_window(self, seconds: float) -> Any:
         from unittest.mock import patch
 
         return patch.object(multipart, "_STALL_WINDOW_S", seconds)
 
     async def break_off(self, after: list[bytes]) -> list[int]:
-        """Send so much of an upload, and then be gone; give the statuses that would have been told."""
+        """Send a part of an upload and disconnect; return the statuses that would have been sent."""
         messages = [{"type": "http.request", "body": part, "more_body": True} for part in after]
         messages.append({"type": "http.disconnect"})
         told: list[int] = []

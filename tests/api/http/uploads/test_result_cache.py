@@ -1,4 +1,4 @@
-"""The result cache from end to end: what a worker recognised is given at once when it is handed in again."""
+"""The result cache from end to end: a recording that a worker has recognised is completed at once when resubmitted."""
 
 from __future__ import annotations
 
