@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from tests.acceptance.conftest import Program
-from tests.acceptance.openai.support import client_of, write_words
+from tests.acceptance.openai.support import create_client, write_words
 from tests.acceptance.service import PATIENCE_S, Service, serving
 
 _INSTALL = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
@@ -28,7 +28,7 @@ def service(program_in: Callable[[Path], Program], tmp_path_factory: pytest.Temp
 @pytest.fixture
 def client(service: Service) -> Iterator[OpenAI]:
     """Return the official client as a program would create it, except for the address."""
-    with client_of(service) as made:
+    with create_client(service) as made:
         yield made
 
 

@@ -30,12 +30,12 @@ def write_words(path: Path, *faults: dict[str, Any]) -> str:
     return f"scripted:{path}"
 
 
-def client_of(service: Service, **options: Any) -> OpenAI:
+def create_client(service: Service, **options: Any) -> OpenAI:
     """Connect the official client. max_retries, timeout and the like are its own options."""
     return OpenAI(**settings_for(service, **options))
 
 
-def async_client_of(service: Service, **options: Any) -> AsyncOpenAI:
+def create_async_client(service: Service, **options: Any) -> AsyncOpenAI:
     """Connect the official client for asyncio."""
     return AsyncOpenAI(**settings_for(service, **options))
 
@@ -53,6 +53,6 @@ def jobs(service: Service) -> list[dict[str, Any]]:
     return found
 
 
-def require_whole(answer: BaseModel) -> None:
+def require_complete(answer: BaseModel) -> None:
     """Check that a response has all fields of its class: the client itself never does."""
     type(answer).model_validate(answer.model_dump(), strict=True)

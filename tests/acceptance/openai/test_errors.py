@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from tests.acceptance.conftest import Program
-from tests.acceptance.openai.support import SPEECH, TEXT, client_of, jobs, write_words
+from tests.acceptance.openai.support import SPEECH, TEXT, create_client, jobs, write_words
 from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.support import wait_until
 
@@ -99,7 +99,7 @@ def key_of(service: Service, name: str, *scopes: str) -> str:
 
 
 def test_a_wrong_key_is_an_authentication_error(guarded):
-    with client_of(guarded, api_key="sk-wrong") as client:
+    with create_client(guarded, api_key="sk-wrong") as client:
         for ask in (client.models.list, lambda: client.audio.transcriptions.create(file=SPEECH, model="whisper-1")):
             with pytest.raises(openai.AuthenticationError) as caught:
                 ask()
@@ -115,7 +115,7 @@ def test_any_key_is_accepted_below_v1_where_none_is_required(client, service):
 
 
 def test_a_key_without_the_scope_is_a_permission_denied_error(guarded):
-    with client_of(guarded, api_key=key_of(guarded, "reader", "read")) as client:
+    with create_client(guarded, api_key=key_of(guarded, "reader", "read")) as client:
         assert client.models.list().data
         with pytest.raises(openai.PermissionDeniedError) as caught:
             client.audio.transcriptions.create(file=SPEECH, model="whisper-1")
@@ -126,7 +126,7 @@ def test_two_keys_never_share_a_job(guarded):
     """Neither by the job nor by the time it takes does one learn that the other had the same recording."""
     answers = []
     for name in ("ann", "ben"):
-        with client_of(guarded, api_key=key_of(guarded, name, "read", "submit")) as client:
+        with create_client(guarded, api_key=key_of(guarded, name, "read", "submit")) as client:
             answer = client.audio.transcriptions.with_raw_response.create(file=SPEECH, model="whisper-1")
             assert answer.parse().text == TEXT
             answers.append((client.api_key, answer.headers["X-Cesar-Job"]))
@@ -142,7 +142,7 @@ def test_two_keys_never_share_a_job(guarded):
 
 def test_a_recording_that_is_too_large_is_413(program):
     small = replace(program, environ={**program.environ, "CESAR_MAX_UPLOAD_BYTES": "1000"})
-    with serving(small) as service, client_of(service) as client:
+    with serving(small) as service, create_client(service) as client:
         with pytest.raises(openai.APIStatusError) as caught:
             client.audio.transcriptions.create(file=SPEECH, model="whisper-1")
         assert caught.value.status_code == 413
@@ -159,7 +159,7 @@ def full(program: Program) -> Iterator[Service]:
 
 
 def test_a_full_queue_is_a_rate_limit_error_that_says_how_long_to_wait(full):
-    with client_of(full, max_retries=0) as client:
+    with create_client(full, max_retries=0) as client:
         with pytest.raises(openai.RateLimitError) as caught:
             client.audio.transcriptions.create(file=SPEECH, model="whisper-1")
         require_error(caught.value)
@@ -170,7 +170,7 @@ def test_a_full_queue_is_a_rate_limit_error_that_says_how_long_to_wait(full):
 def test_the_client_waits_for_retry_after_and_then_gets_its_text(program):
     """It has one retry, and would begin it after half a second: too early, as there are 20 requests a minute."""
     slow = replace(program, environ={**program.environ, "CESAR_REQUESTS_PER_MINUTE": "20"})
-    with serving(slow) as service, client_of(service, max_retries=1) as client:
+    with serving(slow) as service, create_client(service, max_retries=1) as client:
         answers = [
             client.audio.transcriptions.with_raw_response.create(file=SPEECH, model="whisper-1") for _ in range(3)
         ]

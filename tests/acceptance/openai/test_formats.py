@@ -10,7 +10,7 @@ from openai import OpenAI
 from openai.types import Model
 from openai.types.audio import Transcription, TranscriptionVerbose
 
-from tests.acceptance.openai.support import LINES, LONG, SPEECH, TEXT, async_client_of, jobs, require_whole
+from tests.acceptance.openai.support import LINES, LONG, SPEECH, TEXT, create_async_client, jobs, require_complete
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def raw(client: OpenAI, **fields: Any) -> dict[str, Any]:
 def test_json_is_the_default_format(client):
     answer = create(client)
     assert isinstance(answer, Transcription)
-    require_whole(answer)
+    require_complete(answer)
     assert answer.text == TEXT
     assert raw(client).keys() == {"text", "usage"}
     assert raw(client) == raw(client, response_format="json")
@@ -68,7 +68,7 @@ def test_vtt_starts_with_its_signature(client):
 def test_verbose_json_has_segments_with_all_ten_fields(client):
     answer = create(client, response_format="verbose_json")
     assert isinstance(answer, TranscriptionVerbose)
-    require_whole(answer)
+    require_complete(answer)
     assert (answer.text, answer.language) == (TEXT, "english")
     assert answer.duration == pytest.approx(11.0, abs=0.05)
     assert answer.segments
@@ -87,7 +87,7 @@ def test_verbose_json_has_segments_with_all_ten_fields(client):
 )
 def test_only_the_requested_granularities_are_returned(wanted, parts, client):
     answer = create(client, response_format="verbose_json", timestamp_granularities=wanted)
-    require_whole(answer)
+    require_complete(answer)
     told = raw(client, response_format="verbose_json", timestamp_granularities=wanted)
     assert told.keys() & {"words", "segments"} == parts
     if "word" in wanted:
@@ -107,7 +107,7 @@ def test_several_candidate_languages_may_be_given(client):
 @pytest.mark.parametrize("model", OTHER_MODELS)
 def test_openais_other_model_names_mean_the_same_model(model, client):
     answer = create(client, model=model)
-    require_whole(answer)
+    require_complete(answer)
     assert answer.text == TEXT
 
 
@@ -158,7 +158,7 @@ def test_usage_is_in_seconds_or_tokens_by_model(client):
 
 def test_log_probabilities_are_of_the_texts_tokens(client):
     answer = create(client, model="gpt-4o-transcribe", include=["logprobs"])
-    require_whole(answer)
+    require_complete(answer)
     text = bytes(int(byte) for token in answer.logprobs for byte in token.bytes).decode()
     assert text.split() == TEXT.split()
     assert all(token.logprob <= 0 for token in answer.logprobs)
@@ -199,7 +199,7 @@ def test_models_are_listed_with_openais_names(client):
     listed = client.models.list().data
     assert {"whisper-1", "gpt-4o-transcribe", "base"} <= {model.id for model in listed}
     for model in listed:
-        require_whole(model)
+        require_complete(model)
         assert (model.object, client.models.retrieve(model.id)) == ("model", model)
 
 
@@ -216,7 +216,7 @@ def test_a_models_shutdown_date_is_null(client):
 @pytest.mark.parametrize("form", ["json", "verbose_json", "text", "srt", "vtt"])
 def test_the_async_client_gets_the_same(form, client, service):
     async def ask() -> object:
-        async with async_client_of(service) as other:
+        async with create_async_client(service) as other:
             return await other.audio.transcriptions.create(file=SPEECH, model="whisper-1", response_format=form)
 
     assert asyncio.run(ask()) == create(client, response_format=form)

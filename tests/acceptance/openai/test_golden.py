@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from tests.acceptance.openai.support import SPEECH, client_of
+from tests.acceptance.openai.support import SPEECH, create_client
 from tests.acceptance.service import Service, serving
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def real(program_in, tmp_path_factory) -> Iterator[Service]:
 @pytest.mark.model
 @pytest.mark.parametrize("name", ASKED)
 def test_the_response_matches_the_golden_file(name, real):
-    with client_of(real) as client:
+    with create_client(real) as client:
         came = answer(client, ASKED[name])
     golden = (GOLDEN / name).read_text(encoding="utf-8")
     if name.endswith(".json"):

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.acceptance.conftest import Program
-from tests.acceptance.openai.support import SPEECH, TEXT, client_of, jobs, write_words
+from tests.acceptance.openai.support import SPEECH, TEXT, create_client, jobs, write_words
 from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.support import wait_until
 from tests.support.cutting import Cut, cutting
@@ -30,12 +30,12 @@ def work(service: Service) -> None:
 
 
 def test_retries_after_a_timeout_join_the_queued_job(idle):
-    with client_of(idle, timeout=0.5) as client, pytest.raises(openai.APITimeoutError):
+    with create_client(idle, timeout=0.5) as client, pytest.raises(openai.APITimeoutError):
         client.audio.transcriptions.create(file=SPEECH, model="whisper-1")
     [job] = jobs(idle)
     assert job["status"] == "queued"
     work(idle)
-    with client_of(idle) as client:
+    with create_client(idle) as client:
         answer = client.audio.transcriptions.with_raw_response.create(file=SPEECH, model="whisper-1")
     assert (answer.parse().text, answer.headers["X-Cesar-Job"]) == (TEXT, job["id"])
     assert len(jobs(idle)) == 1
@@ -45,7 +45,7 @@ def test_one_of_the_clients_own_retries_gets_the_text(idle):
     """The first request has timed out before the work even began."""
     with (
         cutting(idle.port) as proxy,
-        client_of(idle, base_url=f"{proxy.url}/v1", timeout=2.0, max_retries=30) as client,
+        create_client(idle, base_url=f"{proxy.url}/v1", timeout=2.0, max_retries=30) as client,
         ThreadPoolExecutor(1) as pool,
     ):
         asked = pool.submit(client.audio.transcriptions.with_raw_response.create, file=SPEECH, model="whisper-1")
@@ -69,7 +69,7 @@ def test_one_of_the_clients_own_retries_gets_the_text(idle):
 )
 def test_broken_connections_cost_only_time(cuts, service):
     before = {job["id"] for job in jobs(service)}
-    with cutting(service.port, *cuts) as proxy, client_of(service, base_url=f"{proxy.url}/v1") as client:
+    with cutting(service.port, *cuts) as proxy, create_client(service, base_url=f"{proxy.url}/v1") as client:
         answer = client.audio.transcriptions.with_raw_response.create(
             file=SPEECH, model="whisper-1", prompt=f"Only in this test: {cuts}"
         )
@@ -85,7 +85,7 @@ def test_a_killed_server_returns_the_text_after_its_restart(program):
     with (
         serving(program, "--model", model) as service,
         ThreadPoolExecutor(1) as pool,
-        client_of(service, max_retries=30) as client,
+        create_client(service, max_retries=30) as client,
     ):
         asked = pool.submit(client.audio.transcriptions.with_raw_response.create, file=SPEECH, model="whisper-1")
         wait_until(marker.exists, PATIENCE_S)
@@ -105,7 +105,7 @@ def test_no_caller_gets_anothers_response(service):
     before = {job["id"] for job in jobs(service)}
     with (
         cutting(service.port, *cuts) as proxy,
-        client_of(service, base_url=f"{proxy.url}/v1", max_retries=20) as client,
+        create_client(service, base_url=f"{proxy.url}/v1", max_retries=20) as client,
         ThreadPoolExecutor(len(wishes)) as pool,
     ):
         asked = {

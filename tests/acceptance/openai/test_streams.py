@@ -19,8 +19,8 @@ from tests.acceptance.openai.support import (
     LONG,
     SPEECH,
     TEXT,
-    async_client_of,
-    client_of,
+    create_async_client,
+    create_client,
     jobs,
 )
 from tests.acceptance.service import PATIENCE_S, Service, serving
@@ -50,7 +50,7 @@ def test_a_stream_has_deltas_and_then_the_whole_text(client):
 
 def test_the_async_client_streams_too(service):
     async def follow() -> list[Any]:
-        async with async_client_of(service) as client:
+        async with create_async_client(service) as client:
             stream = await client.audio.transcriptions.create(file=SPEECH, model=STREAMING, stream=True)
             return [event async for event in stream]
 
@@ -69,7 +69,7 @@ def hanging(program: Program) -> Iterator[tuple[Service, Path]]:
 def test_deltas_arrive_while_the_rest_is_recognised(hanging):
     """The recogniser hangs in the middle; the beginning is sent all the same. It is killed, and the rest follows."""
     service, marker = hanging
-    with client_of(service) as client:
+    with create_client(service) as client:
         stream = client.audio.transcriptions.create(file=LONG, model=STREAMING, stream=True)
         events: list[Any] = [next(stream)]
         wait_until(marker.exists, PATIENCE_S)
@@ -84,7 +84,7 @@ def test_deltas_arrive_while_the_rest_is_recognised(hanging):
 def test_an_error_in_a_stream_is_raised_by_the_iterator(hanging):
     """Here the job is cancelled after the stream has started."""
     service, marker = hanging
-    with client_of(service, max_retries=0) as client:
+    with create_client(service, max_retries=0) as client:
         stream = client.audio.transcriptions.create(file=LONG, model=STREAMING, stream=True)
         assert next(stream).type == "transcript.text.delta"
         wait_until(marker.exists, PATIENCE_S)

@@ -8,7 +8,7 @@ import pytest
 from openai import OpenAI
 from openai.types.audio import Translation, TranslationVerbose
 
-from tests.acceptance.openai.support import SPEECH, TEXT, require_whole
+from tests.acceptance.openai.support import SPEECH, TEXT, require_complete
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")]
 
@@ -21,14 +21,14 @@ def translate(client: OpenAI, **fields: Any) -> Any:
 def test_a_translation_is_json_by_default(client):
     answer = translate(client)
     assert isinstance(answer, Translation)
-    require_whole(answer)
+    require_complete(answer)
     assert answer.text == TEXT
 
 
 def test_a_verbose_translation_is_english_whatever_the_spoken_language(client):
     answer = translate(client, response_format="verbose_json", prompt="A speech.", temperature=0.0)
     assert isinstance(answer, TranslationVerbose)
-    require_whole(answer)
+    require_complete(answer)
     assert (answer.language, answer.text) == ("english", TEXT)
     assert answer.segments
 

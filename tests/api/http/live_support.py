@@ -18,7 +18,7 @@ from tests.api.support import PATIENCE_S
 
 
 @dataclass(frozen=True)
-class Told:
+class ReceivedEvent:
     """An event as it came."""
 
     kind: str
@@ -49,7 +49,7 @@ class LiveCase(ServiceCase):
 
     async def events(
         self, path: str, last_id: str = "", headers: dict[str, str] | None = None
-    ) -> AsyncGenerator[Told, None]:
+    ) -> AsyncGenerator[ReceivedEvent, None]:
         """Yield the events, until the server ends the stream."""
         wanted = {**({"Last-Event-ID": last_id} if last_id else {}), **(headers or {})}
         async with self.client.stream("GET", path, headers=wanted) as answer:
@@ -63,18 +63,18 @@ class LiveCase(ServiceCase):
                     continue
                 last_id = fields.get("id", last_id)
                 if "data" in fields:
-                    yield Told(fields["event"], json.loads(fields["data"]), last_id, "id" in fields)
+                    yield ReceivedEvent(fields["event"], json.loads(fields["data"]), last_id, "id" in fields)
                 fields = {}
 
-    async def all_events(self, path: str, last_id: str = "") -> list[Told]:
+    async def all_events(self, path: str, last_id: str = "") -> list[ReceivedEvent]:
         """Return all events until the server ends the stream."""
         return [told async for told in self.events(path, last_id)]
 
-    async def stored_events(self, path: str, last_id: str = "") -> list[Told]:
+    async def stored_events(self, path: str, last_id: str = "") -> list[ReceivedEvent]:
         """Return only the events with an id."""
         return [told for told in await self.all_events(path, last_id) if told.has_id]
 
-    async def first_stored(self, path: str, last_id: str = "") -> Told:
+    async def first_stored(self, path: str, last_id: str = "") -> ReceivedEvent:
         """Return the first event with an id, and disconnect."""
         async with aclosing(self.events(path, last_id)) as events:
             async for told in events:
@@ -91,7 +91,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def until(events: AsyncGenerator[Told, None], kind: str, **data: Any) -> Told:
+async def until(events: AsyncGenerator[ReceivedEvent, None], kind: str, **data: Any) -> ReceivedEvent:
     """Read on until an event of that kind, and with these data, comes."""
     async with asyncio.timeout(PATIENCE_S):
         async for told in events:

@@ -14,7 +14,7 @@ from cesar.api.models import Job, JobStatus
 from cesar.api.queue.api_keys import KeyRing, Scope
 from cesar.api.repository import JobRepository
 from cesar.transcript import Chunk, Segment, Span, Word
-from tests.api.http.live_support import LiveCase, Told, until
+from tests.api.http.live_support import LiveCase, ReceivedEvent, until
 from tests.api.http.support import require_problem
 from tests.api.support import PATIENCE_S, chunk, eventually
 
@@ -28,7 +28,7 @@ def chunk_of(start: float, *texts: str) -> Chunk:
 CHUNKS = (chunk_of(0, "One.", "Two."), chunk_of(10), chunk_of(20, "Three."), chunk_of(30, "Four.", "Five.", "Six."))
 
 
-def texts(events: list[Told]) -> list[str]:
+def texts(events: list[ReceivedEvent]) -> list[str]:
     return [told.data["text"] for told in events if told.kind == "segment"]
 
 
@@ -87,7 +87,7 @@ class TestJobStream(LiveCase):
         job = await self.running_job()
         path = f"/jobs/{job.id}/events"
 
-        async def follow() -> list[Told]:
+        async def follow() -> list[ReceivedEvent]:
             heard = [await self.first_stored(path)]
             while heard[-1].kind != "end":
                 heard.append(await self.first_stored(path, heard[-1].last_id))
