@@ -117,6 +117,11 @@ def get(path: str, *headers: bytes) -> bytes:
     return b"GET %b HTTP/1.1\r\n" % path.encode() + HOST + b"Connection: close\r\n" + lines + b"\r\n"
 
 
+def post_json(path: str, content: bytes) -> bytes:
+    head = b"POST %b HTTP/1.1\r\n" % path.encode() + HOST + b"Connection: close\r\nContent-Length: %d\r\n\r\n"
+    return head % len(content) + content
+
+
 ATTACKS: dict[str, Attack] = {
     "endless headers": flood(b"GET / HTTP/1.1\r\n" + HOST, b"X-A: " + b"a" * 60_000 + b"\r\n"),
     "one endless header": flood(b"GET / HTTP/1.1\r\n" + HOST + b"X-A: ", b"a" * 65_536),
@@ -146,6 +151,9 @@ ATTACKS: dict[str, Attack] = {
         get("/jobs/none/audio", b"Range: bytes=" + b",".join(b"%d-" % n for n in range(5000))), at_once=10
     ),
     "the description again and again": again(get("/openapi.json"), at_once=10),
+    "thousands of unknown fields": again(
+        post_json("/transcribe/url", b"{%b}" % b",".join(b'"k%d":1' % n for n in range(20_000))), at_once=10
+    ),
     "cookies and Unicode": again(get("/jobs?name=" + "%F0%9F%98%80" * 60, b"Cookie: " + b"\xff=" * 8000), at_once=10),
 }
 

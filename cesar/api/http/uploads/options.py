@@ -18,6 +18,8 @@ from cesar.settings.config import Settings
 
 _SCRIPTED = "scripted:"
 _MAX_JSON_BYTES = 256 * 1024
+_MAX_ERRORS = 100
+"""Beyond that they are only counted: to describe thousands takes longer than to find them."""
 Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=64 * 1024)]
 
@@ -162,6 +164,9 @@ def absolute_model_name(name: str, settings: Settings) -> str:
 
 
 def _invalid(error: ValidationError) -> UsageError:
+    hint = "See `/docs` for the fields and their values."
+    if error.error_count() > _MAX_ERRORS:
+        return UsageError(f"{error.error_count()} fields are unknown or have unusable values", hint=hint)
     found = error.errors(include_url=False, include_context=False, include_input=False)
     problems = list_problems([(".".join(map(str, item["loc"])) or "body", item["msg"]) for item in found])
-    return UsageError(problems, hint="See `/docs` for the fields and their values.")
+    return UsageError(problems, hint=hint)
