@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.jobs import pace
 from tests.runner.support import is_running, recognisers, wait_until
 from tests.support import media
 
@@ -210,6 +211,7 @@ def test_ctrl_c_ends_real_work_within_a_second_without_half_a_file_or_a_child(mo
     (program.folder / "out").mkdir()
     (program.folder / "out" / "sonnet-1.srt").write_text("mine", encoding="utf-8")
     arguments = ["-m", "tiny.en", "-d", "out", "-f", "srt,txt", "--json-lines"]
+    within_s = 1.0 * pace()
     with program.start("transcribe", media.AUDIO / "sonnet-1.mp3", *arguments) as running:
         assert running.stderr is not None
         events = (json.loads(line) for line in running.stderr)
@@ -219,9 +221,9 @@ def test_ctrl_c_ends_real_work_within_a_second_without_half_a_file_or_a_child(mo
         begun = time.monotonic()
         os.killpg(running.pid, signal.SIGINT)
         *_, last = events
-        assert running.wait(timeout=20) == 130
+        assert running.wait(timeout=60) == 130
         wait_until(lambda: not any(map(is_running, children)))
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < within_s
     assert last["code"] == "interrupted"
     written = {path.name: path.read_text(encoding="utf-8") for path in (program.folder / "out").iterdir()}
     assert written == {"sonnet-1.srt": "mine"}

@@ -185,7 +185,7 @@ def test_slow_clients_delay_no_others(service: Service) -> None:
                 peer.sendall(b"a")
             begun = time.monotonic()
             assert service.client.get("/jobs").status_code == 200
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 30, "not once they are given up, after a minute"
         answer = service.client.post("/transcribe", files={"file": ("a.wav", bytes(5 * MIB))})
         assert answer.status_code == 202
         service.client.delete(answer.headers["Location"])

@@ -37,7 +37,7 @@ def test_the_first_commit_wins_between_a_cancel_and_a_worker(tmp_path, rounds, r
                 usual_s *= 1.3 if outcomes[-1][1] == "cancelled" else 1 / 1.3  # so that it is always close
                 wait_for_chance(database, one, usual_s * rng.uniform(0.5, 1.5))
             told = clerk.ask("cancel", job=one)
-            wait_until(partial(is_over, database, one), timeout_s=10)
+            wait_until(partial(is_over, database, one))
             outcomes.append((told, row_of(database, one)["status"]))
             jobs.append(one)
         worker.drain()

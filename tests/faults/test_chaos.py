@@ -158,4 +158,4 @@ def test_no_job_is_lost_or_done_twice_in_chaos(
         )
         assert faults == []
         assert chaos.repeated <= chaos.done["kills"] + WORKERS * chaos.done["stops"]
-        wait_until(lambda: not any(is_alive(child) for child in chaos.children), timeout_s=5)  # noqa: B023
+        wait_until(lambda: not any(is_alive(child) for child in chaos.children))  # noqa: B023

@@ -89,7 +89,7 @@ def test_a_file_that_is_not_regular_is_refused_at_once(tmp_path, what):
     path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero")}[what]
     [job] = submit(database, new(path, model(tmp_path)))
     with working(database) as worker:
-        wait_until(lambda: is_over(database, job), timeout_s=5)
+        wait_until(lambda: is_over(database, job))
         worker.drain()
     assert row_of(database, job)["error_code"] == "not_media"
 
@@ -102,7 +102,7 @@ def test_a_job_of_another_version_does_not_delay_the_others(tmp_path):
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE jobs SET model_size = 'of-old' WHERE id = ?", [bad])
     with working(database) as worker:
-        wait_until(lambda: is_over(database, good), timeout_s=10)
+        wait_until(lambda: is_over(database, good))
         worker.drain()
     assert row_of(database, bad)["error_code"] == "unknown_model"
 

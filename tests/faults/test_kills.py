@@ -206,4 +206,4 @@ def test_no_job_is_lost_or_done_twice_wherever_its_process_is_killed(
     )
     assert faults == []
     assert 0 < max(takeovers_s) <= TAKEOVER_S
-    wait_until(lambda: not any(is_alive(child) for lane in lanes for child in lane.children), timeout_s=5)
+    wait_until(lambda: not any(is_alive(child) for lane in lanes for child in lane.children))

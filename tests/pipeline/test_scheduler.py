@@ -91,7 +91,7 @@ def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large(be
             return saying((0, 1, "Hm."), logprob=-0.6)
         sizes.append(asked.batch_size)
         if len(sizes) == 1:
-            assert another.wait(20), "the other worker has to decode as well"
+            assert another.wait(60), "the other worker has to decode as well"
         another.set()
         return saying((0, 1, "Hm."), logprob=-0.3)
 
@@ -142,7 +142,7 @@ def test_a_slow_reader_of_sound_does_not_hold_up_the_first_text(monkeypatch):
     def slowly() -> Iterator[Attempt]:
         first, second = map(recognizer.attempt, sounds(SHORT_S, SHORT_S))
         yield first
-        assert decoded.wait(20), "the first sound has to be recognised while the second is still being read"
+        assert decoded.wait(60), "the first sound has to be recognised while the second is still being read"
         yield second
 
     assert len(list(Schedule(recognizer, plan()).run(slowly()))) == 2

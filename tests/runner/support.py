@@ -56,7 +56,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], object], *, within_s: float = 20.0) -> float:
+def wait_until(condition: Callable[[], object], *, within_s: float = 60.0) -> float:
     """Wait for a condition and give the seconds it took; AssertionError if it takes longer than it may."""
     begun = time.monotonic()
     while not condition():

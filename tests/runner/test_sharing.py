@@ -160,14 +160,14 @@ def test_stopping_while_waiting_for_another_leaves_that_one_alone(children, hang
     other, others_result = in_thread(lambda: hanging.transcribe(SONNET, should_stop=others))
     wait_until(lambda: children() - before)
     waiting, my_result = in_thread(lambda: hanging.transcribe(JFK, should_stop=mine))
-    assert mine.was_asked.wait(timeout=10)
+    assert mine.was_asked.wait(timeout=60)
     mine.event.set()
-    waiting.join(timeout=10)
+    waiting.join(timeout=60)
     assert isinstance(my_result[0], Interrupted)
     assert other.is_alive()
     assert len(children() - before) == 1
     others.event.set()
-    other.join(timeout=10)
+    other.join(timeout=60)
     assert isinstance(others_result[0], Interrupted)
 
 

@@ -296,7 +296,7 @@ def test_a_signal_ends_the_run_with_one_line_and_leaves_no_partial_file_or_child
         children = children_of(program.pid)
         program.send_signal(signum)
         last = json.loads(reader.read().splitlines()[-1])
-        assert program.wait(timeout=10) == expected
+        assert program.wait(timeout=60) == expected
     assert children
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert [path.name for path in (folder / "out").iterdir()] == ["silence.txt"]

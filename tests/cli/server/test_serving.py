@@ -60,7 +60,7 @@ async def connected(
 @pytest.mark.parametrize("sent", [b"", b"GET", HEAD])
 def test_a_connection_without_a_complete_request_is_closed(sent: bytes) -> None:
     async def silent() -> bytes:
-        async with connected() as (reader, writer), asyncio.timeout(10):
+        async with connected() as (reader, writer), asyncio.timeout(60):
             writer.write(sent)
             return await reader.read()
 
@@ -69,7 +69,7 @@ def test_a_connection_without_a_complete_request_is_closed(sent: bytes) -> None:
 
 def test_each_request_on_a_connection_has_its_own_timeout() -> None:
     async def twice() -> list[bytes]:
-        async with connected() as (reader, writer), asyncio.timeout(10):
+        async with connected() as (reader, writer), asyncio.timeout(60):
             answers = []
             for _ in range(2):
                 writer.write(HEAD + b"\r\n")
@@ -85,7 +85,7 @@ def test_each_request_on_a_connection_has_its_own_timeout() -> None:
 
 def test_empty_lines_between_requests_do_not_keep_a_connection_open() -> None:
     async def blank() -> bytes:
-        async with connected() as (reader, writer), asyncio.timeout(10):
+        async with connected() as (reader, writer), asyncio.timeout(60):
             writer.write(HEAD + b"\r\n")
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"\r\n")  # ends uvicorn's own wait for the next request
@@ -106,7 +106,7 @@ def test_a_response_that_is_not_read_is_aborted_and_its_request_is_disconnected(
             finally:
                 ended.set()
 
-        async with connected(endless) as (_reader, writer), asyncio.timeout(30):
+        async with connected(endless) as (_reader, writer), asyncio.timeout(60):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(HEAD + b"\r\n")
             await ended.wait()
@@ -142,7 +142,7 @@ def test_the_wait_for_the_last_bytes_of_a_response_is_limited() -> None:
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             with socket.create_connection(listening.getsockname()) as caller:
                 caller.sendall(HEAD + b"\r\n")
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while len(connections) == 0:
                         await asyncio.sleep(0)
                     while len(connections) > 0:
@@ -184,7 +184,7 @@ def test_a_closed_connection_is_freed_without_garbage_collection(sent: bytes, is
             made.extend((weakref.ref(self), weakref.ref(transport)))
 
     async def connect_and_leave() -> None:
-        async with connected(protocol=Watched) as (reader, writer), asyncio.timeout(30):
+        async with connected(protocol=Watched) as (reader, writer), asyncio.timeout(60):
             writer.write(sent)
             if is_reset:
                 while not made:
