@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features are ten times slower where threads fight for cores
 
@@ -29,6 +29,8 @@ settings.register_profile(
 )
 settings.register_profile("search", settings.get_profile("cesar"), max_examples=400, derandomize=False)
 """Looks for new counterexamples: `scripts/test --hypothesis-profile=search`."""
+settings.register_profile("mutants", settings.get_profile("cesar"), phases=(Phase.explicit, Phase.generate))
+"""Ends with the first counterexample, however long it is."""
 settings.load_profile("cesar")
 
 _MODEL_TIMEOUT_S = 1200

@@ -95,7 +95,7 @@ class Copy:
 
     def run(self, *tests: str, within_s: float = _WITHIN_S) -> subprocess.CompletedProcess[str]:
         """Run tests here, until the first one fails."""
-        options = ("-x", "-q", "-p", "no:cacheprovider", f"--timeout={_TEST_TIMEOUT_S}")
+        options = ("-x", "-q", "-p", "no:cacheprovider", f"--timeout={_TEST_TIMEOUT_S}", "--hypothesis-profile=mutants")
         environ = os.environ | {"CESAR_FAULTS": "short"}
         command = [sys.executable, "-m", "pytest", *options, f"--basetemp={self._folder / 'runs'}", *tests]
         with subprocess.Popen(

@@ -19,6 +19,13 @@ SHORT_S, LONG_S = 3.0, 12.0
 MANY = 24
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """A busy machine takes longer to fill a batch than is waited for in earnest."""
+    monkeypatch.setattr(scheduler, "_FIRST_PATIENCE_S", 60.0)
+    monkeypatch.setattr(scheduler, "_PATIENCE_S", 60.0)
+
+
 def plan(workers: int = 1, batch_size: int = 8) -> Plan:
     return Plan("cpu", "none", workers, 1, batch_size)
 
@@ -79,10 +86,8 @@ def test_texts_to_be_tried_again_wait_for_each_other():
 
 
 @pytest.mark.parametrize(("beam_size", "sizes_at_once"), [(1, [4, 2]), (5, [4, 4])])
-def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large(beam_size, sizes_at_once, monkeypatch):
+def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large(beam_size, sizes_at_once):
     """Together they take the most memory of all that workers do. A search that is wide at once is not held back."""
-    monkeypatch.setattr(scheduler, "_FIRST_PATIENCE_S", 60.0)
-    monkeypatch.setattr(scheduler, "_PATIENCE_S", 60.0)
     sizes: list[int] = []
     another = threading.Event()
 
@@ -113,9 +118,7 @@ def test_what_is_left_at_the_end_is_decoded_longest_first():
     assert asked == [(1, 30.0), (1, 15.0), (1, 10.0), (5, 30.0), (5, 15.0), (5, 10.0)]
 
 
-def test_a_rare_length_waits_for_its_like(monkeypatch):
-    monkeypatch.setattr(scheduler, "_FIRST_PATIENCE_S", 60.0)
-    monkeypatch.setattr(scheduler, "_PATIENCE_S", 60.0)
+def test_a_rare_length_waits_for_its_like():
     engine = AnsweringEngine(fine)
     run(engine, sounds(SHORT_S, *[LONG_S] * MANY), plan())
     assert starts(engine)[-1] == 0

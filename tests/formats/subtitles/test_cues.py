@@ -275,6 +275,11 @@ def test_a_short_cue_stays_long_enough_to_be_read() -> None:
     assert cues_of("Yes.", seconds=0.1) == [Cue(0.0, 0.833, ("Yes.",))]
 
 
+def test_a_cue_stays_as_long_as_it_takes_to_read_it() -> None:
+    """Twenty columns a second."""
+    assert cues_of("thirty eight letters are in this line.", seconds=1.0)[0].end == 1.9
+
+
 def test_a_short_cue_gives_way_to_the_next() -> None:
     next_text = "Then let us go together before it rains again, and take the long way around the lake this time."
     shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(0.75, 9.0, next_text)))
