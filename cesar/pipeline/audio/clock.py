@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 _GAP_S = 0.25
 """A hole longer than this is filled with silence, so that later times stay true."""
@@ -45,8 +46,14 @@ class Stamp:
 class Clock:
     """Says of each frame how much silence belongs before it (in seconds), or by how much the sound is too long."""
 
-    def __init__(self, origin: float, kind: str, end: float | None) -> None:
-        """origin: where the recording begins by the file's clock. end: where it ends, if a header states it."""
+    def __init__(self, origin: float, kind: str, end: float | None, holes: Sequence[tuple[int, float]] = ()) -> None:
+        """origin: where the recording begins by the file's clock. end: where it ends, if a header states it.
+
+        holes: where in the file frames are missing without a trace in the timestamps, and how many they were.
+        """
+        self._holes = deque(holes)
+        self._missing = 0.0
+        """Seconds of frames that were missing so far."""
         self._origin = origin
         self._is_spliced = kind in _SPLICED
         self._end = end
@@ -68,6 +75,9 @@ class Clock:
         """
         if not math.isfinite(stamp.time):
             return 0.0
+        self._count_missing(stamp, given)
+        stamp = replace(stamp, time=stamp.time + self._missing)
+        following = [time + self._missing for time in following]
         previous, self._previous = self._previous, stamp
         self._remember(stamp, given)
         lead = stamp.time - self._origin + self.shift - given
@@ -120,6 +130,13 @@ class Clock:
         if lead > _LONGEST_HOLE_S or any(time < stamp.time - lead / 2 for time in following):
             return False
         return not self._is_spliced or self._is_filled(lead, stamp)
+
+    def _count_missing(self, stamp: Stamp, given: float) -> None:
+        while self._holes and stamp.position is not None and stamp.position >= self._holes[0][0]:
+            seconds = self._holes.popleft()[1] * (self._previous or stamp).length
+            if self._end is not None:  # how many frames there were is a guess
+                seconds = min(seconds, max(0.0, self._end - self._origin + self.shift - given))
+            self._missing += seconds
 
     def _remember(self, stamp: Stamp, given: float) -> None:
         if stamp.position is not None:

@@ -150,7 +150,7 @@ class Recording:
                 except InputError:
                     self.warnings.append(f"the part of the file from byte {piece.start} on can't be read")
                     continue
-            for sound in self._piece_sound():
+            for sound in self._piece_sound(piece):
                 self.samples_given += sound.shape[1]
                 self._require_short(self.samples_given / SAMPLE_RATE)
                 yield sound
@@ -162,9 +162,9 @@ class Recording:
             self._choice = tracks.choose(self.path, self._container, piece, None, lambda: None)
             self._heard_of += self._choice.warnings
 
-    def _piece_sound(self) -> Iterator[Channels]:
+    def _piece_sound(self, piece: Piece) -> Iterator[Channels]:
         end = self._stated_end
-        lines = {index: self._timeline(end) for index in self._choice.taken}
+        lines = {index: self._timeline(end, piece) for index in self._choice.taken}
         watch = tracks.Watch(self.path.name, self._choice.watched)
         frames = Frames(self._container, [*self._choice.taken, *self._choice.watched])
         yield from side_by_side(watch.pass_on(frames), lines)
@@ -177,8 +177,8 @@ class Recording:
         self._is_broken_off |= frames.is_broken_off
         self._shortfall = self._cut_off(first, end)
 
-    def _timeline(self, end: float | None) -> Timeline:
-        return Timeline(self.path.name, Clock(self._origin, self._container.format.name, end))
+    def _timeline(self, end: float | None, piece: Piece) -> Timeline:
+        return Timeline(self.path.name, Clock(self._origin, self._container.format.name, end, piece.holes))
 
     def _cut_off(self, line: Timeline, stated: float | None) -> str | None:
         """Return a warning if the sound ends before the header says."""

@@ -35,6 +35,11 @@ def chains(kind: str, block: Bytes, places: Places, least: int) -> Places:
     return places[is_frame]
 
 
+def frames_at(kind: str, block: Bytes, places: Places) -> tuple[Places, Places]:
+    """Return of each place the length of the frame there (0: there is none), and what its recording has in common."""
+    return _SIZED[kind](block, places)
+
+
 def unlike(kind: str, block: Bytes, places: Places, key: int) -> Places:
     """Return the places whose frames are of another rate or number of channels than those with that key."""
     places = places[places + HEAD_BYTES <= len(block)]

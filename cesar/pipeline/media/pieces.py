@@ -15,6 +15,7 @@ from typing import BinaryIO
 from cesar.errors import BadAudio
 from cesar.pipeline.media.chunked import FORMS, Chunks, read_chunks
 from cesar.pipeline.media.damage import Damage
+from cesar.pipeline.media.frame_losses import KINDS, Loss, find_losses
 from cesar.pipeline.media.joined import Found, recordings
 from cesar.pipeline.media.signatures import tags_end
 from cesar.pipeline.media.stale_lengths import length_patches
@@ -44,6 +45,8 @@ class Piece:
     """Parts of the file that are left out."""
     prefix: bytes = b""
     """What belongs before the part: the header of samples that have none of their own."""
+    holes: tuple[tuple[int, float], ...] = ()
+    """Where frames are missing that have no timestamps, in bytes of the part after its cuts; and how many they were."""
 
     @property
     def is_whole(self) -> bool:
@@ -69,8 +72,10 @@ def find_pieces(path: Path, on_step: Callable[[], None] = lambda: None) -> Conte
         if len(found) > _MOST_PIECES:
             raise BadAudio(f"the file is more than {_MOST_PIECES} recordings joined")
         pieces, said = _split(file, found, size)
+        pieces, damaged = _without_losses(file, found, pieces, size, on_step)
     if pieces == [Piece()] and _BIG_TAG_BYTES < (end := tags_end(path)) < size:
         pieces = [Piece(start=end)]  # full of pictures, or of a million notes: nothing in it is sound
+    said += damaged
     said += _damages_said([damage for recording in found for damage in recording.damages])
     return Content(tuple(pieces), tuple(said), tuple(_suspicions(found, size)))
 
@@ -86,6 +91,46 @@ def _split(file: BinaryIO, found: list[Found], size: int) -> tuple[list[Piece], 
         pieces += [replace(part, cuts=cuts) for part in parts] if cuts else parts
         said += more
     return pieces or [Piece()], said if len(found) > 1 else said[1:]
+
+
+def _without_losses(
+    file: BinaryIO, found: list[Found], pieces: list[Piece], size: int, on_step: Callable[[], None]
+) -> tuple[list[Piece], list[str]]:
+    """Cut out of recordings that are bare frames what is none, and say so."""
+    framed = {recording.start for recording in found if recording.kind in KINDS}
+    kinds = {recording.start: recording.kind for recording in found}
+    cleared, said = [], list[str]()
+    damages: list[Damage] = []
+    for piece in pieces:
+        if piece.start not in framed:
+            cleared.append(piece)
+            continue
+        end = size if piece.end is None else piece.end
+        losses = find_losses(file, kinds[piece.start], piece.start, end, on_step)
+        cuts = tuple(Damage(loss.start, loss.end) for loss in losses.within if loss.frames)
+        cleared.append(replace(piece, cuts=cuts, holes=tuple(_holes(piece.start, losses.within))))
+        damages += cuts
+        said += _short_frames_said([loss for loss in losses.within if not loss.frames])
+        if losses.end is not None:
+            said.append(f"there is no sound from byte {losses.end} of the file to byte {end}: it may be incomplete")
+    return cleared, _damages_said(damages) + said
+
+
+def _holes(start: int, losses: tuple[Loss, ...]) -> Iterator[tuple[int, float]]:
+    for loss in losses:
+        if loss.frames:
+            yield loss.start - start, loss.frames
+            start += loss.end - loss.start
+
+
+def _short_frames_said(losses: list[Loss]) -> list[str]:
+    if not losses:
+        return []
+    places = ", ".join(str(loss.start) for loss in losses[:_MOST_SAID])
+    more = f" and at {len(losses) - _MOST_SAID} places more" if len(losses) > _MOST_SAID else ""
+    return [
+        f"bytes are missing from the file at byte {places}{more}: sound is lost there, and later times are too early"
+    ]
 
 
 def _damages_said(damages: list[Damage]) -> list[str]:

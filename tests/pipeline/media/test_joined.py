@@ -260,9 +260,20 @@ DAMAGED = {
 }
 
 
+FRAMES = {
+    "mp3": ("mp3", "libmp3lame", {}),
+    "mp3 without tags": ("mp3", "libmp3lame", {"write_xing": "0", "id3v2_version": "0"}),
+    "mp2": ("mp2", "mp2", {}),
+    "aac": ("adts", "aac", {}),
+    "ac3": ("ac3", "ac3", {}),
+    "loas": ("latm", "aac", {}),
+}
+"""Formats without timestamps."""
+
+
 def changing(path: Path, kind: str, seconds: int = 20) -> Path:
     """A tone for each second, each 100 Hz higher, with some noise."""
-    form, codec, options = DAMAGED[kind]
+    form, codec, options = {**DAMAGED, **FRAMES}[kind]
     rate = 48_000
     with av.open(str(path), "w", format=form, options=options) as container:
         stream = container.add_stream(codec, rate=rate)
@@ -296,7 +307,67 @@ def test_damage_in_the_middle_is_told_and_what_follows_is_heard_in_its_place(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize("damage", ["zeros", "ones", "noise"])
+@pytest.mark.parametrize("tag_bytes", [0, 50_000])
+def test_frames_after_a_hole_are_heard_in_their_place(tmp_path, kind, damage, tag_bytes):
+    content = changing(tmp_path / "whole", kind).read_bytes()
+    first, last, middle = (int(part * len(content)) for part in (0.2, 0.5, 0.3))
+    lost = {"zeros": bytes, "ones": lambda size: b"\xff" * size, "noise": np.random.default_rng(1).bytes}[damage]
+    # two holes: from 20 % to 30 %, and from 50 % to 70 %
+    damaged = content[:first] + lost(middle - first) + content[middle:last] + lost(int(0.7 * len(content)) - last)
+    tag = _id3(tag_bytes) if tag_bytes and kind != "loas" and not content.startswith(b"ID3") else b""
+    (tmp_path / "a").write_bytes(tag + damaged + content[len(damaged) :])
+    heard, warnings = read(tmp_path / "a")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(20, abs=0.3)
+    for second in (2, 8, 16, 18):
+        part = heard[round((second + 0.3) * SAMPLE_RATE) : round((second + 0.7) * SAMPLE_RATE)]
+        assert loudest_hertz(part) == pytest.approx(300 + 100 * second, abs=5)
+    assert sum("the file holds no sound from " in warning for warning in warnings) == 2
+    assert sum("the file is damaged from byte " in warning for warning in warnings) == 2
+    assert not any("cut off" in warning for warning in warnings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mp3 without tags", "aac", "loas"])
+def test_bytes_that_are_missing_between_frames_are_told(tmp_path, kind):
+    content = changing(tmp_path / "whole", kind).read_bytes()
+    first = len(content) // 3
+    (tmp_path / "a").write_bytes(content[:first] + content[len(content) // 2 + 77 :])
+    heard, warnings = read(tmp_path / "a")
+    assert len(heard) / SAMPLE_RATE < 19
+    assert any(f"bytes are missing from the file at byte {str(first)[:2]}" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_an_end_of_zeros_is_told(tmp_path, kind):
+    content = changing(tmp_path / "whole", kind).read_bytes()
+    (tmp_path / "a").write_bytes(content[: len(content) // 2] + bytes(len(content) // 2))
+    heard, warnings = read(tmp_path / "a")
+    assert 8 < len(heard) / SAMPLE_RATE < 12
+    assert any("there is no sound from byte " in warning for warning in warnings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FRAMES)
+def test_tags_and_notes_between_frames_are_no_damage(tmp_path, kind):
+    content = changing(tmp_path / "whole", kind).read_bytes()
+    half = len(content) // 2
+    ape = b"APETAGEX" + struct.pack("<IIII8x", 2000, 60_000, 1, 1 << 31 | 1 << 29) + bytes(60_000)
+    stream = b"".join(content[at : at + 8192] + b"\x01StreamTitle=''" for at in range(0, half, 8192))
+    (tmp_path / "a").write_bytes(stream + content + _id3(90_000) + content + ape + b"TAG" + bytes(125))
+    heard, warnings = read(tmp_path / "a")
+    assert len(heard) / SAMPLE_RATE > 49
+    assert not any("damaged from" in warning or "there is no sound" in warning for warning in warnings)
+
+
+def _id3(size: int) -> bytes:
+    length = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\4\0\0" + length + b"APIC" + np.random.default_rng(2).bytes(size - 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*DAMAGED, *FRAMES])
 def test_what_is_whole_is_called_neither_damaged_nor_cut_off(tmp_path, kind):
     heard, warnings = read(changing(tmp_path / "a", kind))
     assert len(heard) / SAMPLE_RATE == pytest.approx(20, abs=0.1)
