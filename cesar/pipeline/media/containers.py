@@ -60,6 +60,8 @@ _PROBED_US = 5_000_000
 _LEAST_BYTES_A_SECOND = 1.0
 """Silence in the leanest of codecs takes more. A header that states a longer recording is broken."""
 _XING_BYTES = 4096
+_MOST_BEYOND = 17 / 16
+"""How much longer than its first frame says an MP3 is until FFmpeg takes it for several joined."""
 _PADDING_AT_ONCE = 2**16
 
 
@@ -128,14 +130,21 @@ def _tagged_end(stream: av.AudioStream) -> float | None:
 
 
 def _has_frame_count(path: Path) -> bool:
-    """Tell whether an MP3 begins with a frame that says how many there are (Xing, Info or VBRI)."""
+    """Tell whether an MP3 begins with a frame that says how many there are (Xing, Info or VBRI).
+
+    That of the first of several files joined to one says nothing of the others, and FFmpeg guesses then.
+    """
+    begin = tags_end(path)
     with path.open("rb") as file:
-        file.seek(tags_end(path))
+        file.seek(begin)
         beginning = file.read(_XING_BYTES)
     for name in (b"Xing", b"Info"):
         at = beginning.find(name)
         if at >= 0:
-            return bool(beginning[at + 7 : at + 8] and beginning[at + 7] & 1)
+            flags = beginning[at + 7 : at + 8] or b"\0"
+            stated = int.from_bytes(beginning[at + 12 : at + 16]) if flags[0] & 3 == 3 else 0
+            is_joined = stated > 0 and path.stat().st_size - begin > stated * _MOST_BEYOND
+            return bool(flags[0] & 1) and not is_joined
     return b"VBRI" in beginning
 
 

@@ -116,6 +116,23 @@ def test_aac_of_two_rates_is_heard_at_both(tmp_path, rates):
     assert warnings == ["2 recordings are joined in this file: they were transcribed one after the other"]
 
 
+def test_mp3_of_two_bit_rates_is_not_called_cut_off(tmp_path):
+    content = b""
+    for bit_rate in (32_000, 128_000):
+        with av.open(str(tmp_path / f"{bit_rate}.mp3"), "w") as container:
+            stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE)
+            assert isinstance(stream, av.AudioStream)
+            stream.bit_rate, stream.layout = bit_rate, "mono"
+            frame = av.AudioFrame.from_ndarray(media.white_noise(6).reshape(1, -1), format="fltp", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+        content += (tmp_path / f"{bit_rate}.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content)
+    heard, warnings = read(tmp_path / "a.mp3")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(12, abs=0.3)
+    assert not any("cut off" in warning for warning in warnings)
+
+
 @pytest.mark.parametrize("change", ["codec", "number", "both"])
 def test_a_transport_stream_whose_streams_change_is_heard_to_its_end(tmp_path, change):
     parts = []
