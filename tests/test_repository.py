@@ -1,4 +1,4 @@
-"""The repository's contract, in memory and in a file. The rest of the queue's verbs is in `tests/api`."""
+"""The repository's contract, in memory and in a file. The queue's other operations are tested in `tests/api`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 class TestJobsInMemory(QueueCase):
-    """Each test holds for a database in memory; the subclass below runs all of them on a file."""
+    """Each test runs on a database in memory; the subclass below runs all of them on a file."""
 
     async def test_a_created_job_can_be_read_back_as_it_was(self) -> None:
         made = await self.repository.create(Job(**EVERYTHING))
@@ -156,7 +156,7 @@ class TestJobsInMemory(QueueCase):
 
 
 class TestJobsInFile(TestJobsInMemory):
-    """What a file adds: it stays."""
+    """What a file adds: persistence."""
 
     in_memory = False
 

@@ -1,4 +1,4 @@
-"""The worker's contract, first with a repository that is a mock, then with the real one on a real file.
+"""The worker's contract, first with a mock repository, then with the real one on a real file.
 
 More about the worker is in `tests/api/test_worker_*.py`.
 """
@@ -18,21 +18,21 @@ from tests.api.support import Gate, QueueCase, eventually
 
 
 def hear(audio_path: str, model_size: str) -> dict[str, str]:
-    """Transcribe: fails for a recording whose name has "missing" in it."""
+    """Transcribe: fail for a recording whose name contains "missing"."""
     if "missing" in audio_path:
         raise FileNotFoundError(f"Audio file not found: {audio_path}")
     return {"text": f"{model_size} heard {audio_path}", "language": "en"}
 
 
 def test_the_line_that_leaves_the_loop_names_the_transcriber() -> None:
-    """By the very pattern that the worker's contract gives, on one line."""
+    """Match the exact pattern of the worker's contract, on one line."""
     lines = Path(worker.__file__).read_text(encoding="utf-8").splitlines()
     [found] = [line for line in lines if re.search(r"asyncio\.to_thread.*transcrib", line)]
     assert "self._run_transcription" in found
 
 
 class TestWorkerWithMock(IsolatedAsyncioTestCase):
-    """The repository is an `AsyncMock` that gives the queued jobs, one a call, and then None."""
+    """The repository is an `AsyncMock` that returns the queued jobs, one per call, and then None."""
 
     def setUp(self) -> None:
         self.waiting: list[Job] = []
@@ -61,7 +61,7 @@ class TestWorkerWithMock(IsolatedAsyncioTestCase):
         self.running = asyncio.create_task(self.worker.run())
 
     async def finish(self, *jobs: Job) -> None:
-        """Run the worker until these jobs are over and it has let go of them."""
+        """Run the worker until these jobs are finished and released."""
         self.start()
         await eventually(lambda: all(job.status.is_final for job in jobs) and not self.worker.is_processing)
 
@@ -136,7 +136,7 @@ class TestWorkerWithMock(IsolatedAsyncioTestCase):
 
 
 class TestWorkerWithRepository(QueueCase):
-    """The same with the real repository; what counts is what is read back from it."""
+    """The same with the real repository; what is read back from it counts."""
 
     in_memory = False
 
@@ -160,7 +160,7 @@ class TestWorkerWithRepository(QueueCase):
         self.running = asyncio.create_task(self.worker.run())
 
     async def finish(self) -> list[Job]:
-        """Run the worker until every job is over; give them, oldest first."""
+        """Run the worker until every job is finished; return them, oldest first."""
         self.start()
 
         async def is_over() -> bool:

@@ -212,12 +212,12 @@ class JobRepository(JobReader):
         Raises `ClaimLost`.
         """
 
-        def beat(connection: sa.Connection) -> transitions.Row:
+        def renew(connection: sa.Connection) -> transitions.Row:
             self._owner.ensure_lock()
             self._leases.tick(self._monotonic())
             return attempts.heartbeat(connection, job, self._clock())
 
-        row = await self._write("heartbeat", beat)
+        row = await self._write("heartbeat", renew)
         return row["cancel_requested_at"] is not None
 
     async def is_cancel_requested(self, job: Job) -> bool:
@@ -469,14 +469,14 @@ class JobRepository(JobReader):
         self._notifier.remove(wake)
 
     def _reclaim_abandoned(self, connection: sa.Connection) -> None:
-        beats = attempts.running_heartbeats(connection)
-        expired = self._leases.expired(beats, self._monotonic())
-        dead = {name for name in {beat.owner for beat in beats} if self._owner.is_dead(name)}
-        for beat in beats:
-            if beat.owner in dead:
-                attempts.reclaim(connection, beat, "worker died", self._clock(), self._retry_delay)
-            elif beat in expired:
-                attempts.reclaim(connection, beat, "lease expired", self._clock(), self._retry_delay)
+        heartbeats = attempts.running_heartbeats(connection)
+        expired = self._leases.expired(heartbeats, self._monotonic())
+        dead = {name for name in {heartbeat.owner for heartbeat in heartbeats} if self._owner.is_dead(name)}
+        for heartbeat in heartbeats:
+            if heartbeat.owner in dead:
+                attempts.reclaim(connection, heartbeat, "worker died", self._clock(), self._retry_delay)
+            elif heartbeat in expired:
+                attempts.reclaim(connection, heartbeat, "lease expired", self._clock(), self._retry_delay)
 
     async def _write(self, name: str, work: Callable[[sa.Connection], T]) -> T:
         result = await self.database.write(name, work)

@@ -83,7 +83,7 @@ class BackgroundWorker:
         self._fetches = Fetches(_MAX_FETCHES if settings is None else settings.fetches_at_once)
         self._claiming = asyncio.Lock()
         """Held from checking for a free fetch slot until it is taken."""
-        self._errors = ThrottledErrorLog(_log, "the worker goes on after an error")
+        self._errors = ThrottledErrorLog(_log, "the worker continues after an error")
 
     @property
     def is_processing(self) -> bool:
@@ -119,7 +119,7 @@ class BackgroundWorker:
             self._force_stop.set()
 
     async def _flush(self, working: asyncio.Task[None]) -> None:
-        """Give the work time to record its progress, and no more."""
+        """Wait for the work to record its progress, for a limited time."""
         await self._wait_for(working, timeout_s=_FLUSH_TIMEOUT_S)
         if not working.done():
             _log.error("the worker abandons its job: the database, or the work, does not respond")

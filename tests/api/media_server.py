@@ -1,4 +1,4 @@
-"""A web server with one recording, that misbehaves as it is told: it runs in a thread, on 127.0.0.1."""
+"""A web server with one recording that misbehaves on request; it runs in a thread, on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MediaServer:
         self.knows_ranges = True
         self.is_silent = False
         self.interim = b""
-        """What it sends before each answer."""
+        """What it sends before each response."""
         self.block_bytes = 64 * 1024
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.sent_bytes = 0
@@ -61,7 +61,7 @@ class MediaServer:
 
     @property
     def named_url(self) -> str:
-        """Its address by name: whoever asks for it has to know what that stands for."""
+        """Its address by name; clients must resolve it."""
         return f"http://{NAME}:{self.port}/talk.wav"
 
     @property
@@ -70,7 +70,7 @@ class MediaServer:
 
     @property
     def ranges(self) -> list[str | None]:
-        """What parts it was asked for."""
+        """The requested ranges."""
         return [headers.get("range") for _, headers in self.asked]
 
     def go_on(self) -> None:
@@ -86,7 +86,7 @@ class _Quiet(ThreadingHTTPServer):
     block_on_close = True
 
     def handle_error(self, *_: Any) -> None:
-        """Clients go away here all the time."""
+        """Ignore disconnecting clients, which are normal here."""
 
 
 class _Handler(BaseHTTPRequestHandler):

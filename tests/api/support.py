@@ -1,4 +1,4 @@
-"""What the queue's tests share: a real repository with clocks of its own, gates for the work, and waiting."""
+"""Shared by the queue's tests: a real repository with its own clocks, gates for the work, and waiting."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from cesar.transcript import Chunk, Segment, Span
 
 PATIENCE_S = 60.0
 """A busy machine is not a fault."""
-LAST_WORDS_S = 3.0
-"""What a worker may take here to give its job back; in earnest it is 0.9 s, which a busy machine may exceed."""
+FLUSH_TIMEOUT_S = 3.0
+"""Time for a worker to release its job in tests; in production it is 0.9 s, which a busy machine may exceed."""
 NO_MODEL = "scripted:/there/is/no/such/script.json"
-"""A model that nobody looks for on this machine or on a network."""
+"""A model that is looked up neither on this machine nor on a network."""
 
 WAYS: Mapping[JobStatus, tuple[JobStatus, ...]] = {
     JobStatus.QUEUED: (),
@@ -36,12 +36,12 @@ WAYS: Mapping[JobStatus, tuple[JobStatus, ...]] = {
     JobStatus.ERROR: (JobStatus.PROCESSING, JobStatus.ERROR),
     JobStatus.CANCELLED: (JobStatus.CANCELLED,),
 }
-"""How a new job comes to each status."""
+"""How a new job reaches each status."""
 
 
 @dataclass
 class Clocks:
-    """A wall clock and a steady clock that stand still until they are moved."""
+    """A wall clock and a monotonic clock that stand still until they are moved."""
 
     now: datetime = datetime(2030, 5, 17, 12, tzinfo=UTC)
     monotonic_s: float = 1000.0
@@ -72,7 +72,7 @@ class QueueCase(IsolatedAsyncioTestCase):
         self.repository = await self.open(":memory:" if self.in_memory else self.file)
 
     async def open(self, db: str | Path | None = None, **options: Any) -> JobRepository:
-        """Open a repository on the test's file, or elsewhere; it is closed when the test is over."""
+        """Open a repository on the test's file, or elsewhere; it is closed when the test ends."""
         clocks = {"clock": self.clocks.wall, "monotonic": self.clocks.monotonic}
         repository = JobRepository(self.file if db is None else db, **{**clocks, **options})
         self.addAsyncCleanup(repository.close)
@@ -89,7 +89,7 @@ class QueueCase(IsolatedAsyncioTestCase):
         return job
 
     async def queue_as(self, status: JobStatus, audio_path: str = "/talk.wav", **fields: Any) -> Job:
-        """Queue a job and bring it to that status, by legal moves."""
+        """Queue a job and bring it to that status by valid transitions."""
         job = await self.queue(audio_path, **fields)
         for step in WAYS[status]:
             job.status = step
@@ -97,7 +97,7 @@ class QueueCase(IsolatedAsyncioTestCase):
         return job
 
     async def read(self, job: Job | str) -> Job:
-        """Read a job anew; it must be there."""
+        """Read a job again; it must exist."""
         found = await self.repository.get(job if isinstance(job, str) else job.id)
         assert found is not None
         return found
@@ -106,12 +106,12 @@ class QueueCase(IsolatedAsyncioTestCase):
         return [event.reason for event in await self.repository.events(job.id)]
 
     def sql(self, statement: str, *values: Any) -> list[Any]:
-        """Say something to the file by another connection, in a transaction."""
+        """Execute SQL on the file through another connection, in a transaction."""
         with closing(sqlite3.connect(self.file, timeout=PATIENCE_S)) as connection, connection:
             return connection.execute(statement, values).fetchall()
 
     def hold_writes(self) -> Callable[[], None]:
-        """Keep the writing thread busy; give what lets it go on."""
+        """Keep the writing thread busy; return what releases it."""
         may_go_on = threading.Event()
         self.addCleanup(may_go_on.set)
         self.repository.database._writing.submit(may_go_on.wait, PATIENCE_S)
@@ -119,7 +119,7 @@ class QueueCase(IsolatedAsyncioTestCase):
 
 
 class Gate:
-    """In place of `_run_transcription`: tells that work has begun, and lets it end when it is opened.
+    """Replaces `_run_transcription`: signals that work has begun, and ends it when the gate is opened.
 
     errors: how the work fails, by the recording's path.
     """
@@ -148,11 +148,11 @@ class Gate:
 
 
 class WorkerCase(QueueCase):
-    """Workers with a real repository; they are stopped, and their gates opened, when the test is over."""
+    """Workers with a real repository; they are stopped, and their gates opened, when the test ends."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.enterContext(patch("cesar.api.worker._LAST_WORDS_S", LAST_WORDS_S))
+        self.enterContext(patch("cesar.api.worker._FLUSH_TIMEOUT_S", FLUSH_TIMEOUT_S))
         self.running: dict[BackgroundWorker, asyncio.Task[None]] = {}
         self.gate = Gate()
 
@@ -165,7 +165,7 @@ class WorkerCase(QueueCase):
         worker._run_transcription = transcribe  # type: ignore[method-assign, assignment]
 
     def employ(self, transcribe: Callable[[str, str], dict[str, str]], **options: Any) -> BackgroundWorker:
-        """Start a worker that does its work in that way."""
+        """Start a worker that does its work this way."""
         worker = BackgroundWorker(self.repository, **{"poll_interval": 0.01, **options})
         self.replace(worker, transcribe)
         self.start(worker)
@@ -179,14 +179,14 @@ class WorkerCase(QueueCase):
         await asyncio.gather(self.running[worker], return_exceptions=True)
 
     async def is_waiting(self) -> None:
-        """Wait until a worker has found the queue empty and watches it."""
+        """Wait until a worker has found the queue empty and has subscribed to it."""
         await eventually(lambda: self.repository._notifier.on_new_job)
         for _ in range(3):
             await self.repository.database.change_counter()
             await self.repository.counts()
 
     async def is_over(self, *jobs: Job, is_beside_others: bool = False) -> None:
-        """Wait until these jobs are over, and no worker is still at one; or, beside others, at these."""
+        """Wait until these jobs are finished and no worker is processing one, or only these others."""
 
         async def are_over() -> bool:
             return all([(await self.read(job)).status.is_final for job in jobs])
@@ -197,12 +197,12 @@ class WorkerCase(QueueCase):
 
 
 def without_debugging() -> None:
-    """Leave out asyncio's debugging, which takes a third of the time; `python -X dev` brings it back."""
+    """Disable asyncio's debug mode, which takes a third of the time; `python -X dev` enables it again."""
     asyncio.get_running_loop().set_debug(sys.flags.dev_mode)
 
 
 def chunk(start: float, end: float, text: str = "Some words.") -> Chunk:
-    """A chunk as the recogniser finishes it."""
+    """Return a chunk as the recogniser finishes it."""
     return Chunk(start, end, (Segment(start, end, text),), (Span(start, end, "speech"),))
 
 

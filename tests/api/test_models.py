@@ -1,4 +1,4 @@
-"""What a job may be made of, and what is refused."""
+"""What a job may contain, and what is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = ("created_at", "started_at", "completed_at", "run_after", "heartbeat_at"
 
 
 def refused(**fields: Any) -> list[tuple[str, str]]:
-    """Say which fields are refused, and why."""
+    """Return the refused fields, with the reasons."""
     with pytest.raises(ValidationError) as caught:
         Job(**{"audio_path": "/talk.wav", **fields})
     return [(str(error["loc"][0]), error["msg"]) for error in caught.value.errors()]

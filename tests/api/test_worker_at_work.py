@@ -20,7 +20,7 @@ from tests.api.support import NO_MODEL, Gate, WorkerCase, eventually
 
 
 class FakeTranscriber:
-    """In place of `AudioTranscriber`; remembers how it was used."""
+    """Replaces `AudioTranscriber`, and records how it was used."""
 
     made: list[dict[str, Any]]
     outputs: list[Path]
@@ -47,7 +47,7 @@ class FakeTranscriber:
 
 
 class TestTranscription(WorkerCase):
-    """`_run_transcription`, with a transcriber that is none."""
+    """Tests of `_run_transcription` with a fake transcriber."""
 
     def transcribe(self, transcriber: FakeTranscriber) -> dict[str, str]:
         worker = BackgroundWorker(self.repository)

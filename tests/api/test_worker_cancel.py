@@ -1,4 +1,4 @@
-"""Work that is to end before it is done: cancelled by somebody, or no longer the worker's."""
+"""Work that must end early: cancelled, or its claim lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.api.support import NO_MODEL, PATIENCE_S, Clocks, WorkerCase, eventual
 
 
 class Obedient:
-    """A transcriber that works until it is stopped, or is told to be through."""
+    """A transcriber that works until it is stopped or told to finish."""
 
     def __init__(self, model_size: str) -> None:
         self.begun: list[str] = []
@@ -134,7 +134,7 @@ class TestCancelling(WorkerCase):
 
 
 class TestLostClaims(TestCancelling):
-    """Another repository, whose steady clock we move, takes the job back. (Its tests run on a file, too.)"""
+    """Another repository, whose monotonic clock the test moves, reclaims the job. (Its tests run on a file, too.)"""
 
     in_memory = False
 

@@ -1,4 +1,4 @@
-"""What a worker makes of failures: of the work, of the database, of whatever else."""
+"""How a worker handles failures of the work, of the database, and of anything else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.api.support import PATIENCE_S, Gate, WorkerCase, eventually
 
 
 def failing(error: BaseException) -> Callable[[str, str], dict[str, str]]:
-    """Work that always fails like that."""
+    """Work that always fails with this error."""
 
     def work(audio_path: str, model_size: str) -> dict[str, str]:
         raise error
@@ -130,7 +130,7 @@ class TestFailedWork(WorkerCase):
             await self.stop(worker)
 
     async def comes_to_rest(self, job: Job) -> None:
-        """Wait until the job was claimed and is not being worked on."""
+        """Wait until the job has been claimed and is no longer being processed."""
 
         async def was_tried() -> bool:
             return (await self.read(job)).attempt > 0 and not any(worker.is_processing for worker in self.running)
@@ -148,7 +148,7 @@ class TestFailedWork(WorkerCase):
 
 
 class TestFailingDatabase(WorkerCase):
-    """Another connection holds the real file's lock for as long as the database is to fail."""
+    """Another connection holds the real file's lock while the database should fail."""
 
     in_memory = False
 
@@ -190,7 +190,7 @@ class TestFailingDatabase(WorkerCase):
 
 
 class TestFailingLoop(WorkerCase):
-    """Whatever `get_next_queued` raises, the worker goes on. Here the repository is a mock."""
+    """Whatever `get_next_queued` raises, the worker continues. Here the repository is a mock."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -198,7 +198,7 @@ class TestFailingLoop(WorkerCase):
         self.enterContext(patch("cesar.api.worker.backoff", lambda **_: iter(lambda: 0.001, None)))
 
     def employ_with(self, *answers: object) -> BackgroundWorker:
-        """Start a worker whose repository gives, or raises, these, and then None for ever."""
+        """Start a worker whose repository returns or raises these, and then returns None for ever."""
         waiting = list(answers)
 
         def answer() -> object:

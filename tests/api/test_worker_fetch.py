@@ -1,4 +1,4 @@
-"""Jobs whose recording lies at an address: fetching is a phase of the job, stopped and resumed like the rest."""
+"""Jobs with a remote recording: fetching is a phase of the job, stopped and resumed like the others."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.slow
 
 BODY = bytes(range(251)) * 2000
 HALF = 4 * 64 * 1024
-"""About a half of it, in whole blocks."""
+"""About half of it, in whole blocks."""
 
 
 class FetchingWorkerCase(WorkerCase):
-    """A queue with a place for recordings, and a server that has one."""
+    """A queue that stores recordings, and a server that has one."""
 
     in_memory = False
 
@@ -51,7 +51,7 @@ class FetchingWorkerCase(WorkerCase):
         return await self.queue(self.server.url, source_url=self.server.url, **fields)
 
     async def has_half(self, job: Job) -> None:
-        """Wait until everybody can see that a half has arrived."""
+        """Wait until half of the recording is reported."""
         await eventually(lambda: self.server.asked)
 
         async def is_seen() -> bool:
@@ -187,7 +187,7 @@ class TestFailures(FetchingWorkerCase):
 
 
 class TestBesideRecognition(FetchingWorkerCase):
-    """Others have their turn while a recording is being fetched."""
+    """Other jobs run while a recording is being fetched."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -278,14 +278,14 @@ class TestBesideRecognition(FetchingWorkerCase):
 
 
 class TestDuringRecognition(FetchingWorkerCase):
-    """While a recording is recognised, however long that takes, others are fetched; the order stays the queue's."""
+    """Recordings are fetched while another is recognised, however long that takes; the queue's order is kept."""
 
     def setUp(self) -> None:
         super().setUp()
         self.gate = Gate()
 
     async def recognise_one(self, **options: Any) -> Job:
-        """Have a worker busy with a recording until the gate is opened."""
+        """Keep a worker busy with a recording until the gate is opened."""
         busy = await self.queue("/busy.wav")
         self.start_worker(**options)
         await eventually(lambda: self.gate.begun == ["/busy.wav"])
@@ -331,7 +331,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         assert self.gate.begun == ["/busy.wav", "/urgent.wav", self.fetched_path]
 
     async def test_recordings_waiting_for_the_recogniser_take_a_fetch_slot(self) -> None:
-        """Or a worker would gather all recordings of the queue on its disk, and other workers could not have them."""
+        """Otherwise a worker would hoard the queue's recordings on its disk, out of reach of other workers."""
         busy = await self.recognise_one(settings=self.settings_with(fetches_at_once=2))
         jobs = [await self.queue_fetch(submitter=str(number)) for number in range(4)]
         await self.are_fetched(*jobs[:2])
@@ -375,7 +375,7 @@ class TestDuringRecognition(FetchingWorkerCase):
 
 
 class TestClaims(FetchingWorkerCase):
-    """Which job a worker takes from the queue."""
+    """Which job a worker claims from the queue."""
 
     async def test_get_next_to_fetch_claims_only_jobs_with_a_remote_recording(self) -> None:
         await self.queue("/here.wav", priority=2)

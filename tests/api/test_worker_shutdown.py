@@ -1,4 +1,4 @@
-"""Stopping a worker: it claims no more, gives its job the grace time, and returns whatever the work does."""
+"""Stopping a worker: it claims no more jobs, gives its job the grace period, and returns whatever the work does."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from unittest.mock import patch
 import pytest
 
 from cesar.api.models import JobStatus
-from cesar.api.worker import _FLUSH_TIMEOUT_S as REAL_LAST_WORDS_S
+from cesar.api.worker import _FLUSH_TIMEOUT_S as REAL_FLUSH_TIMEOUT_S
 from cesar.api.worker import BackgroundWorker
 from tests.api.support import PATIENCE_S, WorkerCase, eventually
 
 SPARE_S = 1.0
-"""What `run` may take beyond the grace time."""
+"""What `run` may take beyond the grace period."""
 
 
 class TestShutdown(WorkerCase):
     in_memory = False
 
     async def returns(self, worker: BackgroundWorker) -> None:
-        """Wait until `run` returns, though polling and grace, where a test makes them long, are far from over."""
+        """Wait until `run` returns, long before a poll or grace period that the test makes long has ended."""
         await asyncio.wait_for(self.running[worker], PATIENCE_S)
 
     async def test_a_worker_without_work_stops_at_once_however_rarely_it_polls(self) -> None:
@@ -66,7 +66,7 @@ class TestShutdown(WorkerCase):
 
     async def test_run_returns_within_a_second_of_the_grace_period_whatever_the_work_does(self) -> None:
         over_time = []
-        with patch("cesar.api.worker._LAST_WORDS_S", REAL_LAST_WORDS_S):
+        with patch("cesar.api.worker._FLUSH_TIMEOUT_S", REAL_FLUSH_TIMEOUT_S):
             for number in range(1, 4):  # at best: a busy machine may delay any one try
                 await self.queue()
                 worker = self.employ(self.gate, grace_s=0.2)
@@ -154,7 +154,7 @@ class TestShutdown(WorkerCase):
         await eventually(lambda: self.gate.begun)
         go_on = self.hold_writes()
         with (
-            patch("cesar.api.worker._LAST_WORDS_S", REAL_LAST_WORDS_S),
+            patch("cesar.api.worker._FLUSH_TIMEOUT_S", REAL_FLUSH_TIMEOUT_S),
             self.assertLogs("cesar.api.worker", logging.ERROR) as logs,
         ):
             await worker.shutdown()

@@ -1,4 +1,4 @@
-"""How soon a waiting worker hears of a job, and that it polls if nobody tells it."""
+"""How soon a waiting worker notices a job, and that it polls without notifications."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cesar.api.models import Job, JobStatus
 from tests.api.support import Gate, WorkerCase, eventually
 
 RARELY_S = 600.0
-"""So far apart that polling can't be what finds the job."""
+"""Polling so rare that it can't be what finds the job."""
 
 
 class TestWaking(WorkerCase):
@@ -22,7 +22,7 @@ class TestWaking(WorkerCase):
         self.gate.open()
 
     async def hears_of(self, submit: Callable[[], Awaitable[object]]) -> None:
-        """See that a worker that waits hears of each job; if it didn't, it would begin when nobody waits any more."""
+        """Test that a waiting worker is woken by each job; otherwise it would start after the test's timeout."""
         worker = self.employ(self.gate, poll_interval=RARELY_S)
         for number in range(1, 6):
             await self.is_waiting()
@@ -31,7 +31,7 @@ class TestWaking(WorkerCase):
             await eventually(lambda: not worker.is_processing)
 
     async def test_a_job_queued_in_the_same_process_wakes_the_worker_without_polling(self) -> None:
-        with patch("cesar.api.queue.notifications._LOOK_EVERY_S", RARELY_S):
+        with patch("cesar.api.queue.notifications._POLL_INTERVAL_S", RARELY_S):
             await self.hears_of(self.queue)
 
     @pytest.mark.slow

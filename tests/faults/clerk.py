@@ -1,4 +1,4 @@
-"""A process that does with a repository what it is told, and the class that tells it.
+"""A process that executes commands on a repository, and the class that sends them.
 
 One command a line comes on its standard input, one answer a line goes out, both JSON. It holds its claims without a
 worker's heartbeats, so it can be stopped, killed and woken at any step.
@@ -26,7 +26,7 @@ from tests.faults.support import ROOT
 
 
 class ClerkProcess:
-    """The side of the test. Raises `EOFError` where an answer was expected and the process has died."""
+    """The test's side. Raises `EOFError` if a response was expected and the process has died."""
 
     def __init__(self, database: Path, *options: str, failpoint: str = "") -> None:
         self.process = subprocess.Popen(
@@ -75,20 +75,20 @@ class ClerkProcess:
 
 
 class Clerk:
-    """The side of the process: each method is a command."""
+    """The process's side: each method is a command."""
 
     def __init__(self, repository: JobRepository) -> None:
         self._repository = repository
         self._claimed: dict[str, Job] = {}
 
     async def nothing(self) -> None:
-        """Show that we are there."""
+        """Acquire the owner's lock."""
 
     async def submit(self, **fields: Any) -> str:
         return (await self._repository.create(Job(**fields))).id
 
     async def upload(self, content: str) -> str:
-        """Queue a job with a recording of its own, as a request over HTTP does."""
+        """Queue a job with its own recording, like an HTTP request."""
         store = self._repository.audio
         assert store is not None
         digest = hashlib.sha256(content.encode()).hexdigest()
@@ -137,7 +137,7 @@ class Clerk:
                 await getattr(self._repository, verb)(ours)
 
     async def race(self) -> dict[str, list[Any]]:
-        """Claim and finish jobs, as fast as we can, until there are none."""
+        """Claim and finish jobs as fast as possible, until there are none."""
         claims: list[list[int]] = []
         errors: list[str] = []
         while True:

@@ -1,4 +1,4 @@
-"""Short form by default; `scripts/faults --long` runs many more rounds and writes down the figures."""
+"""Short form by default; `scripts/faults --long` runs many more rounds and records the figures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def rounds() -> Callable[[int, int], int]:
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> random.Random:
-    """Chance that is the same for the same seed and test."""
+    """A random generator with the same sequence for the same seed and test."""
     return random.Random(f"{SEED} {request.node.name}")
 
 
 @pytest.fixture
 def note() -> Callable[..., None]:
-    """Write down a figure: `note("kills at failpoints", 800, lost=0, doubled=0)`. Only the long form keeps it."""
+    """Record a figure: `note("kills at failpoints", 800, lost=0, doubled=0)`. Only the long form keeps it."""
 
     def write(what: str, count: int, **figures: object) -> None:
         path = os.environ.get("CESAR_FAULTS_FIGURES")

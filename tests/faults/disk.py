@@ -1,4 +1,4 @@
-"""Which disks a power cut could leave of what was done to files (`power.Op`): replays a history up to any point."""
+"""Which disks a power cut could leave after file operations (`power.Op`): replays a history up to any point."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECTOR = 512
 
 @dataclass
 class _File:
-    """A file's content: what has surely reached the disk, and what was done to it since."""
+    """A file's content: what is certainly on the disk, and the operations since."""
 
     safe: bytearray = field(default_factory=bytearray)
     pending: list[Op] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Disk:
                 self._pending_names = []
 
     def after_power_cut(self, chance: random.Random | None) -> dict[str, bytes]:
-        """Give the content of all files: without chance, of what was not synced nothing is there; else some of it."""
+        """Return the content of all files: without randomness, nothing unflushed is there; otherwise some of it."""
         names = dict(self._safe_names)
         for path, file in self._pending_names:
             if chance is not None and chance.random() < 0.5:
@@ -84,7 +84,7 @@ def _survivor(file: _File, part: float, chance: random.Random | None) -> bytearr
 
 
 def _torn(write: Op, chance: random.Random) -> list[Op]:
-    """Cut a write at the borders of sectors, and leave out half of them."""
+    """Split a write at sector boundaries, and drop half of the sectors."""
     end = write.at + len(write.data)
     borders = [write.at, *range((write.at // SECTOR + 1) * SECTOR, end, SECTOR), end]
     pieces = [write._replace(at=a, data=write.data[a - write.at : b - write.at]) for a, b in pairwise(borders)]

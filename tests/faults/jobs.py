@@ -1,4 +1,4 @@
-"""Jobs for the fault tests: recordings of as many chunks as wanted, and workers and verbs for the length of a block."""
+"""Jobs for the fault tests: recordings of any number of chunks, and workers and operations for a block."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ T = TypeVar("T")
 SENTENCE = AUDIO / "short-video.mp4"
 """2 s of speech: one chunk."""
 _PAUSE_S = 3.2
-"""Long enough that no chunk reaches across it."""
+"""Long enough that no chunk spans it."""
 _START_S = 0.5
-"""What `pace` takes where nothing else runs."""
+"""What `pace` takes on an idle machine."""
 
 
 @cache
@@ -42,19 +42,19 @@ def middle(chunk: int) -> float:
 
 
 def write_sentences(path: Path, count: int) -> str:
-    """Write a recording of so many chunks: the same words over and over, with pauses between."""
+    """Write a recording of this many chunks: the same words over and over, with pauses between."""
     write_wav(path, np.concatenate([_sentence(), silence(_PAUSE_S)] * count))
     return str(path)
 
 
 def model(folder: Path, *faults: dict[str, Any], word: str = "word", sentences: int = 80) -> str:
-    """A scripted model that hears another text in each sentence of a recording."""
+    """Return a scripted model that recognises another text in each sentence of a recording."""
     texts = {middle(number) - 0.3: f"{word.title()} {number}." for number in range(sentences)}
     return write_script(folder / f"{word}.json", texts, faults)
 
 
 def ask(database: Path, verb: Callable[[JobRepository], Awaitable[T]]) -> T:
-    """Do something with a repository that is opened for it."""
+    """Open a repository and do something with it."""
 
     async def do() -> T:
         repository = JobRepository(database)
@@ -68,12 +68,12 @@ def ask(database: Path, verb: Callable[[JobRepository], Awaitable[T]]) -> T:
 
 
 def cancel(database: Path, job: str) -> str:
-    """Have a job cancelled; give the status that is told."""
+    """Cancel a job; return the reported status."""
     return ask(database, lambda repository: repository.request_cancel(job)).status
 
 
 def submit(database: Path, *jobs: Job) -> list[str]:
-    """Queue jobs, in order; give their ids."""
+    """Queue jobs, in order; return their ids."""
 
     async def create(repository: JobRepository) -> list[str]:
         return [(await repository.create(job)).id for job in jobs]
@@ -82,13 +82,13 @@ def submit(database: Path, *jobs: Job) -> list[str]:
 
 
 def row_of(database: Path, job: str) -> dict[str, Any]:
-    """A job's row."""
+    """Return a job's row."""
     [row] = rows(database, "SELECT * FROM jobs WHERE id = ?", job)
     return dict(row)
 
 
 def chunks_of(database: Path, job: str) -> list[tuple[Any, ...]]:
-    """A job's checkpoints as they lie in the database: start, end, attempt, payload."""
+    """Return a job's stored checkpoints: start, end, attempt, payload."""
     sql = (
         "SELECT start, end, c.attempt, payload FROM job_chunks c JOIN jobs ON seq = job_seq WHERE id = ? ORDER BY start"
     )
@@ -96,7 +96,7 @@ def chunks_of(database: Path, job: str) -> list[tuple[Any, ...]]:
 
 
 def history(database: Path, job: str) -> list[tuple[str, float]]:
-    """The reasons of a job's changes, with their times in seconds since 1970."""
+    """Return the reasons of a job's events, with their times in seconds since 1970."""
     sql = "SELECT reason, at FROM job_events e JOIN jobs ON seq = job_seq WHERE jobs.id = ? ORDER BY e.id"
     return [(row["reason"], moment(row["at"])) for row in rows(database, sql, job)]
 
@@ -110,33 +110,33 @@ def is_over(database: Path, *jobs: str) -> bool:
 
 
 def pace() -> float:
-    """Tell how many times slower this machine is now than an idle one: limits in seconds are multiplied by it."""
+    """Return how many times slower this machine is now than an idle one; limits in seconds are multiplied by it."""
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", "import cesar.api.worker"], cwd=ROOT, check=True)
     return min(8.0, max(1.0, (time.monotonic() - begun) / _START_S))
 
 
 def start(database: Path, *options: str, environ: dict[str, str] | None = None) -> WorkerProcess:
-    """Start a worker whose temporary files lie beside the database: one that is killed leaves them behind."""
+    """Start a worker whose temporary files are beside the database; a killed one leaves them behind."""
     return WorkerProcess(database, *options, environ={"TMPDIR": str(database.parent)} | (environ or {}))
 
 
 @contextmanager
 def working(database: Path, *options: str, environ: dict[str, str] | None = None) -> Iterator[WorkerProcess]:
-    """A worker that is ready; killed at the end of the block, if it is still there."""
+    """A ready worker; killed at the end of the block if it is still running."""
     with start(database, *options, environ=environ) as worker:
         worker.wait_until_ready()
         yield worker
 
 
 def killed(worker: WorkerProcess, unless: Callable[[], bool]) -> bool:
-    """Wait until a worker has died, or until the other has come true; say whether it has died."""
+    """Wait until a worker has died, or the condition holds; return whether it has died."""
     wait_until(lambda: not worker.is_running or unless(), timeout_s=300)
     return not worker.is_running
 
 
 def child_of(worker: WorkerProcess) -> int:
-    """Wait until a worker has a recogniser, and give its process id."""
+    """Wait until a worker has a recogniser, and return its process id."""
     found: list[int] = []
 
     def look() -> bool:
@@ -151,6 +151,6 @@ def child_of(worker: WorkerProcess) -> int:
 
 
 def require_sound(database: Path, acknowledged: Iterable[str], *children: int) -> None:
-    """Ask the oracle, and see that no recogniser is left."""
+    """Ask the oracle, and check that no recogniser is left."""
     assert faults_found(database, acknowledged) == []
     wait_until(lambda: not any(map(is_alive, children)))

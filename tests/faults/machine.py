@@ -1,4 +1,4 @@
-"""The queue and its model, side by side, with every verb and every accident as a step: see `test_model`.
+"""The queue and its model, side by side, with every operation and every accident as a step: see `test_model`.
 
 Three workers are three repositories on one file, with clocks that the test moves: a worker whose repository is closed
 without a farewell has crashed, one that sends no beats while time passes has stalled. After every step the whole
@@ -51,7 +51,7 @@ EVENTS = (
 
 
 class QueueMachine(SideBySide, RuleBasedStateMachine):
-    """The rules by which hypothesis makes up sequences of verbs and accidents."""
+    """The rules by which hypothesis generates sequences of operations and accidents."""
 
     happened: ClassVar[Counter[str]] = Counter()
     reasons: ClassVar[set[str]] = set()
@@ -65,7 +65,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
 
     @rule(verb=st.sampled_from(VERBS), worker=st.integers(0, 2), age=st.sampled_from(AGES), number=st.integers(0, 4))
     def do(self, verb, worker, age, number):
-        """One rule for all verbs: so they come as often as `VERBS` says, whatever is possible just now."""
+        """One rule for all operations, so that they occur as often as `VERBS` says, whatever is possible at present."""
         if verb in VERBS_WITH_A_CLAIM and self.claimed:
             getattr(self, verb)(worker, self.a_claim(age), number)
         elif verb in VERBS_OF_ANYBODY and self.ids:
@@ -78,7 +78,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             self.claim(worker, number)
 
     def a_claim(self, age):
-        """Choose one: mostly one that still holds, if there is any."""
+        """Choose a claim: mostly a valid one, if there is any."""
         held = [job for job in self.claimed if job.claim and self.model.holds(job.id, job.claim)]
         return nth(held, age) if held and age < 2 else nth(self.claimed, age)
 
@@ -240,7 +240,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
             self.end_worker(worker, says_goodbye=False)
 
     def lose_beside_others(self, worker, times):
-        """Between two losses of a job the others are completed, as by a worker whose machine is well."""
+        """Between two losses of a job, complete the others, like a worker on a healthy machine."""
         for _ in range(times):
             self.submit(0, 4)
             self.lose_workers(worker, 1)
@@ -260,7 +260,7 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
         self.workers = [self.opened(number) for number in range(3)]
 
     def look_on(self, worker, beats):
-        """Let a worker see for a minute whether the others' beats go on; it looks at each verb of these."""
+        """Let a worker monitor the others' heartbeats for a minute; it polls at each of these operations."""
         for _ in range(7):
             self.delete(worker, "no such job", 0)
             if beats and self.claimed:
@@ -298,12 +298,12 @@ class QueueMachine(SideBySide, RuleBasedStateMachine):
 
 
 def nth(of: list[T], age: int) -> T:
-    """Give the last of them, or the one that is so much older."""
+    """Return the last of them, or one that is this much older."""
     return of[-1 - age % len(of)]
 
 
 class MemoryMachine(QueueMachine):
-    """One repository, in memory: nobody else can be there."""
+    """One repository, in memory: there can be no other."""
 
     in_memory = True
     happened: ClassVar[Counter[str]] = Counter()

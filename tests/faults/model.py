@@ -1,4 +1,4 @@
-"""The queue as it ought to be, in plain Python: what `test_model` compares the real one with.
+"""The queue as it should be, in plain Python: `test_model` compares the real one with it.
 
 Nothing is shared with the repository but its errors and the values `Claim` and `JobStatus`. Times are what the caller
 says they are. A refused call changes nothing; `Queue.atomically` sees to that.
@@ -33,7 +33,7 @@ LEGAL = {
 
 @dataclass
 class Entry:
-    """One job; the fields are called as in the database."""
+    """One job; the fields have the names of the columns."""
 
     id: str
     seq: int
@@ -57,16 +57,16 @@ class Entry:
     position: float = 0.0
     fingerprint: str | None = None
     chunks: dict[float, tuple[str, int]] = field(default_factory=dict)
-    """By their start: the text, and the attempt that made them."""
+    """By start: the text, and the attempt that produced it."""
     events: list[tuple[str | None, str, int, str | None]] = field(default_factory=list)
     """Before, after, attempt, owner."""
     event_numbers: list[int] = field(default_factory=list)
-    """When each of them happened, among those of all jobs."""
+    """When each of them happened, in the order of all jobs' events."""
     losses_at: set[int] = field(default_factory=set)
     """The numbers of the events by which it lost its worker."""
 
     request: tuple[str, int] = ("", 0)
-    """What was asked for at first; the priority may have been changed since."""
+    """The original request; the priority may have been changed since."""
 
     @property
     def beat_key(self) -> tuple[int, str | None, int, int]:
@@ -91,19 +91,19 @@ class Entry:
         self.move(PROCESSING, owner)
 
     def first_told(self, since: int) -> bool | None:
-        """Tell whether what first came of it since then was a loss, or its completion; None if neither did."""
+        """Return whether its first outcome since then was a loss or its completion; None if neither."""
         for number, event in zip(self.event_numbers, self.events, strict=True):
             if number > since and (number in self.losses_at or event[:2] == (PROCESSING, COMPLETED)):
                 return number in self.losses_at
         return None
 
     def forget(self) -> None:
-        """Let it start over: what went wrong before does not count."""
+        """Reset it: earlier failures do not count."""
         self.failures = self.lost = self.losses = 0
         self.run_after = self.cancel_requested_at = self.completed_at = self.error_code = None
 
     def end_or(self, after: JobStatus, now: datetime) -> JobStatus:
-        """Move back to the queue, or to where a wish to cancel sends the job."""
+        """Return it to the queue, or cancel it if that was requested."""
         if self.cancel_requested_at is not None:
             after, self.completed_at = CANCELLED, now
         self.move(after)
@@ -112,7 +112,7 @@ class Entry:
 
 @dataclass
 class Watch:
-    """What an owner has seen of the others' heartbeats: since when each has stood still, by a clock of its own."""
+    """What an owner has seen of the others' heartbeats: when each last changed, by its own clock."""
 
     ticked_at: float
     time: float = 0.0
@@ -175,7 +175,7 @@ class Queue:
         return first
 
     def take_back(self, owner: str, now: datetime, steady: float) -> None:
-        """Free the jobs of the dead, and of those whose beats this owner has seen standing still for too long."""
+        """Reclaim the jobs of dead owners, and those whose heartbeats this owner has seen unchanged for too long."""
         watch = self.tick(owner, steady)
         running = [job for job in self.jobs.values() if job.status is PROCESSING]
         watch.since = {job.beat_key: watch.since.get(job.beat_key, watch.time) for job in running}
@@ -184,7 +184,7 @@ class Queue:
                 self._lose(job, now)
 
     def tick(self, owner: str, steady: float) -> Watch:
-        """Note that an owner is awake. If it was not for long, the others may have slept as well."""
+        """Record that an owner is running. If it was not for long, the others may have slept as well."""
         watch = self.watches.setdefault(owner, Watch(steady))
         watch.time += min(max(0.0, steady - watch.ticked_at), LEASE_S / 4)
         watch.ticked_at = steady
@@ -254,7 +254,7 @@ class Queue:
         return [text for _, (text, _) in sorted(job.chunks.items())]
 
     def update(self, wanted: Entry, claim: Claim | None, owner: str) -> None:
-        """Write the outcome that `wanted` has, by a claim or, without one, if nothing has changed since."""
+        """Write the outcome of `wanted`, under a claim, or without one if nothing has changed since."""
         if claim is not None:
             if self._is_written(wanted, claim):
                 return
@@ -278,7 +278,7 @@ class Queue:
             job.forget()
 
     def _is_written(self, wanted: Entry, claim: Claim) -> bool:
-        """Whether this outcome was written by this claim before, and only the answer got lost."""
+        """Whether this claim wrote this outcome before, and only the response was lost."""
         job = self.jobs.get(wanted.id)
         if job is None or job.status is not wanted.status or not job.status.is_final:
             return False
@@ -287,7 +287,7 @@ class Queue:
     def retry_later(
         self, job_id: str, claim: Claim, error_code: str, now: datetime
     ) -> tuple[datetime, datetime] | None:
-        """Give the times between which the job is to be tried again; None if it is not."""
+        """Return the range of the job's retry time; None if it is not retried."""
         job = self.fenced(job_id, claim)
         if job.cancel_requested_at is not None:
             job.end_or(CANCELLED, now)
@@ -339,5 +339,5 @@ class Queue:
 
 
 def _is_due(run_after: datetime | None, now: datetime) -> bool:
-    """Nobody is told to wait for longer than `LONGEST_DELAY`: a later time means that the clock was put back."""
+    """No delay is longer than `MAX_DELAY`: a later time means that the clock was set back."""
     return run_after is None or run_after <= now or run_after > now + LONGEST_DELAY

@@ -1,4 +1,4 @@
-"""Watches what SQLite does to its files.
+"""Records what SQLite does to its files.
 
 `interpose` puts itself between SQLite and the operating system, by a VFS of our own around SQLite's default one: each
 write, truncation, sync, creation and deletion of a database, journal or write-ahead log passes through it. The
@@ -37,7 +37,7 @@ _GET_CALL = ctypes.CFUNCTYPE(_pointer, _pointer, ctypes.c_char_p)
 
 
 class Op(NamedTuple):
-    """One thing done to a file, or to a folder (`sync folder`); `at` is a write's offset or a truncation's size."""
+    """One operation on a file, or on a folder (`sync folder`); `at` is a write's offset or a truncation's size."""
 
     kind: str
     path: str
@@ -46,7 +46,7 @@ class Op(NamedTuple):
 
 
 Before = Callable[[Op], int]
-"""Called before each operation is done: 0 lets it be done, another number is the SQLite error it fails with."""
+"""Called before each operation: 0 allows it, another number is the SQLite error with which it fails."""
 
 
 class _Vfs(ctypes.Structure):
@@ -81,7 +81,7 @@ class _Methods(ctypes.Structure):
 
 
 class _Shim:
-    """The VFS around the default one. It stays for the process's life: SQLite keeps pointers into it."""
+    """A VFS around the default one. It lives as long as the process: SQLite keeps pointers into it."""
 
     def __init__(self, library: ctypes.CDLL, before: Before) -> None:
         library.sqlite3_vfs_find.restype = _pointer
@@ -107,7 +107,7 @@ class _Shim:
         return ctypes.cast(made, _pointer).value
 
     def _watch_folders(self) -> None:
-        """SQLite syncs a folder right after it has opened it for that, and opens none for anything else."""
+        """SQLite syncs a folder right after opening it for that, and opens none for anything else."""
         original = _OPEN_FOLDER(_GET_CALL(self._original.xGetSystemCall)(self._default, b"openDirectory"))
 
         def open_folder(path: int, descriptor: int) -> int:
@@ -138,7 +138,7 @@ class _Shim:
         return int(_DELETE(self._original.xDelete)(self._default, name, sync_folder))
 
     def _watched(self, address: int) -> _Methods:
-        """Give the file methods at that address, those that change a file replaced by ours."""
+        """Return the file methods at that address, with those that change a file replaced by ours."""
         if address in self._methods:
             return self._methods[address]
         original = _Methods.from_address(address)
@@ -170,12 +170,12 @@ class _Shim:
 
 
 def interpose(before: Before) -> None:
-    """Have `before` called ahead of all that SQLite does to a file, in this process, from now to its end."""
+    """Call `before` ahead of everything that SQLite does to a file in this process, from now on."""
     _shims.append(_Shim(ctypes.CDLL(_sqlite3.__file__), before))
 
 
 def why_not() -> str | None:
-    """Tell why SQLite can't be watched here (call it in a process that may be spoilt); None: it can."""
+    """Return why SQLite can't be watched here (call it in an expendable process); None if it can."""
     seen: list[Op] = []
 
     def note(op: Op) -> int:
@@ -193,7 +193,7 @@ def why_not() -> str | None:
 
 @cache
 def require() -> None:
-    """Skip the test where SQLite can't be watched; found out in a process of its own."""
+    """Skip the test if SQLite can't be watched, which is tested in a separate process."""
     code = "from tests.faults.power import why_not; print(why_not() or '')"
     root = Path(__file__).parents[2]
     asked = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Databases of every schema that Cesar ever had: `old_schemas/REVISION.sql` as they were made; `fill` adds rows.
+"""Databases of every schema that Cesar ever had: `old_schemas/REVISION.sql` as created; `fill` adds rows.
 
 A new migration needs a new file here: `python -m tests.faults.schemas` writes those that are missing.
 """
@@ -54,11 +54,11 @@ JOB: dict[str, Callable[[int, str], Any]] = {
     "result_text": lambda n, status: f"Straße {n}" if status == "completed" else None,
     "error_code": lambda _, status: "bad_audio" if status == "error" else None,
 }
-"""What a job's columns hold, by the job's number and status. A column that is not here is left out."""
+"""The values of a job's columns, by the job's number and status; absent columns are left out."""
 
 
 def revisions() -> list[str]:
-    """All that there are, the oldest first."""
+    """All revisions, oldest first."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrate.__file__).with_name("migrations")))
     config.set_main_option("path_separator", "os")
@@ -66,7 +66,7 @@ def revisions() -> list[str]:
 
 
 def schema_by_migrations(revision: str) -> str:
-    """Run the migrations up to this one on an empty database; give its schema as SQL."""
+    """Run the migrations up to this one on an empty database; return its schema as SQL."""
     head, migrate.HEAD = migrate.HEAD, revision
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def schema_of(database: Path) -> str:
 
 
 def build(database: Path, revision: str, count: int) -> None:
-    """Make a database as a Cesar of that revision would have left it, with so many jobs in all states."""
+    """Create a database as a version with this revision would have left it, with jobs in all states."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.executescript((FOLDER / f"{revision}.sql").read_text(encoding="utf-8"))

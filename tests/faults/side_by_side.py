@@ -1,4 +1,4 @@
-"""The real queue and its model, side by side: every verb is done in both, and afterwards both must be the same.
+"""The real queue and its model, side by side: every operation is done in both, and afterwards both must agree.
 
 Three workers are three repositories on one file, with clocks that the test moves.
 """
@@ -25,7 +25,7 @@ from tests.faults.support import faults_found
 
 T = TypeVar("T")
 SHM = Path("/dev/shm")
-"""Where there is one, the database lies there: what reaches a disk is for `test_power` to tell."""
+"""The database's folder, if there is one; `test_power` tests what reaches a disk."""
 COMPARED = (
     *(
         "status",
@@ -49,13 +49,13 @@ CHUNKS = "SELECT id, start, c.attempt FROM job_chunks c JOIN jobs ON seq = job_s
 
 
 class SideBySide:
-    """A queue of three workers, or one in memory, and what it ought to be."""
+    """A queue of three workers, or one in memory, and its model."""
 
     in_memory: ClassVar[bool] = False
     happened: ClassVar[Counter[str]] = Counter()
-    """What all sequences together have come to."""
+    """The totals of all sequences."""
     reasons: ClassVar[set[str]] = set()
-    """Of all moves that there were."""
+    """Of all possible transitions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class SideBySide:
         self.acknowledged: set[str] = set()
         self.ids: list[str] = []
         self.claimed: list[Job] = []
-        """As they were when they were claimed. Many of the claims are lost by now."""
+        """Jobs as they were when they were claimed. Many of the claims are lost by now."""
         self.read_before: list[Job] = []
         self.workers = [self.opened(number) for number in range(1 if self.in_memory else 3)]
 
@@ -85,7 +85,7 @@ class SideBySide:
         return repository
 
     def steady_of(self, number: int) -> float:
-        """Steady clocks of different machines begin anywhere."""
+        """Monotonic clocks of different machines start anywhere."""
         return self.monotonic + 1000 * number
 
     def teardown(self) -> None:
@@ -98,12 +98,12 @@ class SideBySide:
         return self.runner.get_loop().run_until_complete(coroutine)
 
     def at(self, number: int) -> tuple[JobRepository, str, float]:
-        """Give a worker, its owner's name, and its steady clock."""
+        """Return a worker, its owner's name, and its monotonic clock."""
         number %= len(self.workers)
         return self.workers[number], self.workers[number]._owner.name, self.steady_of(number)
 
     def both(self, what: str, predicted: Callable[[], T], call: Coroutine[Any, Any, Any]) -> tuple[T, Any] | None:
-        """Do it in the model and for real: both must refuse in the same way, or both give something."""
+        """Do it in the model and in reality: both must refuse in the same way, or both return something."""
         expected: T
         refusal: type[QueueError] | None = None
         try:
@@ -120,7 +120,7 @@ class SideBySide:
         return None if refusal else (expected, given)
 
     def compare(self) -> None:
-        """The whole database must be as the model says."""
+        """Check the whole database against the model."""
         expected = sorted(self.model.jobs.values(), key=lambda job: job.seq)
         found, events, told = self.run(self.look())
         assert [job.id for job in found] == [job.id for job in expected]
@@ -143,7 +143,7 @@ class SideBySide:
         assert faults_found(database, self.acknowledged) == []
 
     async def look(self) -> tuple[tuple[Job, ...], list[JobEvent], dict[str, list[Any]]]:
-        """Read everything: what the repository tells, and what it keeps to itself."""
+        """Read everything: the repository's answers, and its internal columns."""
 
         def hidden(connection: sa.Connection) -> dict[str, list[Any]]:
             return {sql: [tuple(row) for row in connection.exec_driver_sql(sql)] for sql in (HIDDEN, CHUNKS, ORPHANS)}
@@ -155,7 +155,7 @@ class SideBySide:
 
 @cache
 def empty_database() -> bytes:
-    """A new database, so that it is not made anew for each sequence."""
+    """Return a new database, copied instead of created for each sequence."""
     with tempfile.TemporaryDirectory() as folder:
         repository = JobRepository(Path(folder, "queue.db"))
 
@@ -168,6 +168,6 @@ def empty_database() -> bytes:
 
 
 def _whole(connection: sa.Connection) -> bytes:
-    """Give a database that lies in memory as the file that it would be."""
+    """Return a database in memory as the file that it would be."""
     driver: Any = connection.connection.driver_connection
     return bytes(driver.serialize())

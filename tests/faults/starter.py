@@ -1,4 +1,4 @@
-"""Opens databases as any start of Cesar does: at once with others, or killed in the middle of it.
+"""Opens databases as a start of Cesar does: concurrently with others, or killed in the middle.
 
 `python -m tests.faults.starter open DATABASE...` opens one after the other. `... wait GO DATABASE` opens one as soon
 as the file GO exists, and prints what was logged. `... kill TEMPLATE FOLDER N...` copies the database TEMPLATE (if
@@ -40,7 +40,7 @@ def start_at(go: Path, database: Path) -> None:
 
 
 def start_and_die(database: Path, at: int) -> None:
-    """Open the database in a child process that dies before the operation of that number, counted from 1."""
+    """Open the database in a child process that dies before this operation, counted from 1."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)

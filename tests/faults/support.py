@@ -1,4 +1,4 @@
-"""What the fault tests share: worker processes to be killed, scripted recordings, and the oracle that finds what broke.
+"""Shared by the fault tests: worker processes to kill, scripted recordings, and an oracle that finds what broke.
 
 The oracle reads the database itself, not through Cesar.
 """
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class WorkerProcess:
-    """A real worker in a process group of its own. Its log goes to a file beside the database."""
+    """A real worker in its own process group. Its log goes to a file beside the database."""
 
     def __init__(self, database: Path, *options: str, environ: dict[str, str] | None = None) -> None:
         self.log = database.with_name(f"worker-{time.monotonic_ns()}.log")
@@ -62,7 +62,7 @@ class WorkerProcess:
         return f"job {job} starts" in self.log.read_text()
 
     def drain(self, timeout_s: float = 60) -> None:
-        """SIGTERM, and wait until it has ended in good order."""
+        """Send SIGTERM, and wait until it has stopped properly."""
         self.wait_until_ready()
         self.send(signal.SIGTERM)
         assert self.process.wait(timeout_s) == 0, self.log.read_text()
@@ -71,13 +71,13 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, as the kernel's OOM killer or `kill -9` would."""
+        """Send SIGKILL, like the kernel's OOM killer or `kill -9`."""
         if self.is_running:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def children(self) -> list[int]:
-        """The process ids of the recogniser children (Linux)."""
+        """Return the process ids of the recogniser children (Linux)."""
         found = []
         for task in Path(f"/proc/{self.process.pid}/task").glob("*"):
             found += [int(pid) for pid in (task / "children").read_text().split()]
@@ -85,7 +85,7 @@ class WorkerProcess:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
+    """Whether the process exists and is not a zombie."""
     return _state(pid) not in ("", "Z")
 
 
@@ -95,7 +95,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def _state(pid: int) -> str:
-    """The letter of proc_pid_stat(5); nothing if there is no such process."""
+    """Return the state letter of proc_pid_stat(5); empty if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -110,14 +110,14 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 60) -> None:
 
 
 def write_script(path: Path, texts: dict[float, str], faults: Iterable[dict[str, Any]] = ()) -> str:
-    """Write a script of the scripted engine: a text at each second. Give the model's name for it."""
+    """Write a script of the scripted engine, with a text at each second. Return its model name."""
     segments = [{"start": at, "end": at + 0.5, "text": text} for at, text in texts.items()]
     path.write_text(json.dumps({"language": "en", "segments": segments, "faults": list(faults)}))
     return f"scripted:{path}"
 
 
 def write_silence(path: Path, seconds: float = 0.2) -> Path:
-    """Write a recording in which nothing is said: the shortest job there is."""
+    """Write a silent recording: the shortest job there is."""
     with closing(wave.open(str(path), "wb")) as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(bytes(2 * round(16000 * seconds)))
@@ -125,14 +125,14 @@ def write_silence(path: Path, seconds: float = 0.2) -> Path:
 
 
 def rows(database: Path, sql: str, *values: Any) -> list[sqlite3.Row]:
-    """Ask the database directly."""
+    """Query the database directly."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         connection.row_factory = sqlite3.Row
         return connection.execute(sql, values).fetchall()
 
 
 def statuses(database: Path) -> dict[str, str]:
-    """The status of every job by its id."""
+    """Return the status of every job by its id."""
     return {row["id"]: row["status"] for row in rows(database, "SELECT id, status FROM jobs")}
 
 
@@ -141,24 +141,24 @@ def all_over(database: Path) -> bool:
 
 
 def moment(text: str) -> float:
-    """A time as the database holds it, in seconds since 1970."""
+    """Return a stored time in seconds since 1970."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
 def taken_back(database: Path) -> list[sqlite3.Row]:
-    """The events of claims that were taken from their owners."""
+    """Return the events of claims that were reclaimed from their owners."""
     reasons = "('worker died', 'lease expired', 'worker_lost')"
     return rows(database, f"SELECT * FROM job_events WHERE before = 'processing' AND reason IN {reasons}")
 
 
 def committed_chunks(database: Path) -> dict[tuple[int, float], int]:
-    """By which attempt each chunk was finished, by job and start."""
+    """Return the attempt that finished each chunk, by job and start."""
     found = rows(database, "SELECT job_seq, start, attempt FROM job_chunks")
     return {(row["job_seq"], row["start"]): row["attempt"] for row in found}
 
 
 def faults_found(database: Path, acknowledged: Iterable[str]) -> list[str]:
-    """The oracle: everything that the history of a database must not show, as one line each.
+    """The oracle: return every violation in the history of a database, one line each.
 
     I1 each acknowledged job is there. I2 one final event at most for each attempt, and a completed job has exactly
     one completion, by the attempt that it shows. I3 owned if and only if processing. I4 attempts grow by one at each

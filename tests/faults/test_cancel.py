@@ -1,4 +1,4 @@
-"""A cancelled job is over within seconds wherever it stands, stays so, and a finished one stays finished."""
+"""A cancelled job ends within seconds in any state and stays cancelled; a finished one stays finished."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_job_whose_worker_is_dead_is_cancelled_at_once(tmp_path):
 
 
 def test_a_late_thread_of_a_cancelled_job_leaves_the_next_job_alone(tmp_path, monkeypatch):
-    """All threads of the program were taken, as they may be in a server."""
+    """All threads of the process were busy, as they may be in a server."""
     monkeypatch.setattr("cesar.api.worker._STOP_TIMEOUT_S", 0.1)
     name = model(tmp_path)
     long = write_sentences(tmp_path / "recording.wav", 3)
@@ -180,7 +180,7 @@ def test_a_late_thread_of_a_cancelled_job_leaves_the_next_job_alone(tmp_path, mo
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition without holding up the loop."""
+    """Wait for a condition without blocking the loop."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline

@@ -55,7 +55,7 @@ def test_the_first_commit_wins_between_a_cancel_and_a_worker(tmp_path, rounds, r
 
 
 def wait_for_chance(database: Path, one: str, seconds: float) -> None:
-    """Wait so long after a job was begun, or until it is over."""
+    """Wait this long after a job has started, or until it is finished."""
     wait_until(lambda: len(history(database, one)) > 1)
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() - begun > seconds or is_over(database, one))
@@ -80,11 +80,11 @@ RACES: dict[str, tuple[Act, set[tuple[str, str]]]] = {
     "release": (JobRepository.release, {("processing", "cancelled"), ("cancelled", "cancelled")}),
     "retry later": (JobRepository.retry_later, {("processing", "cancelled"), ("cancelled", "cancelled")}),
 }
-"""What a worker writes while the other process cancels, and what that may be told and what remains."""
+"""What a worker writes while the other process cancels, with the possible results and final states."""
 
 
 async def at_the_same_time(tell: Callable[[], None], write: Awaitable[T], lead_s: float) -> T:
-    """Tell the other process, and write so many seconds later; or earlier, if they are negative."""
+    """Signal the other process, and write this many seconds later, or earlier if negative."""
     if lead_s >= 0:
         tell()
         await asyncio.sleep(lead_s)
@@ -96,7 +96,7 @@ async def at_the_same_time(tell: Callable[[], None], write: Awaitable[T], lead_s
 
 
 async def race_with_claim(repository: JobRepository, clerk: ClerkProcess, one: Job, lead_s: float) -> tuple[str, str]:
-    """Cancel a waiting job from there while it is claimed here."""
+    """Cancel a waiting job in the other process while it is claimed here."""
     tell = partial(clerk.tell, "cancel", job=one.id)
     claimed = await at_the_same_time(tell, repository.get_next_queued(), lead_s)
     told = clerk.answer()
@@ -110,7 +110,7 @@ async def race_with_claim(repository: JobRepository, clerk: ClerkProcess, one: J
 async def race_with(
     act: Act, repository: JobRepository, clerk: ClerkProcess, one: Job, lead_s: float
 ) -> tuple[str, str]:
-    """Cancel a job at work from there while its worker writes something here."""
+    """Cancel a running job in the other process while its worker writes here."""
     claimed = await repository.get_next_queued()
     assert claimed is not None
     assert claimed.id == one.id

@@ -1,4 +1,4 @@
-"""Workers on one database that are killed, stopped, woken and started again at random while jobs come in."""
+"""Workers on one database that are killed, stopped, woken and restarted at random while jobs arrive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SENTENCES = 3
 LEASE = ("--lease-ttl-s", "2")
 JOBS_PER_FAULT = 4
 LONGEST_STOP_S = 3.0
-"""Longer than the lease: some who wake up have lost their job."""
+"""Longer than the lease: some workers lose their job while they are stopped."""
 
 
 @dataclass
@@ -115,13 +115,13 @@ class Chaos:
                 del self.asleep[worker]
 
     def _retry_parked(self) -> None:
-        """Three workers in a row may have been killed over the same job: then it ends as an error, and says so."""
+        """Three workers in a row may have been killed during the same job: then it ends as an error, and says so."""
         for row in rows(self.database, "SELECT id FROM jobs WHERE status = 'error' AND error_code = 'worker_lost'"):
             ask(self.database, partial(JobRepository.retry, job_id=row["id"]))
             self.done["parked"] += 1
 
     def faults(self) -> list[str]:
-        """Whatever must not be so, now that everything is over."""
+        """Return every violation, now that everything is finished."""
         found = faults_found(self.database, self.jobs)
         whole = "\n\n".join(f"Word {number}." for number in range(SENTENCES))
         for row in rows(self.database, "SELECT * FROM jobs"):
@@ -135,7 +135,7 @@ class Chaos:
 
     @property
     def repeated(self) -> int:
-        """How many claims there were beyond the one that each job needs."""
+        """Return the number of claims beyond the one that each job needs."""
         return int(rows(self.database, "SELECT sum(attempt) - count(*) FROM jobs")[0][0]) - self.done["parked"]
 
 

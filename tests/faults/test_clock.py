@@ -1,4 +1,4 @@
-"""The wall clock jumps, also back over the year's end: nobody loses a claim by it, nor a place in the queue."""
+"""The wall clock jumps, even back over the turn of the year: no claim and no queue position is lost by it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JUMPS = [timedelta(hours=1), timedelta(hours=-1), timedelta(days=1), timedelta(d
 
 
 class JumpingClock:
-    """Wall time that goes on by itself, and jumps when it is told to."""
+    """Wall time that advances by itself, and jumps on request."""
 
     def __init__(self) -> None:
         self.jumps = 0
@@ -50,7 +50,7 @@ class JumpingClock:
 
 
 class Holders:
-    """Some repositories that claim jobs of one database by one clock, and do all sorts of things with them."""
+    """Several repositories that claim jobs of one database by one clock, and do all kinds of things with them."""
 
     def __init__(self, database: Path, clock: JumpingClock, rng: random.Random) -> None:
         self.database = database
@@ -101,7 +101,7 @@ class Holders:
                 self.held.append((repository, job))
 
     async def finish_all(self) -> None:
-        """Whatever failed is due again when the longest delay is over, wherever the clock has been meanwhile."""
+        """Failed jobs are due again once the longest delay has passed, wherever the clock has been meanwhile."""
         self.clock.jump(MAX_DELAY)
         while self.held or await self.claim():
             repository, job = self.held.pop()

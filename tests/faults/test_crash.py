@@ -1,4 +1,4 @@
-"""What the model does to its process is the end of that process and of no other: the worker lives and tells."""
+"""A failure of the recogniser's process ends only that process: the worker survives and reports it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CODES = {
     "hang": "stalled",
 }
 STALL_S = 4
-"""Longer than an interpreter takes to come up on a busy machine."""
+"""Longer than an interpreter takes to start on a busy machine."""
 RETRY_S = 0.1
 OPTIONS = ("--retry-delay-s", str(RETRY_S))
 ENVIRON = {"CESAR_STALL_TIMEOUT_S": str(STALL_S)}
@@ -76,7 +76,7 @@ def has_lost(database: Path, job: str, count: int) -> bool:
 
 
 def test_a_job_whose_child_is_always_killed_waits_ever_longer_while_others_run(tmp_path):
-    """It may be the machine's want of memory. While the machine does other jobs, it is this one's doing."""
+    """The machine may be short of memory. While it completes other jobs, this one is to blame."""
     database = tmp_path / "queue.db"
     [bad] = submit(database, faulty(tmp_path, "kill"))
     with working(database, *OPTIONS) as worker:
@@ -121,7 +121,7 @@ def test_a_hanging_job_ends_as_stalled_and_the_next_one_runs(tmp_path):
 
 
 def test_a_child_that_dies_while_idle_is_replaced(tmp_path):
-    """As it is after the last word of a job: what was done stays done."""
+    """After a job's last message, completed work stays completed."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     with working(database, *OPTIONS) as worker:

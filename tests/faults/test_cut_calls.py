@@ -1,4 +1,4 @@
-"""Callers of OpenAI's endpoints whose connections are cut again and again, and who ask until they are told."""
+"""Clients of OpenAI's endpoints whose connections break again and again, and who retry until they get a response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.media import silence, write_wav
 pytestmark = pytest.mark.slow
 CALLERS, CUTS = (100, 20) if IS_LONG else (8, 4)
 AT_ONCE = 40
-"""Callers who hold a connection at a time."""
+"""Clients with a connection at a time."""
 
 
 class TestCutCalls(OpenAICase):
@@ -40,7 +40,7 @@ class TestCutCalls(OpenAICase):
         self.note("calls that were cut", CALLERS * CUTS, jobs=len(jobs), answers=len(answers))
 
     async def call(self, length_s: float, room: asyncio.Semaphore) -> tuple[str, float]:
-        """Ask, and break off, several times; then ask once more. Give the job, and how long it says it is."""
+        """Send a request and disconnect several times; then send it again. Return the job and its reported length."""
         rng = random.Random(f"{SEED} {length_s}")
         content = write_wav(self.folder / f"{length_s}.wav", silence(length_s)).read_bytes()
         for _ in range(CUTS):
@@ -52,7 +52,7 @@ class TestCutCalls(OpenAICase):
         return answer.headers["x-cesar-job"], answer.json()["duration"]
 
     async def break_off(self, content: bytes, rng: random.Random) -> None:
-        """Send some of a request, or all of it and read some of the answer, and cut the connection."""
+        """Send some of a request, or all of it and read some of the response, and disconnect."""
         body = form(("model", "whisper-1"), ("response_format", "verbose_json"), content=content)
         host, port = self.url.removeprefix("http://").split(":")
         head = f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n"

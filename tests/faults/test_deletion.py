@@ -1,4 +1,4 @@
-"""`kill -9` while jobs are deleted: with the next start each is gone with its recording, or there with it."""
+"""`kill -9` while jobs are deleted: after the next start each is gone with its recording, or there with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACES = [f"{verb}:{step}" for verb in ("delete", "prune", "forget") for step in
 
 
 class Shop:
-    """A database with recordings of its own, whose process is killed and started again."""
+    """A database with its own recordings, whose process is killed and restarted."""
 
     def __init__(self, folder: Path) -> None:
         self.database, self.audio = folder / "cesar.db", folder / "audio"
@@ -27,19 +27,19 @@ class Shop:
         return ClerkProcess(self.database, "--audio", str(self.audio), failpoint=failpoint)
 
     def restart(self) -> list[int]:
-        """Start as the service does; give what the sweep removed, put aside and spared."""
+        """Start like the service; return what the sweep removed, set aside and retained."""
         with self.clerk() as clerk:
             swept: list[int] = clerk.ask("sweep")
         return swept
 
     def recordings(self) -> int:
-        """How many there are, wherever they lie."""
+        """Return the number of recordings, wherever they are."""
         return sum(1 for file in self.audio.rglob("*") if file.is_file() and len(file.name) == 64)
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_an_interrupted_deletion_is_completed_or_undone_by_the_next_start(place: str, tmp_path: Path) -> None:
-    """There is but one job: without it the database knows of no time at which anything happened."""
+    """There is only one job: without it the database has no time of a last write."""
     shop = Shop(tmp_path)
     with shop.clerk(f"{place}=kill") as clerk:
         job = clerk.ask("upload", content="a recording")

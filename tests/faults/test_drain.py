@@ -1,4 +1,4 @@
-"""A worker that is asked to stop keeps its job until the grace is over, gives it back unharmed, and goes."""
+"""A worker that is asked to stop keeps its job for the grace period, releases it unharmed, and ends."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ from tests.runner.support import recognisers
 
 pytestmark = pytest.mark.slow
 
-LAST_WORDS_S = 1.0
-"""What may come on top of the grace before `run()` returns."""
+FLUSH_TIMEOUT_S = 1.0
+"""What `run()` may take beyond the grace period."""
 EXIT_S = 1.5
-"""What an interpreter may take to end, and a test to notice it."""
+"""What an interpreter may take to exit, and a test to notice."""
 
 
 def hanging_model(folder: Path, chunk: int = 0) -> str:
-    """A model that hangs at that chunk, once."""
+    """Return a model that hangs at that chunk, once."""
     return model(folder, {"at": middle(chunk), "do": "hang", "unless": str(folder / "hung")})
 
 
 def time_to_end(worker: WorkerProcess) -> float:
-    """Ask a worker to stop, and give the seconds it took."""
+    """Ask a worker to stop, and return the seconds it took."""
     begun = time.monotonic()
     worker.drain()
     return time.monotonic() - begun
 
 
 def hand_over(folder: Path, grace_s: float) -> tuple[float, float]:
-    """Drain a worker whose job hangs while another waits; give the seconds until it was gone, and the other began."""
+    """Drain a worker whose job hangs while another waits; return the seconds until it ended and the other started."""
     database = folder / "queue.db"
     recording = write_sentences(folder / "recording.wav", 3)
     [job] = submit(database, Job(audio_path=recording, model_size=hanging_model(folder, 1)))
@@ -79,7 +79,7 @@ def hand_over(folder: Path, grace_s: float) -> tuple[float, float]:
 
 
 def test_a_draining_worker_keeps_its_job_for_the_grace_period_and_another_resumes_it(tmp_path, rounds, note):
-    """The lease is shorter than the grace: a worker that stopped beating when it is asked to stop would lose it."""
+    """The lease is shorter than the grace period: without a heartbeat after the signal the job would be lost."""
     count = rounds(1, 100)
     overtimes, waits = [], []
     for number in range(count):
@@ -89,7 +89,7 @@ def test_a_draining_worker_keeps_its_job_for_the_grace_period_and_another_resume
         grace_s = 4.0 * slower
         took, waited = hand_over(folder, grace_s)
         assert took >= grace_s, "the job has all of its grace"
-        assert took <= grace_s + (LAST_WORDS_S + EXIT_S) * slower
+        assert took <= grace_s + (FLUSH_TIMEOUT_S + EXIT_S) * slower
         assert waited <= 2.0 * slower
         overtimes.append(took - grace_s)
         waits.append(waited)
@@ -127,7 +127,7 @@ def test_an_unresponsive_child_is_killed_after_the_grace_period(tmp_path, how, r
             else:
                 wait_until((tmp_path / "hung").exists)
             took = time_to_end(worker)
-        assert took <= 1 + (LAST_WORDS_S + EXIT_S) * slower
+        assert took <= 1 + (FLUSH_TIMEOUT_S + EXIT_S) * slower
         longest = max(longest, took)
         assert not is_alive(child)
         assert reasons(database, job) == ["submitted", "claimed", "released"]
@@ -142,13 +142,13 @@ def test_a_worker_without_a_job_ends_at_once(tmp_path):
 
 
 def test_an_interrupt_ends_the_grace_period(tmp_path):
-    """Ctrl-C: nobody waits for a grace then."""
+    """Ctrl-C skips the grace period."""
     database = tmp_path / "queue.db"
     [job] = submit(database, Job(audio_path=str(SENTENCE), model_size=hanging_model(tmp_path)))
     with working(database, "--grace-s", "60") as worker:
         child = child_of(worker)
         worker.send(signal.SIGINT)
-        worker.process.wait((LAST_WORDS_S + EXIT_S) * pace())
+        worker.process.wait((FLUSH_TIMEOUT_S + EXIT_S) * pace())
     assert reasons(database, job) == ["submitted", "claimed", "released"]
     require_sound(database, [job], child)
 
@@ -161,7 +161,7 @@ def test_an_interrupt_after_the_first_signal_ends_the_grace_period(tmp_path):
         worker.send(signal.SIGTERM)
         wait_until(lambda: b"asked to stop" in worker.log.read_bytes())
         worker.send(signal.SIGINT)
-        worker.process.wait((LAST_WORDS_S + EXIT_S) * pace())
+        worker.process.wait((FLUSH_TIMEOUT_S + EXIT_S) * pace())
     assert reasons(database, job) == ["submitted", "claimed", "released"]
     require_sound(database, [job], child)
 
@@ -190,7 +190,7 @@ def test_shutdown_now_ends_the_grace_period_and_returns_within_a_second(tmp_path
         return took
 
     before = recognisers()
-    assert asyncio.run(hurry()) <= LAST_WORDS_S * pace()
+    assert asyncio.run(hurry()) <= FLUSH_TIMEOUT_S * pace()
     wait_until(lambda: recognisers() <= before)
 
 
@@ -209,14 +209,14 @@ def test_a_claim_granted_after_the_signal_does_not_delay_the_end(tmp_path):
             worker.send(signal.SIGTERM)
             wait_until(lambda: utc_now() > due and time.monotonic() - begun > grace_s * 0.6)
         left = begun + grace_s - time.monotonic()
-        worker.process.wait(left + (LAST_WORDS_S + EXIT_S) * slower)
+        worker.process.wait(left + (FLUSH_TIMEOUT_S + EXIT_S) * slower)
     assert statuses(database) == {job: "queued"}
     assert row_of(database, job)["lost"] == 0
     require_sound(database, [job])
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody has the lock of a lock file."""
+    """Whether a lock file is locked."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -234,5 +234,5 @@ def test_hashing_a_long_recording_does_not_delay_the_end(tmp_path):
     with working(database, "--grace-s", "1") as worker:
         wait_until(lambda: statuses(database)[job] == "processing")
         worker.send(signal.SIGTERM)
-        worker.process.wait(1 + (LAST_WORDS_S + EXIT_S) * pace())
+        worker.process.wait(1 + (FLUSH_TIMEOUT_S + EXIT_S) * pace())
     assert reasons(database, job) == ["submitted", "claimed", "released"]

@@ -1,4 +1,4 @@
-"""Failpoints, which most of these tests rest on: a process that stops or dies at one has done nothing that follows."""
+"""Failpoints, the basis of most of these tests: a process that stops or dies at one has done nothing after it."""
 
 from __future__ import annotations
 

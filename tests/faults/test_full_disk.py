@@ -32,9 +32,9 @@ pytestmark = pytest.mark.slow
 
 DISK_KIB = 4096
 WITHIN_S = 30.0
-"""After room is made, a job that waits for it must have ended by then."""
+"""The time in which a job that waits for space must end once there is some."""
 MOMENTS = ("checkpoint:written@2", "update:written@2", "claim:written@1", "resume:written@1", "update:written@1")
-"""Where a worker is stopped, inside a transaction, and finds the disk full when it goes on; update 2 is the result."""
+"""Where a worker is stopped inside a transaction, and finds the disk full when it continues; update 2 is the result."""
 
 
 class SmallDisk:
@@ -45,7 +45,7 @@ class SmallDisk:
         self._ballast = folder / "ballast"
 
     def fill(self, *, but_for_kib: int = 0) -> None:
-        """Leave no room, or just so much."""
+        """Leave no free space, or just this much."""
         with self._ballast.open("wb", buffering=0) as file:
             try:
                 while True:
@@ -167,7 +167,7 @@ def test_a_worker_on_a_full_disk_resumes_once_there_is_space(disk, tmp_path, rou
 
 
 def test_a_failed_write_changes_nothing_and_the_next_one_succeeds(tmp_path, rounds, note):
-    """No room, or an error, at any write, truncation, sync or creation, of all verbs; on the same connections."""
+    """No space, or an error, at any write, truncation, sync or creation, in all operations; on the same connections."""
     power.require()
     verbs = rounds(80, 3000)
     command = [sys.executable, "-m", "tests.faults.workload", tmp_path / "queue.db", tmp_path / "told", "--break"]

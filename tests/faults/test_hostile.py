@@ -1,4 +1,4 @@
-"""What happens to files under a worker's hands, and jobs that can't be done: each has its end, and work goes on."""
+"""Files that change under a worker, and jobs that can't be done: each job ends, and the worker continues."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 
 def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Recordings that can't be transcribed, with the codes of what is wrong."""
+    """Recordings that can't be transcribed, with their error codes."""
     (folder / "empty.wav").touch()
     locked = Path(shutil.copy(SENTENCE, folder / "locked.mp4"))
     locked.chmod(0)
@@ -95,7 +95,7 @@ def test_a_file_that_is_not_regular_is_refused_at_once(tmp_path, what):
 
 
 def test_a_job_of_another_version_does_not_delay_the_others(tmp_path):
-    """Another version's, whose models had other names."""
+    """A job of another version, whose models had other names."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     bad, good = submit(database, new(SENTENCE, "tiny.en"), new(SENTENCE, name))
@@ -169,7 +169,7 @@ def test_a_recording_deleted_while_its_worker_dies_ends_its_job(tmp_path):
 
 
 def test_a_missing_temporary_folder_ends_no_job(tmp_path):
-    """The queue would be empty in a second, and nothing done."""
+    """Otherwise the queue would be emptied in a second, with nothing done."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)
     folder = tmp_path / "temporary"
@@ -188,7 +188,7 @@ def test_a_missing_temporary_folder_ends_no_job(tmp_path):
 
 
 class OnSmallDisk(WorkerProcess):
-    """A worker in a mount namespace of its own, where TMPDIR is a small disk."""
+    """A worker in its own mount namespace, where TMPDIR is a small disk."""
 
     def __init__(self, database: Path) -> None:
         self.log = database.with_name("small.log")
@@ -209,7 +209,7 @@ class OnSmallDisk(WorkerProcess):
 
     @property
     def temporary(self) -> Path:
-        """The small disk, as seen from outside; the test is skipped where there is none."""
+        """The small disk, as seen from outside; the test is skipped if there is none."""
         folder = Path(f"/proc/{self.process.pid}/root{self._folder}")
         try:
             if (folder / "small").exists():
@@ -243,7 +243,7 @@ def test_a_job_waits_for_space_in_a_full_temporary_folder(tmp_path):
 
 
 def test_a_database_deleted_while_in_use_acknowledges_nothing(tmp_path):
-    """What is written to a deleted file is gone with the last process that has it open."""
+    """What is written to a deleted file is lost with the last process that has it open."""
     database = tmp_path / "queue.db"
     name = model(tmp_path)
 
@@ -287,12 +287,12 @@ def test_a_worker_survives_its_database_disappearing_and_returning(tmp_path, whe
 
 
 def whole_database(folder: Path) -> list[Path]:
-    """The database and what belongs to it."""
+    """Return the database and its files."""
     return sorted(folder.glob("queue.db*"))
 
 
 def test_deleting_the_owners_lock_files_ends_no_job(tmp_path):
-    """As a cleaner of old files may do."""
+    """As a cleaner of old files might."""
     database = tmp_path / "queue.db"
     recording = write_sentences(tmp_path / "recording.wav", 2)
     job = hung_job(tmp_path, database, recording)

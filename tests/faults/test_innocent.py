@@ -1,4 +1,4 @@
-"""A service that is killed at random, again and again, ends no job as an error but the one whose recording kills it."""
+"""A service killed at random, again and again, ends only the job whose recording kills it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ pytestmark = pytest.mark.slow
 
 RETRY = ("--retry-delay-s", "1")
 WAITING = 4
-"""So many jobs are always there."""
+"""The number of jobs that are always waiting."""
 
 
 @dataclass
 class Lane:
-    """A queue whose workers are killed one after the other."""
+    """A queue whose workers are killed one after another."""
 
     folder: Path
     rng: random.Random
     is_early: bool
-    """Whether most kills come within the first moments of an attempt, and not at any time."""
+    """Whether most kills come in the first moments of an attempt, rather than at any time."""
     good: list[str] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
 
@@ -76,7 +76,7 @@ class Lane:
         worker.log.unlink()
 
     def _finish(self) -> None:
-        """Let everything be done, as a service manager does who starts the service whenever it has died."""
+        """Complete all jobs, restarting the service whenever it dies, like a service manager."""
         while not all_over(self.database):
             with start(self.database, *RETRY) as worker:
                 if killed(worker, unless=lambda: all_over(self.database)):
@@ -89,7 +89,7 @@ class Lane:
 
     @property
     def most_losses(self) -> int:
-        """How often the unluckiest innocent job lost its worker."""
+        """Return how often the unluckiest innocent job lost its worker."""
         found = rows(self.database, "SELECT max(attempt) - 1 AS most FROM jobs WHERE id <> ?", self.bad)
         return int(found[0]["most"])
 
@@ -120,7 +120,7 @@ def test_random_kills_end_only_the_job_that_is_to_blame(
 
 
 class Life:
-    """A worker on the real repository, with a clock that the test moves, until it is killed."""
+    """A worker on the real repository, with simulated time, until it is killed."""
 
     def __init__(self, database: Path, clock: Clock, rng: random.Random) -> None:
         self.repository = clock.repository(database)
@@ -128,7 +128,7 @@ class Life:
         self._rng = rng
 
     async def live(self, poison: str, until_s: float) -> None:
-        """Do one job after the other until the end, or until the poison has its turn."""
+        """Process one job after another until the end, or until the poisonous one has its turn."""
         await self.repository.connect()
         while self._clock.seconds < until_s and await open_jobs(self.repository):
             job = await self.repository.get_next_queued()
@@ -146,7 +146,7 @@ class Life:
         await self._die()
 
     async def _die(self) -> None:
-        """Let go of the lock without a farewell, as the kernel does when a process dies."""
+        """Release the lock without cleaning up, as the kernel does when a process dies."""
         if self.repository._owner._lock is not None:
             self.repository._owner._lock.release()
             self.repository._owner._lock = None
@@ -172,7 +172,7 @@ async def open_jobs(repository: JobRepository) -> int:
 
 
 async def live_and_die(database: Path, rng: random.Random, kills: int, *, is_early: bool) -> tuple[str, list[str]]:
-    """Kill worker after worker, with jobs always waiting, then let all be done; give the bad job and the good ones."""
+    """Kill worker after worker, with jobs always waiting, then complete all; return the bad job and the good ones."""
     clock = Clock()
     front = clock.repository(database)
     await front.connect()
@@ -189,7 +189,7 @@ async def live_and_die(database: Path, rng: random.Random, kills: int, *, is_ear
 
 @pytest.mark.parametrize("is_early", [False, True], ids=["at any time", "mostly early"])
 def test_a_thousand_kills_end_no_innocent_job(is_early, rounds, rng, note):
-    """The real repository on a real file; what the recogniser does is left out, and time is told."""
+    """The real repository on a real file; recognition is left out, and time is simulated."""
     kills = rounds(60, 3000)
     with TemporaryDirectory(dir=SHM if SHM.is_dir() else None) as folder:
         database = Path(folder) / "queue.db"

@@ -1,4 +1,4 @@
-"""`kill -9` at each step of each verb, before and after its commit: no job is lost, none is done twice.
+"""`kill -9` at each step of each operation, before and after its commit: no job is lost, none is done twice.
 
 A lane is one database and a row of processes, each killed at another place. Each begins with what the one before it
 left behind; the last one is not killed and finishes everything.
@@ -43,13 +43,13 @@ OPTIONS = ("--lease-ttl-s", "1.8", "--grace-s", "0")  # a beat every 0.3 s
 
 @dataclass(frozen=True)
 class Kill:
-    """A place to be killed at: a verb of the repository, and at which pass through it."""
+    """Where to be killed: an operation of the repository, and at which pass through it."""
 
     verb: str
     kind: str
-    """What the jobs must be like, so that a worker comes by."""
+    """What the jobs must be like for a worker to get there."""
     passes: tuple[int, int]
-    """The first and last pass to choose from. Two passes or more: first comes what was left behind."""
+    """The first and last pass to choose from. With two or more, leftovers of earlier kills come first."""
 
 
 KILLS = (
@@ -169,7 +169,7 @@ class Lane:
                 self.takeovers_s.append(moment(event["at"]) - worker.ready_at)
 
     def faults(self) -> list[str]:
-        """Whatever must not be so, now that everything is over."""
+        """Return every violation, now that everything is finished."""
         found = faults_found(self.database, self.acknowledged)
         now = statuses(self.database)
         found += [f"{job} is {now[job]}, though cancelled" for job in self.cancelled if now[job] != "cancelled"]

@@ -1,4 +1,4 @@
-"""Databases of earlier and later Cesars: every row is kept, whatever happens on the way.
+"""Databases of earlier and later versions: every row is kept, whatever happens on the way.
 
 The Cesar of tomorrow is a copy of this one with one migration more, of the hardest kind: it makes the table of jobs
 anew. So what a migration goes through is tested before there is a second one.
@@ -55,12 +55,12 @@ def upgrade():
         ask(law)
     ask("UPDATE jobs SET shelf = 'bottom' WHERE priority < 1")
 """
-"""Makes a table anew as https://sqlite.org/lang_altertable.html says."""
+"""Recreates a table as https://sqlite.org/lang_altertable.html describes."""
 
 
 @pytest.fixture(scope="module")
 def tomorrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of tomorrow's Cesar."""
+    """The folder of a future version."""
     folder = tmp_path_factory.mktemp("tomorrow")
     shutil.copytree(ROOT / "cesar", folder / "cesar", ignore=shutil.ignore_patterns("__pycache__"))
     module = folder / "cesar/api/storage/migrate.py"
@@ -72,7 +72,7 @@ def tomorrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def starter(code: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Run `tests.faults.starter` with the Cesar that lies there."""
+    """Run `tests.faults.starter` with the version in that folder."""
     command = [sys.executable, "-m", "tests.faults.starter", *map(str, arguments)]
     environ = os.environ | {"PYTHONPATH": f"{code}{os.pathsep}{ROOT}"}
     return subprocess.Popen(command, cwd=code, env=environ, text=True, stdout=subprocess.PIPE)
@@ -85,14 +85,14 @@ def run(code: Path, *arguments: object) -> None:
 
 
 def steps_of(code: Path, template: Path, folder: Path) -> int:
-    """Count the operations on files that an undisturbed start takes."""
+    """Return the number of file operations of an undisturbed start."""
     folder.mkdir()
     run(code, "kill", template, folder, 10**9)
     return int((folder / f"{10**9}/done").read_text())
 
 
 def killed_at(code: Path, template: Path, folder: Path, steps: list[int]) -> list[Path]:
-    """Kill starts at these steps; give the databases that they leave."""
+    """Kill starts at these steps; return the databases that they leave."""
     folder.mkdir()
     run(code, "kill", template, folder, *steps)
     assert not list(folder.glob("*/done"))
@@ -100,13 +100,13 @@ def killed_at(code: Path, template: Path, folder: Path, steps: list[int]) -> lis
 
 
 def content(database: Path) -> dict[str, list[dict[str, Any]]]:
-    """All rows of all tables."""
+    """Return all rows of all tables."""
     return {table: [dict(row) for row in rows(database, f"SELECT * FROM {table} ORDER BY {order}")]
             for table, order in TABLES.items()}  # fmt: skip
 
 
 def lost(before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """What is not as it was, in the columns that there were before."""
+    """Return the differences in the columns that existed before."""
     found = []
     for table, its_rows in before.items():
         kept = [{name: row.get(name, "no such column") for name in its_rows[0]} for row in after[table]]
@@ -129,7 +129,7 @@ def opened(database: Path) -> list[Job]:
 
 
 def laws(database: Path) -> set[str]:
-    """The indexes and triggers, as they were made."""
+    """Return the indexes and triggers, as created."""
     kinds = "SELECT sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
     return {row["sql"] for row in rows(database, kinds)}
 
@@ -208,7 +208,7 @@ def test_a_migration_killed_at_any_step_loses_no_row(tomorrow, tmp_path, rounds,
 
 
 def some_of(steps: int, count: int, rng: random.Random) -> list[int]:
-    """Choose steps: more of the first and the last, where a transaction begins and ends."""
+    """Choose steps: more of the first and the last, where transactions begin and end."""
     edges = [*range(1, min(steps, 15)), *range(max(1, steps - 25), steps + 1)]
     half = min(count // 2, len(edges))
     return sorted({*rng.sample(edges, half), *(rng.randint(1, steps) for _ in range(count - half))})

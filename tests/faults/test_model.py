@@ -1,4 +1,4 @@
-"""Any order of all verbs, against a model: hypothesis looks for one in which the queue does something else."""
+"""Any order of all operations, against a model: hypothesis looks for one in which the queue differs."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ REASONS |= {
     "broken",
     "queued",
 }
-"""A test that never comes to these proves nothing about them."""
+"""A test that never reaches these proves nothing about them."""
 
 
 def search(machine: type[QueueMachine], sequences: int, steps: int) -> None:
-    """Have hypothesis look for a sequence of verbs, the shortest there is, after which something is wrong."""
+    """Have hypothesis look for the shortest sequence of operations after which something is wrong."""
     hypothesis.seed(SEED)(machine)
     wishes = settings(max_examples=sequences, stateful_step_count=steps, database=None)
     run_state_machine_as_test(machine, settings=settings(wishes, suppress_health_check=list(HealthCheck)))
@@ -61,7 +61,7 @@ def test_the_queue_in_memory_behaves_like_the_model(rounds, note):
 
 
 def test_a_random_walk_through_all_operations_matches_the_model(rounds, note, rng):
-    """Hypothesis varies what it has tried before; this comes evenly to everything, and says that it did."""
+    """Hypothesis varies what it has tried; this reaches everything evenly, and reports that it did."""
     QueueMachine.happened.clear()
     QueueMachine.reasons.clear()
     random.seed(rng.random())  # the queue leaves a part of its delays to chance
@@ -82,7 +82,7 @@ def test_a_random_walk_through_all_operations_matches_the_model(rounds, note, rn
 
 
 def walk(machine: QueueMachine, rng: random.Random) -> tuple[Any, ...]:
-    """Take one step; give its arguments."""
+    """Take one step; return its arguments."""
     step: tuple[Any, ...]
     if rng.random() < 0.2:
         step = rng.choice(EVENTS), rng.randrange(3)

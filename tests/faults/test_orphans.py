@@ -1,4 +1,4 @@
-"""A worker that is killed takes its child along, and the next one takes over its job at once."""
+"""A killed worker's child ends with it, and the next worker takes over its job at once."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ TAKEN_OVER = ["submitted", "claimed", "worker died", "claimed", "completed"]
 
 
 def hanging_job(folder: Path, number: int) -> Job:
-    """A job that hangs once: the worker must be killed for it to be done."""
+    """A job that hangs once: it completes only if the worker is killed."""
     fault = {"at": middle(0), "do": "hang", "unless": str(folder / f"hung-{number}")}
     return Job(audio_path=str(SENTENCE), model_size=model(folder, fault, word=f"word{number}"))
 
 
 def kill_at_inference(worker: WorkerProcess, hung: Path) -> tuple[int, float]:
-    """Kill a worker while its child is decoding; give the child and how many seconds it outlived its parent."""
+    """Kill a worker while its child is decoding; return the child and how many seconds it outlived its parent."""
     wait_until(hung.exists)
     child = child_of(worker)
     assert is_alive(child)
@@ -76,7 +76,7 @@ def test_a_killed_workers_child_ends_and_the_next_worker_resumes(tmp_path, round
 
 
 def test_a_stopped_child_ends_with_its_worker(tmp_path):
-    """It can't see for itself that nobody wants it any more."""
+    """A stopped child can't notice by itself that its parent is gone."""
     database = tmp_path / "queue.db"
     [job] = submit(database, hanging_job(tmp_path, 0))
     with working(database) as worker:

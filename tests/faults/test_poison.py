@@ -1,4 +1,4 @@
-"""A job that kills its workers is put aside; one that gets on meanwhile, or just happens to be there, is not."""
+"""A job that kills its workers ends; one that makes progress meanwhile, or is only a bystander, does not."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ QUICK = ("--retry-delay-s", "0.001")
 
 
 def poisonous(folder: Path) -> Job:
-    """A job whose recording kills the whole service, as by taking all memory."""
+    """A job whose recording kills the whole service, as by exhausting the memory."""
     name = model(folder, {"at": middle(0), "do": "kill parent"}, word="poison")
     return Job(audio_path=str(SENTENCE), model_size=name)
 
 
 def deaths_until(database: Path, is_so: Callable[[], bool], at_most: int) -> int:
-    """Start a worker after the other, as a service manager does; give how many were killed."""
+    """Start one worker after another, like a service manager; return how many were killed."""
     for deaths in range(at_most + 1):
         with start(database, *RETRY) as worker:
             if not killed(worker, is_so):
@@ -80,7 +80,7 @@ def test_a_job_that_always_kills_its_worker_ends_and_the_others_complete(tmp_pat
 
 
 def test_a_service_killed_early_in_each_attempt_loses_no_job(tmp_path, rounds, rng, note):
-    """By anything but its jobs: an operator, another program that takes all memory."""
+    """Kills not caused by its jobs: an operator, another program that exhausts the memory."""
     database = tmp_path / "queue.db"
     jobs = submit(database, *(Job(audio_path=str(SENTENCE), model_size=model(tmp_path)) for _ in range(3)))
     places = ("claim:committed", "update:committed", "begin:written", "begin:committed")
@@ -113,7 +113,7 @@ def test_a_poisonous_job_leaves_some_of_several_workers_for_the_others(tmp_path)
 
 
 def killed_at(database: Path, failpoint: str, at: int = 1) -> None:
-    """Have a worker kill itself at that pass through that place."""
+    """Have a worker kill itself at that pass through that failpoint."""
     with start(database, environ={"CESAR_FAILPOINT": f"{failpoint}=kill@{at}"}) as worker:
         wait_until(lambda: not worker.is_running)
         assert worker.process.returncode == -9

@@ -1,4 +1,4 @@
-"""Power loss: everything that was acknowledged is there when the power comes back, and the database is whole.
+"""Power loss: everything acknowledged is there when the power returns, and the database is undamaged.
 
 This is a simulation. A real repository on a real SQLite file does all its verbs while every write, truncation, sync,
 creation and deletion is recorded as SQLite asks for it (`power.interpose`). From that record the disk is rebuilt as a
@@ -40,7 +40,7 @@ from tests.faults.workload import digest, digest_of
 pytestmark = pytest.mark.slow
 
 EMPTY = digest(lambda _sql: [])
-"""How a database without jobs stands, and one that is yet to be made."""
+"""The digests of a database without jobs, and of one not created yet."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def _watched() -> None:
 
 @dataclass
 class History:
-    """What happened to the files, and how the database stood after each acknowledged verb."""
+    """The file operations, and the database's digest after each acknowledged operation."""
 
     ops: list[Op]
 
@@ -59,14 +59,14 @@ class History:
         main = next(op.path for op in self.ops if op.kind == "create")
         into_main = [at for at, op in enumerate(self.ops) if op.kind == "write" and op.path == main]
         self.checkpoints = [at for at in into_main if at > self.acks[0]]
-        """Where pages went from the log into the database."""
+        """Where pages were moved from the log into the database."""
         log = [
             op.kind
             for op in self.ops
             if op.path == f"{main}-wal" and (op.kind == "delete" or (op.kind, op.at) == ("write", 0))
         ]
         self.log_restarts = list(pairwise(log)).count(("write", "write"))
-        """How often the log was begun anew at its start, after all of it was in the database."""
+        """Return how often the log was restarted after all of it was in the database."""
 
     def cuts(self, count: int, chance: random.Random) -> list[int]:
         """Choose after how many operations the power goes: a third right after an acknowledgement, a third while the
@@ -102,7 +102,7 @@ def record(folder: Path, verbs: int, seed: str, *options: str) -> History:
 
 
 def disks(history: History, cuts: list[int]) -> Iterator[tuple[int, Disk]]:
-    """Replay the history; give the disk as it is at each cut."""
+    """Replay the history; return the disk as it is at each cut."""
     disk = Disk()
     for begin, end in pairwise([0, *cuts]):
         for op in history.ops[begin:end]:
@@ -111,7 +111,7 @@ def disks(history: History, cuts: list[int]) -> Iterator[tuple[int, Disk]]:
 
 
 def what_is_wrong(folder: Path, files: dict[str, bytes], history: History, cut: int) -> list[str]:
-    """Put the files that survived into a new folder, have a new repository open them, and look for what is missing."""
+    """Put the surviving files into a new folder, open them with a new repository, and look for what is missing."""
     folder.mkdir()
     for path, content in files.items():
         (folder / Path(path).name).write_bytes(content)
@@ -127,7 +127,7 @@ def what_is_wrong(folder: Path, files: dict[str, bytes], history: History, cut: 
 
 
 async def state_of(database: Path) -> str:
-    """Open a database as Cesar does; give its digest."""
+    """Open a database as Cesar does; return its digest."""
     repository = JobRepository(database)
     await repository.connect()
     try:
@@ -141,7 +141,7 @@ Cut = Callable[[History, int], tuple[list[str], int]]
 
 @pytest.fixture
 def cut_power(tmp_path: Path, rng: random.Random) -> Cut:
-    """Cut the power at so many points, twice each; give what was wrong then and at how many cuts."""
+    """Cut the power at this many points, twice each; return what was wrong and at how many cuts."""
 
     def cut_power(history: History, count: int) -> tuple[list[str], int]:
         wrong, harmed = [], 0

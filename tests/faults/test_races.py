@@ -1,4 +1,4 @@
-"""Processes that claim and finish jobs of one database at the same time, as fast as they can."""
+"""Processes that claim and finish jobs of one database concurrently, as fast as they can."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def place_in_queue(claim: list[int]) -> tuple[int, int]:
 
 
 def test_a_late_claimer_is_not_starved_by_busy_ones(tmp_path: Path) -> None:
-    """The turn to write is polled for; nobody may wait for it as long as it takes to give up."""
+    """The write lock is polled; no process may wait for it as long as its timeout."""
     database = tmp_path / "queue.db"
     submit(database, *[Job(audio_path="a.wav") for _ in range(150)])
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A job whose worker is killed goes on at the first chunk that was not committed, and gives the same bytes."""
+"""A job whose worker is killed resumes at the first uncommitted chunk, and gives the same bytes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DIE_AFTER_A_CHUNK = {"CESAR_FAILPOINT": "checkpoint:committed=kill"}
 
 
 def result_of(database: Path, job: str) -> dict[str, Any]:
-    """All that a job has given, but for when it was and how long it took."""
+    """Return a job's whole output, except times and durations."""
     row = row_of(database, job)
     outcome = json.loads(row["outcome"])
     del outcome["timings"], outcome["origin"]
@@ -52,7 +52,7 @@ def result_of(database: Path, job: str) -> dict[str, Any]:
 
 
 def uninterrupted(database: Path, job: Job) -> dict[str, Any]:
-    """What a job of the same wishes gives that nobody interrupts; what waits before it is done first."""
+    """Return the output of an uninterrupted job with the same options; waiting jobs are done first."""
     [one] = submit(database, Job(audio_path=job.audio_path, model_size=job.model_size, options=job.options))
     with working(database) as worker:
         wait_until(lambda: is_over(database, one), timeout_s=300)
@@ -62,7 +62,7 @@ def uninterrupted(database: Path, job: Job) -> dict[str, Any]:
 
 
 def kill_after_every_chunk(database: Path, job: str, *, look: Callable[[int], None] = lambda _: None) -> int:
-    """Have one worker after the other do a chunk and die, until there is none to do; give the number of kills.
+    """Have one worker after another finish a chunk and die, until all are finished; return the number of kills.
 
     Whatever is committed must stay as it is.
     """
@@ -95,11 +95,11 @@ class Recognised:
 
     @property
     def faults(self) -> list[dict[str, Any]]:
-        """Nothing happens at them but that the mark is made."""
+        """Only the mark is made at them."""
         return [{"at": middle(n), "do": "nothing", "unless": str(self.folder / str(n))} for n in range(self.count)]
 
     def look(self, committed: int) -> None:
-        """Count what one worker has recognised; so many chunks are committed now."""
+        """Count what one worker has recognised; this many chunks are committed now."""
         marks = list(self.folder.iterdir())
         assert all(int(mark.name) >= self.committed for mark in marks), "what is committed is not done again"
         for mark in marks:
@@ -134,7 +134,7 @@ def test_a_job_killed_after_every_chunk_gives_the_bytes_of_an_uninterrupted_run(
 @pytest.mark.model
 @pytest.mark.parametrize("with_words", WITH_WORDS)
 def test_a_real_model_gives_the_same_bytes_however_often_its_worker_is_killed(tmp_path, with_words, rounds, note):
-    """Real speech of many sentences; which windows share a batch differs from attempt to attempt."""
+    """Real speech of many sentences; which windows share a batch differs between attempts."""
     database = tmp_path / "queue.db"
     options = TranscribeOptions(end=rounds(22, 240), word_timestamps=with_words)
     wanted = Job(audio_path=str(AUDIO / "printing-lj.m4a"), model_size="tiny.en", options=options)
@@ -149,7 +149,7 @@ def test_a_real_model_gives_the_same_bytes_however_often_its_worker_is_killed(tm
 
 
 def test_a_job_killed_at_every_chunk_and_at_the_change_of_language_gives_the_same_bytes(tmp_path):
-    """What an attempt knows of the recording's language doesn't depend on which chunks it still has to do."""
+    """What an attempt knows about the recording's language does not depend on which chunks are left."""
     database = tmp_path / "queue.db"
     recording = write_sentences(tmp_path / "recording.wav", 5)
     spoken = ["en", "en", "de", "de", "en"]
@@ -195,7 +195,7 @@ def test_a_real_model_writes_a_change_within_a_chunk_the_same_however_often_its_
 
 @pytest.mark.parametrize("what", ["the recording", "the options", "the model"])
 def test_checkpoints_of_different_work_are_dropped(tmp_path, what):
-    """The new is done from its beginning, and nothing of the old is left in it."""
+    """The new recording is recognised from its start, with nothing of the old one."""
     database = tmp_path / "queue.db"
     recording = write_sentences(tmp_path / "recording.wav", 2)
     wanted = Job(audio_path=recording, model_size=model(tmp_path))
@@ -222,7 +222,7 @@ def test_checkpoints_of_different_work_are_dropped(tmp_path, what):
 
 
 def test_a_recording_replaced_while_it_is_processed_is_not_mixed_with_its_successor(tmp_path):
-    """The child that has the old one open dies, and the next one opens the new one."""
+    """The child that has the old recording open dies, and the next one opens the new one."""
     database = tmp_path / "queue.db"
     old = Path(write_sentences(tmp_path / "recording.wav", 6))
     new = Path(write_sentences(tmp_path / "new.wav", 4))

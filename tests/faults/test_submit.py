@@ -1,4 +1,4 @@
-"""Clients that submit the same request again and again, as one does whose connection was cut."""
+"""Clients that submit the same request again and again, as after a broken connection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = ("written", "committed")
 
 
 class Client:
-    """Submits one job for each key; when its process is killed the next one submits the unanswered key again."""
+    """Submits one job for each key; when its process is killed, the next one submits the unanswered key again."""
 
     def __init__(self, database: Path, keys: list[str], deaths: int, rng: random.Random) -> None:
         self.database = database

@@ -1,4 +1,4 @@
-"""A worker that was taken for dead and wakes up again: nothing that it still wants to write is accepted."""
+"""A worker that was considered dead and wakes up again: none of its writes is accepted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LEASE = ("--lease-ttl-s", "3")
 BATCH = 20
 SENTENCES = 3
 CHILD_GONE_S = 3.0
-"""A quarter of a second until the claim is looked at, and what a busy machine takes."""
+"""A quarter of a second until the claim is checked, and the delays of a busy machine."""
 STOPS = ("update:committed", "checkpoint:committed", "heartbeat:committed", "resume:committed", "claim:committed")
 
 
@@ -69,7 +69,7 @@ def test_every_write_of_a_zombie_is_refused(
 
 
 def refuse_zombie(zombie: ClerkProcess, healthy: ClerkProcess, rng: random.Random) -> None:
-    """Have one claim all jobs and sleep, another take them and finish half of them, and the first wake up."""
+    """Have one worker claim all jobs and sleep, another reclaim and finish half of them, and the first wake up."""
     jobs = [zombie.ask("claim") for _ in range(BATCH)]
     zombie.send(signal.SIGSTOP)
     wait_until(lambda: healthy.ask("claim") == jobs[0])
@@ -154,7 +154,7 @@ def wake_zombies(folder: Path, places: Sequence[str]) -> float:
 
 
 def wake(zombies: Sequence[WorkerProcess]) -> bool:
-    """Wake those who stop only now: who was stopped by us just ahead of its failpoint comes to it in its next job."""
+    """Wake workers that stop only now: one stopped just before its failpoint reaches it in its next job."""
     for zombie in zombies:
         zombie.send(signal.SIGCONT)
     return True
@@ -167,7 +167,7 @@ def is_stopped_or_hung(worker: WorkerProcess, hung: list[tuple[str, Path]]) -> b
 
 
 def stop(worker: WorkerProcess, database: Path) -> None:
-    """SIGSTOP, but not while it has the turn to write: nobody could take its job then."""
+    """Send SIGSTOP, but not while it holds the write lock: no worker could reclaim its job then."""
 
     def is_stopped_without_the_turn() -> bool:
         worker.send(signal.SIGSTOP)
@@ -266,7 +266,7 @@ def test_a_worker_that_is_never_idle_reclaims_an_expired_claim(tmp_path: Path) -
 def claims_of_a_live_owner_taken_by_another(
     ours: Path, theirs: Path, meanwhile: Callable[[], object] = lambda: None
 ) -> list[str]:
-    """Claim two jobs, one after the other, while another one asks after each; name what the other one got."""
+    """Claim two jobs, one after the other, while another worker asks after each; return what the other one got."""
 
     async def work() -> list[str]:
         owner, other = JobRepository(ours), JobRepository(theirs)

@@ -1,4 +1,4 @@
-"""All of the queue's verbs on a real repository, at random; as a program, with a record of what reaches the disk.
+"""All operations of the queue on a real repository, at random; as a program, with a record of what reaches the disk.
 
 `python -m tests.faults.workload DATABASE HISTORY` writes to HISTORY, pickled, each operation of SQLite on its files,
 and among them an `ack` for each verb that has returned, with the digest of the whole database as it was then.
@@ -36,7 +36,7 @@ _STATE = (
 
 
 def digest(ask: Callable[[str], Iterable[Any]]) -> str:
-    """Give a digest of all jobs, events and chunks; `ask` takes a SELECT."""
+    """Return a digest of all jobs, events and chunks; `ask` takes a SELECT."""
     return hashlib.sha256(repr([[tuple(row) for row in ask(sql)] for sql in _STATE]).encode()).hexdigest()
 
 
@@ -45,7 +45,7 @@ async def digest_of(repository: JobRepository) -> str:
 
 
 class Workload:
-    """A submitter and a worker that share a database file, and do one random verb at a time."""
+    """A submitter and a worker that share a database file, and do one random operation at a time."""
 
     def __init__(self, path: Path, chance: random.Random) -> None:
         self._path = path
@@ -69,13 +69,13 @@ class Workload:
         self._held = None
 
     async def reopen(self) -> None:
-        """Close everything, which moves the log into the database, and open it anew."""
+        """Close everything, which moves the log into the database, and open it again."""
         await self.close()
         self._new()
         await self.open()
 
     async def do(self) -> None:
-        """Do a random verb that makes sense now: one transaction at most."""
+        """Do a random operation that is possible at present: one transaction at most."""
         anybody: list[Callable[[], Awaitable[object]]] = [
             self.submit,
             self.submit,
@@ -150,7 +150,7 @@ class Workload:
         await self.submitter.prune(timedelta())
 
     def _its_job(self) -> Job:
-        """A copy: a verb that fails must not leave half of its changes in ours."""
+        """A copy: a failing operation must not leave half of its changes in ours."""
         assert self._held is not None
         return self._held.model_copy()
 
@@ -159,7 +159,7 @@ class Workload:
 
 
 async def record(path: Path, verbs: int, chance: random.Random) -> list[Op]:
-    """Run the workload, reopened once; give all that was done to the disk, and the acknowledgements."""
+    """Run the workload, reopened once; return all disk operations and the acknowledgements."""
     history: list[Op] = []
 
     def note(op: Op) -> int:
@@ -180,7 +180,7 @@ async def record(path: Path, verbs: int, chance: random.Random) -> list[Op]:
 
 
 class BrokenDisk:
-    """Refuses what SQLite wants to do, from the nth operation on until it is mended."""
+    """Refuses SQLite's operations from the nth on until it is repaired."""
 
     def __init__(self) -> None:
         self.mend()
@@ -200,7 +200,7 @@ class BrokenDisk:
 
 
 async def withstand(path: Path, verbs: int, chance: random.Random) -> dict[str, Any]:
-    """Run the workload on a disk that breaks and is mended with every verb; tell what was wrong."""
+    """Run the workload on a disk that breaks and is repaired with every operation; return what was wrong."""
     disk = BrokenDisk()
     interpose(disk.before)
     load = Workload(path, chance)

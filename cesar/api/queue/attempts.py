@@ -57,10 +57,10 @@ def requeue_killed(connection: sa.Connection, job: Job, now: datetime, delay: ti
     return record_loss(connection, row, "recogniser killed", now, delay, is_begun=True, error=error)
 
 
-def reclaim(connection: sa.Connection, beat: Heartbeat, reason: str, now: datetime, delay: timedelta) -> None:
+def reclaim(connection: sa.Connection, seen: Heartbeat, reason: str, now: datetime, delay: timedelta) -> None:
     """Reclaim a job from an owner that is dead or let its lease expire; do nothing if the job has changed since."""
-    row = lock_where(connection, jobs.c.seq == beat.job_seq)
-    if row is None or beat != heartbeat_of(row) or row["status"] != JobStatus.PROCESSING:
+    row = lock_where(connection, jobs.c.seq == seen.job_seq)
+    if row is None or seen != heartbeat_of(row) or row["status"] != JobStatus.PROCESSING:
         return
     record_loss(connection, row, reason, now, delay, is_begun=row["begun"] == row["attempt"])
 

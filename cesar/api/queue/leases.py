@@ -134,8 +134,8 @@ class LeaseMonitor:
         self._time += min(max(0.0, now - self._ticked_at), self.ttl_s / 4)
         self._ticked_at = now
 
-    def expired(self, beats: Iterable[Heartbeat], now: float) -> set[Heartbeat]:
+    def expired(self, heartbeats: Iterable[Heartbeat], now: float) -> set[Heartbeat]:
         """Return the heartbeats that have not changed for longer than the lease."""
         self.tick(now)
-        self._since = {beat: self._since.get(beat, self._time) for beat in beats}
-        return {beat for beat, since in self._since.items() if self._time - since > self.ttl_s}
+        self._since = {heartbeat: self._since.get(heartbeat, self._time) for heartbeat in heartbeats}
+        return {heartbeat for heartbeat, since in self._since.items() if self._time - since > self.ttl_s}

@@ -1,4 +1,4 @@
-"""Delays: they grow, they end growing, and chance keeps many from coming at once."""
+"""Delays: they grow up to a limit, with jitter."""
 
 from itertools import islice
 

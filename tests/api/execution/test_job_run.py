@@ -1,4 +1,4 @@
-"""Which failures may pass by themselves; what a run tells and is told between its thread and the event loop."""
+"""Which failures are transient; what a run exchanges between its thread and the event loop."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class TestRun(QueueCase):
             await asyncio.to_thread(on_chunk, chunk(0, 5))
 
     def make_recording(self) -> Path:
-        """Give the job a recording that is there, and a model that is."""
+        """Give the job an existing recording and model."""
         recording, script = self.folder / "talk.wav", self.folder / "script.json"
         recording.write_bytes(b"sound")
         script.write_text("{}")

@@ -1,4 +1,4 @@
-"""Temporary files of workers: private, and gone after the next start whatever ended the worker."""
+"""Temporary files of workers: private, and deleted by the next start whatever ended the worker."""
 
 from __future__ import annotations
 

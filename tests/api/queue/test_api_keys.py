@@ -1,4 +1,4 @@
-"""API keys: what is stored of them, what they allow, and when they stop to."""
+"""API keys: what is stored of them, what they allow, and when they stop working."""
 
 from __future__ import annotations
 

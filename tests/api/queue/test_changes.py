@@ -1,4 +1,4 @@
-"""What anybody may do with a job: cancel, retry, delete, prune; and the event that each change leaves."""
+"""What users may do with a job: cancel, retry, delete, prune; and the event that each transition records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fence: a worker's writes hold only while its claim does. And what such writes do."""
+"""The fence: a worker's writes are accepted only while its claim is valid. And the effects of such writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.api.support import QueueCase, chunk
 
 class TestClaimsInMemory(QueueCase):
     async def lose(self, job: Job) -> Job:
-        """Let somebody else have the job; give it as its new owner has it."""
+        """Let another owner have the job; return it as its new owner has it."""
         await self.repository.release(job.model_copy())
         return await self.claim()
 

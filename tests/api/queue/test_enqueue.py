@@ -1,4 +1,4 @@
-"""Submitting with an idempotency key: once is enough, and another request is refused."""
+"""Submitting with an idempotency key: repeated submissions create one job, and a different request is refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TestSubmittingInMemory(QueueCase):
         assert await self.repository.list_all() == [first]
 
     async def test_a_request_hashes_as_in_earlier_versions(self) -> None:
-        """Else a repeated submission would be refused after an update."""
+        """Otherwise a repeated submission would be refused after an update."""
         await self.queue(**REQUEST, idempotency_key="k")
         found = await self.repository.database.read(
             lambda c: c.execute(sa.select(jobs.c.idempotency_hash)).scalar_one()

@@ -1,4 +1,4 @@
-"""The fingerprint of a piece of work: other sound, model, wishes or code give another; a file's name does not."""
+"""The fingerprint of work: other audio, model, options or code change it; the file's name does not."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_code_is_every_file_that_turns_audio_into_text(tmp_path: Path) -> No
 
 
 def test_what_the_pipeline_imports_from_elsewhere_is_part_of_the_code() -> None:
-    """But for what changes no text: checks of what is asked for, and errors."""
+    """Except what does not affect the text: argument checks, and errors."""
     package = Path(cesar.__file__).parent
     inside = ("cesar.pipeline", "cesar.engines")
     imported = {

@@ -1,4 +1,4 @@
-"""What is known when a job is submitted: its result, how many its submitter has, its key; and what its end deletes."""
+"""What is known when a job is submitted: its result, open jobs, its key; and what deleting it removes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StoreCase(QueueCase):
         policy: SubmissionPolicy = SubmissionPolicy(),  # noqa: B008 - frozen
         **fields: Any,
     ) -> Job:
-        """Submit a job as the service does, with a recording that has just arrived."""
+        """Submit a job as the service does, with a recording just uploaded."""
         digest = hashlib.sha256(content).hexdigest()
         upload = await self.repository.new_upload()
         upload.write_bytes(content)
@@ -49,13 +49,13 @@ class StoreCase(QueueCase):
         return job
 
     def files(self) -> set[Path]:
-        """Return all recordings, and what may become one."""
+        """Return all recordings, and files that may become one."""
         return {path for path in self.store.folder.rglob("*") if path.is_file() and path.suffix != ".json"}
 
 
 class TestKnownResults(StoreCase):
     async def complete(self, **fields: Any) -> Job:
-        """Have a job recognised: two chunks, under the fingerprint `KEY`."""
+        """Complete a job with two chunks, under the fingerprint `KEY`."""
         await self.submit(**fields)
         job = await self.claim()
         await self.repository.resume(job, KEY)

@@ -1,4 +1,4 @@
-"""Taking jobs back from workers that are dead, or alive and not at work. No wall clock takes part."""
+"""Reclaiming jobs from workers that are dead, or alive but stuck. No wall clock is involved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.clerk import ClerkProcess
 
 
 class TestExpiredLeases(QueueCase):
-    """One repository holds the claim, `other` watches it."""
+    """One repository holds the claim, `other` monitors it."""
 
     in_memory = False
 
@@ -29,7 +29,7 @@ class TestExpiredLeases(QueueCase):
         return await self.other.get_next_queued()
 
     async def watch(self, seconds: float) -> Job | None:
-        """Look every five seconds for so long; give what can be claimed as soon as there is something."""
+        """Try to claim every five seconds for this long; return the first job claimed."""
         for _ in range(round(seconds / 5)):
             self.clocks.go_on(5)
             if (job := await self.look()) is not None:
@@ -196,12 +196,12 @@ class TestDeadOwners(QueueCase):
 
 
 class LossCase(QueueCase):
-    """Jobs over which worker after worker is lost."""
+    """Jobs that lose worker after worker."""
 
     in_memory = False
 
     async def lose_worker(self, *, begins: bool = True, checkpoint: float | None = None) -> Job:
-        """Wait until a job is due, claim it, and die; give it as it was claimed."""
+        """Wait until a job is due, claim it, and die; return it as it was claimed."""
         worker = await self.open()
         while (job := await worker.get_next_queued()) is None:
             self.clocks.go_on(60)
@@ -213,11 +213,11 @@ class LossCase(QueueCase):
         return job
 
     async def notice(self) -> None:
-        """Have the loss written down."""
+        """Have the loss recorded."""
         await self.repository.request_cancel((await self.queue()).id)
 
     async def lose_another(self) -> None:
-        """Show that others lose their workers too; this one is then out of the way."""
+        """Show that others lose their workers too; then remove that job."""
         other = await self.queue("/other.wav", priority=2)
         assert (await self.lose_worker()).id == other.id
         await self.repository.request_cancel(other.id)
@@ -227,7 +227,7 @@ class LossCase(QueueCase):
             await self.complete_another()
 
     async def complete_another(self) -> None:
-        """Show that the machine is well."""
+        """Show that the machine works."""
         other = await self.queue("/other.wav", priority=1)
         job = await self.claim()
         assert job.id == other.id

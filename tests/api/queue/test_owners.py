@@ -1,4 +1,4 @@
-"""Owners show that they live by a lock that the kernel lets go of; a watch sees whose beats stand still."""
+"""Owners show that they are alive by a lock that the kernel releases; a monitor sees whose heartbeats stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The place of each waiting job, and the work before it, as the database reckons them."""
+"""The position of each waiting job, and the work ahead of it, as the database computes them."""
 
 from __future__ import annotations
 

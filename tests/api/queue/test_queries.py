@@ -1,4 +1,4 @@
-"""Listing: filters, pages that stand while jobs are added, places in the queue, counts."""
+"""Lists: filters, pages that are stable while jobs are added, queue positions, counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TestListingInMemory(QueueCase):
         return [job.name for job in page.jobs]
 
     async def pages(self, wanted: JobFilter = JobFilter(), *, limit: int, newest_first: bool) -> list[list[Job]]:  # noqa: B008
-        """Turn the pages to the end."""
+        """Return the jobs of all pages."""
         found, cursor = [], None
         while True:
             page = await self.repository.list_page(wanted, cursor=cursor, limit=limit, newest_first=newest_first)

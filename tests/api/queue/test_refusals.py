@@ -1,4 +1,4 @@
-"""What is no database of ours is refused in one clear line, and left as it was."""
+"""A file that is not one of our databases is refused in one clear line, and not changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.api.support import QueueCase
 
 
 def make(path: Path, *statements: str) -> bytes:
-    """Make a database of another program's; give its bytes."""
+    """Create another program's database; return its bytes."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
@@ -22,7 +22,7 @@ def make(path: Path, *statements: str) -> bytes:
 
 class TestRefusals(QueueCase):
     async def asyncSetUp(self) -> None:
-        """Each test opens what it has made itself."""
+        """Each test opens a database that it created itself."""
 
     async def refusal(self, kind: type[DatabaseError]) -> str:
         with pytest.raises(kind) as caught:

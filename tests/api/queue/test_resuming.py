@@ -1,4 +1,4 @@
-"""Checkpoints in the queue: what is kept of a job, for whom, and when it is dropped."""
+"""Checkpoints in the queue: what is kept for a job, and when it is dropped."""
 
 from __future__ import annotations
 

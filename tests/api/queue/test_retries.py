@@ -1,4 +1,4 @@
-"""Transient failures: a job is tried again, later and later, and then given up."""
+"""Transient failures: a job is retried after growing delays, and then ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DELAY_S = 15.0
 
 class TestRetriesInMemory(QueueCase):
     async def fail_next(self) -> Job:
-        """Claim the next job and have it fail; give it as it is queued."""
+        """Claim the next job and have it fail; return it as it is queued."""
         job = await self.claim()
         job.error_code, job.error_message, job.error_hint = "out_of_memory", "It was killed.", "Use less."
         return await self.repository.retry_later(job)

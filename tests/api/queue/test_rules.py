@@ -1,4 +1,4 @@
-"""What the database itself refuses, whoever writes: SQL that never saw our code."""
+"""What the database itself refuses, whoever writes: SQL that bypasses our code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many tasks at one repository, and tasks that are cancelled while they wait for it."""
+"""Many tasks using one repository, and tasks that are cancelled while they wait for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's transcript from what is stored of it: the very one that transcribing without a queue gives."""
+"""A job's transcript from what is stored: exactly the one that transcribing without a queue returns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 async def queued_and_done(folder: Path, *jobs: Job) -> list[tuple[Job, list[Chunk]]]:
-    """Have a worker do the jobs; give them as they are read back, with their chunks."""
+    """Have a worker process the jobs; return them as they are read back, with their chunks."""
     repository = JobRepository(folder / "queue.db")
     await repository.connect()
     worker = BackgroundWorker(repository, poll_interval=0.05)
@@ -63,7 +63,7 @@ async def queued_and_done(folder: Path, *jobs: Job) -> list[tuple[Job, list[Chun
 
 @pytest.fixture(scope="module")
 def pairs(model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Transcript, Transcript]]:
-    """By the options' name: what the queue gives of the sonnet, and what the transcriber gives of it."""
+    """By the options' name: the queue's transcript of the sonnet, and the transcriber's."""
     folder = tmp_path_factory.mktemp("queue")
     done = asyncio.run(
         queued_and_done(
@@ -115,7 +115,7 @@ def test_a_jobs_transcript_has_the_transcribers_warnings(model, tmp_path):
 
 @pytest.mark.parametrize("status", [status for status in JobStatus if status is not JobStatus.COMPLETED])
 def test_an_unfinished_jobs_transcript_is_partial_and_covers_finished_chunks(status):
-    """What has not been heard yet is no silence."""
+    """What has not been recognised yet is not silence."""
     job = Job(audio_path="/talk.wav", status=status, duration=60.0, position=20.0)
     transcript = transcript_of(job, CHUNKS)
     assert transcript.is_partial

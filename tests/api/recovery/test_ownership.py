@@ -1,4 +1,4 @@
-"""A folder of recordings belongs to one database: whichever other is opened, no recording is lost."""
+"""A folder of recordings belongs to one database: whichever other database is opened, no recording is lost."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class TestAMissingDatabase(FolderCase):
         await self.is_refused(self.file, DatabaseMissing)
 
     async def test_another_database_at_the_same_path_is_refused(self) -> None:
-        """As an earlier version has made it, when the disk was not mounted."""
+        """As an earlier version created it when the disk was not mounted."""
         await self.submit()
         await self.repository.close()
         self.file.unlink()
@@ -210,7 +210,7 @@ class TestAMissingDatabase(FolderCase):
 
 
 class TestAFolderElsewhere(FolderCase):
-    """The whole data folder has another path than when its recordings came: moved, restored, mounted in a container."""
+    """The data folder has another path than when its recordings arrived: moved, restored, mounted in a container."""
 
     async def move(self) -> None:
         await self.repository.close()

@@ -1,4 +1,4 @@
-"""What is saved of a damaged database: real files, damaged in many ways."""
+"""What a repair saves of a damaged database: real files, damaged in many ways."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def words_of(number: int, part: int) -> str:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with jobs of all kinds, a key, and a log that is not emptied."""
+    """A database with jobs of all kinds, a key, and a non-empty log."""
     file = tmp_path_factory.mktemp("original") / "cesar.db"
 
     async def fill() -> None:
@@ -98,7 +98,7 @@ def read(file: Path) -> tuple[list[Job], dict[str, list[Chunk]], list[str]]:
 
 
 def require_truth(file: Path, original: Path) -> int:
-    """See that all that was saved is as it was, or to be done again; return the number of jobs."""
+    """Check that everything saved is unchanged, or queued again; return the number of jobs."""
     before = {job.id: job for job in read(original)[0]}
     chunks_before = read(original)[1]
     jobs, chunks, _ = read(file)
@@ -177,7 +177,7 @@ def test_the_rest_of_a_truncated_file_is_saved(file: Path, original: Path, share
 
 
 def damaged_with_a_log(original: Path, tmp_path: Path) -> tuple[Path, str]:
-    """Return a damaged database, and the id of a job that only its log has."""
+    """Return a damaged database, and the id of a job that is only in its log."""
     live = Path(shutil.copy(original, tmp_path / "live.db"))
     file = tmp_path / "cesar.db"
 
@@ -254,7 +254,7 @@ def test_a_repaired_database_keeps_its_counters_and_its_number(file: Path) -> No
 
 @pytest.mark.parametrize("change", ["result_text = NULL", "result_text = ''", "result_text = 'Job 1 says 0.'"])
 def test_a_completed_job_with_an_incomplete_text_is_queued_again(file: Path, change: str) -> None:
-    """Job 1 lost its text or a part of it; job 41 has no chunks either, job 2 is whole."""
+    """Job 1 lost its text or a part of it; job 41 also has no chunks; job 2 is complete."""
     ids = {job.audio_path: job.id for job in read(file)[0]}
     one, bare, whole = (ids[f"/talks/{number}.wav"] for number in (1, 41, 2))
     with closing(sqlite3.connect(file)) as connection, connection:

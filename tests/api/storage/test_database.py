@@ -1,4 +1,4 @@
-"""The database file: how it is kept while it is open, and what SQLite's troubles become."""
+"""The database file: its state while it is open, and the translation of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TestTroubles(QueueCase):
         self.enterContext(patch("cesar.api.storage.database.BUSY_TIMEOUT_S", 0.05))
 
     async def fails_only_while(self, trouble: Callable[[], Any], match: str) -> None:
-        """See writes fail while the trouble lasts, change nothing, and succeed when it is over."""
+        """Test that writes fail during the failure, change nothing, and succeed afterwards."""
         job = await self.queue()
         with trouble():
             for _ in range(2):

@@ -1,4 +1,4 @@
-"""Where a database may lie: paths, addresses, and file systems that are reached over a network."""
+"""Where a database may be: paths, addresses, and network file systems."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_local_file_systems_are_known(kind: str) -> None:
 
 
 class TestOnANetwork:
-    """The text of /proc/self/mountinfo says that the test's folder is on a network."""
+    """Make /proc/self/mountinfo say that the test's folder is on a network."""
 
     @pytest.fixture(autouse=True)
     def mounts(self, tmp_path: Path) -> Iterator[None]:
@@ -215,7 +215,7 @@ def test_a_database_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 
 def connect(db: Path, *, allow_network_fs: bool = False) -> str:
-    """Open and close a database; give its journal mode."""
+    """Open and close a database; return its journal mode."""
 
     async def open_it() -> str:
         repository = JobRepository(db, allow_network_fs=allow_network_fs)

@@ -1,4 +1,4 @@
-"""Migrations: whole or not at all, with a copy first, and one program at a time.
+"""Migrations: atomic, with a backup first, and one process at a time.
 
 There is one migration so far. Later ones are played by scripts that the tests write.
 """
@@ -47,7 +47,7 @@ def upgrade():
 
 @pytest.fixture(autouse=True)
 def _quickly_made_databases() -> None:
-    """Make every database by the migrations."""
+    """Create every database by migrations."""
 
 
 class MigrationCase(QueueCase):
@@ -56,7 +56,7 @@ class MigrationCase(QueueCase):
 
     @contextmanager
     def later_cesar(self, **last_steps: str) -> Iterator[None]:
-        """A Cesar with these migrations after our last: `next1="pass"`, named by revision, with their last step."""
+        """A version with these migrations after our last: `next1="pass"`, named by revision, with their last step."""
         folder = self.folder / f"cesar-{len(last_steps)}-{abs(hash(str(last_steps)))}"
         shutil.copytree(SCRIPTS, folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
         before = HEAD
@@ -70,14 +70,14 @@ class MigrationCase(QueueCase):
             yield
 
     async def make_old(self, count: int = 3) -> list[Job]:
-        """Make a database of today's schema with some jobs in it."""
+        """Create a database of the current schema with some jobs."""
         repository = await self.open()
         jobs = [await repository.create(Job(audio_path=f"/{number}.wav")) for number in range(count)]
         await repository.close()
         return jobs
 
     def schema(self, path: Path | None = None) -> tuple[Any, set[str], list[tuple[str, int]]]:
-        """The revision, the tables that later migrations made, and the jobs with their priorities."""
+        """Return the revision, the tables of later migrations, and the jobs with their priorities."""
         with closing(sqlite3.connect(path or self.file)) as connection:
             (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -187,7 +187,7 @@ class TestKilledWhileMigrating(MigrationCase):
     """A snapshot of the files before each statement is what `kill -9` there would leave behind."""
 
     async def snapshots(self) -> list[Path]:
-        """Open the database, migrating it; give the folders with its files as they were at each statement."""
+        """Open the database, migrating it; return folders with its files as they were at each statement."""
         taken: list[Path] = []
 
         def take(*_: object) -> None:

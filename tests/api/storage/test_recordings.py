@@ -1,4 +1,4 @@
-"""The store of recordings: each once, under its digest, and gone when nobody needs it."""
+"""The store of recordings: each once, under its digest, and deleted when no job needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> AudioStore:
 
 
 def arrive(store: AudioStore, content: bytes, owner: str = "us") -> tuple[Path, str]:
-    """Have a recording arrive; give its file and its digest."""
+    """Create an upload; return its file and its digest."""
     file = store.new_upload(owner)
     file.write_bytes(content)
     return file, hashlib.sha256(content).hexdigest()
@@ -51,7 +51,7 @@ def sweep(
 
 
 def add(store: AudioStore, content: bytes) -> str:
-    """Keep a recording whose job is written; return its digest."""
+    """Store a recording whose job is committed; return its digest."""
     file, digest = arrive(store, content)
     store.add(file, digest)
     file.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ def test_a_retained_recording_stays_retained(store: AudioStore) -> None:
 
 
 def test_a_recording_whose_job_was_never_committed_is_set_aside_however_new(store: AudioStore) -> None:
-    """As a crash leaves it between the moving of the file and the commit."""
+    """As a crash leaves it between storing the file and the commit."""
     store.add(*arrive(store, b"sound", "them"))
     swept = sweep(store, dead="them", known_until=LONG_AGO)
     assert (swept.set_aside, swept.retained) == (1, frozenset())

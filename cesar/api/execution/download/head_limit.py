@@ -1,7 +1,7 @@
-"""`HeadLimit`: how many bytes a server may send before its answer has begun.
+"""`HeadLimit`: how many bytes a server may send before the body of its response.
 
-httpcore limits each header block, and skips interim answers (`100 Continue` and its like, RFC 9110, 15.2) as long as
-they come. A server that sends nothing else would keep the event loop parsing them, and every other caller waiting.
+httpcore limits each header block, but skips any number of interim responses (`100 Continue` and the like, RFC 9110,
+15.2). A server that sends nothing else would keep the event loop parsing them, and every other client waiting.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import httpcore
 import httpx
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of all interim answers with the headers of the final one. Web servers and browsers take less than that."""
+"""Maximum size of all interim responses and the final headers. Web servers and browsers allow less."""
 _READ_BYTES = 4096
-"""As much is read at once meanwhile, so that the event loop serves others in between."""
+"""Maximum size of a read before the body, so that the event loop can serve others in between."""
 
 
 @dataclass(slots=True)
 class HeadLimit:
-    """What may still come before the answer."""
+    """The number of bytes still allowed before the body."""
 
     bytes_left: int = MAX_HEAD_BYTES
     is_lifted: bool = False
-    """Whether the answer has begun, so that its body may be as long as it likes."""
+    """Whether the body has begun, which is not limited here."""
 
     def count(self, size: int) -> None:
-        """Count bytes that have come. Raises `httpcore.RemoteProtocolError` if they are too many."""
+        """Count received bytes. Raises `httpcore.RemoteProtocolError` if there are too many."""
         self.bytes_left -= size
         if self.bytes_left < 0:
-            raise httpcore.RemoteProtocolError(f"more than {MAX_HEAD_BYTES} bytes come before it has begun")
+            raise httpcore.RemoteProtocolError(f"more than {MAX_HEAD_BYTES} bytes before its body")
 
 
 class LimitedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over connections that have a limit. It is for one answer."""
+    """httpx's transport over limited connections, for one response."""
 
     def __init__(self, trusted: ssl.SSLContext, limit: HeadLimit) -> None:
         super().__init__(verify=trusted, trust_env=False)
@@ -44,7 +44,7 @@ class LimitedTransport(httpx.AsyncHTTPTransport):
 
 
 class _Network(httpcore.AnyIOBackend):
-    """Opens connections that have a limit."""
+    """Opens limited connections."""
 
     def __init__(self, limit: HeadLimit) -> None:
         self._limit = limit
@@ -62,7 +62,7 @@ class _Network(httpcore.AnyIOBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection, or TLS over one."""
+    """A limited connection, with or without TLS."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, limit: HeadLimit) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""From where recordings may be fetched: no address leads into a private network, whatever clothes it wears."""
+"""From where recordings may be fetched: no address leads into a private network, however it is written."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_both_addresses_embedded_in_teredo_are_checked(server: str, client: str,
 
 
 def teredo(server: IPv4Address, client: IPv4Address) -> IPv6Address:
-    """Write an address as RFC 4380 does: the client's port and address are inverted."""
+    """Return a Teredo address (RFC 4380): the client's port and address are inverted."""
     port, flags = 40000, 0x8000
     inverted = (flags << 48) | ((port ^ 0xFFFF) << 32) | (int(client) ^ 0xFFFF_FFFF)
     return IPv6Address((0x2001_0000 << 96) | (int(server) << 64) | inverted)

@@ -1,4 +1,4 @@
-"""Recordings from addresses, from real servers that behave badly: what has arrived is right, or there is an error."""
+"""Downloads from real servers that misbehave: what arrives is correct, or there is an error."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.api.media_server import NAME, MediaServer
 from tests.api.support import PATIENCE_S, eventually
 
 BODY = bytes(range(251)) * 2000
-"""Half a megabyte: in no two places the same, and more than one block."""
+"""Half a megabyte without repetition, longer than one block."""
 LIMITS = Limits(max_bytes=10**9, policy=ANYWHERE)
 HERE = AddressPolicy(lambda address: address == ip_address("127.0.0.1"), lambda _port: True)
-"""As if 127.0.0.1 were public and nothing else."""
+"""A policy under which only 127.0.0.1 is public."""
 
 
 def standing_for(*addresses: str) -> tuple[Resolver, list[str]]:
-    """A name server that gives another address each time, and what it was asked for."""
+    """Return a resolver with another address each time, and the list of its queries."""
     asked: list[str] = []
 
     async def answer(host: str, port: int) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def standing_for(*addresses: str) -> tuple[Resolver, list[str]]:
 
 
 class FetchCase(IsolatedAsyncioTestCase):
-    """A server with a recording, and a place for it."""
+    """A server with a recording, and a path to fetch it to."""
 
     def setUp(self) -> None:
         self.server = self.enterContext(MediaServer(BODY))
@@ -69,7 +69,7 @@ class FetchCase(IsolatedAsyncioTestCase):
         return raised.value
 
     async def require_whole(self, **how: object) -> None:
-        """Fetch it; see that every byte is right."""
+        """Fetch it; check every byte."""
         fetched = await self.fetch(**how)  # type: ignore[arg-type]
         assert fetched == FetchResult(self.server.digest, len(self.server.body))
         assert self.target.read_bytes() == self.server.body
@@ -108,10 +108,10 @@ CHUNKED = ANSWER + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class TestAnswers(FetchCase):
-    """Raw answers: what is no HTTP, or has no end, is refused for good; a connection that breaks may be tried again."""
+    """Raw responses: invalid HTTP and endless headers are permanent failures; a broken connection may be retried."""
 
     async def answered(self, beginning: bytes, unit: bytes = b"") -> CesarError:
-        """Fetch from a server that sends this, the unit again and again, and closes; give the error."""
+        """Fetch from a server that sends this, repeats the unit, and closes; return the error."""
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What has arrived of a recording, from one worker to the next: only what is certain counts."""
+"""A partial download from one worker to the next: only what is certainly on the disk counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def begun(path: Path) -> Path:
-    """The place of a part of ten bytes."""
+    """The path of a partial file of ten bytes."""
     part = PartialFile.open(path, never)
     part.restart(WHOLE)
     part.write(b"0123456789")

@@ -1,4 +1,4 @@
-"""What servers' answers are taken for, where a real server is hard to make say it."""
+"""How responses are interpreted that a real server would rarely send."""
 
 from __future__ import annotations
 
