@@ -36,7 +36,7 @@ class TestSilentNameServers(IsolatedAsyncioTestCase):
 
     async def _ask(self, count: int) -> None:
         for number in range(count):
-            with pytest.raises(FetchFailed, match="name resolution (timed out|failed)"):
+            with pytest.raises(FetchFailed, match=r"name resolution (timed out|failed)"):
                 await resolve_allowed(httpx.URL(f"http://host{number}.example/"), PUBLIC, resolve)
 
     async def test_silent_name_servers_take_no_shared_threads(self) -> None:
