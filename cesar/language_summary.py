@@ -77,7 +77,7 @@ def _mismatches(chunks: Sequence[Chunk], options: TranscribeOptions) -> Iterator
         if language == UNKNOWN:
             yield f"the language of the speech at {_written(spans)} is not clear, and its text may be false: {remedy}"
             continue
-        yield f"the speech at {_written(spans)} is clearly {_named(language)}, and its text is not: {remedy}"
+        yield f"there is speech at {_written(spans)} that is clearly {_named(language)}, and its text is not: {remedy}"
 
 
 def _has_dropped(chunk: Chunk) -> bool:

@@ -24,7 +24,8 @@ from cesar.pipeline.audio.channels import ChannelPicker
 from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.audio.ring_buffer import Tape
 from cesar.pipeline.recognition.decoding_passes import Attempt, Sound
-from cesar.pipeline.recognition.language_detection import Choice, LanguageCheck, LanguageDetector
+from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
+from cesar.pipeline.recognition.language_detection import LanguageDetector
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from cesar.pipeline.scheduler import Schedule

@@ -128,18 +128,39 @@ def test_each_part_of_a_recording_is_written_in_its_own_language(load, plan, cha
     assert "Wasser kam" in " ".join(segment.text for segment in segments if segment.language == "de")
 
 
-def test_a_change_in_the_middle_of_a_chunk_is_found(load, plan, tmp_path):
-    """Twelve seconds without a long pause: they make one chunk."""
-    joint_s = 5.2
+JOINT_S = 5.2
+
+
+@pytest.fixture(scope="module")
+def changing_soon(tmp_path_factory) -> Path:
+    """English, then German, without a long pause: they make one chunk."""
     sound = np.concatenate(
-        [speech("jfk.m4a")[: round(joint_s * SAMPLE_RATE)], speech("german.ogg")[-9 * SAMPLE_RATE :]]
+        [speech("jfk.m4a")[: round(JOINT_S * SAMPLE_RATE)], speech("german.ogg")[-9 * SAMPLE_RATE :]]
     )
-    _, collected = run(media.write_wav(tmp_path / "a.wav", sound), load("base"), plan)
+    return media.write_wav(tmp_path_factory.mktemp("soon") / "a.wav", sound)
+
+
+def test_a_change_in_the_middle_of_a_chunk_is_found(load, plan, changing_soon):
+    _, collected = run(changing_soon, load("base"), plan)
     [chunk] = collected.chunks
     assert [segment.language for segment in chunk.segments] == ["en", *["de"] * (len(chunk.segments) - 1)]
-    assert chunk.segments[1].start == pytest.approx(joint_s, abs=1.5)
+    assert chunk.segments[1].start == pytest.approx(JOINT_S, abs=1.5)
     assert "fellow America" in chunk.segments[0].text
     assert "Dinosaurier" in chunk.segments[-1].text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [TranscribeOptions(language="en"), TranscribeOptions(languages=("en", "fr"))],
+    ids=["named", "not to choose from"],
+)
+def test_a_change_in_the_middle_of_a_chunk_to_a_language_that_is_not_allowed_is_marked(
+    load, plan, changing_soon, options
+):
+    _, collected = run(changing_soon, load("base"), plan, options)
+    [chunk] = collected.chunks
+    assert "de" not in {segment.language for segment in chunk.segments}
+    assert chunk.other_language == "de"
 
 
 def test_a_named_language_stays_and_the_part_in_another_is_marked(load, plan, changing):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from cesar.engines.base import DecodeSettings, Engine, Hypothesis, TimedWord, Utterance, Window
 from cesar.pipeline.audio.log_mel import FRAMES_PER_SECOND, log_mel
 from cesar.pipeline.recognition.decoding_passes import Attempt, Decoded, Doubt, Said, Sound, Way, Weighed
-from cesar.pipeline.recognition.language_detection import LanguageCheck
+from cesar.pipeline.recognition.language_check import LanguageCheck
 from cesar.pipeline.recognition.prompt_echo import prompt_of
 from cesar.pipeline.recognition.quality import (
     AFTER_THE_END,

@@ -9,7 +9,8 @@ import pytest
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
 from cesar.pipeline.recognition.decoding_passes import Attempt, Recognized, Sound, Way
 from cesar.pipeline.recognition.language_changes import likely_changes
-from cesar.pipeline.recognition.language_detection import Choice, LanguageCheck, LanguageDetector
+from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
+from cesar.pipeline.recognition.language_detection import LanguageDetector
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.speech.chunking import PlannedChunk
@@ -120,23 +121,26 @@ def recognized(
     *,
     in_full_windows: Mapping[str, float] | None = None,
     weakest_of_mixed: float | None = None,
+    spoken: Spoken | None = None,
+    allowed: frozenset[str] = frozenset({"en", "de"}),
 ) -> tuple[Recognized, AnsweringEngine]:
     """A chunk of 14 s in English and, from second 7 on, in German; or what full windows say it is."""
+    truth = spoken or Spoken((0, "en"), (7, "de"))
 
     def language_of(window: Window) -> Mapping[str, float]:
         if in_full_windows and window.log_mel.shape[1] == 3000:
             return in_full_windows
-        return Spoken((0, "en"), (7, "de"))(window.start, window.start + window.duration)
+        return truth(window.start, window.start + window.duration)
 
     def answer(asked: Asked) -> Hypothesis:
-        spoken = language_of(Window(np.zeros((80, 0), np.float32), asked.start, asked.duration))
-        is_right = spoken[asked.settings.language] > 0.95
+        heard = language_of(Window(np.zeros((80, 0), np.float32), asked.start, asked.duration))
+        is_right = heard[asked.settings.language] > 0.95
         text = f"A sentence in {asked.settings.language}, as long as one of that many seconds is, or longer. " * 2
         said = saying((0, asked.duration, text), logprob=-0.2 if is_right else logprob_of_mixed)
         return said if is_right else replace(said, weakest_avg_logprob=weakest_of_mixed)
 
-    engine = AnsweringEngine(answer, languages=frozenset({"en", "de"}), language_of=language_of)
-    check = LanguageCheck(LanguageDetector(engine), Choice("en", frozenset({"en", "de"})))
+    engine = AnsweringEngine(answer, languages=frozenset({"en", "de", "fr"}), language_of=language_of)
+    check = LanguageCheck(LanguageDetector(engine), Choice("en", allowed))
     recognizer = Recognizer(engine, DecodeSettings("en", beam_size=1), languages=check)
     chunk = attempt((0, 3), (3.2, 6.9), (7.1, 14))
     result = Recognized(chunk.sound.chunk)
@@ -183,3 +187,37 @@ def test_a_sound_is_not_parted_unless_its_sides_by_themselves_are_in_different_l
     result, engine = recognized(-0.8, in_full_windows={"en": 0.9, "de": 0.1})
     assert len({said.language for said in result.said}) == 1
     assert {(asked.start, asked.duration) for asked in engine.asked} == {(0, 14)}
+
+
+# Where the text may not change its language with the speech.
+
+ENGLISH_THEN_FRENCH = Spoken((0, "en"), (7.0, "fr"))
+
+
+@pytest.mark.parametrize("allowed", [{"en"}, {"en", "de"}], ids=["named", "not to choose from"])
+def test_a_part_in_a_language_that_is_not_allowed_is_told(allowed):
+    result, _ = recognized(-0.8, spoken=ENGLISH_THEN_FRENCH, allowed=frozenset(allowed))
+    assert {said.language for said in result.said} <= allowed
+    assert result.spoken
+    assert result.spoken.other == "fr"
+
+
+def test_a_turn_in_a_language_that_is_not_allowed_is_told_between_its_ends():
+    result, _ = recognized(-0.8, spoken=Spoken((0, "en"), (3.1, "fr"), (7.0, "en")), allowed=frozenset({"en"}))
+    assert {said.language for said in result.said} == {"en"}
+    assert result.spoken
+    assert result.spoken.other == "fr"
+
+
+def test_with_a_named_language_a_part_is_told_only_if_it_is_clear():
+    unclear = {"en": 0.05, "fr": 0.85, "de": 0.1}
+    result, _ = recognized(-0.8, in_full_windows=unclear, allowed=frozenset({"en"}))
+    assert result.spoken
+    assert result.spoken.other == ""
+
+
+def test_with_a_named_language_a_text_that_the_model_is_sure_of_takes_no_further_window():
+    result, engine = recognized(-0.3, spoken=Spoken((0, "en"), (12.7, "fr")), allowed=frozenset({"en"}))
+    assert result.spoken
+    assert result.spoken.other == ""
+    assert len(engine.heard) == 1

@@ -6,7 +6,8 @@ import pytest
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
 from cesar.engines.languages import UNKNOWN
 from cesar.pipeline.recognition.decoding_passes import Attempt, Decoded, Recognized, Sound, Spoken, Way, Weighed
-from cesar.pipeline.recognition.language_detection import Choice, LanguageCheck, LanguageDetector, among
+from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
+from cesar.pipeline.recognition.language_detection import LanguageDetector, among
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.speech.chunking import PlannedChunk
@@ -169,6 +170,32 @@ def test_a_language_that_is_nearly_as_likely_needs_a_text_that_is_clearly_surer(
     result, spoken, _ = recognized(speaking(en=-0.5, de=german), lambda window: {"en": 0.6, "de": 0.4})
     assert languages(result) == [taken]
     assert spoken.probability == {"en": 0.6, "de": 0.4}[taken]
+
+
+ALL = frozenset({"en", "de", "cy"})
+ACCENTED = {"de": 0.37, "en": 0.28, "cy": 0.005}
+"""English with an accent, in a recording that began in Welsh."""
+
+
+def test_where_the_usual_language_is_hardly_spoken_the_two_likeliest_are_compared():
+    result, spoken, engine = recognized(
+        speaking(cy=-0.4, de=-0.7, en=-0.3), lambda window: ACCENTED, allowed=ALL, usual="cy"
+    )
+    assert languages(result) == ["en"]
+    assert [asked.settings.language for asked in engine.asked] == ["cy", "de", "en"]
+    assert spoken.probability == pytest.approx(0.28 / 0.655, abs=1e-4)
+
+
+def test_the_second_likeliest_language_needs_a_text_that_is_clearly_surer_than_the_likeliest_ones():
+    result, *_ = recognized(speaking(cy=-0.8, de=-0.3, en=-0.25), lambda window: ACCENTED, allowed=ALL, usual="cy")
+    assert languages(result) == ["de"]
+
+
+def test_where_the_usual_language_is_hardly_spoken_but_another_clearly_only_that_is_compared():
+    *_, engine = recognized(
+        speaking(cy=-0.4, de=-0.3), lambda window: {"de": 0.93, "en": 0.06, "cy": 0.01}, allowed=ALL, usual="cy"
+    )
+    assert [asked.settings.language for asked in engine.asked] == ["cy", "de"]
 
 
 def test_a_text_that_is_not_believed_does_not_win():

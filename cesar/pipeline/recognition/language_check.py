@@ -1,0 +1,203 @@
+"""The language of each chunk's text: which languages are compared, which text is taken, and what the reader is told.
+
+A chunk that seems to be in another language than the recording is written in both, and the text that the model finds
+likelier is taken. Each chunk is judged by its own sound alone, so that a resumed run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from cesar.engines.languages import UNKNOWN
+from cesar.pipeline.recognition.decoding_passes import Attempt, Decoded, Rival, Spoken
+from cesar.pipeline.recognition.language_changes import Change, likely_changes
+from cesar.pipeline.recognition.language_detection import LanguageDetector, LanguageSettings, Probabilities, among
+from cesar.pipeline.recognition.quality import Judge
+from cesar.pipeline.samples import SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The language that a text is usually looked for in, and those that it may be in instead."""
+
+    usual: str
+    allowed: frozenset[str]
+    """Only the usual one: it was named, or the model knows no other."""
+
+    @property
+    def is_fixed(self) -> bool:
+        return len(self.allowed) == 1
+
+
+class LanguageCheck:
+    """Says of each stretch in which language its text is to be. Pure but for asking the model."""
+
+    def __init__(
+        self,
+        detector: LanguageDetector,
+        choice: Choice,
+        settings: LanguageSettings | None = None,
+    ) -> None:
+        self._detector = detector
+        self._choice = choice
+        self._judge = Judge()
+        self._settings = settings or LanguageSettings()
+
+    def settle(self, decoded: Decoded) -> tuple[Decoded, Spoken | None, Attempt | None]:
+        """Return the text to go on with and what is known of its language, or an attempt in another one to compare."""
+        attempt = decoded.attempt
+        if attempt.rival:
+            return self._compared(decoded, attempt.rival)
+        if attempt.tried:
+            return decoded, None, None
+        heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
+        likeliest = _likeliest(heard)
+        if likeliest != attempt.language and not self._detector.leaves_no_doubt(heard[likeliest], attempt):
+            heard = self._detector.in_full_window(attempt.samples, attempt.start)
+        if rival := self._rival(attempt.language, heard):
+            return decoded, None, _in(rival, decoded, heard)
+        return self._settled(decoded, heard)
+
+    def _rival(self, language: str, heard: Probabilities) -> str | None:
+        """The language that has to be compared with this one, if one has to."""
+        settings = self._settings
+        likely = among(heard, self._choice.allowed)
+        if self._choice.is_fixed:
+            return None
+        first, second, *_ = likely
+        if first != language:
+            return first if likely[first] >= settings.least_other else None
+        is_close = likely[first] < settings.agreed and likely[second] >= settings.least_rival
+        return second if is_close else None
+
+    def _next_rival(self, tried: tuple[str, ...], likely: Probabilities) -> str | None:
+        """Return the one of the two likeliest languages left to compare where the first one tried is hardly spoken."""
+        if likely[tried[0]] >= self._settings.least_own:
+            return None
+        two = [language for language in list(likely)[:2] if likely[language] >= self._settings.least_rival]
+        return next((language for language in two if language not in tried), None)
+
+    def change_in(self, decoded: Decoded) -> int | None:
+        """Return where the language changes within an attempt, in samples; None where nothing points to a change."""
+        attempt, allowed = decoded.attempt, self._choice.allowed
+        if self._choice.is_fixed or attempt.rival or attempt.tried or self._is_sure_of(decoded):
+            return None
+        changes = likely_changes(attempt, lambda *part: among(self._detector.in_part(attempt, *part), allowed))
+        taken: list[tuple[float, int]] = []
+        for change in changes[: self._settings.most_changes]:
+            if clear := self._clear(change, attempt):
+                taken.append((change.gain + math.log(clear), change.at))
+            if clear >= self._settings.clear_change:
+                break
+        return max(taken)[1] if taken else None
+
+    def _clear(self, change: Change, attempt: Attempt) -> float:
+        """How clearly the two sides of a change, each by itself in a full window, are in different languages; or 0."""
+        sides = ((attempt.start, change.at), (change.at, attempt.end))
+        inside, outside = reversed(sides) if change.begins else sides
+        other, probability = next(iter(self._of_stretch(attempt, *outside).items()))
+        if other == change.language or probability < self._settings.least_change:
+            return 0.0
+        clear = probability * self._of_stretch(attempt, *inside)[change.language]
+        return clear if clear >= self._settings.least_change else 0.0
+
+    def _of_stretch(self, attempt: Attempt, start: int, end: int) -> dict[str, float]:
+        samples = attempt.samples[start - attempt.start : end - attempt.start]
+        return among(self._detector.in_full_window(samples, start), self._choice.allowed)
+
+    def next_likely(self, decoded: Decoded) -> Attempt | None:
+        """Return an attempt in the next likely language, after the text in this one was not believed."""
+        attempt = decoded.attempt
+        if self._choice.is_fixed or attempt.heard is None or not 1 <= len(attempt.tried) < self._settings.most_tried:
+            return None
+        heard = self._detector.in_own_window(attempt)
+        for language, probability in among(heard, self._choice.allowed).items():
+            if language not in attempt.tried:
+                return _in(language, decoded, heard) if probability >= self._settings.least_next else None
+        return None
+
+    def _compared(self, decoded: Decoded, rival: Rival) -> tuple[Decoded, Spoken | None, Attempt | None]:
+        tried = decoded.attempt.tried
+        better = decoded if self._is_better(decoded, rival) else rival.decoded
+        taken = replace(better, attempt=replace(better.attempt, rival=None, tried=tried))
+        if another := self._next_rival(tried, among(rival.heard, self._choice.allowed)):
+            return taken, None, _in(another, taken, rival.heard)
+        return self._settled(taken, rival.heard)
+
+    def _is_better(self, decoded: Decoded, rival: Rival) -> bool:
+        if self._judge.disbelief(decoded) or decoded.hypothesis.is_cut_off:  # out of room: it ran in circles
+            return False
+        logprob = decoded.hypothesis.avg_logprob
+        if self._judge.disbelief(rival.decoded):
+            return logprob >= self._settings.least_next_avg_logprob
+        was_likelier = _likeliest(rival.heard) == rival.decoded.attempt.language
+        margin = self._settings.rival_margin if was_likelier else 0.0
+        return logprob > rival.decoded.hypothesis.avg_logprob + margin
+
+    def _is_sure_of(self, decoded: Decoded) -> bool:
+        """Whether both text and language leave no doubt that there is nothing else in the sound."""
+        language = decoded.hypothesis.languages.get(decoded.attempt.language, 1.0)
+        hypothesis, settings = decoded.hypothesis, self._settings
+        weakest = hypothesis.avg_logprob if hypothesis.weakest_avg_logprob is None else hypothesis.weakest_avg_logprob
+        is_likely = (
+            hypothesis.avg_logprob >= settings.sure_avg_logprob and weakest >= settings.sure_utterance_avg_logprob
+        )
+        return is_likely and language >= self._settings.sure_language
+
+    def of_all_of(self, decoded: Decoded) -> Spoken:
+        """Return what is known of the language of a stretch that is going to be heard in parts."""
+        attempt = decoded.attempt
+        heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
+        probability = among(heard, self._choice.allowed)[attempt.language]
+        return Spoken(attempt.language, round(probability, 4), start=attempt.start, is_whole=attempt.is_whole)
+
+    def _settled(self, decoded: Decoded, heard: Probabilities) -> tuple[Decoded, Spoken | None, Attempt | None]:
+        attempt = decoded.attempt
+        probability = among(heard, self._choice.allowed | {attempt.language})[attempt.language]
+        tells = attempt.is_whole or attempt.duration >= self._settings.least_told_s
+        other = self._other(attempt.language, heard) if tells else ""
+        other = other or self._other_in_a_part(decoded)
+        spoken = Spoken(attempt.language, round(probability, 4), other, attempt.start, attempt.is_whole)
+        settled = replace(attempt, tried=attempt.tried or (attempt.language,))
+        return replace(decoded, attempt=settled), spoken, None
+
+    def _other(self, language: str, heard: Probabilities) -> str:
+        """What is spoken instead of the language of the text, if it is clearly not that; else nothing."""
+        other = _likeliest(heard)
+        if other != language and heard[other] >= self._settings.clear:
+            return other
+        is_unlikely = heard.get(language, 0.0) < self._settings.least_own
+        return UNKNOWN if is_unlikely and not self._choice.is_fixed else ""
+
+    def _other_in_a_part(self, decoded: Decoded) -> str:
+        """Return a language that is clearly spoken in a part of a chunk and that no text may be written in."""
+        attempt = decoded.attempt
+        if self._detector.knows_only(self._choice.allowed) or not attempt.is_whole or self._is_sure_of(decoded):
+            return ""
+        changes = likely_changes(attempt, lambda *part: self._detector.in_part(attempt, *part))
+        for start, end in pairwise([attempt.start, *sorted(change.at for change in changes), attempt.end]):
+            if end - start == attempt.end - attempt.start or end - start < self._settings.least_told_s * SAMPLE_RATE:
+                continue
+            samples = attempt.samples[start - attempt.start : end - attempt.start]
+            other = self._other(attempt.language, self._detector.in_full_window(samples, start))
+            if other not in ("", UNKNOWN, *self._choice.allowed):
+                return other
+        return ""
+
+
+def _in(language: str, decoded: Decoded, heard: Probabilities) -> Attempt:
+    """An attempt at the same in another language."""
+    attempt = decoded.attempt
+    return replace(
+        attempt,
+        before=None,
+        language=language,
+        rival=Rival(decoded, heard),
+        tried=(*(attempt.tried or (attempt.language,)), language),
+    )
+
+
+def _likeliest(probabilities: Probabilities) -> str:
+    return max(probabilities, key=lambda language: probabilities[language])
