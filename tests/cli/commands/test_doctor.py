@@ -36,7 +36,7 @@ def test_doctor_succeeds_with_libraries_and_model_installed(invoke, folder_as_mo
     code, out, err = invoke("doctor")
     assert (code, err) == (0, "")
     assert all(finding(out, library).startswith("ok ") for library in NATIVE_LIBRARIES)
-    assert str(folder_as_model) in finding(out, "model")
+    assert str(folder_as_model) in finding(out, "model").replace(" ", "")  # a long path is wrapped
     assert "CESAR_MODEL" in out
 
 
