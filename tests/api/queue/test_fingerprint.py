@@ -74,6 +74,15 @@ def test_a_recording_that_grew_has_another_fingerprint(recording: Path) -> None:
     assert fingerprint(recording, ENGINE, OPTIONS) != before
 
 
+def test_the_last_byte_of_a_long_recording_counts(tmp_path: Path) -> None:
+    """It is read in blocks of 4 MiB."""
+    long = tmp_path / "long.wav"
+    long.write_bytes(bytes(10 << 20))
+    before = fingerprint(long, ENGINE, OPTIONS)
+    long.write_bytes(bytes((10 << 20) - 1) + b"\1")
+    assert fingerprint(long, ENGINE, OPTIONS) != before
+
+
 @pytest.mark.parametrize("field", ["name", "revision", "digest", "device", "compute_type"])
 def test_the_model_and_how_it_is_run_change_the_fingerprint(recording: Path, field: str) -> None:
     changes: dict[str, Any] = {field: "other"}
