@@ -13,6 +13,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from cesar.pipeline.samples import averaged
+
 _WINDOW_S = 0.5
 _MEASURED_RATE = 4000
 _OPPOSITE = -0.5
@@ -86,10 +88,10 @@ class PhaseGuard:
         if not frames:
             return
         mixed = _mixed(frames[0].layout)
-        sound = np.concatenate([_as_float(frame)[mixed] for frame in frames], axis=1)
         others = [index for index in range(frames[0].layout.nb_channels) if index not in mixed]
-        turned = [mixed[index] for index in self._signs.opposite(sound, frames[0].sample_rate)]
-        if turned and others and _energy(frames, others) > _SILENT_OTHERS * _energy(frames, mixed):
+        sound = _as_float(frames)
+        turned = [mixed[index] for index in self._signs.opposite(sound[mixed], frames[0].sample_rate)]
+        if turned and others and _energy(sound[others]) > _SILENT_OTHERS * _energy(sound[mixed]):
             turned = []  # there is dialogue in the centre
         for frame in frames:
             yield _negated(frame, turned) if turned else frame
@@ -103,27 +105,28 @@ def _mixed(layout: av.AudioLayout) -> list[int]:
     return [names.index("FL"), names.index("FR")] if {"FL", "FR"} <= set(names) else []
 
 
-def _as_float(frame: av.AudioFrame) -> Channels:
-    found = frame.to_ndarray()
-    if not frame.format.is_planar:
-        found = found.reshape(-1, frame.layout.nb_channels).T
+def _as_float(frames: list[av.AudioFrame]) -> Channels:
+    """The sound of frames of one shape, by channel."""
+    found = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+    if not frames[0].format.is_planar:
+        found = found.reshape(-1, frames[0].layout.nb_channels).T
     if found.dtype == np.uint8:
         return (found.astype(np.float32) - np.float32(128)) / np.float32(128)
-    full = _FULL_SCALE.get(found.dtype.name, 1.0)
+    if found.dtype.kind == "i":
+        return found.astype(np.float32) / np.float32(_FULL_SCALE[found.dtype.name])
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled: Channels = np.clip(found / full, -1e3, 1e3).astype(np.float32)
+        scaled: Channels = np.clip(found, -1e3, 1e3).astype(np.float32, copy=False)
     return np.nan_to_num(scaled, copy=False)
 
 
-def _energy(frames: list[av.AudioFrame], channels: list[int]) -> float:
-    return sum(float(np.sum(np.square(_as_float(frame)[channels]))) for frame in frames)
+def _energy(sound: Channels) -> float:
+    return float(np.sum(np.square(sound)))
 
 
 def _lean(sound: Channels, rate: int) -> Channels:
     """What speech is in: a few thousand samples a second, without hum and offset."""
     step = max(1, rate // _MEASURED_RATE)
-    whole = sound.shape[1] // step * step
-    means = sound[:, :whole].reshape(len(sound), -1, step).mean(axis=2)
+    means = averaged(sound, step)
     lean: Channels = np.diff(means, axis=1, prepend=means[:, :1])
     return lean
 

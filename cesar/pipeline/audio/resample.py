@@ -22,6 +22,7 @@ class Downmix:
 
     def __init__(self) -> None:
         self._mix: av.filter.Graph | None = None
+        """None in stereo: the mean of both is taken after the resampler, to the same bits, which costs half."""
         self._apart: av.filter.Graph | None = None
         """Leaves the channels as they are; None where there is one."""
         self._shape: tuple[str, str, int] | None = None
@@ -33,25 +34,26 @@ class Downmix:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:  # the first frame, or a stream that changes its mind on the way
             yield from self.flush()
-            self._mix, self._shape = _graph_for(frame), shape
+            self._shape = shape
+            self._mix = None if _is_stereo(frame.layout) else _graph_for(frame)
             self._apart = _linked(frame, [("aresample", None)]) if frame.layout.nb_channels > 1 else None
         frame.pts = None  # the resampler would fill holes by itself
         yield from self._pushed(frame)
 
     def flush(self) -> Iterator[Channels]:
         """Yield what the resampler still holds back."""
-        if self._mix is not None:
+        if self._shape is not None:
             yield from self._pushed(None)
         self._mix = self._apart = self._shape = self._left = None
 
     def _pushed(self, frame: av.AudioFrame | None) -> Iterator[Channels]:
-        assert self._mix is not None
-        self._mix.push(frame)
-        if self._apart is None:
-            yield from _pulled(self._mix)
+        graphs = [graph for graph in (self._mix, self._apart) if graph is not None]
+        for graph in graphs:
+            graph.push(frame)
+        if len(graphs) == 1:
+            yield from map(_with_mean, _pulled(graphs[0])) if self._apart else _pulled(graphs[0])
             return
-        self._apart.push(frame)
-        parts = [list(_pulled(graph)) for graph in (self._mix, self._apart)]
+        parts = [list(_pulled(graph)) for graph in graphs]
         if self._left is not None:
             parts = [[before, *part] for before, part in zip(self._left, parts, strict=True)]
         if not all(parts):
@@ -72,6 +74,15 @@ def _pulled(graph: av.filter.Graph) -> Iterator[Channels]:
         assert isinstance(frame, av.AudioFrame)
         channels = frame.layout.nb_channels
         yield frame.to_ndarray().astype(np.float32, copy=False).reshape(-1, channels).T
+
+
+def _with_mean(stereo: Channels) -> Channels:
+    half = np.float32(0.5)
+    return np.stack([stereo[0] * half + stereo[1] * half, *stereo])
+
+
+def _is_stereo(layout: av.AudioLayout) -> bool:
+    return layout.name in {"stereo", "2 channels"}
 
 
 def _is_unnamed(layout: av.AudioLayout) -> bool:
@@ -107,7 +118,7 @@ def _linked(frame: av.AudioFrame, filters: list[tuple[str, str | None]], *, is_m
         layout=frame.layout,
         time_base=Fraction(1, frame.sample_rate),
     )
-    wanted = f"sample_rates={SAMPLE_RATE}:sample_fmts=flt"  # planar, more than 8 channels crash PyAV
+    wanted = f"sample_rates={SAMPLE_RATE}:sample_fmts=flt"  # planar, eight channels and more crash PyAV
     if is_mono:
         wanted += ":channel_layouts=mono"
     nodes = [graph.add(name, options) for name, options in [*filters, ("aformat", wanted), ("abuffersink", None)]]

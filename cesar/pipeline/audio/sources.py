@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cesar.pipeline.samples import Channels, Samples
+from cesar.pipeline.samples import Channels, Samples, averaged
 from cesar.pipeline.speech.vad import Probabilities
 
 _SPEECH = 0.5
@@ -121,9 +121,7 @@ class Sources:
 
 def sources_of(stretch: Channels) -> Sources:
     """Return what can be listened to in a stretch of mix and channels."""
-    whole = stretch.shape[1] // _STEP * _STEP
-    lean = stretch[:, :whole].reshape(len(stretch), -1, _STEP).mean(axis=2)
-    return Sources(_covariance(stretch), _covariance(np.diff(lean, axis=1)))
+    return Sources(_covariance(stretch), _covariance(np.diff(averaged(stretch, _STEP), axis=1)))
 
 
 def _covariance(stretch: Channels) -> Matrix:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cesar.errors import BadAudio
 from cesar.pipeline.audio.clock import Clock, Stamp
+from cesar.pipeline.audio.packing import Packer
 from cesar.pipeline.audio.phase import PhaseGuard
 from cesar.pipeline.audio.resample import Downmix
 from cesar.pipeline.samples import SAMPLE_RATE, Channels
@@ -30,6 +31,7 @@ class Timeline:
         self.clock = clock
         self.given = 0
         self._name = name
+        self._packer = Packer()
         self._phase = PhaseGuard()
         self._downmix = Downmix()
         self._waiting: deque[av.AudioFrame] = deque()
@@ -48,7 +50,7 @@ class Timeline:
             raise BadAudio(f"{self._name} has {channels} channels, more than can be mixed")
         if frame.pts is not None and position is not None:
             self._positions[frame.pts] = position
-        for aligned in self._phase.feed(frame):
+        for aligned in self._phase.feed(self._packer.packed(frame)):
             self._waiting.append(aligned)
             if len(self._waiting) > _FRAMES_AHEAD:
                 yield from self._place(self._waiting.popleft())
