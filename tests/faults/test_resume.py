@@ -17,6 +17,7 @@ import pytest
 
 from cesar.api.models import Job
 from cesar.options import TranscribeOptions
+from cesar.pipeline.samples import SAMPLE_RATE
 from tests.faults.conftest import IS_LONG
 from tests.faults.jobs import (
     chunks_of,
@@ -33,7 +34,7 @@ from tests.faults.jobs import (
     write_sentences,
 )
 from tests.faults.support import wait_until
-from tests.support.media import AUDIO, speech, write_wav
+from tests.support.media import AUDIO, speech, white_noise, write_wav
 
 pytestmark = pytest.mark.slow
 
@@ -190,6 +191,25 @@ def test_a_real_model_writes_a_change_within_a_chunk_the_same_however_often_its_
     assert result == uninterrupted(database, wanted)
     segments = [segment for _, _, payload in result["chunks"] for segment in json.loads(payload)["segments"]]
     assert {segment["language"] for segment in segments} == {"en", "de"}
+    require_sound(database, [job])
+
+
+@pytest.mark.model
+def test_a_real_model_hears_a_drowned_channel_the_same_however_often_its_worker_is_killed(tmp_path):
+    """A quiet voice that changes sides, beside noise: each attempt chooses the channels anew."""
+    database = tmp_path / "queue.db"
+    voice = speech("jfk.m4a") * np.float32(0.03)
+    noise = white_noise(len(voice) / SAMPLE_RATE + 1, amplitude=0.1)[: len(voice)]
+    sides = [np.stack([voice, noise], axis=1), np.stack([noise, voice], axis=1)]
+    pause = np.zeros((2 * SAMPLE_RATE, 2), np.float32)
+    recording = write_wav(tmp_path / "drowned.wav", np.concatenate([sides[0], pause, sides[1], pause, sides[0]]))
+    wanted = Job(audio_path=str(recording), model_size="tiny.en")
+    [job] = submit(database, wanted)
+    assert kill_after_every_chunk(database, job) > 1
+    result = result_of(database, job)
+    assert result == uninterrupted(database, wanted)
+    assert result["result_text"].lower().count("ask not what your country") == 3
+    assert "channel 2 was transcribed alone" in str(result["outcome"])
     require_sound(database, [job])
 
 

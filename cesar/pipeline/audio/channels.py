@@ -25,6 +25,8 @@ _SAID = 10
 _MORE = 2
 _HOLDS = 0.6
 """The mix is preferred if it has this part of the speech of what has most…"""
+_HOLDS_SHARED = 0.3
+"""…or this, if all channels have held that speech before: an ordinary voice in stereo that falls for a moment…"""
 _HOLDS_REST = 0.3
 """…or this in two windows, if that is what is left of a channel: it sounds thin, and may be a codec's error…"""
 _STAYS = 0.8
@@ -36,6 +38,9 @@ _USUAL = 0.03
 _LOUDEST = 32.0
 """…but never by more than this."""
 _FALLS = 0.9
+_FORGETS = 0.95
+"""A window."""
+_CARRIES = 0.5
 _MOST_SPANS = 5
 
 
@@ -56,6 +61,27 @@ class _Other:
         return louder, self._detector.feed(louder)
 
 
+class _Carriers:
+    """Which channels hold the speech: what each had of it in the last quarter of a minute, where it was listened to."""
+
+    def __init__(self) -> None:
+        self._own: dict[int, float] = {}
+        self._most: dict[int, float] = {}
+
+    def hear(self, window: Window) -> None:
+        """Take in a window."""
+        most = max(heard.said for heard in window.heard.values())
+        for channel in window.sources.channels:
+            if Source(channel) in window.heard:
+                self._own[channel] = self._own.get(channel, 0.0) * _FORGETS + window.said(Source(channel))
+                self._most[channel] = self._most.get(channel, 0.0) * _FORGETS + most
+
+    def are_all_but(self, source: Source) -> bool:
+        """Whether every channel beside this one holds what is said."""
+        others = [channel for channel in self._most if channel != source.channel]
+        return bool(others) and all(self._own[other] >= max(_SAID, _CARRIES * self._most[other]) for other in others)
+
+
 class ChannelPicker:
     """Listens to mix and channels, and gives what is to be transcribed, with the probability of speech in it."""
 
@@ -72,6 +98,7 @@ class ChannelPicker:
         self._chosen = MIX
         """…and what the window that is held back is to be."""
         self._talkers = TwoTalkers()
+        self._carriers = _Carriers()
         self._taken: dict[Source, list[tuple[int, int]]] = {}
         self._unheard: dict[Source, int] = {}
         """Frames of speech in what was not taken, while the mix had none."""
@@ -132,6 +159,7 @@ class ChannelPicker:
     def _passed(self, window: Window) -> Iterator[tuple[Samples, Probabilities]]:
         """Take in a window; yield the one before, now that it is known whether something new begins after it."""
         self._talkers.hear(window)
+        self._carriers.hear(window)
         chosen = self._choice(window)
         if self._recent:
             held = self._recent[-1]
@@ -163,6 +191,8 @@ class ChannelPicker:
     def _is_better(self, source: Source, window: Window) -> bool:
         """Whether the source has speech that the mix loses."""
         if source.is_channel:
+            if self._carriers.are_all_but(source):
+                return window.said(source) >= _SAID and window.mix_lacks(source, _HOLDS_SHARED)
             return window.said(source) >= _SAID and (window.mix_lacks(source, _HOLDS) or window.is_drowned(source))
         begun = [window] if self._chosen == source else [window, *list(self._recent)[-1:]]
         return len(begun) + (self._chosen == source) == 2 and all(

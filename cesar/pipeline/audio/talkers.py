@@ -26,11 +26,11 @@ _UNLIKE = 0.25
 """Highest correlation at any delay of two channels that have nothing in common."""
 _UNLIKE_ENVELOPES = 0.5
 _ENVELOPE_SAMPLES = 160
-_ACTIVE = 0.01
-"""Energy of one channel over the other's from which both are at work: within 20 dB."""
+_RANGE_DB = 5.0
+"""Between loud and soft moments of a channel, at least: with less, noise may hide what it has in common with the other.
+In noises as loud as a far voice there are 2 dB, in the speech of two people 7 and more."""
 _AUDIBLE = 1e-6
 """Mean square of a channel in which somebody may speak: -60 dB."""
-_SPEECH = 0.5
 
 _WARNING = (
     "a different person speaks in each of the two channels: where they speak at the same time or in quick turns their "
@@ -84,6 +84,9 @@ def _are_unlike(sound: Channels, rate: int) -> bool:
     windows = lean.shape[1] // _ENVELOPE_SAMPLES
     parts = lean[:, : windows * _ENVELOPE_SAMPLES].reshape(2, windows, _ENVELOPE_SAMPLES)
     envelopes = np.log10(np.mean(np.square(parts), axis=2) + 1e-9)
+    soft, loud = np.percentile(envelopes, (10, 90), axis=1)
+    if 10 * float(np.min(loud - soft)) < _RANGE_DB:
+        return False
     envelopes -= envelopes.mean(axis=1, keepdims=True)
     scale = float(np.sqrt(np.prod(np.sum(np.square(envelopes), axis=1))))
     return scale == 0 or float(np.dot(envelopes[0], envelopes[1])) / scale < _UNLIKE_ENVELOPES

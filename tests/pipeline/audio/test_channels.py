@@ -141,6 +141,21 @@ def test_an_ordinary_voice_in_stereo_is_mixed_as_ever(tmp_path, talks, name, kin
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", [*TALKS, "printing-lj.m4a"])
+@pytest.mark.parametrize("decibels", [-24, -30, -36])
+@pytest.mark.parametrize(("delay", "share"), [(72, 1.0), (200, 0.7)])
+def test_a_late_voice_with_noise_on_one_side_is_mixed_as_ever(tmp_path, name, decibels, delay, share):
+    """Where the voice falls for a moment, at the end of a sentence, the noise is louder: no reason for a warning."""
+    talk = at_level(media.speech(name)[: 30 * SAMPLE_RATE], -20)
+    noise = at_level(media.white_noise(len(talk) / SAMPLE_RATE + 1)[: len(talk)], decibels)
+    sound = np.stack([talk, np.roll(talk, delay) * np.float32(share) + noise], axis=1)
+    path = media.write_float_wav(tmp_path / "a.wav", sound)
+    heard = picked(path)
+    np.testing.assert_array_equal(heard.sound, np.concatenate(list(Recording(path).blocks())))
+    assert heard.warnings == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["music", "noise", "hum"])
 @pytest.mark.parametrize("shares", [(1, 0, 0, 1), (1, 0.5, 0.5, 1), (1, 0.1, 1, -0.1), (1, 0, 0, 0.01)])
 def test_music_and_noise_without_a_voice_are_mixed_as_ever(tmp_path, kind, shares):

@@ -1,4 +1,4 @@
-"""Eight channels and more are read, packed or planar, and each stays itself."""
+"""Two channels are mixed as FFmpeg would, and eight and more are read, packed or planar; each stays itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.audio.timeline import Timeline
-from cesar.pipeline.samples import SAMPLE_RATE, Channels
+from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from tests.support import media
 
 _FRAME = 1024
@@ -72,3 +72,42 @@ def test_a_film_in_seven_point_one_is_read(tmp_path, talk, ending):
     shift = int(np.argmax(np.correlate(heard[:SAMPLE_RATE], said[2000 : SAMPLE_RATE - 2000]))) - 2000
     aligned = np.roll(heard, -shift)[4000 : 2 * SAMPLE_RATE]
     assert float(np.corrcoef(aligned, said[4000 : 2 * SAMPLE_RATE])[0, 1]) > 0.9
+
+
+def ffmpegs_mono(frames: list[av.AudioFrame]) -> Samples:
+    """What FFmpeg itself makes of stereo when it is asked for one channel."""
+    graph = av.filter.Graph()
+    first = frames[0]
+    source = graph.add_abuffer(
+        format=first.format,
+        sample_rate=first.sample_rate,
+        layout=first.layout,
+        time_base=Fraction(1, first.sample_rate),
+    )
+    resampled = graph.add("aresample", "rematrix_maxval=1")
+    wanted = graph.add("aformat", f"sample_rates={SAMPLE_RATE}:sample_fmts=flt:channel_layouts=mono")
+    graph.link_nodes(source, resampled, wanted, graph.add("abuffersink")).configure()
+    parts = []
+    for frame in [*frames, None]:
+        graph.push(frame)
+        while True:
+            try:
+                pulled = graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                break
+            assert isinstance(pulled, av.AudioFrame)
+            parts.append(pulled.to_ndarray()[0])
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("ending", ["flac", "wav", "mka"])
+def test_the_mix_of_stereo_is_ffmpegs_own_to_the_bit(tmp_path, talk, rate, ending):
+    sound = np.stack([talk, np.roll(talk, 2) * np.float32(0.6)], axis=1)
+    path = media.write_media(tmp_path / f"a.{ending}", sound, rate=rate)
+    with av.open(str(path)) as container:
+        decoded = list(container.decode(audio=0))
+    for frame in decoded:
+        frame.pts = None
+    with closing(Recording(path)) as recording:
+        np.testing.assert_array_equal(np.concatenate(list(recording.blocks())), ffmpegs_mono(decoded))

@@ -63,6 +63,31 @@ def test_one_person_in_two_channels_is_no_reason_for_a_warning(tmp_path, talk, o
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["meeting-es2003a-0-30s.wav", "phone-prompt-8k.wav", "sonnet-1.mp3"])
+@pytest.mark.parametrize("decibels", [-36, -30, -26, -22])
+@pytest.mark.parametrize("sides", [(1, 1), (0, 1)])
+def test_a_far_voice_in_noises_of_their_own_is_no_reason_for_a_warning(tmp_path, name, decibels, sides):
+    """The noises hide that both channels carry the same; that it comes and goes in both together does not change."""
+    voice = media.speech(name)[: 30 * SAMPLE_RATE]
+    voice *= np.float32(0.1) / np.sqrt(np.mean(np.square(voice)))
+    level = 10 ** (decibels / 20)
+    noises = [
+        media.white_noise(len(voice) / SAMPLE_RATE + 1, amplitude=level, seed=seed)[: len(voice)] for seed in (1, 2)
+    ]
+    sound = channels(voice + noises[0] * sides[0], np.roll(voice, 72) * np.float32(0.7) + noises[1] * sides[1])
+    assert not said_two(warnings_of(media.write_float_wav(tmp_path / "a.wav", sound.astype(np.float32))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decibels", [-25, -20])
+def test_two_people_at_once_are_noticed_though_each_is_faintly_in_the_other_channel(tmp_path, talk, decibels):
+    other = media.speech("sonnet-1.mp3")[: len(talk)]
+    level = np.float32(10 ** (decibels / 20))
+    sound = channels(talk + level * np.roll(other, 30), other + level * np.roll(talk, 30))
+    assert said_two(warnings_of(media.write_float_wav(tmp_path / "a.wav", sound)))
+
+
+@pytest.mark.slow
 def test_music_in_stereo_is_no_reason_for_a_warning(tmp_path):
     left, right = media.chords(20), np.roll(media.chords(20), 7 * SAMPLE_RATE // 5)
     assert not said_two(warnings_of(media.write_wav(tmp_path / "a.wav", channels(left, right))))
