@@ -141,7 +141,7 @@ def test_an_ordinary_voice_in_stereo_is_mixed_as_ever(tmp_path, talks, name, kin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*TALKS, "printing-lj.m4a"])
+@pytest.mark.parametrize("name", TALKS)
 @pytest.mark.parametrize("decibels", [-24, -30, -36])
 @pytest.mark.parametrize(("delay", "share"), [(72, 1.0), (200, 0.7)])
 def test_a_late_voice_with_noise_on_one_side_is_mixed_as_ever(tmp_path, name, decibels, delay, share):

@@ -47,6 +47,7 @@ def talk() -> media.Sound:
     return media.speech()[: 3 * SAMPLE_RATE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["fltp", "s16p", "s32p", "dblp", "u8p", "flt", "s16"])
 @pytest.mark.parametrize("count", [7, 8, 9, 12, 16, 17, 33, 64])
 def test_each_of_many_channels_is_read_and_an_opposite_one_is_turned_round(talk, count, form):
