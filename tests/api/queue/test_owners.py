@@ -15,9 +15,9 @@ from cesar.api.queue.leases import LEASE_TTL_S, Heartbeat, LeaseMonitor, LeaseOw
 
 HOLD = """
 import sys, pathlib
-from cesar.api.queue.leases import Owner
-owner = Owner(pathlib.Path(sys.argv[1]))
-owner.show_alive()
+from cesar.api.queue.leases import LeaseOwner
+owner = LeaseOwner(pathlib.Path(sys.argv[1]))
+owner.ensure_lock()
 print(owner.name, flush=True)
 sys.stdin.read()
 """

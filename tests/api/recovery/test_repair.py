@@ -220,8 +220,8 @@ def test_a_repair_killed_while_replacing_the_files_is_repeated(original: Path, t
     file, newest = damaged_with_a_log(original, tmp_path)
     program = (
         "import sys; from pathlib import Path; from cesar.api.storage.recordings import AudioStore; "
-        "from cesar.api.storage.location import Place; from cesar.api.recovery.repair import repair; "
-        "file = Path(sys.argv[1]); repair(Place(file), AudioStore(file.with_name('audio')))"
+        "from cesar.api.storage.location import DatabaseLocation; from cesar.api.recovery.repair import repair; "
+        "file = Path(sys.argv[1]); repair(DatabaseLocation(file), AudioStore(file.with_name('audio')))"
     )
     environ = os.environ | {"CESAR_FAILPOINT": "repair:set aside=kill"}
     assert subprocess.run([sys.executable, "-c", program, file], env=environ, check=False).returncode == -9
