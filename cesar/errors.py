@@ -240,7 +240,7 @@ class OutputNotWritable(OutputError):
 
 
 class DiskFull(OutputError):
-    """No room is left for the result."""
+    """No space is left for the result."""
 
     code = "disk_full"
     default_hint = "Free some space and run the same command again; --skip-existing keeps what is done."
@@ -435,7 +435,7 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class DatabaseFull(DatabaseUnavailable):
-    """No room is left for the database."""
+    """No space is left for the database."""
 
     code = "database_full"
     default_hint = "Free some space on its disk: nothing is lost, and work goes on by itself."

@@ -386,7 +386,7 @@ def test_standard_input_without_room_ends_in_one_line(small_disk, program):
     with SPEECH.open("rb") as recording:
         done = program.run("transcribe", "-", stdin=recording, environ={"TMPDIR": str(small_disk)})
     line = only_line(done, exit_code=3)
-    assert "no room for stdin" in line
+    assert "no space for stdin" in line
     assert "TMPDIR" in line
     assert list(small_disk.iterdir()) == []
 
@@ -474,7 +474,7 @@ def test_a_data_folder_of_another_user_gives_one_line(program, launcher, tmp_pat
     [line] = done.stderr.splitlines()
     assert str(data) in line
     assert "permission denied" in line
-    assert "Run Cesar as the user" in line
+    assert "Run Cesar as the user who owns it" in line
     assert list(data.iterdir()) == []
 
 

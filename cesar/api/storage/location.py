@@ -99,7 +99,7 @@ class DatabaseLocation:
             if self.path is not None:
                 self.path.stat()
         except PermissionError as error:
-            hint = "Run Cesar as the owner of the data folder, or name another file with --database."
+            hint = "Run Cesar as the user who owns it, or name another file with --database."
             raise DatabaseNotWritable(f"{self.path} can't be reached: permission denied", hint=hint) from error
         except OSError:
             pass  # opening it will tell
