@@ -51,7 +51,7 @@ def test_another_database_never_deletes_a_recording(program):
         assert str(data / "audio") in line
         assert not (program.folder / "other.db").exists()
         away = (data / "cesar.db").rename(program.folder / "away.db")
-        assert "not there" in refused(service)
+        assert "does not exist" in refused(service)
         assert not (data / "cesar.db").exists()
         for command in (["jobs", "submit", SPEECH], ["jobs", "list"], ["jobs", "show", jobs[0]]):
             done = service.program.run(*command)
