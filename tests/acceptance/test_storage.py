@@ -55,7 +55,7 @@ def test_another_database_never_deletes_a_recording(program):
         assert not (data / "cesar.db").exists()
         for command in (["jobs", "submit", SPEECH], ["jobs", "list"], ["jobs", "show", jobs[0]]):
             done = service.program.run(*command)
-            assert (done.returncode, "not there" in done.stderr) == (6, True), done.stderr
+            assert (done.returncode, "does not exist" in done.stderr) == (6, True), done.stderr
         shutil.copy(away, data / "cesar.db")
         service.start()
         assert service.job(jobs[0])["status"] == "queued"
