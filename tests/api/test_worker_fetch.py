@@ -257,7 +257,7 @@ class TestBesideRecognition(FetchingWorkerCase):
         await self.is_over(job)
         told = await self.read(job)
         assert (told.status, told.error_code, told.attempt) == (JobStatus.ERROR, "fetch_too_slow", 1)
-        assert told.error_message == "127.0.0.1: it has not all come within 0.5 s"
+        assert told.error_message == "127.0.0.1: the fetch took longer than 0.5 s"
         self.server.go_on()
         await self.repository.retry(job.id)
         await self.is_over(job)

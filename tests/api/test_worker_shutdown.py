@@ -160,7 +160,7 @@ class TestShutdown(WorkerCase):
             await worker.shutdown()
             await self.returns(worker)
             go_on()
-        assert "leaves its job as it is" in logs.output[-1]
+        assert "abandons its job" in logs.output[-1]
         await self.repository.close()
         self.repository = await self.open()
         assert (await self.claim()).id == job.id, "whoever comes next goes on with it"

@@ -73,7 +73,7 @@ def test_unsupported_urls_are_refused_in_one_line_without_the_password(where: st
         DatabaseLocation.parse(where)
     assert "\n" not in caught.value.message
     assert "secret" not in caught.value.message
-    assert caught.value.hint == "Give a file's path."
+    assert caught.value.hint == "Give the path of a file."
 
 
 @pytest.mark.parametrize("where", ["postgresql://server:port/queue", "~nobody-of-that-name/queue.db"])
