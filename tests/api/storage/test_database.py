@@ -88,7 +88,7 @@ class TestConnections(QueueCase):
     async def test_a_closed_database_says_so(self) -> None:
         await self.repository.close()
         for call in (self.repository.list_all, self.repository.get_next_queued):
-            with pytest.raises(DatabaseError, match="not open"):
+            with pytest.raises(DatabaseError, match="has been closed"):
                 await call()
 
     async def test_opening_twice_is_harmless(self) -> None:

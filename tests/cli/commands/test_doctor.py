@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def finding(out, what):
     """Return the finding on a subject, its lines joined."""
     lines = iter(out.splitlines())
-    first = next(line for line in lines if re.match(rf"(ok|note|MISSING) +{what}: ", line))
+    first = next(line for line in lines if re.match(rf"(ok|note|MISSING) +{what}:( |$)", line))
     more = itertools.takewhile(lambda line: line.startswith(" "), lines)
     return " ".join([first, *map(str.strip, more)])
 

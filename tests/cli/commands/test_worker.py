@@ -245,8 +245,8 @@ def test_a_job_that_exceeds_the_grace_period_is_released_with_its_progress(start
     wait_until(lambda: chunk_count(queue, job), within_s=TIMEOUT_S)
     children = recognisers(worker.process.pid)
     assert worker.end() == 0
-    assert worker.has_printed("finishing sonnet-1.mp3, up to 0.5 s")
-    assert worker.has_printed("sonnet-1.mp3", "is given back")
+    assert worker.has_printed("finishing sonnet-1.mp3, for up to 0.5 s")
+    assert worker.has_printed("sonnet-1.mp3", "is released")
     after = queue.read(job)
     assert (after.status, after.failures, after.lost) == (JobStatus.QUEUED, 0, 0)
     assert chunk_count(queue, job) > 0
@@ -293,7 +293,7 @@ def test_the_next_worker_resumes_the_job_of_a_killed_one(start, queue, tmp_path)
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
     second = start("--until-empty")
     assert second.process.wait(TIMEOUT_S) == 0
-    assert second.has_printed("sonnet-1.mp3", "goes on after")
+    assert second.has_printed("sonnet-1.mp3", "resumes at")
     done = queue.read(job)
     assert (done.status, done.attempt) == (JobStatus.COMPLETED, 2)
     assert words_of(done) == AudioTranscriber(script).transcribe(SONNET).text.split()
