@@ -28,7 +28,7 @@ from tests.faults.side_by_side import SideBySide
 T = TypeVar("T")
 AGES = (0, 0, 0, 0, 1, 1, 2, 5)
 """Which of several: the last one, or one before it."""
-VERBS_WITH_A_CLAIM = ("checkpoint", "resume", "begin", "beat", "ask", "fail", "put_back", "release", "end")
+VERBS_WITH_A_CLAIM = ("checkpoint", "resume", "mark_begun", "beat", "ask", "fail", "requeue_killed", "release", "end")
 VERBS_OF_ANYBODY = ("cancel", "retry", "read", "delete", "submit_again")
 VERBS = (
     *("submit", "submit", "submit", "claim", "claim", "claim", "claim", "retry", "fail", "fail", "end", "end"),

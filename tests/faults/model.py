@@ -331,10 +331,10 @@ class Queue:
         del self.jobs[job_id]
 
     def prune(self, before: datetime, limit: int) -> int:
-        over = [job for job in self.jobs.values() if job.status.is_final and job.completed_at is not None]
-        old = [job for job in over if job.completed_at is not None and job.completed_at < before][:limit]
-        for job in old:
-            del self.jobs[job.id]
+        ends = {job.id: job.completed_at for job in self.jobs.values() if job.status.is_final and job.completed_at}
+        old = sorted((job_id for job_id, ended_at in ends.items() if ended_at < before), key=ends.__getitem__)[:limit]
+        for job_id in old:
+            del self.jobs[job_id]
         return len(old)
 
 
