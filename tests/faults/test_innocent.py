@@ -97,6 +97,8 @@ class Lane:
 def test_random_kills_end_only_the_job_that_is_to_blame(
     tmp_path: Path, rounds: Callable[[int, int], int], rng: random.Random, note: Callable[..., None]
 ) -> None:
+    if not rounds(0, 1):
+        pytest.skip("the backoff of a job that kills its worker takes too long: scripts/faults --long")
     lanes = [Lane(tmp_path / name, random.Random(rng.random()), name == "early") for name in ("random", "early")]
     with ThreadPoolExecutor(len(lanes)) as pool:
         list(pool.map(lambda lane: lane.run(rounds(6, 500), rounds(4, 250)), lanes))
