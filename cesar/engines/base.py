@@ -121,10 +121,10 @@ class Engine(Protocol):
         """Run the encoder on one window."""
 
     def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
-        """Give the probability of each language; part: in that alone, in seconds from the window's start."""
+        """Return the probability of each language; part: in that alone, in seconds from the window's start."""
 
     def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
-        """Give the text of each window. All windows of a batch have the same number of frames."""
+        """Return the text of each window. All windows of a batch have the same number of frames."""
 
     def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
         """Find when each word of the utterances, which were decoded from this window, is spoken.

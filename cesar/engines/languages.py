@@ -155,7 +155,7 @@ _UNDETERMINED = frozenset(("und", "mul", "mis", "zxx", "qaa", "auto", "detect", 
 
 
 def language_code(text: str) -> str:
-    """Give the code of a language written in any of the usual ways, in upper or lower case.
+    """Return the code of a language written in any of the usual ways, in upper or lower case.
 
     A code of ISO 639-1, -2 (both kinds) or -3, a tag (`pt-BR`, `zh_CN.UTF-8`), or its name in English or in the
     language itself, with or without accents and a remark in parentheses.

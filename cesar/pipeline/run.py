@@ -156,7 +156,7 @@ class _FrontEnd:
         self._has_speech = False
 
     def sounds(self) -> Iterator[Sound]:
-        """Give the plan's chunks with their samples."""
+        """Yield the plan's chunks with their samples."""
         heard = self._stopwatch.each("speech detection", self._picker.hear(self._blocks()))
         for chunk in pack(listen(self._recorded(heard), VadSettings()), ChunkSettings()):
             self._has_speech = True

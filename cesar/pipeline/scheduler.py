@@ -74,7 +74,7 @@ class Schedule:
         self._failure: BaseException | None = None
 
     def run(self, attempts: Iterable[Attempt | PlannedChunk]) -> Iterator[Recognized | PlannedChunk]:
-        """Give what becomes of each sound, in order; a chunk without an attempt passes through in its place.
+        """Yield what becomes of each sound, in order; a chunk without an attempt passes through in its place.
 
         Takes no more attempts than will soon be worked on. Raises what a worker raises.
         """
@@ -110,7 +110,7 @@ class Schedule:
                 self._queue(_Task(attempt, place), is_first=True)
 
     def _finished(self, *, until: Callable[[], bool]) -> Iterator[Recognized | PlannedChunk]:
-        """Give the finished chunks at the head of the line as they come; end when that is so."""
+        """Yield the finished chunks at the head of the line as they come; end when that is so."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._failure or self._head_is_done() or until())

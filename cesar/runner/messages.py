@@ -127,7 +127,7 @@ def dump(message: EngineSpec | Request | Event) -> bytes:
 
 
 def parse(line: bytes) -> Any:
-    """Give back what `dump` was given. Raises ValueError for a line that is no whole message."""
+    """Return what `dump` was given. Raises ValueError for a line that is no whole message."""
     try:
         body = json.loads(line)
         kind = _BY_NAME[body["is"]]

@@ -72,7 +72,7 @@ class Decoder:
         )
 
     def embedded(self, tokens: Tokens, position: int) -> Floats:
-        """Give the vectors, float32[rows, tokens, width], for tokens that stand from this position on."""
+        """Return the vectors, float32[rows, tokens, width], for tokens that stand from this position on."""
         return self._embeddings[tokens].astype(np.float32) + self._positions[position : position + tokens.shape[1]]
 
     def _heard(self, encodings: Sequence[Floats]) -> dict[str, Array]:

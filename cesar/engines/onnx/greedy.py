@@ -85,7 +85,7 @@ class Greedy:
 
 
 def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: Rules) -> tuple[Tokens, Floats]:
-    """Give the likeliest token of each row, and its log-probability among those that are allowed there.
+    """Return the likeliest token of each row, and its log-probability among those that are allowed there.
 
     before: the tokens that are written in each row.
     """

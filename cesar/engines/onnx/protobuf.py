@@ -78,7 +78,7 @@ def model(
 
 
 def constants(model: bytes) -> dict[str, npt.NDArray[Any]]:
-    """Give the constants that stand in a model's own text, by name, read-only."""
+    """Return the constants that stand in a model's own text, by name, read-only."""
     _, parts = _read(model)
     _, graph = _read(parts[7][0])
     found: dict[str, npt.NDArray[Any]] = {}

@@ -34,7 +34,7 @@ class Variables:
         return name in self._found
 
     def stored(self, name: str) -> Array:
-        """Give a variable as it stands in the file.
+        """Return a variable as it stands in the file.
 
         Raises `ValueError` if there is none of that name, or NumPy has no such numbers.
         """
@@ -43,7 +43,7 @@ class Variables:
         return array
 
     def floats(self, name: str) -> Floats:
-        """Give a variable of floating-point numbers in float32.
+        """Return a variable of floating-point numbers in float32.
 
         Raises `ValueError` as `stored` does, and if it holds other numbers.
         """
@@ -53,7 +53,7 @@ class Variables:
         return stored.astype(np.float32)
 
     def forget(self) -> None:
-        """Give back the memory of what was read. From now on single rows are read."""
+        """Free the memory of what was read. From now on single rows are read."""
         if hasattr(self._file, "madvise"):
             self._file.madvise(mmap.MADV_DONTNEED)
             self._file.madvise(mmap.MADV_RANDOM)

@@ -79,7 +79,7 @@ def draw(drafting: Drafting, rules: Rules, dice: np.random.Generator, *, tempera
 
 
 def log_probabilities(logits: Logits, before: Sequence[int], rules: Rules) -> npt.NDArray[np.float64]:
-    """Give the log-probability of each token after those that were written before it; -inf: forbidden."""
+    """Return the log-probability of each token after those that were written before it; -inf: forbidden."""
     end, first = rules.end_of_text, rules.first_timestamp
     known = logits.astype(np.float64)
     known[known < _FORBIDDEN] = -np.inf
@@ -102,7 +102,7 @@ def _is_senseless(logprobs: Sequence[float]) -> bool:
 
 
 def logprob(logits: Logits, token: int) -> float:
-    """Give a token's log-probability among all that the model may write, whatever its place."""
+    """Return a token's log-probability among all that the model may write, whatever its place."""
     known = logits.astype(np.float64)
     return float(known[token]) - _log_sum(known)
 

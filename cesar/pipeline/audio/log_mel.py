@@ -25,7 +25,7 @@ _BLOCK_FRAMES = 256
 
 
 def log_mel(samples: Samples, *, frames: int, n_mels: int) -> LogMel:
-    """Give the log-mel spectrogram of the samples, filled up with silence (or cut) to exactly `frames` frames."""
+    """Return the log-mel spectrogram of the samples, filled up with silence (or cut) to exactly `frames` frames."""
     wanted = frames * HOP_SAMPLES
     padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
     framed = np.pad(padded, _FFT_SAMPLES // 2, mode="reflect")

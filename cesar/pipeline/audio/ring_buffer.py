@@ -29,7 +29,7 @@ class Tape:
             self._start += len(self._blocks.popleft())
 
     def cut(self, start: int, end: int) -> Samples:
-        """Give a copy of the samples from start to end."""
+        """Return a copy of the samples from start to end."""
         if not self._start <= start <= end <= self.end:
             raise IndexError(f"samples {start}-{end} are not on the tape ({self._start}-{self.end})")
         kept = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.float32)

@@ -112,7 +112,7 @@ class LanguageDetector:
             return self._engine.language_of(attempt.heard)
 
     def in_part(self, attempt: Attempt, start: float, end: float) -> Probabilities:
-        """Give the probabilities for a part of an attempt whose window is encoded, in seconds from its start."""
+        """Return the probabilities for a part of an attempt whose window is encoded, in seconds from its start."""
         assert attempt.heard
         with self._stopwatch.measure("language"):
             return self._engine.language_of(attempt.heard, (start, end))

@@ -66,7 +66,7 @@ class _Packer:
         self._waiting.append(region)
 
     def wait_until(self, until: int) -> Iterator[PlannedChunk]:
-        """Give what is waiting if it is clear that no speech follows closely."""
+        """Yield what is waiting if it is clear that no speech follows closely."""
         if self._waiting and until - self._waiting[-1].end > self._longest_pause:
             yield from self.finish()
 

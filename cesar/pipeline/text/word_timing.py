@@ -21,7 +21,7 @@ _HANGOVER_S = 0.1
 
 
 def place(words: Sequence[TimedWord], regions: Sequence[Region], *, start: float, end: float) -> list[Word]:
-    """Give the words between start and end, in order, never overlapping, each at least 20 ms long.
+    """Return the words between start and end, in order, never overlapping, each at least 20 ms long.
 
     Words that share a moment share the time there is.
     """
