@@ -5,7 +5,6 @@ Imports no more than click: every run needs it.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -30,6 +29,7 @@ from cesar.errors import (
     ServiceError,
     UsageError,
 )
+from cesar.files.disk import is_disk_full
 
 EXIT_CODES: dict[type[CesarError], int] = {
     CesarError: 1,
@@ -103,7 +103,7 @@ def describe(error: BaseException) -> ExitStatus:
             end = ExitStatus(EXIT_CODES[Interrupted], Interrupted.code, "interrupted")
         case BrokenPipeError():
             end = ExitStatus(EXIT_CODES[OutputError])  # the reader left on purpose, as `head` does
-        case OSError(errno=errno.ENOSPC):
+        case OSError() if is_disk_full(error):
             where = f" for {error.filename}" if error.filename else ""
             hint = "Free some space and run the same command again."
             end = ExitStatus(EXIT_CODES[OutputError], DiskFull.code, f"no space is left{where}", hint)

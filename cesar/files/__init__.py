@@ -1,1 +1,1 @@
-"""Reading and writing files safely: readable recordings, atomic writes, private modes."""
+"""Reading and writing files safely: readable recordings, atomic writes, private modes, full disks."""

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from cesar.errors import DiskFull, OutputError, OutputNotWritable
+from cesar.files.disk import is_disk_full
 
 _STANDARD_STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
 
@@ -68,9 +69,9 @@ def _mode_to_keep(target: Path) -> int | None:
 
 
 def _explain(path: Path, error: OSError) -> OutputError:
+    if is_disk_full(error):
+        return DiskFull(f"no space is left to write {path}")
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return DiskFull(f"no space is left to write {path}")
         case errno.EISDIR:
             return OutputNotWritable(
                 f"{path} is a folder, not a file", hint="Give the name of a file, or use --output-dir."

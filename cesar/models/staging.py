@@ -5,13 +5,13 @@ Therefore a folder with a model's name is always complete, even after a kill or 
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cesar.errors import DiskFull, OutputNotWritable
+from cesar.files.disk import free_bytes, is_disk_full
 from cesar.files.private import make_folder
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def writing_into(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise _disk_full(folder) from error
         raise OutputNotWritable(
             f"{folder} can't be written to: {error}",
@@ -37,8 +37,7 @@ def writing_into(folder: Path) -> Iterator[None]:
 
 def require_room(folder: Path, needed_bytes: int) -> None:
     """Raise `DiskFull` at once if so many bytes don't fit."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if shutil.disk_usage(there).free < needed_bytes:
+    if free_bytes(folder) < needed_bytes:
         raise _disk_full(folder, needed_bytes)
 
 

@@ -31,6 +31,7 @@ from cesar.errors import (
     RecognitionError,
     RecordingChanged,
 )
+from cesar.files.disk import DISK_FULL_ERRNOS
 from cesar.settings.config import Settings, load
 from cesar.transcriber import find_engine
 from cesar.transcript import Chunk, Progress
@@ -38,7 +39,7 @@ from cesar.transcript import Chunk, Progress
 T = TypeVar("T")
 StopReason = Literal["cancelled", "claim lost", "claim not kept", "shutdown"]
 _TRANSIENT_ERRORS = (RecordingChanged, DiskFull, DownloadFailed, FetchFailed, MemoryError)
-_TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_TRANSIENT_ERRNOS = (*DISK_FULL_ERRNOS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _log = logging.getLogger(__name__)
 
 

@@ -20,9 +20,10 @@ import sqlalchemy as sa
 from cesar.api.queue import queries
 from cesar.api.storage.database import read_identity, set_identity
 from cesar.api.storage.location import DatabaseLocation
-from cesar.api.storage.migrate import APPLICATION_ID, sync_folder
+from cesar.api.storage.migrate import APPLICATION_ID
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DatabaseMissing, ForeignRecordings
+from cesar.files.disk import sync_folder
 from cesar.files.private import make_folder, opener
 
 MARKER = "database"

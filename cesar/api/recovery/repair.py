@@ -22,10 +22,11 @@ from cesar.api.queue.leases import LeaseOwner
 from cesar.api.recovery import ownership
 from cesar.api.recovery.salvage import PageReader, SalvagedRow
 from cesar.api.storage.location import DatabaseLocation
-from cesar.api.storage.migrate import APPLICATION_ID, sync_folder, upgrade
+from cesar.api.storage.migrate import APPLICATION_ID, upgrade
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DatabaseError, DatabaseMissing, DatabaseUnavailable, NotADatabase
 from cesar.failpoints import failpoint
+from cesar.files.disk import sync_folder
 from cesar.files.private import FILE_MODE, file_mode_in
 from cesar.transcript import chunk_from_dict
 

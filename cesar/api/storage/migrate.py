@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from cesar.api.storage.location import DatabaseLocation
 from cesar.errors import DatabaseTooNew, NotADatabase
+from cesar.files.disk import sync_folder
 from cesar.files.private import FILE_MODE
 
 HEAD = "0004"
@@ -71,16 +72,6 @@ def upgrade(engine: sa.Engine, location: DatabaseLocation, schema: str | None) -
         finally:
             driver.execute("PRAGMA foreign_keys=ON")
     _log.info("%s now has schema %s (it had %s)", location, HEAD, schema or "none")
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder, so that its files' names are on the disk as well as their contents."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _back_up(engine: sa.Engine, target: Path) -> None:

@@ -6,7 +6,6 @@ within write transactions of the database (see `repository`), so that no job los
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from cesar.api.storage.migrate import sync_folder
 from cesar.errors import DiskFull, OutputError
+from cesar.files.disk import is_disk_full, sync_folder
 from cesar.files.private import FILE_MODE, make_folder, opener, tighten
 
 SIDECAR_SUFFIX = ".origin"
@@ -26,7 +25,6 @@ SIDECAR_SUFFIX = ".origin"
 NO_ROOM_HINT = "Try again later, or ask the service's administrator to free some space."
 ASIDE_DAYS = 14
 """How long files without a job are kept in `aside`, from where they are restored if a job needs them."""
-_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _INCOMING = "incoming"
 _ASIDE = "aside"
 _PART_SUFFIX = ".part"
@@ -262,6 +260,6 @@ def translate_os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_FULL_ERRNOS:
+        if is_disk_full(error):
             raise DiskFull("no space is left for the recording", hint=NO_ROOM_HINT) from error
         raise OutputError(f"the recording can't be stored: {error.strerror}", hint="Try again later.") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -25,6 +24,7 @@ from cesar.cli.transcription.model_download import format_size
 from cesar.cli.transcription.writing import check_folder, write_stdout
 from cesar.engines.hardware import usable_cores
 from cesar.errors import CesarError, ModelError, OutputError, RecognitionError, UsageError
+from cesar.files.disk import existing_parent, free_bytes
 from cesar.models import store
 from cesar.settings.config import DEFAULT, Settings, documentation, load
 
@@ -168,17 +168,15 @@ def _listed(names: object) -> str:
 
 def _data_folder(settings: Settings, *, is_needed: bool) -> Iterator[Finding]:
     folder = settings.data_dir.absolute()
-    exists = os.path.exists  # unlike Path.exists it never raises, even without permission
-    existing = next(parent for parent in (folder, *folder.parents) if exists(parent))
     try:
-        check_folder(existing)
+        check_folder(existing_parent(folder))
     except CesarError as error:
         hint = "Set CESAR_DATA_DIR to a writable folder: models are kept there."
         code = EXIT_CODES[OutputError] if is_needed else 0
         yield Finding("data folder", "MISSING" if is_needed else "note", error.message, hint, code)
     else:
         yield Finding("data folder", "ok", str(folder))
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
     if free >= MIN_FREE_BYTES:
         yield Finding("free space", "ok", format_size(free))
     else:

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,6 +23,7 @@ from cesar.errors import (
     RecordingNotReadable,
     UsageError,
 )
+from cesar.files.disk import is_disk_full
 from cesar.files.readable import require_readable
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _spooled(stream: BinaryIO, name: str) -> Iterator[Path]:
             with path.open("wb") as spool:
                 shutil.copyfileobj(stream, spool, length=1 << 20)
         except OSError as error:
-            if error.errno == ENOSPC:
+            if is_disk_full(error):
                 hint = "Free some space, or set TMPDIR to a folder with more."
                 raise DiskFull(f"no space for {name} in {tempfile.gettempdir()}", hint=hint) from error
             raise RecordingNotReadable(f"{name} can't be read: {error.strerror}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from cesar.cli.exits import one_line
 from cesar.cli.transcription.outputs import STDOUT
 from cesar.errors import DiskFull, OutputError, OutputNotWritable
 from cesar.files.atomic import write_whole
+from cesar.files.disk import is_disk_full
 from cesar.formats import render
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(PROBE_BYTES))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if is_disk_full(error):
             raise DiskFull(f"no space is left in {folder}") from error
         reason = (error.strerror or str(error)).lower()
         raise OutputNotWritable(f"the folder {folder} can't be written to: {reason}") from error
@@ -142,7 +142,7 @@ def write_stdout(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if is_disk_full(error):
             hint = "Free some space, or choose another location with --output or --output-dir."
             raise DiskFull("no space is left for standard output", hint=hint) from error
         raise OutputNotWritable(f"standard output can't be written to: {error.strerror}") from error

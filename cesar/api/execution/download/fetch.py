@@ -7,14 +7,12 @@ sends requests, `responses` interprets them, and `partial_file` stores what has 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
-from shutil import disk_usage
 from typing import Self, TypeVar
 
 import httpx
@@ -40,11 +38,11 @@ from cesar.api.execution.download.responses import (
     validator_of,
 )
 from cesar.errors import AddressRefused, DiskFull, FetchFailed, FetchRefused, FetchTooSlow, Interrupted
+from cesar.files.disk import free_bytes, is_disk_full
 from cesar.settings.config import Settings
 
 T = TypeVar("T")
 MAX_REDIRECTS = 5
-_DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _DISK_FULL_HINT = "Free some space; the job is retried automatically."
 _MIN_PROGRESS_BYTES = 1024**2
 _RETRY_DELAY_S = 1.0
@@ -251,8 +249,8 @@ class _Download:
 
     async def _require_disk_space(self, size: int) -> None:
         """Raise `DiskFull` if `size` more bytes would use the space that must stay free: the queue itself needs it."""
-        usage = await self._on_disk(disk_usage, self._partial.path.parent)
-        if usage.free - size < self._limits.min_free_bytes:
+        free = await self._on_disk(free_bytes, self._partial.path.parent)
+        if free - size < self._limits.min_free_bytes:
             raise DiskFull("there is no space for the recording", hint=_DISK_FULL_HINT)
 
     async def _on_disk(self, work: Callable[..., T], *arguments: object) -> T:
@@ -275,7 +273,7 @@ async def _wait_for_disk(work: Future[T]) -> T:
     try:
         return await asyncio.wrap_future(work)
     except OSError as error:
-        if error.errno in _DISK_FULL_ERRNOS:
+        if is_disk_full(error):
             raise DiskFull("no space is left for the recording", hint=_DISK_FULL_HINT) from None
         raise FetchFailed(f"the recording can't be stored: {error.strerror or type(error).__name__}") from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from cesar.api.queue import stats
 from cesar.api.queue.stats import QueueStats, RunningProgress
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseDamaged, DatabaseError, OutputError
+from cesar.files.disk import free_bytes
 
 SAMPLE_TIMEOUT_S = 2.0
 """A database that has not answered by then counts as unavailable."""
@@ -207,9 +207,8 @@ def _free_bytes(folders: tuple[Path, ...]) -> int | None:
     """Return the least free space on the disks of these folders, or of their nearest existing parents."""
     found = []
     for folder in folders:
-        existing = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), folder)
         with suppress(OSError):
-            found.append(shutil.disk_usage(existing).free)
+            found.append(free_bytes(folder))
     return min(found, default=None)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 from cesar.api.storage.recordings import NO_ROOM_HINT, translate_os_errors, try_lock
 from cesar.errors import DiskFull
+from cesar.files.disk import free_bytes
 from cesar.files.private import opener
 
 T = TypeVar("T")
@@ -30,8 +30,7 @@ def require_free_space(folder: Path, size_bytes: int, min_free_bytes: int) -> No
 
     The folder need not exist yet.
     """
-    existing = next(folder_or_parent for folder_or_parent in (folder, *folder.parents) if folder_or_parent.exists())
-    if shutil.disk_usage(existing).free - size_bytes < min_free_bytes:
+    if free_bytes(folder) - size_bytes < min_free_bytes:
         raise DiskFull("no space is left for the recording", hint=NO_ROOM_HINT)
 
 

@@ -1,0 +1,38 @@
+"""The disk below the files: whether it is full, how much is free, and flushing a folder to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a write for which the disk, or the user's quota on it, has no space left."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for lack of space."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
+
+
+def existing_parent(folder: Path) -> Path:
+    """Return the folder, or the nearest of its parents that exists."""
+    absolute = folder.absolute()
+    exists = os.path.exists  # unlike Path.exists it never raises, even without permission
+    return next(parent for parent in (absolute, *absolute.parents) if exists(parent))
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space on the disk of a folder, which need not exist yet. Raises OSError."""
+    return shutil.disk_usage(existing_parent(folder)).free
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder, so that its files' names are on the disk as well as their contents."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

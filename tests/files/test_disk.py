@@ -1,0 +1,31 @@
+"""The disk below the files: full, free, flushed."""
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cesar.files.disk import existing_parent, free_bytes, is_disk_full, sync_folder
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (ValueError("28"), False),
+    ],
+)
+def test_a_disk_is_full_if_it_or_the_users_quota_has_no_space_left(error: Exception, expected: bool) -> None:
+    assert is_disk_full(error) is expected
+
+
+def test_free_space_is_that_of_the_nearest_folder_that_exists(tmp_path: Path) -> None:
+    assert existing_parent(tmp_path / "not" / "yet") == tmp_path
+    assert 0 < free_bytes(tmp_path / "not" / "yet") <= shutil.disk_usage(tmp_path).total
+
+
+def test_a_folder_can_be_flushed(tmp_path: Path) -> None:
+    sync_folder(tmp_path)
