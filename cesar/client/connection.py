@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cesar.errors import BY_CODE, CesarError, ServiceError, ServiceUnreachable, Unauthorised, UsageError
+from cesar.loopback import is_loopback
 
 View = TypeVar("View", bound=BaseModel)
 OnWait = Callable[[CesarError, float], None]
@@ -43,7 +43,7 @@ class Connection:
             base_url=address,
             headers={} if api_key is None else {"Authorization": f"Bearer {_check_api_key(api_key)}"},
             timeout=TIMEOUT,
-            trust_env=not _is_loopback(address.host),  # a service on this machine needs no proxy
+            trust_env=not is_loopback(address.host),  # a service on this machine needs no proxy
         )
 
     def close(self) -> None:
@@ -168,13 +168,6 @@ def _check_api_key(api_key: str) -> str:
     if not (api_key.isascii() and api_key.isprintable()):
         raise UsageError("the API key has invalid characters", hint="Check CESAR_API_KEY.")
     return api_key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_problem_response(response: httpx.Response) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from ipaddress import ip_address
 
 from fastapi import FastAPI
 
@@ -25,6 +24,7 @@ from cesar.api.queue.api_keys import KeyRing
 from cesar.api.repository import JobRepository
 from cesar.api.storage.recordings import AudioStore
 from cesar.api.worker import BackgroundWorker
+from cesar.loopback import is_loopback
 from cesar.settings.config import Settings
 
 _DESCRIPTION = """
@@ -84,14 +84,6 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
 def requires_key(settings: Settings) -> bool:
     """Whether callers need an API key: as configured, else unless the service listens on loopback only."""
     return not is_loopback(settings.host) if settings.require_key is None else settings.require_key
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on this host is reachable from this machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

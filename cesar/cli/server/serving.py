@@ -27,6 +27,7 @@ from cesar.cli.server.working import report_stop
 from cesar.cli.transcription.model_download import ensure_model
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import UsageError
+from cesar.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -179,18 +180,12 @@ async def _print_startup(service: Service, listening: socket.socket) -> None:
     write_stderr(f"Queue: {database_file(settings)}, {waiting} waiting. Recordings: {settings.audio_dir}")
     if service.worker is None:
         write_stderr("Only answering requests: `cesar worker` runs the jobs.")
-    if not service.requires_key and not _listens_on_loopback(settings):
+    if not service.requires_key and not is_loopback(settings.host):
         write_stderr("warning: anyone who can reach this address can use the service without an API key")
     if service.requires_key and not [key for key in await service.keys.list() if key.revoked_at is None]:
         write_stderr(
             "warning: there is no API key yet, so nobody can use the service: create one with `cesar keys create NAME`"
         )
-
-
-def _listens_on_loopback(settings: Settings) -> bool:
-    from cesar.api.http.app import is_loopback
-
-    return is_loopback(settings.host)
 
 
 async def _report_stop(service: Service, *, is_urgent: bool) -> None:
