@@ -23,8 +23,9 @@ from cesar.errors import OutputNotWritable, UsageError
 from cesar.files.readable import require_readable
 from cesar.ledger import dropped_s, dropped_warning, whole_ledger
 from cesar.options import TranscribeOptions
+from cesar.pipeline.request import Request
 from cesar.runner import pool
-from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Request, Skipped, Worked
+from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Skipped, Worked
 from cesar.settings.config import Settings, load
 from cesar.transcript import Chunk, Origin, Phase, Progress, Segment, Transcript
 
@@ -83,34 +84,34 @@ class AudioTranscriber:
         require_readable(recording)
         begun = time.perf_counter()
         run = _Run(on_progress, on_chunk, on_begin, done)
-        loaded, ended = pool.run(
+        loaded, outcome = pool.run(
             self._engine(),
             Request(recording.absolute(), options, tuple(run.earlier), self.settings.max_duration_s),
             limits=self._limits(),
             tell=run.hear,
             should_stop=should_stop or _never,
         )
-        run.end(ended.duration)
-        guess = language_summary.Spoken(ended.language, ended.language_probability)
+        run.end(outcome.duration)
+        guess = language_summary.Spoken(outcome.language, outcome.language_probability)
         found = language_summary.spoken_in(run.chunks, guess)
-        ledger = whole_ledger(run.chunks, ended.duration, start=options.start, end=options.end)
+        ledger = whole_ledger(run.chunks, outcome.duration, start=options.start, end=options.end)
         segments = tuple(segment for chunk in run.chunks for segment in chunk.segments)
         return Transcript(
             segments=segments,
             language=found.language,
             language_probability=found.probability,
-            duration=ended.duration,
+            duration=outcome.duration,
             model=loaded.model,
             settings=options.to_dict(),
-            timings={**ended.timings, "total": round(time.perf_counter() - begun, 3)},
+            timings={**outcome.timings, "total": round(time.perf_counter() - begun, 3)},
             warnings=(
                 *loaded.warnings,
-                *ended.warnings,
+                *outcome.warnings,
                 *language_summary.warnings(run.chunks, found, options),
                 *dropped_warning(ledger, has_text=bool(segments)),
             ),
             ledger=ledger,
-            origin=origin_of(recording, ended.recorded_at),
+            origin=origin_of(recording, outcome.recorded_at),
         )
 
     def stream(

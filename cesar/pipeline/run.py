@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Protocol
 
 from cesar.engines.base import DecodeSettings, Engine
@@ -27,6 +26,7 @@ from cesar.pipeline.recognition.decoding_passes import Attempt, Sound
 from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
 from cesar.pipeline.recognition.language_detection import LanguageDetector
 from cesar.pipeline.recognition.recognizer import Recognizer
+from cesar.pipeline.request import Outcome, Request
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from cesar.pipeline.scheduler import Schedule
 from cesar.pipeline.speech.chunking import ChunkSettings, PlannedChunk, pack
@@ -55,45 +55,20 @@ class Listener(Protocol):
         """A chunk's turn has come whose result the caller has already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is known when the last chunk is finished."""
-
-    language: str
-    language_probability: float
-    duration: float
-    timings: dict[str, float]
-    warnings: tuple[str, ...]
-    recorded_at: str | None = None
-    """When the recording was made, by the file's tags."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One recording to transcribe."""
-
-    path: Path
-    options: TranscribeOptions
-    done: Collection[tuple[float, float]] = ()
-    """Start and end of the chunks whose results the caller has from an earlier run."""
-    max_duration_s: float | None = None
-    """Longest recording to take, by its decoded sound."""
-
-
-def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Outcome:
+def transcribe(request: Request, engine: Engine, plan: Plan, listener: Listener) -> Outcome:
     """Transcribe one recording, telling the listener of each chunk as it is finished.
 
     Raises a subclass of `InputError` if the recording can't be read, `UsageError` if the options don't fit it or
     the model.
     """
-    _check(work.options, engine)
+    _check(request.options, engine)
     stopwatch = Stopwatch(on_lap=listener.alive)
-    with closing(_opened(work, listener)) as recording:
+    with closing(_opened(request, listener)) as recording:
         listener.opened(recording.header_duration)
-        front_end = _FrontEnd(recording, work.options, stopwatch)
+        front_end = _FrontEnd(recording, request.options, stopwatch)
         sounds = front_end.sounds()
-        decode = _decode_settings(work.options)
-        allowed = _allowed(work.options, engine)
+        decode = _decode_settings(request.options)
+        allowed = _allowed(request.options, engine)
         detector = LanguageDetector(engine, stopwatch=stopwatch)
         language, probability, begun = next(iter(allowed)), 1.0, list[Attempt]()
         if len(allowed) > 1:
@@ -105,12 +80,12 @@ def transcribe(work: Work, engine: Engine, plan: Plan, listener: Listener) -> Ou
         recognizer = Recognizer(
             engine,
             decode,
-            with_words=work.options.word_timestamps,
+            with_words=request.options.word_timestamps,
             stopwatch=stopwatch,
             languages=LanguageCheck(detector, Choice(language, allowed)) if len(engine.languages) > 1 else None,
         )
         attempts = chain((replace(one, language=language) for one in begun), map(recognizer.attempt, sounds))
-        for done in Schedule(recognizer, plan, listener.worked).run(_not_done(attempts, frozenset(work.done))):
+        for done in Schedule(recognizer, plan, listener.worked).run(_not_done(attempts, frozenset(request.done))):
             if isinstance(done, PlannedChunk):
                 listener.skipped(*_span(done))
             else:
@@ -137,9 +112,9 @@ def _decode_settings(options: TranscribeOptions) -> DecodeSettings:
     )
 
 
-def _opened(work: Work, listener: Listener) -> Recording:
-    track, longest = work.options.track, work.max_duration_s
-    return Recording(work.path, track=track, max_duration_s=longest, on_step=listener.alive)
+def _opened(request: Request, listener: Listener) -> Recording:
+    track, longest = request.options.track, request.max_duration_s
+    return Recording(request.path, track=track, max_duration_s=longest, on_step=listener.alive)
 
 
 class _FrontEnd:

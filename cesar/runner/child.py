@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cesar.engines.hardware import Plan, choose, probe, use_wide_vectors
 from cesar.errors import CesarError, ChildKilled, ModelError
+from cesar.pipeline.request import Request
 from cesar.runner import messages
 from cesar.runner.memory_limit import OUT_OF_MEMORY, be_first_to_go, limit_memory
-from cesar.runner.messages import EngineSpec, Event, Request
+from cesar.runner.messages import EngineSpec, Event
 from cesar.transcript import Chunk, ModelIdentity
 
 if TYPE_CHECKING:
@@ -62,22 +63,12 @@ def main() -> None:
 
 def _serve(request: Request, engine: Engine, plan: Plan, events: _Events) -> None:
     try:
-        from cesar.pipeline.run import Work, transcribe
+        from cesar.pipeline.run import transcribe
 
-        outcome = transcribe(
-            Work(request.path, request.options, request.done, request.max_duration_s), engine, plan, events
-        )
-        ended: Event = messages.Ended(
-            outcome.language,
-            outcome.language_probability,
-            outcome.duration,
-            outcome.timings,
-            outcome.warnings,
-            outcome.recorded_at,
-        )
+        answer: Event = transcribe(request, engine, plan, events)
     except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
-        ended = _failure(error)
-    events.send(ended)
+        answer = _failure(error)
+    events.send(answer)
 
 
 class _Events:

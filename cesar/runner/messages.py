@@ -1,4 +1,8 @@
-"""What travels between parent and child: small frozen values, one JSON object a line."""
+"""What travels between parent and child: small frozen values, one JSON object a line.
+
+The parent sends an `EngineSpec`, then a `Request` at a time. The child sends events; the last one about a request is
+`Outcome` or `Failed`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 from cesar.errors import BY_CODE, CesarError
 from cesar.options import TranscribeOptions
+from cesar.pipeline.request import Outcome, Request
 from cesar.transcript import Chunk, ModelIdentity, chunk_from_dict
 
 
@@ -27,18 +32,6 @@ class EngineSpec:
     scripted: bool = False
     niceness: int = 0
     """How far the child gives way to other processes, 0 to 19 (nice(2))."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Transcribe one recording."""
-
-    path: Path
-    options: TranscribeOptions
-    done: tuple[tuple[float, float], ...] = ()
-    """Start and end of the chunks whose results the parent has already."""
-    max_duration_s: float | None = None
-    """Longest recording to take, by its decoded sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +77,6 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """The recording is through."""
-
-    language: str
-    language_probability: float
-    duration: float
-    timings: dict[str, float]
-    warnings: tuple[str, ...]
-    recorded_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Failed:
     """The work ended with an error; the child itself is well."""
 
@@ -113,10 +94,10 @@ class Failed:
         return error
 
 
-Event = Loaded | Opened | Alive | Worked | Finished | Skipped | Ended | Failed
+Event = Loaded | Opened | Alive | Worked | Finished | Skipped | Outcome | Failed
 _BY_NAME: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (EngineSpec, Request, Loaded, Opened, Alive, Worked, Finished, Skipped, Ended, Failed)
+    for kind in (EngineSpec, Request, Loaded, Opened, Alive, Worked, Finished, Skipped, Outcome, Failed)
 }
 
 

@@ -23,7 +23,8 @@ from cesar.errors import (
     RecognitionError,
     UsageError,
 )
-from cesar.runner.messages import Ended, EngineSpec, Event, Failed, Finished, Loaded, Opened, Request, Skipped
+from cesar.pipeline.request import Outcome, Request
+from cesar.runner.messages import EngineSpec, Event, Failed, Finished, Loaded, Opened, Skipped
 from cesar.runner.process import ChildProcess, Died, Exhausted, Quiet
 
 _POLL_S = 0.1
@@ -48,7 +49,7 @@ ShouldStop = Callable[[], bool]
 
 def run(
     spec: EngineSpec, request: Request, *, limits: Limits, tell: Tell, should_stop: ShouldStop
-) -> tuple[Loaded, Ended]:
+) -> tuple[Loaded, Outcome]:
     """Have a child transcribe a recording; call `tell` with every event.
 
     Raises `Interrupted` when `should_stop` says so, whatever `tell` and `should_stop` raise, the child's own errors,
@@ -150,7 +151,7 @@ class _Slot:
                 self._user = None
                 self._busy.release()
 
-    def attempt(self, request: Request, limits: Limits, tell: Tell, should_stop: ShouldStop) -> tuple[Loaded, Ended]:
+    def attempt(self, request: Request, limits: Limits, tell: Tell, should_stop: ShouldStop) -> tuple[Loaded, Outcome]:
         """Send the child one request. Any exit other than by its answer kills the child."""
         finished: list[tuple[float, float]] = []
         reached, is_begun = 0.0, False
@@ -174,7 +175,7 @@ class _Slot:
                     case Failed():
                         self._is_free = True
                         raise event.error()
-                    case Ended():
+                    case Outcome():
                         self._is_free = True
                         return loaded, event
                 tell(event)

@@ -13,9 +13,10 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from cesar.pipeline.request import Request
 from cesar.runner import messages
 from cesar.runner.memory_limit import OUT_OF_MEMORY
-from cesar.runner.messages import EngineSpec, Event, Request
+from cesar.runner.messages import EngineSpec, Event
 
 _LAST_LINES = 20
 _SIGKILL = 9  # the signal module has it only where there is one

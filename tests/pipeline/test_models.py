@@ -16,7 +16,8 @@ from cesar.models.store import locate
 from cesar.options import TranscribeOptions
 from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.audio.log_mel import log_mel
-from cesar.pipeline.run import Outcome, Work, transcribe
+from cesar.pipeline.request import Outcome, Request
+from cesar.pipeline.run import transcribe
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.transcript import Chunk, ModelIdentity, Segment
 from tests.support import media
@@ -72,7 +73,7 @@ class Collected:
 
 def run(path, engine, plan, options: TranscribeOptions | None = None) -> tuple[Outcome, Collected]:
     collected = Collected()
-    return transcribe(Work(path, options or TranscribeOptions()), engine, plan, collected), collected
+    return transcribe(Request(path, options or TranscribeOptions()), engine, plan, collected), collected
 
 
 def speech(name: str) -> Samples:
@@ -326,8 +327,8 @@ def test_a_drawn_text_is_the_same_with_other_threads_and_batches_and_after_a_bre
     whole = run(path, load("tiny.en"), plan, options)[1].chunks
     assert run(path, load("tiny.en"), replace(plan, workers=1, batch_size=1), options)[1].chunks == whole
     collected = Collected()
-    done = [(chunk.start, chunk.end) for chunk in whole[:1]]
-    transcribe(Work(path, options, done), load("tiny.en"), plan, collected)
+    done = tuple((chunk.start, chunk.end) for chunk in whole[:1])
+    transcribe(Request(path, options, done), load("tiny.en"), plan, collected)
     assert collected.chunks == whole[1:] != []
     assert {segment.temperature for chunk in whole for segment in chunk.segments} >= {0.6}
 

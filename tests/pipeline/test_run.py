@@ -16,7 +16,8 @@ from cesar.errors import EmptyRecording, ModelError, NotMedia, RangeOutsideRecor
 from cesar.ledger import whole_ledger
 from cesar.options import TranscribeOptions
 from cesar.pipeline.audio.decode import Recording
-from cesar.pipeline.run import Outcome, Work, transcribe
+from cesar.pipeline.request import Outcome, Request
+from cesar.pipeline.run import transcribe
 from cesar.transcript import Chunk
 from tests.pipeline.engines import AnsweringEngine, Asked, saying
 from tests.support import media
@@ -91,7 +92,7 @@ def run(
 ) -> tuple[Outcome, Log]:
     log = Log()
     outcome = transcribe(
-        Work(path, options or TranscribeOptions(), done), engine or AnsweringEngine(whole_window), plan, log
+        Request(path, options or TranscribeOptions(), done), engine or AnsweringEngine(whole_window), plan, log
     )
     return outcome, log
 
@@ -329,7 +330,7 @@ def test_what_is_not_media_is_refused_before_anything_is_told(tmp_path):
     log = Log()
     with pytest.raises(NotMedia):
         transcribe(
-            Work(media.write_text(tmp_path / "a.mp3"), TranscribeOptions()),
+            Request(media.write_text(tmp_path / "a.mp3"), TranscribeOptions()),
             AnsweringEngine(whole_window),
             ONE_BY_ONE,
             log,
@@ -448,7 +449,7 @@ def test_what_was_finished_before_an_error_has_been_told(reading):
 
     log = Log()
     with pytest.raises(ModelError):
-        transcribe(Work(reading, TranscribeOptions()), AnsweringEngine(fail_late), ONE_BY_ONE, log)
+        transcribe(Request(reading, TranscribeOptions()), AnsweringEngine(fail_late), ONE_BY_ONE, log)
     assert log.chunks
     assert log.chunks[-1].start <= 20
 
@@ -457,7 +458,7 @@ def test_a_listener_that_breaks_off_ends_the_run_and_its_threads(reading):
     log = Log(break_after=1)
     before = threading.active_count()
     with pytest.raises(InterruptedError):
-        transcribe(Work(reading, TranscribeOptions()), AnsweringEngine(whole_window), ONE_BY_ONE, log)
+        transcribe(Request(reading, TranscribeOptions()), AnsweringEngine(whole_window), ONE_BY_ONE, log)
     assert len(log.chunks) == 1
     assert threading.active_count() == before
 
@@ -474,7 +475,7 @@ def test_recognition_stays_only_a_little_ahead_of_what_is_told(tmp_path):
             ahead.append(len(engine.asked) - len(self.chunks))
 
     long = media.write_wav(tmp_path / "long.wav", np.tile(decoded(SONNET), 5))
-    transcribe(Work(long, TranscribeOptions()), engine, ONE_BY_ONE, Watch())
+    transcribe(Request(long, TranscribeOptions()), engine, ONE_BY_ONE, Watch())
     assert len(ahead) > 20
     assert max(ahead) <= 10
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from cesar import CesarError, Chunk, Segment, Span, TranscribeOptions, Word
 from cesar.errors import BY_CODE
+from cesar.pipeline.request import Outcome, Request
 from cesar.runner import messages
-from cesar.runner.messages import Alive, Ended, EngineSpec, Failed, Finished, Loaded, Opened, Request, Skipped
+from cesar.runner.messages import Alive, EngineSpec, Failed, Finished, Loaded, Opened, Skipped
 from cesar.transcript import ModelIdentity
 
 text = st.text(max_size=20)
@@ -46,7 +47,7 @@ every_message = st.one_of(
     st.just(Alive()),
     st.builds(Finished, chunks),
     st.builds(Skipped, seconds, seconds),
-    st.builds(Ended, text, number, seconds, st.dictionaries(text, seconds, max_size=3), st.tuples(text)),
+    st.builds(Outcome, text, number, seconds, st.dictionaries(text, seconds, max_size=3), st.tuples(text)),
     st.builds(Failed, st.sampled_from(sorted(BY_CODE)), text, text, text),
 )
 
