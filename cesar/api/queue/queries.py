@@ -122,6 +122,12 @@ def events_of(
     return [JobEvent(**row) for row in rows]
 
 
+def history(connection: sa.Connection, job_id: str, after: int, limit: int) -> tuple[Job, list[JobEvent]] | None:
+    """Return a job and its events with ids above `after`, oldest first; None if there is no such job."""
+    row = find(connection, job_id)
+    return None if row is None else (job_from_row(row), events_of(connection, job_id, after=after, limit=limit))
+
+
 def chunks_of(connection: sa.Connection, job_id: str) -> list[Chunk]:
     """Return a job's finished chunks, in the order of the recording."""
     statement = sa.select(chunks.c.payload).join(jobs, jobs.c.seq == chunks.c.job_seq).where(jobs.c.id == job_id)

@@ -85,6 +85,13 @@ class JobReader:
         """Return the number of jobs ahead of each existing job; None for a job that is not waiting."""
         return await self.database.read(lambda connection: queries.jobs_ahead(connection, job_ids))
 
+    async def history(self, job_id: str, *, after: int = 0, limit: int = 1000) -> tuple[Job, list[JobEvent]] | None:
+        """Return a job and its events with ids above `after`, oldest first; None if there is no such job.
+
+        Both are of one state of the queue, so a finished job's last event is among them.
+        """
+        return await self.database.read(lambda connection: queries.history(connection, job_id, after, limit))
+
     async def events(
         self, job_id: str | None = None, *, after: int = 0, limit: int = 1000, submitter: str | None = None
     ) -> list[JobEvent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import closing
 
@@ -11,7 +12,7 @@ _BUSY_TIMEOUT_S = 10.0
 _UNDECIDED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT)
 
 
-def find_damage(location: DatabaseLocation, max_bytes: int) -> str | None:
+def find_damage(location: DatabaseLocation, max_bytes: float = math.inf) -> str | None:
     """Check a whole database; return a description of the damage, or None.
 
     Larger files are not checked, nor is a file that is missing or not a database: opening it will tell. A connection

@@ -11,18 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import sqlalchemy as sa
-
-from cesar.api.models import JobFilter, JobPage, JobStatus
-from cesar.api.queue import queries
+from cesar.api.models import JobFilter, JobPage
 from cesar.api.queue.transcripts import transcript_of
-from cesar.api.queue.transitions import job_from_row
 from cesar.api.recovery.ownership import require_database
 from cesar.api.repository import JobRepository
+from cesar.api.storage.integrity import find_damage
 from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.migrate import HEAD
 from cesar.api.storage.recordings import AudioStore
-from cesar.api.storage.schema import jobs
 from cesar.cli.queue.id_prefix import require_min_length, require_unique, require_utf8
 from cesar.errors import DatabaseDamaged, DatabaseError, JobNotFound, UsageError
 from cesar.formats import render
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 T = TypeVar("T")
-_MAX_CHAR = "\U0010ffff"
 _SUBMIT_HINT = "Queue a recording with `cesar jobs submit FILE`."
 _PAGE_SIZE = 500
 _POLL_INTERVAL_S = 1.0
@@ -58,13 +53,9 @@ class LocalQueue(JobRepository):
         if exact := await self.get(id_prefix):
             return exact
         require_min_length(id_prefix)
-        has_prefix = sa.and_(jobs.c.id >= id_prefix, jobs.c.id < id_prefix + _MAX_CHAR)
-        matches = sa.select(jobs.c.id).where(has_prefix).limit(3)
-        ids = await self.database.read(lambda connection: connection.execute(matches).scalars().all())
-        found = await self.get(require_unique(ids, id_prefix))
-        if found is None:
-            raise JobNotFound(f"there is no job {id_prefix!r}")
-        return found
+        page = await self.list_page(JobFilter(id_prefix=id_prefix), limit=3)
+        matches = {job.id: job for job in page.jobs}
+        return matches[require_unique(sorted(matches), id_prefix)]
 
     async def render_transcript(self, job: Job, format_name: str | None, subtitles: SubtitleOptions) -> str:
         """Return a job's transcript in a format, or as plain text; until it is completed, what is recognised so far."""
@@ -79,7 +70,10 @@ class LocalQueue(JobRepository):
         seen, is_final = 0, False
         while not is_final:
             wake.clear()
-            job, events = await self._state(job_id, seen)
+            state = await self.history(job_id, after=seen)
+            if state is None:
+                raise JobNotFound(f"the job {job_id} was deleted")
+            job, events = state
             seen, is_final = (events[-1].id if events else seen), job.status.is_final
             yield job, events
             if not is_final:
@@ -87,29 +81,12 @@ class LocalQueue(JobRepository):
                     async with asyncio.timeout(_POLL_INTERVAL_S):
                         await wake.wait()
 
-    async def _state(self, job_id: str, seen: int) -> tuple[Job, list[JobEvent]]:
-        """Return a job and its events after `seen` from one snapshot, so that no event is missed when the job ends."""
-
-        def read(connection: sa.Connection) -> tuple[Job, list[JobEvent]]:
-            row = queries.find(connection, job_id)
-            if row is None:
-                raise JobNotFound(f"the job {job_id} was deleted")
-            return job_from_row(row), queries.events_of(connection, job_id, after=seen, limit=_PAGE_SIZE)
-
-        return await self.database.read(read)
-
     async def has_worker(self) -> bool:
         """Whether a worker is running; True if unknown."""
         try:
             return await super().has_worker()
         except DatabaseError:
             return True
-
-    async def check_integrity(self) -> None:
-        """Check the whole database. Raises `DatabaseDamaged` if any of it is damaged."""
-        found = await self.database.read(lambda c: c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-        if found != "ok":
-            raise DatabaseDamaged(f"{self.database.location} is damaged: {found}")
 
 
 def with_queue(settings: Settings, work: Callable[[LocalQueue], Awaitable[T]], *, create: bool = False) -> T:
@@ -175,11 +152,8 @@ def check_database(settings: Settings) -> str:
     file = database_file(settings)
     if not file.exists():
         return f"{file} does not exist yet"
-
-    async def read(queue: LocalQueue) -> dict[JobStatus, int]:
-        await queue.check_integrity()
-        return await queue.counts()
-
-    counts = with_queue(settings, read)
+    if found := find_damage(DatabaseLocation(file)):
+        raise DatabaseDamaged(f"{file} is damaged: {found}")
+    counts = with_queue(settings, LocalQueue.counts)
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return f"{file}, schema {HEAD}, {listed or 'no jobs'}"
