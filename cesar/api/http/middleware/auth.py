@@ -1,6 +1,6 @@
-"""Authentication and scopes: a middleware around all endpoints, and a dependency of each.
+"""Authentication and scopes: a middleware identifies the caller, and each endpoint's dependency requires a scope.
 
-The middleware comes first: unauthorised requests are answered before a byte of the body is read.
+Endpoints read the body themselves, so a caller without the scope is refused before a byte of it is read.
 """
 
 from __future__ import annotations
@@ -67,10 +67,7 @@ class Caller:
 
 
 class AuthMiddleware:
-    """Identifies callers, applies the rate limit, and refuses unauthorised requests.
-
-    Raises `Unauthorised`, `NotPermitted` or `TooManyRequests`.
-    """
+    """Identifies callers, and applies the rate limit. Raises `Unauthorised` or `TooManyRequests`."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -86,8 +83,6 @@ class AuthMiddleware:
             request = Request(scope)
             caller = await self._identify(request)
             self._service.rate_limit.require(caller.key_id or _client_address(request))
-            if request.method not in SAFE_METHODS:
-                caller.require(Scope.SUBMIT)
             request.state.caller = caller
         await self._app(scope, receive, send)
 

@@ -12,11 +12,11 @@ from cesar.transcriber import find_engine
 
 
 def result_key(job: Job, settings: Settings) -> str | None:
-    """Return the key for a job whose recording has arrived; None if the cache is off or the model is not installed.
+    """Return the key for a job whose recording has arrived; None if its model is not installed.
 
     Reads the model's files, and never uses the network: call it in a thread.
     """
-    if job.audio_digest is None or job.no_cache:
+    if job.audio_digest is None:
         return None
     try:
         engine = find_engine(job.model_size, replace(settings, offline=True))
