@@ -1,7 +1,7 @@
 """The whole error tree.
 
     CesarError                      code `internal`
-    ├── UsageError                  the request itself is wrong
+    ├── UsageError                  an option or argument is invalid
     │   ├── UnknownLanguage
     │   └── UnknownFormat
     ├── InputError                  a recording can't be read
@@ -23,22 +23,22 @@
     ├── OutputError                 a result can't be written
     │   ├── OutputNotWritable
     │   └── DiskFull
-    ├── ModelError                  the weights can't be had
+    ├── ModelError                  the weights can't be obtained or loaded
     │   ├── UnknownModel
     │   ├── ModelNotInstalled
     │   ├── ModelCorrupt
     │   ├── DownloadFailed
     │   └── DeviceUnavailable
-    ├── RecognitionError            the recogniser failed at its work
+    ├── RecognitionError            recognition itself failed
     │   ├── ChildCrashed
     │   ├── ChildKilled
     │   ├── ChildStalled
     │   └── WorkerLost
-    ├── QueueError                  a job can't be changed as asked
+    ├── QueueError                  the queue refuses an operation
     │   ├── JobNotFound
     │   ├── StaleJob
     │   │   └── ClaimLost
-    │   ├── IllegalMove
+    │   ├── InvalidTransition
     │   └── IdempotencyConflict
     ├── DatabaseError               the queue's database can't be used
     │   ├── NotADatabase
@@ -50,7 +50,7 @@
     │   ├── DatabaseMissing
     │   └── DatabaseUnavailable
     │       └── DatabaseFull
-    ├── ServiceError                the service refuses a request, or can't be reached
+    ├── ServiceError                the service refuses a request or can't be reached
     │   ├── BadRequest
     │   ├── Unauthorised
     │   ├── NotPermitted
@@ -68,17 +68,17 @@
     │   ├── RecordingNotKept
     │   ├── KeyNotFound
     │   └── ServiceUnreachable
-    └── Interrupted                 the caller asked to stop
+    └── Interrupted                 the caller stopped the work
 
-Every error has a stable `code`, a message that names what happened to which thing, and a `hint` that says what to
-do. Exit codes and HTTP statuses are tables at the edges, not here.
+Every error has a stable `code`, a `message` that says what happened to what, and a `hint` that says how to fix it.
+The tables of exit codes and HTTP statuses are in `cesar.cli.exits` and `cesar.api.http.errors`, not here.
 """
 
 from __future__ import annotations
 
 
 class CesarError(Exception):
-    """Something went wrong inside Cesar; a bug if no subclass says more."""
+    """Internal error: a bug in Cesar, unless it is one of the subclasses."""
 
     code = "internal"
     default_hint = "This is a bug in Cesar: please report it with the output of `cesar doctor`."
@@ -93,21 +93,21 @@ class CesarError(Exception):
 
 
 class UsageError(CesarError):
-    """An option or argument has a value that can't be used."""
+    """An option or argument has an invalid value."""
 
     code = "bad_option"
     default_hint = "See `cesar --help`."
 
 
 class UnknownLanguage(UsageError):
-    """The language is not one that the model knows."""
+    """The language is unknown, or the model does not know it."""
 
     code = "unknown_language"
     default_hint = "Give a code such as en, de or zh, or leave the language out to detect it."
 
 
 class UnknownFormat(UsageError):
-    """No such transcript format."""
+    """There is no such transcript format."""
 
     code = "unknown_format"
     default_hint = "Formats: txt, srt, vtt, json, tsv, md."
@@ -128,66 +128,66 @@ class RecordingNotFound(InputError):
 
 
 class RecordingNotReadable(InputError):
-    """The file is there, but may not be read."""
+    """The file exists but permission to read it is denied."""
 
     code = "file_not_readable"
     default_hint = "Check the file's permissions."
 
 
 class EmptyRecording(InputError):
-    """The file has no bytes, or its audio track no samples."""
+    """The file is empty, or its audio track has no samples."""
 
     code = "empty_recording"
-    default_hint = "Record or copy the file again: nothing is in it."
+    default_hint = "Record or copy the file again: there is nothing in it."
 
 
 class NotMedia(InputError):
-    """The file is not audio or video, or is too damaged to open."""
+    """The file is neither audio nor video, or is too damaged to open."""
 
     code = "not_media"
     default_hint = "Check that the file plays in a media player; a file cut off while copying must be copied again."
 
 
 class NoAudioTrack(InputError):
-    """The file is media without an audio track."""
+    """The file has no audio track."""
 
     code = "no_audio_track"
     default_hint = "Only recordings with sound can be transcribed."
 
 
 class NoMediaInFolder(InputError):
-    """The folder has no media files."""
+    """The folder contains no media files."""
 
     code = "no_media_in_folder"
-    default_hint = "Name a folder that has audio or video files directly in it."
+    default_hint = "Name a folder with audio or video files directly in it."
 
 
 class BadAudio(InputError):
-    """The audio track can't be decoded, or what it holds can't be sound."""
+    """The audio track can't be decoded, or its samples can't be sound."""
 
     code = "bad_audio"
-    default_hint = "Convert the file anew from its source, for example to 16-bit WAV or FLAC."
+    default_hint = "Convert the file again from its source, for example to 16-bit WAV or FLAC."
 
 
 class RangeOutsideRecording(InputError):
-    """The part asked for lies after the recording's end."""
+    """The requested range starts after the end of the recording."""
 
     code = "range_outside_recording"
     default_hint = "Choose --start and --end within the recording."
 
 
 class TrackNotFound(InputError):
-    """The recording has no audio track of that number."""
+    """The recording has no audio track with that number."""
 
     code = "track_not_found"
-    default_hint = "Leave `--track` out: then the track with speech is taken."
+    default_hint = "Omit `--track` to use the track with speech."
 
 
 class RecordingChanged(InputError):
-    """The file was replaced or written to while it was transcribed."""
+    """The file was replaced or modified while it was being transcribed."""
 
     code = "recording_changed"
-    default_hint = "Leave the file alone until it is transcribed; it is begun anew with what it is now."
+    default_hint = "Leave the file alone until it has been transcribed; its job starts over with the current file."
 
 
 class RecordingTooLong(InputError):
@@ -198,171 +198,171 @@ class RecordingTooLong(InputError):
 
 
 class AddressRefused(InputError):
-    """A recording is not fetched from that address."""
+    """Recordings are not fetched from that address."""
 
     code = "address_refused"
-    default_hint = "Give an http or https address that anybody on the internet can reach."
+    default_hint = "Use a public http or https address."
 
 
 class FetchRefused(InputError):
-    """The server of a recording's address does not give it out."""
+    """The server at the address refuses to serve the recording."""
 
     code = "fetch_refused"
     default_hint = "Open the address in a browser: it must lead to the media file itself."
 
 
 class FetchFailed(InputError):
-    """A recording could not be fetched this time."""
+    """Fetching the recording failed this time."""
 
     code = "fetch_failed"
-    default_hint = "It is tried again by itself; what has arrived is kept."
+    default_hint = "It is retried automatically; the data received so far is kept."
 
 
 class FetchTooSlow(FetchFailed):
-    """A recording comes more slowly than it may, or takes longer in all."""
+    """The recording arrives too slowly, or takes too long in total."""
 
     code = "fetch_too_slow"
-    default_hint = "Have the job tried again when the other side is faster: what has arrived is kept for a while."
+    default_hint = "Retry the job when the server is faster: the data received so far is kept for a while."
 
 
 class OutputError(CesarError):
     """A result can't be written."""
 
     code = "output_failed"
-    default_hint = "Choose another place with --output or --output-dir."
+    default_hint = "Choose another location with --output or --output-dir."
 
 
 class OutputNotWritable(OutputError):
-    """The folder for the result is missing or may not be written to."""
+    """The output folder is missing or not writable."""
 
     code = "output_not_writable"
     default_hint = "Check the folder's permissions, or choose another with --output or --output-dir."
 
 
 class DiskFull(OutputError):
-    """No space is left for the result."""
+    """There is no disk space left for the result."""
 
     code = "disk_full"
-    default_hint = "Free some space and run the same command again; --skip-existing keeps what is done."
+    default_hint = "Free some space and run the same command again; with --skip-existing it skips what is done."
 
 
 class ModelError(CesarError):
-    """The model's weights can't be had or loaded."""
+    """The model's weights can't be obtained or loaded."""
 
     code = "model_failed"
     default_hint = "See `cesar models list` and `cesar doctor`."
 
 
 class UnknownModel(ModelError):
-    """No model has that name, and no folder either."""
+    """There is no model and no folder of that name."""
 
     code = "unknown_model"
-    default_hint = "See `cesar models list` for the names, or give the folder of a CTranslate2 Whisper model."
+    default_hint = "See `cesar models list` for the names, or pass the folder of a CTranslate2 Whisper model."
 
 
 class ModelNotInstalled(ModelError):
-    """The model is known, but not on this machine, and the network may not be used."""
+    """The model is not installed, and using the network is not allowed."""
 
     code = "model_not_installed"
-    default_hint = "Run `cesar models pull NAME` with a network, or `cesar models import FILE` without one."
+    default_hint = "Run `cesar models pull NAME` while online, or `cesar models import FILE` while offline."
 
 
 class ModelCorrupt(ModelError):
-    """A file of the model does not have the digest it must have."""
+    """A file of the model has the wrong checksum."""
 
     code = "model_corrupt"
-    default_hint = "Remove it and get it again; see `cesar models verify`."
+    default_hint = "Remove the model and download it again; see `cesar models verify`."
 
 
 class DownloadFailed(ModelError):
     """The model could not be downloaded."""
 
     code = "download_failed"
-    default_hint = "Check the network and run the same command again: what has arrived is kept."
+    default_hint = "Check the network and run the same command again: the data received so far is kept."
 
 
 class DeviceUnavailable(ModelError):
-    """The device or compute type asked for is not to be had here."""
+    """The requested device or compute type is not available on this machine."""
 
     code = "device_unavailable"
-    default_hint = "Use --device cpu, or leave --device and --compute-type out; see `cesar doctor`."
+    default_hint = "Use --device cpu, or omit --device and --compute-type; see `cesar doctor`."
 
 
 class RecognitionError(CesarError):
-    """The recogniser failed at its work."""
+    """Recognition failed."""
 
     code = "recognition_failed"
-    may_pass = True
-    """Whether the same work may well succeed later, by itself: then the recording can't be the cause."""
-    default_hint = "Run it again; if it fails again, try --device cpu or a smaller model, and report it."
+    is_transient = True
+    """Whether the error is transient: a retry may succeed, because the recording can't be the cause."""
+    default_hint = "Try again; if it keeps failing, try --device cpu or a smaller model, and report it."
 
 
 class ChildCrashed(RecognitionError):
-    """Native code (the model or a media decoder) crashed, twice, at the same work."""
+    """Native code (the model or a media decoder) crashed twice in the same place."""
 
     code = "native_crash"
-    may_pass = False
-    default_hint = "Convert the file anew from its source and try again, or try --device cpu or a smaller model."
+    is_transient = False
+    default_hint = "Convert the file again from its source, or try --device cpu or a smaller model."
 
 
 class ChildKilled(RecognitionError):
-    """The system killed the recogniser, most likely for want of memory."""
+    """The recogniser ran out of memory, or was killed, most likely for lack of memory."""
 
     code = "out_of_memory"
-    may_pass = False
+    is_transient = False
     default_hint = "Close other programs or choose a smaller model with --model."
 
 
 class ChildStalled(RecognitionError):
-    """The recogniser made no progress for longer than the stall time-out."""
+    """The recogniser made no progress for longer than the stall timeout."""
 
     code = "stalled"
-    may_pass = False
-    default_hint = "Try a smaller model; on a very slow machine raise CESAR_STALL_TIMEOUT_S."
+    is_transient = False
+    default_hint = "Try a smaller model; on a very slow machine, raise CESAR_STALL_TIMEOUT_S."
 
 
 class WorkerLost(RecognitionError):
-    """The worker died again and again over the same job, without finishing one more chunk of it."""
+    """The job repeatedly lost its worker without finishing another chunk."""
 
     code = "worker_lost"
-    default_hint = "Look for what ended the worker (memory, power), then have the job tried again."
+    default_hint = "Find out what kills the worker (memory, power), then retry the job."
 
 
 class QueueError(CesarError):
-    """A job can't be changed as asked."""
+    """The queue can't do what was asked."""
 
     code = "queue_failed"
     default_hint = "See `cesar jobs list`."
 
 
 class JobNotFound(QueueError):
-    """There is no job of that id."""
+    """There is no job with that id."""
 
     code = "job_not_found"
 
 
 class StaleJob(QueueError):
-    """The job has changed since it was read, so that what was to be written no longer fits."""
+    """The job has changed since it was read."""
 
     code = "stale_job"
-    default_hint = "Read the job again and decide anew."
+    default_hint = "Read the job again, then decide."
 
 
 class ClaimLost(StaleJob):
-    """Somebody else has the job now, or nobody: this worker may no longer write its outcome."""
+    """The worker's claim on the job is lost: it may no longer write the outcome."""
 
     code = "claim_lost"
-    default_hint = "Drop the work: whoever holds the job does it."
+    default_hint = "Abandon the work: the current owner of the job does it."
 
 
-class IllegalMove(QueueError):
-    """A job in that state can't go to the state that was asked for."""
+class InvalidTransition(QueueError):
+    """The job's current state does not allow that change."""
 
     code = "illegal_move"
 
 
 class IdempotencyConflict(QueueError):
-    """The idempotency key was used before, for another request."""
+    """The idempotency key was already used for a different request."""
 
     code = "idempotency_conflict"
     default_hint = "Use a new key for a new request."
@@ -376,205 +376,207 @@ class DatabaseError(CesarError):
 
 
 class NotADatabase(DatabaseError):
-    """The file is not a database of Cesar's."""
+    """The file is not a Cesar database."""
 
     code = "not_a_database"
     default_hint = "Name another file with --database."
 
 
 class DatabaseDamaged(NotADatabase):
-    """The database is damaged, so that nothing more is written to it."""
+    """The database is damaged; nothing more is written to it."""
 
     code = "database_damaged"
     default_hint = (
-        "Stop Cesar and run `cesar doctor --repair`: it saves what can be read, and keeps the damaged file. "
+        "Stop Cesar and run `cesar doctor --repair`: it salvages what can be read and keeps the damaged file. "
         "Don't start Cesar with another database meanwhile."
     )
 
 
 class DatabaseTooNew(DatabaseError):
-    """The database was written by a newer Cesar."""
+    """The database was written by a newer version of Cesar."""
 
     code = "database_too_new"
-    default_hint = "Install that Cesar or a later one, or name another file with --database."
+    default_hint = "Install that version or a later one, or name another file with --database."
 
 
 class DatabaseNotWritable(DatabaseError):
-    """The database, or its folder, may not be written to."""
+    """The database or its folder is not writable."""
 
     code = "database_not_writable"
     default_hint = "Check the permissions of the file and its folder, or name another file with --database."
 
 
 class NetworkFileSystem(DatabaseError):
-    """The database lies on a network file system, where locks can't be relied on."""
+    """The database is on a network file system, where file locks are unreliable."""
 
     code = "network_file_system"
-    default_hint = "Keep it on a local disk; or, for one program at a time, set CESAR_ALLOW_NETWORK_FS=true."
+    default_hint = (
+        "Keep it on a local disk; or, if only one program uses it at a time, set CESAR_ALLOW_NETWORK_FS=true."
+    )
 
 
 class ForeignRecordings(DatabaseError):
-    """The folder's recordings belong to another database than this one."""
+    """The recordings in the folder belong to another database."""
 
     code = "foreign_recordings"
-    default_hint = "Start Cesar with the database that they belong to, or give this one a data folder of its own."
+    default_hint = "Start Cesar with that database, or give this one its own data folder."
 
 
 class DatabaseMissing(DatabaseError):
-    """The database is not there, but its recordings are."""
+    """The database is missing, but its recordings exist."""
 
     code = "database_missing"
-    default_hint = "Bring the database back: its disk may not be mounted. Nothing was changed."
+    default_hint = "Restore the database: its disk may not be mounted. Nothing was changed."
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database does not answer just now."""
+    """The database is temporarily unavailable."""
 
     code = "database_unavailable"
-    default_hint = "Try again; if it stays so, look for a program that keeps the database busy, or for a failing disk."
+    default_hint = "Try again; if this persists, look for a program that keeps the database locked, or a failing disk."
 
 
 class DatabaseFull(DatabaseUnavailable):
-    """No space is left for the database."""
+    """There is no disk space left for the database."""
 
     code = "database_full"
-    default_hint = "Free some space on its disk: nothing is lost, and work goes on by itself."
+    default_hint = "Free some space on its disk: nothing is lost, and work resumes automatically."
 
 
 class ServiceError(CesarError):
-    """The service refuses a request, or can't be reached."""
+    """The service refuses the request or can't be reached."""
 
     code = "service_failed"
     default_hint = "See the service's `/docs`."
     retry_after_s: float | None = None
-    """When it makes sense to ask again, in seconds from now; None: unknown."""
+    """Seconds after which a retry makes sense; None if unknown."""
 
 
 class BadRequest(ServiceError):
-    """The request itself is wrong."""
+    """The request is invalid."""
 
     code = "bad_request"
     field: str | None = None
-    """The field of a form that is wrong; None: it is not a single one."""
+    """The invalid form field; None if it is not a single field."""
 
 
 class Unauthorised(ServiceError):
-    """The service wants an API key, or does not know the one that was given."""
+    """The API key is missing or invalid."""
 
     code = "unauthorised"
-    default_hint = "Send `Authorization: Bearer KEY`; `cesar keys create NAME` makes a key."
+    default_hint = "Send `Authorization: Bearer KEY`; `cesar keys create NAME` creates a key."
 
 
 class NotPermitted(ServiceError):
-    """The caller may not do that."""
+    """The caller lacks permission for the request."""
 
     code = "not_permitted"
-    default_hint = "Use a key with the scope that is needed."
+    default_hint = "Use a key with the required scope."
 
 
 class UploadTooLarge(ServiceError):
-    """The recording has more bytes than the service takes."""
+    """The recording is larger than the service accepts."""
 
     code = "upload_too_large"
-    default_hint = "Send it as MP3 or Opus, or ask whoever runs the service to raise `max_upload_bytes`."
+    default_hint = "Send it as MP3 or Opus, or ask the service's operator to raise `max_upload_bytes`."
 
 
 class UploadStalled(ServiceError):
-    """The recording arrives too slowly, or not at all."""
+    """The upload is too slow or has stalled."""
 
     code = "upload_stalled"
     default_hint = "Check the network and send it again."
 
 
 class HeadTooLarge(ServiceError):
-    """The headers of the request are too large, or too many."""
+    """The request headers are too large or too many."""
 
     code = "head_too_large"
     default_hint = "Send fewer or shorter headers."
 
 
 class BodyStalled(ServiceError):
-    """The body of the request does not arrive in time."""
+    """The request body did not arrive in time."""
 
     code = "body_stalled"
     default_hint = "Check the network and send it again."
 
 
 class StorageLimitReached(ServiceError):
-    """The jobs of the caller take as much room as they may."""
+    """The caller's jobs have reached the storage limit."""
 
     code = "storage_limit"
-    default_hint = "Delete jobs that are done with, or ask whoever runs the service to raise `max_stored_bytes`."
+    default_hint = "Delete jobs you no longer need, or ask the service's operator to raise `max_stored_bytes`."
 
 
 class UnsupportedMedia(ServiceError):
-    """The body of the request is not of a kind that is taken here."""
+    """The request body has a media type that is not accepted here."""
 
     code = "unsupported_media_type"
     default_hint = "Send multipart/form-data, as `curl -F file=@NAME` does."
 
 
 class ServiceStopping(ServiceError):
-    """The service is about to end, and takes nothing new."""
+    """The service is shutting down and accepts no new requests."""
 
     code = "service_stopping"
-    default_hint = "Send it again when the service is back."
+    default_hint = "Retry when the service is back."
     retry_after_s = 10.0
 
 
 class ServiceOverloaded(ServiceError):
-    """The service has as many requests under way as it, or its machine, can take."""
+    """The service is handling as many requests as it can."""
 
     code = "service_overloaded"
-    default_hint = "Send it again in a moment."
+    default_hint = "Retry in a moment."
     retry_after_s = 5.0
 
 
 class TooManyRequests(ServiceError):
-    """The caller asks more often than it may."""
+    """The caller has exceeded its rate limit."""
 
     code = "too_many_requests"
-    default_hint = "Wait as long as Retry-After says."
+    default_hint = "Wait for the time given in Retry-After."
 
 
 class TooManyJobs(ServiceError):
-    """The caller has as many unfinished jobs as it may."""
+    """The caller has reached its limit of unfinished jobs."""
 
     code = "too_many_jobs"
-    default_hint = "Wait until some are done, or cancel some."
+    default_hint = "Wait for some to finish, or cancel some."
     retry_after_s = 30.0
 
 
 class NotAcceptable(ServiceError):
-    """None of the formats that the caller accepts can be given."""
+    """None of the formats that the caller accepts is available."""
 
     code = "not_acceptable"
-    default_hint = "Ask for one with `format=`: txt, srt, vtt, json, tsv or md."
+    default_hint = "Request one with `format=`: txt, srt, vtt, json, tsv or md."
 
 
 class RecordingNotKept(ServiceError):
     """The service does not have the job's recording."""
 
     code = "recording_not_kept"
-    default_hint = "Only recordings that were handed in over the network are kept, for as long as there is the job."
+    default_hint = "Only recordings uploaded over the network are kept, and only until their job is deleted."
 
 
 class KeyNotFound(ServiceError):
-    """There is no API key of that name."""
+    """There is no API key with that name."""
 
     code = "key_not_found"
     default_hint = "See `cesar keys list`."
 
 
 class ServiceUnreachable(ServiceError):
-    """The service does not answer."""
+    """The service is not responding."""
 
     code = "service_unreachable"
-    default_hint = "Check the address (`--server`, CESAR_SERVER) and that `cesar serve` runs there."
+    default_hint = "Check the address (`--server`, CESAR_SERVER) and that `cesar serve` is running there."
 
 
 class Interrupted(CesarError):
-    """The caller asked to stop."""
+    """The caller stopped the work."""
 
     code = "interrupted"
     default_hint = "Run the same command again to start over."

@@ -1,6 +1,6 @@
-"""Which languages a recording is in, by its finished chunks, and what the reader has to be told about that.
+"""The languages of a recording, computed from its finished chunks, and the warnings about them.
 
-Computed where all chunks are at hand, also those of an earlier run: so it is the same after a resumption.
+The chunks of an earlier run are included, so the result is the same after a resumption.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from cesar.options import TranscribeOptions
 from cesar.transcript import Chunk
 
 _UNSURE = 0.7
-"""A guess that is less likely than this is called one. docs/benchmarks.md has the table behind it."""
-_MOST_SPANS = 5
+"""A language less likely than this is reported as a guess. The table behind it is in docs/benchmarks.md."""
+_MAX_SPANS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """The language of a recording, and how likely it is."""
+class RecordingLanguage:
+    """The language of a recording and its probability."""
 
     language: str
     probability: float
 
 
-def spoken_in(chunks: Sequence[Chunk], guess: Spoken) -> Spoken:
-    """Return the language of most of the text; without any text, the first guess."""
+def recording_language(chunks: Sequence[Chunk], guess: RecordingLanguage) -> RecordingLanguage:
+    """Return the language of most of the text; if there is no text, the initial guess."""
     seconds: defaultdict[str, float] = defaultdict(float)
     weighted: defaultdict[str, float] = defaultdict(float)
     for chunk in chunks:
@@ -38,15 +38,15 @@ def spoken_in(chunks: Sequence[Chunk], guess: Spoken) -> Spoken:
     seconds.pop("", None)
     if not seconds or (language := max(seconds, key=lambda code: seconds[code])) == guess.language:
         return guess
-    return Spoken(language, round(weighted[language] / seconds[language], 4))
+    return RecordingLanguage(language, round(weighted[language] / seconds[language], 4))
 
 
-def warnings(chunks: Sequence[Chunk], spoken: Spoken, options: TranscribeOptions) -> Iterator[str]:
-    """Yield warnings where the language is a guess, changes, or is clearly not that of the text."""
+def warnings(chunks: Sequence[Chunk], spoken: RecordingLanguage, options: TranscribeOptions) -> Iterator[str]:
+    """Yield warnings if the language is a guess, changes, or is clearly not that of the text."""
     if options.language is None and spoken.language != UNKNOWN and spoken.probability < _UNSURE:
         yield (
-            f"the language, {_named(spoken.language)}, is a guess: its probability is {spoken.probability:.2f}; "
-            "if it is wrong, name the right one (--language)"
+            f"the language, {_label(spoken.language)}, is a guess: its probability is {spoken.probability:.2f}; "
+            "if it is wrong, specify the right one (--language)"
         )
     yield from _changes(chunks, spoken.language)
     yield from _mismatches(chunks, options)
@@ -60,7 +60,7 @@ def _changes(chunks: Sequence[Chunk], main: str) -> Iterator[str]:
             _extend(stretches.setdefault(segment.language, []), segment.start, segment.end, segment.language == before)
         before = segment.language
     for language, spans in stretches.items():
-        yield f"the language changes: {_named(language)} at {_written(spans)}, {_named(main)} elsewhere"
+        yield f"the language changes: {_label(language)} at {_format_spans(spans)}, {_label(main)} elsewhere"
 
 
 def _mismatches(chunks: Sequence[Chunk], options: TranscribeOptions) -> Iterator[str]:
@@ -72,31 +72,31 @@ def _mismatches(chunks: Sequence[Chunk], options: TranscribeOptions) -> Iterator
             _extend(spans, chunk.start, chunk.end, chunk.other_language == before)
         before = chunk.other_language
     asked_for = options.language or options.languages
-    remedy = "leave the language out to have it detected" if asked_for else "if you know it, name it (--language)"
+    fix = "omit the language to have it detected" if asked_for else "if you know it, specify it (--language)"
     for language, spans in stretches.items():
         if language == UNKNOWN:
-            yield f"the language of the speech at {_written(spans)} is not clear, and its text may be false: {remedy}"
+            yield f"the language of the speech at {_format_spans(spans)} is unclear, and its text may be wrong: {fix}"
             continue
-        yield f"there is speech at {_written(spans)} that is clearly {_named(language)}, and its text is not: {remedy}"
+        yield f"the speech at {_format_spans(spans)} is clearly {_label(language)}, but its text is not: {fix}"
 
 
 def _has_dropped(chunk: Chunk) -> bool:
-    """Whether speech gave a text that was not believed: looked for in the wrong language, it often isn't."""
+    """Return whether text was rejected, as happens often to text in the wrong language."""
     return any(span.kind == "dropped" for span in chunk.ledger)
 
 
-def _extend(spans: list[tuple[float, float]], start: float, end: float, goes_on: bool) -> None:
-    if spans and goes_on:
+def _extend(spans: list[tuple[float, float]], start: float, end: float, continues: bool) -> None:
+    if spans and continues:
         spans[-1] = (spans[-1][0], end)
     else:
         spans.append((start, end))
 
 
-def _written(spans: Sequence[tuple[float, float]]) -> str:
-    shown = ", ".join(f"{short_clock(start)}-{short_clock(end)}" for start, end in spans[:_MOST_SPANS])
-    more = len(spans) - _MOST_SPANS
+def _format_spans(spans: Sequence[tuple[float, float]]) -> str:
+    shown = ", ".join(f"{short_clock(start)}-{short_clock(end)}" for start, end in spans[:_MAX_SPANS])
+    more = len(spans) - _MAX_SPANS
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _named(language: str) -> str:
+def _label(language: str) -> str:
     return f"{language_name(language)} ({language})"

@@ -8,16 +8,16 @@ from itertools import pairwise
 
 from cesar.transcript import NOT_ASKED_FOR, Chunk, Span
 
-_MOST_TIMES = 5
-"""How many places a warning names for each reason."""
+_MAX_TIMES = 5
+"""Number of times that a warning lists for each reason."""
 
 
 def chunk_ledger(
     start: float, end: float, speech: Iterable[tuple[float, float]], dropped: Sequence[Span]
 ) -> list[Span]:
-    """Cover start…end: speech where it was detected, `dropped` where that speech gave nothing, silence elsewhere.
+    """Cover start…end: speech where it was detected, `dropped` where it produced no text, silence elsewhere.
 
-    Something dropped that touches no speech is shown as well: its text must not vanish.
+    Dropped text that touches no speech is kept as well: it must not vanish.
 
     >>> [span.kind for span in chunk_ledger(0, 3, [(1, 2)], [])]
     ['silence', 'speech', 'silence']
@@ -26,11 +26,11 @@ def chunk_ledger(
     edges = {start, end}
     edges.update(edge for region in regions for edge in region)
     edges.update(min(max(edge, start), end) for span in dropped for edge in (span.start, span.end))
-    return _joined(_what(a, b, regions, dropped) for a, b in pairwise(sorted(edges)))
+    return _merged(_classify(a, b, regions, dropped) for a, b in pairwise(sorted(edges)))
 
 
 def whole_ledger(chunks: Iterable[Chunk], duration: float, *, start: float, end: float | None) -> tuple[Span, ...]:
-    """Cover the whole recording: the chunks' ledgers, silence between them, and what lies outside start…end.
+    """Cover the whole recording: the chunks' ledgers, the silence between them, and the parts outside start…end.
 
     All chunks lie within start…end, in order, without overlap.
     """
@@ -40,26 +40,26 @@ def whole_ledger(chunks: Iterable[Chunk], duration: float, *, start: float, end:
         spans.append(Span(spans[-1].end, chunk.start, "silence"))
         spans += chunk.ledger
     spans += [Span(spans[-1].end, last, "silence"), Span(last, duration, "dropped", NOT_ASKED_FOR)]
-    return tuple(_joined(spans))
+    return tuple(_merged(spans))
 
 
 def has_speech(ledger: Iterable[Span]) -> bool:
-    """Return whether the detector heard speech anywhere, whatever became of it."""
+    """Return whether speech was detected anywhere, transcribed or not."""
     return any(span.kind != "silence" and span.reason != NOT_ASKED_FOR for span in ledger)
 
 
 def dropped_spans(ledger: Iterable[Span]) -> list[Span]:
-    """Return the spans that should have given text and gave none, or whose text was not believed."""
+    """Return the spans that should have produced text but did not, or whose text was rejected."""
     return [span for span in ledger if span.kind == "dropped" and span.reason != NOT_ASKED_FOR]
 
 
 def dropped_s(ledger: Iterable[Span]) -> float:
-    """Return how many seconds those spans have."""
+    """Return the total length of the dropped spans, in seconds."""
     return round(sum(span.end - span.start for span in dropped_spans(ledger)), 3)
 
 
 def dropped_warning(ledger: Sequence[Span], *, has_text: bool) -> Iterator[str]:
-    """Yield one warning that says what was dropped, where and why, if anything was.
+    """Yield a warning that says what was dropped, where and why, if anything was.
 
     >>> list(dropped_warning([Span(3.2, 5.2, "dropped", "no words heard")], has_text=True))
     ['1 stretch (2.0 s) gave no text: no words heard at 0:03; see the ledger in the JSON output']
@@ -77,12 +77,12 @@ def dropped_warning(ledger: Sequence[Span], *, has_text: bool) -> Iterator[str]:
 
 
 def _listed(times: Sequence[str]) -> str:
-    shown = ", ".join(times[:_MOST_TIMES])
-    return f"{shown} and {len(times) - _MOST_TIMES} more times" if len(times) > _MOST_TIMES else shown
+    shown = ", ".join(times[:_MAX_TIMES])
+    return f"{shown} and {len(times) - _MAX_TIMES} more times" if len(times) > _MAX_TIMES else shown
 
 
 def short_clock(seconds: float) -> str:
-    """Return a time as people write it, in full seconds, rounded down.
+    """Return a time as minutes and seconds, with hours if needed; fractions are rounded down.
 
     >>> short_clock(83.9), short_clock(3725.5)
     ('1:23', '1:02:05')
@@ -92,7 +92,7 @@ def short_clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _what(start: float, end: float, speech: Sequence[tuple[float, float]], dropped: Iterable[Span]) -> Span:
+def _classify(start: float, end: float, speech: Sequence[tuple[float, float]], dropped: Iterable[Span]) -> Span:
     is_speech = any(a <= start and end <= b for a, b in speech)
     for span in dropped:
         is_on_speech = any(a < span.end and span.start < b for a, b in speech)
@@ -101,16 +101,16 @@ def _what(start: float, end: float, speech: Sequence[tuple[float, float]], dropp
     return Span(start, end, "speech" if is_speech else "silence")
 
 
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Neighbours of one kind become one; what is covered already, and what is empty, goes."""
-    joined: list[Span] = []
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Merge adjacent spans of the same kind; drop empty spans and what is already covered."""
+    merged: list[Span] = []
     for given in spans:
-        last = joined[-1] if joined else None
+        last = merged[-1] if merged else None
         span = replace(given, start=max(given.start, last.end)) if last else given
         if span.end <= span.start:
             continue
         if last and (last.kind, last.reason, last.text) == (span.kind, span.reason, span.text):
-            joined[-1] = Span(last.start, span.end, span.kind, span.reason, span.text)
+            merged[-1] = Span(last.start, span.end, span.kind, span.reason, span.text)
         else:
-            joined.append(span)
-    return joined
+            merged.append(span)
+    return merged

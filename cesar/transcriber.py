@@ -1,6 +1,6 @@
-"""`AudioTranscriber`, the front door: a recording in, a transcript out.
+"""`AudioTranscriber`, the entry point of the library: a recording in, a transcript out.
 
-Everything heavy happens in a child process (`cesar.runner`); this side imports neither numpy nor a model library.
+The heavy work happens in a child process (`cesar.runner`); this process imports neither numpy nor a model library.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class AudioTranscriber:
     """Transcribes recordings with one model.
 
     `model_size` is a name from `cesar models list`, the folder of a CTranslate2 Whisper model, or `scripted:FILE`
-    (see `cesar.engines.scripted`). Without `settings` they come from the environment and the settings file.
-    Transcribers of the same model and device in a process share one child process; it starts on first use.
+    (see `cesar.engines.scripted`). Without `settings`, they are read from the environment and the settings file.
+    Transcribers of the same model and device share one child process, which starts on first use.
 
     >>> transcript = AudioTranscriber("base").transcribe("interview.mp3")  # doctest: +SKIP
     >>> print(transcript.text)  # doctest: +SKIP
@@ -58,7 +58,7 @@ class AudioTranscriber:
         )
         self._spec: EngineSpec | None = None
 
-    def transcribe(  # noqa: PLR0913 - what every caller may want to hear of
+    def transcribe(  # noqa: PLR0913 - one callback for each kind of event
         self,
         path: str | PathLike[str],
         options: TranscribeOptions | None = None,
@@ -71,29 +71,29 @@ class AudioTranscriber:
     ) -> Transcript:
         """Transcribe one recording.
 
-        `on_chunk` gets each chunk as it is finished, in order; `done` takes chunks from an earlier run of the same
-        recording, model and options, whose recognition is skipped: the transcript is the same as without.
-        `on_begin` is called whenever a recogniser has its model and is about to be given the recording.
-        All callbacks run in the calling thread. Raises `Interrupted` soon after `should_stop` returns true, and any
-        other `CesarError` when something can't be done.
+        `on_chunk` receives each chunk as soon as it is finished, in order. `done` takes chunks from an earlier run of
+        the same recording, model and options and skips their recognition; the transcript is the same either way.
+        `on_begin` is called whenever a child has loaded its model and is about to receive the recording.
+        All callbacks run in the calling thread. Raises `Interrupted` soon after `should_stop` returns true, and
+        other kinds of `CesarError` on failure.
         """
         recording = path_of(path, "path")
         options = optional_instance(options, TranscribeOptions, "options") or TranscribeOptions()
         _require_callables(on_progress=on_progress, on_chunk=on_chunk, on_begin=on_begin, should_stop=should_stop)
         _require_chunks(done)
         require_readable(recording)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         run = _Run(on_progress, on_chunk, on_begin, done)
         loaded, outcome = pool.run(
             self._engine(),
             Request(recording.absolute(), options, tuple(run.earlier), self.settings.max_duration_s),
             limits=self._limits(),
-            tell=run.hear,
-            should_stop=should_stop or _never,
+            on_event=run.on_event,
+            should_stop=should_stop or _never_stop,
         )
         run.end(outcome.duration)
-        guess = language_summary.Spoken(outcome.language, outcome.language_probability)
-        found = language_summary.spoken_in(run.chunks, guess)
+        guess = language_summary.RecordingLanguage(outcome.language, outcome.language_probability)
+        found = language_summary.recording_language(run.chunks, guess)
         ledger = whole_ledger(run.chunks, outcome.duration, start=options.start, end=options.end)
         segments = tuple(segment for chunk in run.chunks for segment in chunk.segments)
         return Transcript(
@@ -103,7 +103,7 @@ class AudioTranscriber:
             duration=outcome.duration,
             model=loaded.model,
             settings=options.to_dict(),
-            timings={**outcome.timings, "total": round(time.perf_counter() - begun, 3)},
+            timings={**outcome.timings, "total": round(time.perf_counter() - started, 3)},
             warnings=(
                 *loaded.warnings,
                 *outcome.warnings,
@@ -122,14 +122,14 @@ class AudioTranscriber:
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Iterator[Segment]:
-        """Yield each segment as soon as it is finished. Leaving the loop stops the work.
+        """Yield each segment as soon as it is finished. Leaving the loop stops the transcription.
 
-        `on_progress` runs in another thread than the loop.
+        `on_progress` runs in a different thread from the loop.
         """
         segments: queue.SimpleQueue[Segment | BaseException | None] = queue.SimpleQueue()
-        left = threading.Event()
+        abandoned = threading.Event()
 
-        def give(chunk: Chunk) -> None:
+        def enqueue_segments(chunk: Chunk) -> None:
             for segment in chunk.segments:
                 segments.put(segment)
 
@@ -139,11 +139,11 @@ class AudioTranscriber:
                     path,
                     options,
                     on_progress=on_progress,
-                    on_chunk=give,
-                    should_stop=lambda: left.is_set() or (should_stop is not None and should_stop()),
+                    on_chunk=enqueue_segments,
+                    should_stop=lambda: abandoned.is_set() or (should_stop is not None and should_stop()),
                 )
                 segments.put(None)
-            except BaseException as error:  # noqa: BLE001 (raised again where the loop runs)
+            except BaseException as error:  # noqa: BLE001 (raised again in the loop)
                 segments.put(error)
 
         worker = threading.Thread(target=work, name="cesar-stream", daemon=True)
@@ -154,11 +154,11 @@ class AudioTranscriber:
                     raise item
                 yield item
         finally:
-            left.set()
-            if not sys.is_finalizing():  # a loop left open at exit: daemon threads don't run any more
+            abandoned.set()
+            if not sys.is_finalizing():  # daemon threads no longer run at exit
                 worker.join()
 
-    def transcribe_file(  # noqa: PLR0913 - what transcribe takes, and where the result goes
+    def transcribe_file(  # noqa: PLR0913 - the parameters of transcribe, and the output's
         self,
         input_path: str | PathLike[str],
         output_path: str | PathLike[str],
@@ -172,14 +172,14 @@ class AudioTranscriber:
         should_stop: ShouldStop | None = None,
         done: Sequence[Chunk] = (),
     ) -> dict[str, Any]:
-        """Transcribe a recording into a file, which appears whole or not at all.
+        """Transcribe a recording into a file, which is written completely or not at all.
 
-        The format is `output_format`, else by the output's extension, else plain text; `subtitles` says how srt and vtt
-        are set; the rest is as in `transcribe`.
+        The format is `output_format`, else that of the output's extension, else plain text; `subtitles` has the limits
+        for srt and vtt; the other parameters are those of `transcribe`.
         Returns `language`, `language_probability`, `audio_duration` and `processing_time` (seconds), `speed_ratio`
         (seconds of the recording per second of work), `segment_count`, `output_path`, `model` (the fields of
-        `ModelIdentity`), `timings` (seconds per stage), `warnings` and `dropped_s` (seconds that gave no text although
-        speech was detected there) and `origin` (the fields of `Origin`).
+        `ModelIdentity`), `timings` (seconds per stage), `warnings` and `dropped_s` (seconds of detected speech that
+        produced no text) and `origin` (the fields of `Origin`).
         Raises what `transcribe` raises, `OutputError` and, for an output that is the recording itself, `UsageError`.
         """
         from cesar.files.atomic import write_whole
@@ -189,7 +189,7 @@ class AudioTranscriber:
         output = path_of(output_path, "output_path")
         name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
         subtitles = optional_instance(subtitles, SubtitleOptions, "subtitles")
-        _require_place(output, path_of(input_path, "input_path"))
+        _require_writable(output, path_of(input_path, "input_path"))
         transcript = self.transcribe(
             input_path,
             options,
@@ -221,14 +221,14 @@ class AudioTranscriber:
         return pool.Limits(settings.stall_timeout_s, settings.idle_timeout_s, settings.open_timeout_s)
 
     def _engine(self) -> EngineSpec:
-        """Find the weights; cached."""
+        """Return the engine to run, found on the first call."""
         if self._spec is None:
             self._spec = find_engine(self.model_size, self.settings)
         return self._spec
 
 
 class _Run:
-    """The state of one run in the parent: the finished chunks, in order, and its position."""
+    """The parent's state of one run: its finished chunks, in order, and its progress."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class _Run:
         self.chunks: list[Chunk] = []
         self._report("loading")
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Handle an event."""
         match event:
             case Loaded():
@@ -267,13 +267,13 @@ class _Run:
                 self._add(self.earlier[start, end])
 
     def end(self, duration: float) -> None:
-        """Note the end: the rest is silence."""
+        """Mark the end of the recording: the rest is silence."""
         self._duration = duration
         self._report("recognising", position=duration)
 
     def _add(self, chunk: Chunk) -> None:
         if self.chunks and chunk.start < self.chunks[-1].end:
-            return  # a second attempt passes what the first one finished
+            return  # a second attempt passes the chunks that the first one finished
         self.chunks.append(chunk)
         self._report("recognising")
 
@@ -286,7 +286,7 @@ class _Run:
 
 
 def find_engine(model_size: str, settings: Settings) -> EngineSpec:
-    """Return which weights a model name stands for and how to run them; download them if necessary and allowed.
+    """Return the weights that a model name refers to and how to run them; download them if necessary and allowed.
 
     Raises `ModelError`.
     """
@@ -309,9 +309,9 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
 
 
 def origin_of(recording: Path, recorded_at: str | None) -> Origin:
-    """Return the origin of a transcript that this program has just made.
+    """Return the origin of a transcript that was made just now.
 
-    recorded_at: when the recording was made, by its tags; without one, the file's modification time is used.
+    recorded_at: when the recording was made, according to its tags; None uses the file's modification time.
     """
     source: Literal["media", "file"] | None = "media"
     if recorded_at is None:
@@ -346,11 +346,11 @@ def _require_callables(**callbacks: object) -> None:
 def _require_chunks(done: Sequence[object]) -> None:
     for chunk in done:
         if not isinstance(chunk, Chunk):
-            raise UsageError("done holds something else than chunks", hint="Pass what on_chunk was given.")
+            raise UsageError("done contains something other than chunks", hint="Pass chunks from on_chunk.")
 
 
-def _require_place(output: Path, recording: Path) -> None:
-    """Raise before the work, not after it, if the result can't be written there."""
+def _require_writable(output: Path, recording: Path) -> None:
+    """Raise an error now, not after the work, if the output can't be written."""
     require_readable(recording)
     try:
         has_folder = output.parent.is_dir()
@@ -360,8 +360,8 @@ def _require_place(output: Path, recording: Path) -> None:
     if not has_folder:
         raise OutputNotWritable(f"{output} can't be written: there is no folder {output.parent}")
     if is_recording:
-        raise UsageError(f"{output} is the recording and would be overwritten", hint="Give the result another name.")
+        raise UsageError(f"{output} is the recording and would be overwritten", hint="Choose another output name.")
 
 
-def _never() -> bool:
+def _never_stop() -> bool:
     return False

@@ -12,7 +12,7 @@ from typing import Any, Literal
 SpanKind = Literal["speech", "silence", "dropped"]
 Phase = Literal["fetching", "loading", "recognising"]
 NOT_ASKED_FOR = "not asked for"
-"""The reason of a dropped span that lies outside the start and end that were given."""
+"""The reason of a dropped span outside the requested start and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +34,33 @@ class Segment:
     end: float
     text: str
     words: tuple[Word, ...] = ()
-    """Empty unless words were asked for."""
+    """Empty unless word timestamps were requested."""
     avg_logprob: float = 0.0
-    """Mean log-probability of the tokens of the decoding pass that gave this segment."""
+    """Mean log-probability of the tokens of the decoding pass that produced this segment."""
     compression_ratio: float = 0.0
-    """Length of that pass's text over its zlib length; above 2.4 the text repeats itself."""
+    """Length of that pass's text divided by its compressed (zlib) length; above 2.4 the text repeats itself."""
     no_speech_prob: float = 0.0
     temperature: float = 0.0
     """The temperature at which its tokens were sampled; 0 means greedy or beam search."""
     seek: int = 0
-    """The frame, of 100 a second, at which that pass's window begins in the recording."""
+    """The frame (100 per second) at which that pass's window begins in the recording."""
     tokens: tuple[int, ...] = ()
-    """The text in the model's own tokens, without timestamps."""
+    """The text as the model's tokens, without timestamps."""
     token_logprobs: tuple[float, ...] = ()
-    """The log-probability of each token after those before it; empty unless asked for."""
+    """The log-probability of each token, given the preceding ones; empty unless requested."""
     token_bytes: tuple[str, ...] = ()
-    """What each token says, in bytes of UTF-8, hexadecimal; empty unless log-probabilities were asked for."""
+    """The UTF-8 bytes of each token in hexadecimal; empty unless log-probabilities were requested."""
     language: str = ""
-    """What is spoken, by its code, also where the text is a translation; empty in what an older Cesar stored."""
+    """Code of the spoken language, also where the text is a translation; empty in transcripts of older versions."""
 
     def __repr__(self) -> str:
         words = f", {len(self.words)} words" if self.words else ""
-        return f"<Segment {self.start:g} to {self.end:g} s{words}: {_beginning(self.text)}>"
+        return f"<Segment {self.start:g} to {self.end:g} s{words}: {_shorten(self.text)}>"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One stretch of the recording, and what became of it."""
+    """A stretch of the recording, and whether it was transcribed, silent or dropped."""
 
     start: float
     end: float
@@ -68,7 +68,7 @@ class Span:
     reason: str | None = None
     """Why the stretch was dropped; None for speech and silence."""
     text: str | None = None
-    """The dropped text, where there was one: nothing is thrown away unseen."""
+    """The dropped text, if there was any: nothing is discarded invisibly."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,17 +82,17 @@ class Chunk:
     end: float
     segments: tuple[Segment, ...]
     ledger: tuple[Span, ...]
-    """Covers start to end without gap or overlap."""
+    """Covers start to end without gaps or overlaps."""
     warnings: tuple[str, ...] = ()
     language_probability: float = 0.0
-    """That it is spoken in the language of its text; 0 where nobody looked."""
+    """Probability that the text is in the spoken language; 0 where it was not determined."""
     other_language: str = ""
-    """What is clearly spoken here, if the text is in another language; "unknown" if it is hardly that of the text; else
-    empty."""
+    """The language clearly spoken here, if the text is in another one; "unknown" if it is unlikely to be that of the
+    text; else empty."""
 
     def __repr__(self) -> str:
-        text = " ".join(segment.text for segment in self.segments[:_SHOWN])
-        return f"<Chunk {self.start:g} to {self.end:g} s, {_counted(self.segments)}: {_beginning(text)}>"
+        text = " ".join(segment.text for segment in self.segments[:_MAX_REPR_CHARACTERS])
+        return f"<Chunk {self.start:g} to {self.end:g} s, {_count_segments(self.segments)}: {_shorten(text)}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,12 @@ class Progress:
     duration: float | None
     """Length of the recording in seconds; None while it is unknown."""
     worked: float = 0.0
-    """How far all work would have come if it went from start to end: what is encoded, or recognised beyond `position`,
-    counts by its share of the work. In seconds; never less than `position` in what a transcription reports."""
+    """The amount of work done, in seconds of the recording: what is encoded or recognised beyond `position`
+    counts by its share of the work. Never less than `position` in what a transcription reports."""
 
     @property
     def fraction(self) -> float | None:
-        """The part of the work that is done, 0 to 1; None while the length is unknown."""
+        """Fraction of the work that is done, 0 to 1; None while the length is unknown."""
         return min(1.0, max(self.position, self.worked) / self.duration) if self.duration else None
 
 
@@ -120,7 +120,7 @@ class ModelIdentity:
 
     name: str
     revision: str
-    """The publisher's revision where it is known, else "unknown"."""
+    """The publisher's revision if known, else "unknown"."""
     digest: str
     """SHA-256 of model.bin, hexadecimal."""
     device: str
@@ -129,7 +129,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which program made a transcript, when, and of which recording; None means not known."""
+    """Which program made a transcript, when, and from which recording; None means unknown."""
 
     program: str = "Cesar"
     version: str | None = None
@@ -138,9 +138,9 @@ class Origin:
     recording: str | None = None
     """The recording's name, without its folder."""
     recorded_at: str | None = None
-    """When the recording was made, ISO 8601: in UTC where the source says a zone, only a date where it says no more."""
+    """When the recording was made, ISO 8601: in UTC if the source states a time zone; a date if it states no time."""
     recorded_at_source: Literal["media", "file"] | None = None
-    """`media`: the file's own tags; `file`: when the file was last changed, which copying may have altered."""
+    """`media`: the file's own tags; `file`: its modification time, which copying may have changed."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -149,34 +149,34 @@ class Transcript:
 
     segments: tuple[Segment, ...]
     language: str
-    """What is spoken: ISO 639-1 (639-3 where there is none), or "unknown" when nothing was said."""
+    """The spoken language: ISO 639-1 (639-3 where there is no such code), or "unknown" when nothing was said."""
     language_probability: float
     duration: float
     """Length of the recording in seconds."""
     model: ModelIdentity
     settings: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of work per stage (stages overlap, so they may add up to more than `total`)."""
+    """Seconds of work per stage; stages overlap, so they may add up to more than `total`."""
     warnings: tuple[str, ...] = ()
     ledger: tuple[Span, ...] = ()
-    """Every second of the recording as speech, silence or dropped; without gap or overlap."""
+    """Every second of the recording as speech, silence or dropped, without gaps or overlaps."""
     is_partial: bool = False
     """Whether the recording is still being transcribed."""
     origin: Origin = field(default=Origin(), compare=False)
     """How the transcript was made. Not compared: the same text recognised later is the same transcript."""
 
     def __repr__(self) -> str:
-        """Short enough for a notebook; `to_dict` has everything."""
-        facts = [f"{self.duration:g} s", self.language, _counted(self.segments)]
+        """Return a summary short enough for a notebook; `to_dict` has everything."""
+        facts = [f"{self.duration:g} s", self.language, _count_segments(self.segments)]
         if self.warnings:
             facts.append(f"{len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}")
         if self.is_partial:
             facts.append("unfinished")
-        return f"<Transcript {', '.join(facts)}: {_beginning(self.text)}>"
+        return f"<Transcript {', '.join(facts)}: {_shorten(self.text)}>"
 
     @property
     def text(self) -> str:
-        """The segments' texts as running text."""
+        """The text of all segments as running text."""
         pieces = list[str]()
         for segment in self.segments:
             if pieces and self.language_of(segment) not in UNSPACED_LANGUAGES:
@@ -186,16 +186,16 @@ class Transcript:
 
     @property
     def text_language(self) -> str:
-        """The language of the text: the one that is spoken, or English if it was translated."""
+        """The language of the text: the spoken language, or English if it was translated."""
         return "en" if self.settings.get("task") == "translate" else self.language
 
     def language_of(self, segment: Segment) -> str:
-        """The language of a segment's text, which may be another than that of most of the recording."""
+        """Return the language of a segment's text, which may differ from that of the recording."""
         return "en" if self.settings.get("task") == "translate" else segment.language or self.language
 
     @property
     def duration_asked_for(self) -> float:
-        """Seconds of the recording that were to be transcribed: all of it, unless a start or end was given."""
+        """Seconds of the recording to transcribe: all of it, unless a start or end was requested."""
         left_out = sum(span.end - span.start for span in self.ledger if span.reason == NOT_ASKED_FOR)
         return round(self.duration - left_out, 3)
 
@@ -206,25 +206,25 @@ class Transcript:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Transcript:
-        """Build a transcript from what `to_dict` gave."""
+        """Build a transcript from the result of `to_dict`."""
         known = {key: value for key, value in data.items() if key != "text"}
         known["segments"] = tuple(segment_from_dict(item) for item in data["segments"])
         known["ledger"] = tuple(Span(**item) for item in data["ledger"])
         known["warnings"] = tuple(data["warnings"])
         known["model"] = ModelIdentity(**data["model"])
-        known["origin"] = Origin(**data.get("origin", {}))  # Cesar didn't always tell it
+        known["origin"] = Origin(**data.get("origin", {}))  # older versions have none
         return cls(**known)
 
 
-_SHOWN = 60
+_MAX_REPR_CHARACTERS = 60
 """Maximum number of characters of text in a `repr`."""
 
 
-def _beginning(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1].rstrip()}…")
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= _MAX_REPR_CHARACTERS else f"{text[: _MAX_REPR_CHARACTERS - 1].rstrip()}…")
 
 
-def _counted(segments: Sequence[Segment]) -> str:
+def _count_segments(segments: Sequence[Segment]) -> str:
     return "1 segment" if len(segments) == 1 else f"{len(segments)} segments"
 
 
@@ -236,7 +236,7 @@ def segment_from_dict(data: Mapping[str, Any]) -> Segment:
     """Build a segment from its plain JSON form."""
     known = dict(data)
     known["words"] = tuple(Word(**word) for word in data["words"])
-    for name in ("tokens", "token_logprobs", "token_bytes"):  # Cesar didn't always keep them
+    for name in ("tokens", "token_logprobs", "token_bytes"):  # older versions have none
         known[name] = tuple(data.get(name, ()))
     return Segment(**known)
 

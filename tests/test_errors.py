@@ -30,14 +30,14 @@ def test_every_error_has_a_stable_code_a_hint_and_a_sentence_about_itself(cls):
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
-def test_an_error_survives_the_way_between_processes(cls):
-    error = pickle.loads(pickle.dumps(cls("it broke", hint="mend it")))
+def test_an_error_survives_pickling(cls):
+    error = pickle.loads(pickle.dumps(cls("it broke", hint="fix it")))
     assert type(error) is cls
-    assert (error.message, error.hint, str(error)) == ("it broke", "mend it", "it broke")
+    assert (error.message, error.hint, str(error)) == ("it broke", "fix it", "it broke")
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
-def test_without_a_hint_of_its_own_an_error_has_its_classs(cls):
+def test_an_error_without_a_hint_has_the_default_hint_of_its_class(cls):
     assert cls("it broke").hint == cls.default_hint
 
 
@@ -45,8 +45,8 @@ def test_an_empty_hint_stays_empty():
     assert CesarError("it broke", hint="").hint == ""
 
 
-def test_the_drawing_of_the_tree_is_the_tree():
-    """The drawing at the top of the module: each name one level below the name it hangs from."""
+def test_the_tree_in_the_module_docstring_matches_the_classes():
+    """Compare the tree at the top of the module with the base of every class."""
     assert errors.__doc__
     drawn: dict[str, str | None] = {"CesarError": None}
     above = {0: "CesarError"}

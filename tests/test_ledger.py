@@ -14,7 +14,7 @@ def milliseconds(highest: int) -> st.SearchStrategy[float]:
 
 
 def spans(highest: int, max_size: int = 8) -> st.SearchStrategy[list[tuple[float, float]]]:
-    """In order, not overlapping."""
+    """Generate intervals in order, without overlap."""
     edges = st.lists(st.integers(0, highest), max_size=2 * max_size, unique=True).map(sorted)
     return edges.map(lambda e: [(a / 1000, b / 1000) for a, b in zip(e[::2], e[1::2], strict=False)])
 
@@ -33,7 +33,7 @@ def at(ledger: Sequence[Span], time: float) -> Span:
     return next(span for span in ledger if span.start <= time < span.end)
 
 
-# A chunk's.
+# The ledger of a chunk.
 
 
 def test_speech_is_speech_and_the_rest_is_silence():
@@ -46,7 +46,7 @@ def test_speech_is_speech_and_the_rest_is_silence():
     ]
 
 
-def test_speech_that_gave_nothing_is_dropped_with_its_reason_and_text():
+def test_speech_without_text_is_dropped_with_its_reason_and_text():
     assert chunk_ledger(0, 5, [(1, 4)], [Span(2, 5, "dropped", "no words heard", "hm")]) == [
         Span(0, 1, "silence"),
         Span(1, 2, "speech"),
@@ -55,11 +55,11 @@ def test_speech_that_gave_nothing_is_dropped_with_its_reason_and_text():
     ]
 
 
-def test_neighbours_of_one_kind_become_one():
+def test_adjacent_spans_of_the_same_kind_are_merged():
     assert chunk_ledger(0, 3, [(0, 1), (1, 3)], []) == [Span(0, 3, "speech")]
 
 
-def test_what_reaches_beyond_the_chunk_is_cut():
+def test_spans_are_clipped_to_the_chunk():
     assert chunk_ledger(1, 2, [(0, 5)], [Span(1.5, 9, "dropped", "x")]) == [
         Span(1, 1.5, "speech"),
         Span(1.5, 2, "dropped", "x"),
@@ -67,22 +67,22 @@ def test_what_reaches_beyond_the_chunk_is_cut():
 
 
 @given(milliseconds(5_000), milliseconds(15_000), spans(20_000), spans(20_000))
-def test_a_chunks_ledger_covers_it_without_gap_or_overlap(start, length, speech, dropped):
+def test_a_chunk_ledger_covers_the_chunk_without_gaps_or_overlaps(start, length, speech, dropped):
     end = round(start + length, 3)
-    doubts = [Span(a, b, "dropped", f"reason {a}", "text") for a, b in dropped]
-    ledger = chunk_ledger(start, end, speech, doubts)
+    dropped_spans = [Span(a, b, "dropped", f"reason {a}", "text") for a, b in dropped]
+    ledger = chunk_ledger(start, end, speech, dropped_spans)
     assert_covers(ledger, start, end)
     for a, b in pairwise(sorted({start, end, *(t for pair in speech + dropped for t in pair if start < t < end)})):
         spoken = any(x <= a and b <= y for x, y in speech)
-        doubts_here = [(x, y) for x, y in dropped if x <= a and b <= y]
-        has_speech = any(max(x, c, start) < min(y, d, end) for x, y in doubts_here for c, d in speech)
+        dropped_here = [(x, y) for x, y in dropped if x <= a and b <= y]
+        has_speech = any(max(x, c, start) < min(y, d, end) for x, y in dropped_here for c, d in speech)
         expected = "speech" if spoken else "silence"
-        if doubts_here and (spoken or not has_speech):
+        if dropped_here and (spoken or not has_speech):
             expected = "dropped"
         assert at(ledger, a).kind == expected
 
 
-# The whole recording's.
+# The ledger of a whole recording.
 
 
 def chunk(start: float, end: float) -> Chunk:
@@ -104,7 +104,7 @@ def test_between_chunks_there_is_silence():
     ]
 
 
-def test_what_was_not_asked_for_is_said_to_be_so():
+def test_parts_outside_the_requested_range_are_dropped_as_not_asked_for():
     ledger = whole_ledger([], 9, start=2, end=5)
     assert ledger == (
         Span(0, 2, "dropped", "not asked for"),
@@ -113,7 +113,7 @@ def test_what_was_not_asked_for_is_said_to_be_so():
     )
 
 
-def test_a_chunk_that_reaches_a_millisecond_beyond_the_asked_part_is_covered_once():
+def test_a_chunk_that_ends_a_millisecond_after_the_requested_range_is_covered_once():
     ledger = whole_ledger([chunk(0, 2.001)], 5, start=0, end=2)
     assert_covers(ledger, 0, 5)
     assert ledger[-1] == Span(2.001, 5, "dropped", NOT_ASKED_FOR)
@@ -123,12 +123,12 @@ def test_a_recording_without_speech_is_all_silence():
     assert whole_ledger([], 9, start=0, end=None) == (Span(0, 9, "silence"),)
 
 
-def test_an_end_after_the_recordings_own_changes_nothing():
+def test_an_end_after_the_end_of_the_recording_changes_nothing():
     assert whole_ledger([], 9, start=0, end=100) == (Span(0, 9, "silence"),)
 
 
 @given(spans(60_000), milliseconds(60_000), milliseconds(30_000))
-def test_the_whole_ledger_covers_the_recording_without_gap_or_overlap(planned, first, more):
+def test_the_ledger_covers_the_recording_without_gaps_or_overlaps(planned, first, more):
     chunks = [chunk(a, b) for a, b in planned]
     begin = min([first, *(c.start for c in chunks)])
     end = max([0.001, begin, *(c.end for c in chunks)])
@@ -138,26 +138,26 @@ def test_the_whole_ledger_covers_the_recording_without_gap_or_overlap(planned, f
 
 
 @given(st.floats(0, 5), st.floats(6, 10))
-def test_the_whole_ledger_covers_the_recording_wherever_the_caller_cuts_it(start, end):
-    """Chunks are planned in whole samples and rounded to milliseconds: the caller's start and end need not be."""
+def test_the_ledger_covers_the_recording_for_any_requested_range(start, end):
+    """Chunk times are whole samples rounded to milliseconds; the caller's start and end may be anything."""
     first, last = round(start * 16_000), round(end * 16_000)
     planned = chunk(round(first / 16_000, 3), round(last / 16_000, 3))
     assert_covers(whole_ledger([planned], 12.0, start=start, end=end), 0, 12.0)
 
 
-# What is said of it.
+# Warnings.
 
 SILENT = [Span(0, 2, "silence"), Span(2, 3, "dropped", NOT_ASKED_FOR)]
 NOTHING_HEARD = Span(3.9, 5.0, "dropped", "no words heard")
-INVENTED = Span(3725, 3726.5, "dropped", "probably invented", "Thank you.")
+HALLUCINATED = Span(3725, 3726.5, "dropped", "probably invented", "Thank you.")
 
 
-def test_nothing_is_said_of_speech_silence_and_what_was_not_asked_for():
+def test_speech_silence_and_parts_outside_the_requested_range_give_no_warning():
     assert list(dropped_warning([*SILENT, Span(3, 4, "speech")], has_text=True)) == []
 
 
 def test_a_warning_says_how_much_was_dropped_where_and_why():
-    ledger = [NOTHING_HEARD, INVENTED, replace(NOTHING_HEARD, start=8000, end=8001)]
+    ledger = [NOTHING_HEARD, HALLUCINATED, replace(NOTHING_HEARD, start=8000, end=8001)]
     (warning,) = dropped_warning(ledger, has_text=True)
     assert warning == (
         "3 stretches (3.6 s) gave no text: no words heard at 0:03, 2:13:20, probably invented at 1:02:05; "
@@ -166,7 +166,7 @@ def test_a_warning_says_how_much_was_dropped_where_and_why():
 
 
 def test_a_warning_says_that_there_is_no_text_at_all():
-    (warning,) = dropped_warning([INVENTED], has_text=False)
+    (warning,) = dropped_warning([HALLUCINATED], has_text=False)
     assert warning.startswith("there is no text, although speech was detected: 1 stretch (1.5 s)")
 
 
@@ -177,11 +177,11 @@ def test_a_warning_stays_short():
     assert "0:00, 0:02, 0:04, 0:06, 0:08 and 995 more times" in warning
 
 
-def test_speech_was_heard_wherever_it_is_not_silent_whatever_became_of_it():
+def test_speech_was_detected_if_any_span_is_transcribed_or_dropped():
     assert not has_speech(SILENT)
     assert has_speech([*SILENT, NOTHING_HEARD])
     assert has_speech([*SILENT, Span(3, 4, "speech")])
 
 
-def test_seconds_are_dropped_only_of_what_was_asked_for():
-    assert dropped_s([*SILENT, NOTHING_HEARD, INVENTED]) == 2.6
+def test_dropped_seconds_exclude_parts_outside_the_requested_range():
+    assert dropped_s([*SILENT, NOTHING_HEARD, HALLUCINATED]) == 2.6

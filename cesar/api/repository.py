@@ -193,8 +193,8 @@ class JobRepository(JobReader):
         """Write a job's status and outcome, refresh the job passed in, and return it.
 
         A claimed job is written under its claim, whatever others have changed meanwhile: `ClaimLost` if it was lost.
-        A job that was only read is written if it has not changed since: `StaleJob` otherwise. `IllegalMove` if there
-        is no such transition. Owner, attempt, progress and the request are not written.
+        A job that was only read is written if it has not changed since: `StaleJob` otherwise. `InvalidTransition` if
+        there is no such transition. Owner, attempt, progress and the request are not written.
         """
 
         def write(connection: sa.Connection) -> transitions.Row:
@@ -303,7 +303,7 @@ class JobRepository(JobReader):
         return transitions.job_from_row(await self._write("cancel", cancel))
 
     async def retry(self, job_id: str, *, max_open: int | None = None) -> Job:
-        """Queue a failed or cancelled job again, with its checkpoints. Raises `IllegalMove` for others.
+        """Queue a failed or cancelled job again, with its checkpoints. Raises `InvalidTransition` for others.
 
         max_open: maximum number of unfinished jobs of its submitter, this one included; `TooManyJobs` beyond that.
         """
@@ -319,7 +319,7 @@ class JobRepository(JobReader):
         return transitions.job_from_row(row)
 
     async def delete(self, job_id: str) -> None:
-        """Delete a job and everything stored for it. Raises `IllegalMove` while it is being processed."""
+        """Delete a job and everything stored for it. Raises `InvalidTransition` while it is being processed."""
 
         def delete(connection: sa.Connection) -> transitions.Row:
             self._reclaim_abandoned(connection)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def repair_database(settings: Settings) -> None:
     """Salvage what can be read of the queue's database, and report what was saved."""
     file = database_file(settings)
-    location = DatabaseLocation.parse(settings.database_place, allow_network=settings.allow_network_fs)
+    location = DatabaseLocation.parse(settings.database_location, allow_network=settings.allow_network_fs)
     saved = repair(location, AudioStore(settings.audio_dir))
     if saved is None:
         write_stderr(f"{file} is intact; nothing was done.")

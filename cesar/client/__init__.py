@@ -185,7 +185,7 @@ class Client:
         return self._connection.read(JobView, self._connection.request("POST", f"{_job_path(job_id)}/cancel"))
 
     def retry(self, job_id: str) -> JobView:
-        """Queue a failed or cancelled job again. Raises `IllegalMove` for others."""
+        """Queue a failed or cancelled job again. Raises `InvalidTransition` for others."""
         response = self._connection.request("POST", f"{_job_path(job_id)}/retry", is_idempotent=False)
         return self._connection.read(JobView, response)
 
@@ -194,7 +194,7 @@ class Client:
         return self._connection.get_json("/health").get("worker") != "stopped"
 
     def delete(self, job_id: str) -> None:
-        """Delete a job, its recording and its text for good. Raises `IllegalMove` while the job is running."""
+        """Delete a job, its recording and its text for good. Raises `InvalidTransition` while the job is running."""
         self._connection.request("DELETE", _job_path(job_id), is_idempotent=False)
 
 

@@ -21,21 +21,21 @@ def render(transcript: Transcript) -> str:
 
     JSON has no word for NaN or infinity: a number that is not finite becomes null.
     """
-    return "".join(_written(_finite(transcript.to_dict()), "\n")) + "\n"
+    return "".join(_format(_finite(transcript.to_dict()), "\n")) + "\n"
 
 
-def _written(value: Any, newline: str) -> Iterator[str]:
+def _format(value: Any, newline: str) -> Iterator[str]:
     """Yield the pieces of a value that begins on a line with the indentation that `newline` ends with."""
     if isinstance(value, dict) and value:
         items: Iterable[tuple[str, Any]] = ((f"{_plain(key)}: ", key) for key in value)
-        yield from _wrapped("{}", ((lead, value[key], key in _ON_ONE_LINE) for lead, key in items), newline)
+        yield from _format_container("{}", ((lead, value[key], key in _ON_ONE_LINE) for lead, key in items), newline)
     elif isinstance(value, list) and value:
-        yield from _wrapped("[]", (("", item, False) for item in value), newline)
+        yield from _format_container("[]", (("", item, False) for item in value), newline)
     else:
         yield _plain(value)
 
 
-def _wrapped(brackets: str, items: Iterable[tuple[str, Any, bool]], newline: str) -> Iterator[str]:
+def _format_container(brackets: str, items: Iterable[tuple[str, Any, bool]], newline: str) -> Iterator[str]:
     inner, comma = newline + _INDENT, ""
     yield brackets[0]
     for lead, item, is_on_one_line in items:
@@ -43,7 +43,7 @@ def _wrapped(brackets: str, items: Iterable[tuple[str, Any, bool]], newline: str
         if is_on_one_line:
             yield _plain(item)
         else:
-            yield from _written(item, inner)
+            yield from _format(item, inner)
         comma = ","
     yield f"{newline}{brackets[1]}"
 

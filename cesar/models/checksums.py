@@ -63,8 +63,8 @@ def _read(store: Path) -> dict[str, dict[str, Any]]:
     return {}
 
 
-def _write(store: Path, news: Mapping[str, dict[str, Any]]) -> None:
-    memory = {file: known for file, known in _read(store).items() if Path(file).exists()} | dict(news)
+def _write(store: Path, updates: Mapping[str, dict[str, Any]]) -> None:
+    memory = {file: known for file, known in _read(store).items() if Path(file).exists()} | dict(updates)
     with suppress(OSError):
         make_folder(store.parent)
         store.mkdir(exist_ok=True)  # models are no secret

@@ -23,18 +23,18 @@ OnProgress = Callable[[int, int], None]
 """Called with the bytes downloaded so far and the total, of all files together."""
 
 _TIMEOUT_S = 30
-_WAITS_S = (0.5, 1.0, 2.0)
+_RETRY_DELAYS_S = (0.5, 1.0, 2.0)
 """Waits before each retry of a file without progress. An attempt that makes progress resets the count."""
-_PASSING = frozenset({408, 416, 425, 429})
-"""Statuses below 500 that a retry may not meet."""
+_TRANSIENT_STATUSES = frozenset({408, 416, 425, 429})
+"""Statuses below 500 after which a retry may succeed."""
 
 
-class _BrokenOff(Exception):
-    """An attempt that ended before the file did."""
+class _DownloadInterrupted(Exception):
+    """An attempt that ended before the file was complete."""
 
-    def __init__(self, reason: str, *, may_pass: bool) -> None:
+    def __init__(self, reason: str, *, is_transient: bool) -> None:
         super().__init__(reason)
-        self.may_pass = may_pass
+        self.is_transient = is_transient
 
 
 def download(entry: ModelEntry, folder: Path, on_progress: OnProgress | None = None) -> None:
@@ -49,10 +49,10 @@ def download(entry: ModelEntry, folder: Path, on_progress: OnProgress | None = N
         target = folder / file
         if not target.is_file():
             part = folder / f"{file}.part"
-            _fetch(entry, file, part, partial(_tell, on_progress, entry, arrived))
+            _fetch(entry, file, part, partial(_report, on_progress, entry, arrived))
             part.rename(target)
         arrived += target.stat().st_size
-        _tell(on_progress, entry, arrived)
+        _report(on_progress, entry, arrived)
 
 
 def arrived_bytes(folder: Path) -> int:
@@ -60,7 +60,7 @@ def arrived_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
 
 
-def _tell(on_progress: OnProgress | None, entry: ModelEntry, before: int, here: int = 0) -> None:
+def _report(on_progress: OnProgress | None, entry: ModelEntry, before: int, here: int = 0) -> None:
     if on_progress:
         on_progress(before + here, max(before + here, entry.size_bytes))
 
@@ -73,13 +73,13 @@ def _fetch(entry: ModelEntry, file: str, part: Path, on_bytes: Callable[[int], N
         try:
             for here in _stream(_url(entry, file), part, entry.files[file].size):
                 on_bytes(here)  # what this raises is the caller's own, not a network error
-        except _BrokenOff as trouble:
+        except _DownloadInterrupted as interruption:
             failures = 1 if _size(part) > before else failures + 1
-            if failures > len(_WAITS_S) or not trouble.may_pass:
+            if failures > len(_RETRY_DELAYS_S) or not interruption.is_transient:
                 raise DownloadFailed(
-                    f"{file} of the model {entry.name} could not be downloaded from {entry.repository}: {trouble}"
-                ) from trouble.__cause__
-            time.sleep(_WAITS_S[failures - 1])
+                    f"{file} of the model {entry.name} could not be downloaded from {entry.repository}: {interruption}"
+                ) from interruption.__cause__
+            time.sleep(_RETRY_DELAYS_S[failures - 1])
         else:
             return
 
@@ -101,7 +101,7 @@ def _stream(url: str, part: Path, size: int | None) -> Iterator[int]:
     except Exception as error:  # its class depends on the HTTP library that the hub's version uses
         if isinstance(error, OSError) and error.errno is not None:
             raise  # it is the disk, not the network
-        raise _broken_off(error) from error
+        raise _to_interruption(error) from error
 
 
 def _append(url: str, part: Path, done: int) -> Iterator[int]:
@@ -126,11 +126,11 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _broken_off(error: Exception) -> _BrokenOff:
+def _to_interruption(error: Exception) -> _DownloadInterrupted:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
-        return _BrokenOff(reason, may_pass=status >= 500 or status in _PASSING)
-    return _BrokenOff(reason, may_pass=not isinstance(error, OfflineModeIsEnabled))
+        return _DownloadInterrupted(reason, is_transient=status >= 500 or status in _TRANSIENT_STATUSES)
+    return _DownloadInterrupted(reason, is_transient=not isinstance(error, OfflineModeIsEnabled))

@@ -24,12 +24,12 @@ from cesar.models.locations import check, folder_location, locations_of, missing
 from cesar.models.staging import locked, put_in_place, require_room
 from cesar.models.verified import (
     InstalledModel,
-    hash_anew,
+    compute_digest,
     installed_folder,
-    kept_folder,
-    kept_manifest,
-    kept_model,
-    kept_names,
+    stored_folder,
+    stored_manifest,
+    stored_model,
+    stored_names,
     verified,
 )
 
@@ -129,7 +129,7 @@ def list_models(store: Path, *, catalog: Mapping[str, ModelEntry] = CATALOG) -> 
         found = next((location for location in locations_of(entry, store) if location.is_complete), None)
         directory, source = (found.directory, found.source) if found else (None, None)
         listed.append(ModelStatus(entry.name, entry, directory, source))
-    for name in kept_names(store):
+    for name in stored_names(store):
         if name not in catalog and archive.NAME.fullmatch(name) and not missing_from(store / name):
             listed += [ModelStatus(name, None, store / name, "store")]
     return listed
@@ -145,11 +145,11 @@ def verify(name_or_dir: str, *, store: Path, catalog: Mapping[str, ModelEntry] =
         if location is None:
             raise _not_installed(entry)
         files = entry.files
-    elif folder := kept_folder(name_or_dir, store):
-        location, files = folder_location(folder), kept_manifest(folder).files
+    elif folder := stored_folder(name_or_dir, store):
+        location, files = folder_location(folder), stored_manifest(folder).files
     else:
         location = folder_location(_folder(name_or_dir, catalog))
-        known = entry_with_weights(hash_anew(location.directory / WEIGHTS), catalog)
+        known = entry_with_weights(compute_digest(location.directory / WEIGHTS), catalog)
         files = known.files if known else {}
     return [
         _check_file(file, location.pieces.get(file, ()), files.get(file, FileEntry()))
@@ -222,7 +222,7 @@ def _download(entry: ModelEntry, store: Path, on_progress: download.OnProgress |
         download.download(entry, arriving, on_progress)
         location = replace(folder_location(arriving), description=f"the download from {entry.repository}")
         try:
-            digests = check(location, entry.name, entry.files, hash_anew)
+            digests = check(location, entry.name, entry.files, compute_digest)
         except ModelCorrupt:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
@@ -232,8 +232,8 @@ def _download(entry: ModelEntry, store: Path, on_progress: download.OnProgress |
 
 
 def _locate_other(name_or_dir: str, store: Path, catalog: Mapping[str, ModelEntry]) -> InstalledModel:
-    if kept := kept_folder(name_or_dir, store):
-        return kept_model(kept, store)
+    if stored := stored_folder(name_or_dir, store):
+        return stored_model(stored, store)
     return installed_folder(_folder(name_or_dir, catalog), store, catalog)
 
 
@@ -263,9 +263,9 @@ def _not_installed(entry: ModelEntry) -> ModelNotInstalled:
 
 
 def _unknown(name: str, catalog: Mapping[str, ModelEntry]) -> UnknownModel:
-    near = difflib.get_close_matches(name.lower(), catalog, n=3, cutoff=0.6)
-    near += [known for known in catalog if name and name.lower() in known and known not in near]
+    similar = difflib.get_close_matches(name.lower(), catalog, n=3, cutoff=0.6)
+    similar += [known for known in catalog if name and name.lower() in known and known not in similar]
     return UnknownModel(
         f"there is no model {name!r}, nor a folder",
-        hint=f"Did you mean {' or '.join(near)}?" if near else None,
+        hint=f"Did you mean {' or '.join(similar)}?" if similar else None,
     )

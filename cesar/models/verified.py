@@ -74,11 +74,11 @@ def install(fill: Callable[[Path], None], origin: ModelLocation, files: Mapping[
     with staged(store, target.name) as folder:
         fill(folder)
         location = replace(folder_location(folder), description=origin.description, fix_hint=origin.fix_hint)
-        digests = check(location, target.name, files, hash_anew)
+        digests = check(location, target.name, files, compute_digest)
     remember({target / file: digest for file, digest in digests.items()}, store)
 
 
-def hash_anew(file: Path) -> str:
+def compute_digest(file: Path) -> str:
     """Return a file's SHA-256, ignoring what is remembered."""
     return digest_of([file])
 
@@ -98,31 +98,31 @@ def installed_folder(folder: Path, store: Path, catalog: Mapping[str, ModelEntry
     return InstalledModel(name, location.directory, revision or "unknown", digests[WEIGHTS], "directory")
 
 
-def kept_folder(name: str, store: Path) -> Path | None:
+def stored_folder(name: str, store: Path) -> Path | None:
     """Return the store's folder of a model that is not in the catalog, if there is one.
 
     A folder of that name in the working directory takes precedence.
     """
     # Listed, not opened: on a case-insensitive file system, BASE would otherwise be the catalog's base, unverified.
-    if not NAME.fullmatch(name) or Path(name).is_dir() or name not in kept_names(store):
+    if not NAME.fullmatch(name) or Path(name).is_dir() or name not in stored_names(store):
         return None
     return None if missing_from(store / name) else store / name
 
 
-def kept_names(store: Path) -> list[str]:
+def stored_names(store: Path) -> list[str]:
     """Return the names of the store's folders, sorted."""
     return sorted(folder.name for folder in store.iterdir() if folder.is_dir()) if store.is_dir() else []
 
 
-def kept_model(folder: Path, store: Path) -> InstalledModel:
+def stored_model(folder: Path, store: Path) -> InstalledModel:
     """Verify a model that was imported under a name of its own against its manifest."""
-    manifest = kept_manifest(folder)
+    manifest = stored_manifest(folder)
     location = folder_location(folder.absolute())
     digests = check(location, folder.name, manifest.files, partial(remembered_digest, store=store))
     return InstalledModel(folder.name, location.directory, manifest.revision, digests[WEIGHTS], "store")
 
 
-def kept_manifest(folder: Path) -> Manifest:
+def stored_manifest(folder: Path) -> Manifest:
     """Read the manifest of an imported model; it lists no files if the folder was put there by other means."""
     file = folder / MANIFEST
     if not file.is_file():

@@ -23,7 +23,7 @@ from cesar.engines.hardware import Plan, choose, probe, use_wide_vectors
 from cesar.errors import CesarError, ChildKilled, ModelError
 from cesar.pipeline.request import Request
 from cesar.runner import messages
-from cesar.runner.memory_limit import OUT_OF_MEMORY, be_first_to_go, limit_memory
+from cesar.runner.memory_limit import OUT_OF_MEMORY, limit_memory, raise_oom_score
 from cesar.runner.messages import EngineSpec, Event
 from cesar.transcript import Chunk, ModelIdentity
 
@@ -38,7 +38,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Serve the parent until it closes standard input."""
     _die_with_parent()
-    be_first_to_go()
+    raise_oom_score()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features in NumPy: with more, five times the work is done
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else onnxruntime tries to report home, seconds after its import
@@ -132,7 +132,7 @@ def _size_of_model(spec: EngineSpec) -> int:
 
 
 def _failure(error: BaseException) -> messages.Failed:
-    if _is_want_of_memory(error):
+    if _is_out_of_memory(error):
         error = ChildKilled(f"memory ran out ({error})" if str(error) else "memory ran out")
     if isinstance(error, CesarError):
         return messages.Failed(error.code, error.message, error.hint)
@@ -140,7 +140,7 @@ def _failure(error: BaseException) -> messages.Failed:
     return messages.Failed(bug.code, bug.message, bug.hint, "".join(traceback.format_exception(error)))
 
 
-def _is_want_of_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     """Tell by the words of a library; ours may hold any words, such as the name of a recording."""
     if isinstance(error, CesarError) and not isinstance(error, ModelError):
         return False

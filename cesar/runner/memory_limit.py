@@ -21,7 +21,7 @@ OUT_OF_MEMORY = (
     "can't start new thread",
 )
 """What libraries and the C++ runtime say when there is no memory left."""
-_FIRST_TO_GO = "1000"
+_HIGHEST_OOM_SCORE = "1000"
 """The highest oom_score_adj there is: proc_pid_oom_score_adj(5)."""
 _ANY_RECORDING_BYTES = 2**30
 """For decoding and for what an odd recording takes beyond it. The usual ones take a tenth."""
@@ -29,11 +29,11 @@ _WINDOW_BYTES = 32 * 2**20
 """For a worker's features, logits and texts."""
 
 
-def be_first_to_go() -> None:
+def raise_oom_score() -> None:
     """Make this process the first that the system ends when memory runs out."""
     if sys.platform == "linux":
         with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
+            Path("/proc/self/oom_score_adj").write_text(_HIGHEST_OOM_SCORE, encoding="ascii")
 
 
 def limit_memory(plan: Plan, model_bytes: int) -> None:

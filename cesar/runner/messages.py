@@ -1,6 +1,6 @@
-"""What travels between parent and child: small frozen values, one JSON object a line.
+"""The messages between parent and child: small frozen values, each one line of JSON.
 
-The parent sends an `EngineSpec`, then a `Request` at a time. The child sends events; the last one about a request is
+The parent sends an `EngineSpec`, then one `Request` at a time. The child sends events; the last one for a request is
 `Outcome` or `Failed`.
 """
 
@@ -19,7 +19,7 @@ from cesar.transcript import Chunk, ModelIdentity, chunk_from_dict
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Which engine a child runs, and how. Children are kept by it."""
+    """Which engine a child runs, and how. Identifies the child in the pool."""
 
     directory: str
     """Folder of the weights, or the script's path for the scripted engine."""
@@ -31,12 +31,12 @@ class EngineSpec:
     workers: int | None = None
     scripted: bool = False
     niceness: int = 0
-    """How far the child gives way to other processes, 0 to 19 (nice(2))."""
+    """The niceness of the child, 0 to 19 (nice(2))."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The engine is ready; the warnings say where it had to settle for less than was asked."""
+    """The engine is ready; the warnings say where it provides less than was requested."""
 
     model: ModelIdentity
     warnings: tuple[str, ...]
@@ -44,19 +44,19 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The recording is open; `duration` in seconds by its header, if that tells."""
+    """The recording is open; `duration` in seconds according to its header, if stated."""
 
     duration: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Work goes on."""
+    """Work is in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """The work has come so far, in seconds of the recording: see `Progress.worked`."""
+    """Progress of the work, in seconds of the recording: see `Progress.worked`."""
 
     reached: float
 
@@ -70,7 +70,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The turn of a chunk that was done already."""
+    """A chunk was already done and is skipped."""
 
     start: float
     end: float
@@ -78,13 +78,13 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The work ended with an error; the child itself is well."""
+    """The work ended with an error; the child itself is intact."""
 
     code: str
     message: str
     hint: str
     details: str = ""
-    """The traceback, if it is a bug of ours."""
+    """The traceback of a bug in Cesar, else empty."""
 
     def error(self) -> CesarError:
         """Return the error as the parent raises it."""
@@ -108,7 +108,7 @@ def dump(message: EngineSpec | Request | Event) -> bytes:
 
 
 def parse(line: bytes) -> Any:
-    """Return what `dump` was given. Raises ValueError for a line that is no whole message."""
+    """Return the message in a line written by `dump`. Raises ValueError if the line is not a complete message."""
     try:
         body = json.loads(line)
         kind = _BY_NAME[body["is"]]

@@ -25,10 +25,10 @@ from cesar.errors import (
 )
 from cesar.pipeline.request import Outcome, Request
 from cesar.runner.messages import EngineSpec, Event, Failed, Finished, Loaded, Opened, Skipped
-from cesar.runner.process import ChildProcess, Died, Exhausted, Quiet
+from cesar.runner.process import ChildDied, ChildOutOfMemory, ChildProcess, ChildSilent
 
 _POLL_S = 0.1
-_NO_MEMORY_HINT = "Convert the recording anew from its source, or choose a smaller model with --model."
+_NO_MEMORY_HINT = "Convert the recording again from its source, or choose a smaller model with --model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +43,24 @@ class Limits:
     """From receiving a recording to its first sound."""
 
 
-Tell = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
 
 def run(
-    spec: EngineSpec, request: Request, *, limits: Limits, tell: Tell, should_stop: ShouldStop
+    spec: EngineSpec, request: Request, *, limits: Limits, on_event: OnEvent, should_stop: ShouldStop
 ) -> tuple[Loaded, Outcome]:
-    """Have a child transcribe a recording; call `tell` with every event.
+    """Transcribe a recording in a child; call `on_event` with every event.
 
-    Raises `Interrupted` when `should_stop` says so, whatever `tell` and `should_stop` raise, the child's own errors,
-    and `ChildCrashed`, `ChildKilled` or `ChildStalled` if that happened twice in the same place.
+    Raises `Interrupted` when `should_stop` returns true, whatever `on_event` and `should_stop` raise, the child's own
+    errors, and `ChildCrashed`, `ChildKilled` or `ChildStalled` after a second failure in the same place.
     """
-    before: _Lost | None = None
-    with _slot(spec).taken(limits, should_stop) as slot:
+    before: _ChildLost | None = None
+    with _slot(spec).acquired(limits, should_stop) as slot:
         while True:
             try:
-                return slot.attempt(request, limits, tell, should_stop)
-            except _Lost as lost:
+                return slot.attempt(request, limits, on_event, should_stop)
+            except _ChildLost as lost:
                 if before is not None and not lost.finished:
                     raise lost.error(request, max(before.reached, lost.reached)) from before
                 before, request = lost, replace(request, done=(*request.done, *lost.finished))
@@ -74,47 +74,47 @@ def close_all() -> None:
         slot.close()
 
 
-class _Lost(Exception):
+class _ChildLost(Exception):
     """A child died or hung; it had sent the `finished` chunks, and had reached `reached`, in seconds."""
 
     def __init__(
         self,
-        cause: Died | Quiet | Exhausted,
+        cause: ChildDied | ChildSilent | ChildOutOfMemory,
         finished: Sequence[tuple[float, float]],
         reached: float,
         *,
-        is_begun: bool,
+        has_recording: bool,
     ) -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.finished = tuple(finished)
         self.reached = reached
-        self.is_begun = is_begun
-        """Whether the child had been given the recording."""
+        self.has_recording = has_recording
+        """Whether the child had received the recording."""
 
     def error(self, request: Request, reached: float) -> RecognitionError:
         """Return the error for a second failure. One that the recording can't have caused is transient."""
         error = self._error(request, reached)
-        is_kill = isinstance(self.cause, Died) and self.cause.was_killed
-        error.may_pass = is_kill or not self.is_begun
+        is_kill = isinstance(self.cause, ChildDied) and self.cause.was_killed
+        error.is_transient = is_kill or not self.has_recording
         return error
 
     def _error(self, request: Request, reached: float) -> RecognitionError:
         after = f" after {reached:.0f} s" if reached else ""
         what = f"while transcribing {request.path.name}{after}, twice"
         match self.cause:
-            case Quiet(seconds=seconds):
+            case ChildSilent(seconds=seconds):
                 return ChildStalled(f"the recogniser made no progress for {seconds:g} s {what}")
-            case Died(had_no_memory=True) | Exhausted():
-                return ChildKilled(f"the recogniser needed more memory than it may have {what}", hint=_NO_MEMORY_HINT)
-            case Died(was_killed=True):
-                return ChildKilled(f"the system killed the recogniser {what}, most likely for want of memory")
+            case ChildDied(ran_out_of_memory=True) | ChildOutOfMemory():
+                return ChildKilled(f"the recogniser reached its memory limit {what}", hint=_NO_MEMORY_HINT)
+            case ChildDied(was_killed=True):
+                return ChildKilled(f"the system killed the recogniser {what}, most likely for lack of memory")
             case died:
                 return ChildCrashed(f"the recogniser crashed ({died}) {what}")
 
 
 class _Slot:
-    """The place of one warm child."""
+    """Holds one warm child, for one caller at a time."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -127,16 +127,16 @@ class _Slot:
         self._idle_timer: threading.Timer | None = None
 
     @contextmanager
-    def taken(self, limits: Limits, should_stop: ShouldStop) -> Iterator[_Slot]:
+    def acquired(self, limits: Limits, should_stop: ShouldStop) -> Iterator[_Slot]:
         """Wait for the slot; close the child after some time without work."""
         if self._user == threading.get_ident():
             raise UsageError(
                 "a callback can't transcribe with the model that is calling it",
-                hint="Do it when the transcription has ended.",
+                hint="Do it after the transcription has ended.",
             )
-        _stop_if(should_stop)
+        _raise_if_stopped(should_stop)
         while not self._busy.acquire(timeout=_POLL_S):
-            _stop_if(should_stop)
+            _raise_if_stopped(should_stop)
         try:
             self._user = threading.get_ident()
             if self._idle_timer:
@@ -151,19 +151,21 @@ class _Slot:
                 self._user = None
                 self._busy.release()
 
-    def attempt(self, request: Request, limits: Limits, tell: Tell, should_stop: ShouldStop) -> tuple[Loaded, Outcome]:
+    def attempt(
+        self, request: Request, limits: Limits, on_event: OnEvent, should_stop: ShouldStop
+    ) -> tuple[Loaded, Outcome]:
         """Send the child one request. Any exit other than by its answer kills the child."""
         finished: list[tuple[float, float]] = []
-        reached, is_begun = 0.0, False
+        reached, has_recording = 0.0, False
         try:
             child = self._ready_child()
             loaded = self._loaded or self._load(child, limits, should_stop)
-            tell(loaded)
-            is_begun = True
+            on_event(loaded)
+            has_recording = True
             child.send(request)
-            opening = _Opening(request, limits)
+            open_timeout = _OpenTimeout(request, limits)
             while True:
-                event = opening.watch(_next_event(child, limits, opening.or_stop(should_stop)))
+                event = open_timeout.watch(_next_event(child, limits, open_timeout.guard(should_stop)))
                 match event:
                     case Finished(chunk=chunk):
                         finished.append((chunk.start, chunk.end))
@@ -171,16 +173,16 @@ class _Slot:
                     case Skipped(end=end):
                         reached = end
                     case Failed(code=ChildKilled.code):
-                        raise Exhausted(event.message)
+                        raise ChildOutOfMemory(event.message)
                     case Failed():
                         self._is_free = True
                         raise event.error()
                     case Outcome():
                         self._is_free = True
                         return loaded, event
-                tell(event)
-        except (Died, Quiet, Exhausted) as cause:
-            raise _Lost(cause, finished, reached, is_begun=is_begun) from cause
+                on_event(event)
+        except (ChildDied, ChildSilent, ChildOutOfMemory) as cause:
+            raise _ChildLost(cause, finished, reached, has_recording=has_recording) from cause
         finally:
             if not self._is_free:
                 self.close()
@@ -191,7 +193,7 @@ class _Slot:
         if isinstance(event, Failed):
             error = event.error()
             if isinstance(error, RecognitionError):
-                error.may_pass = True  # no recording was there that could be to blame
+                error.is_transient = True  # there was no recording that could be the cause
             raise error
         assert isinstance(event, Loaded)
         self._loaded = event
@@ -223,8 +225,8 @@ class _Slot:
                 self._busy.release()
 
 
-class _Opening:
-    """Watches that a recording is opened, and yields its first sound, in time."""
+class _OpenTimeout:
+    """Limits the time until a recording has been opened and has given its first sound."""
 
     def __init__(self, request: Request, limits: Limits) -> None:
         self._request = request
@@ -232,20 +234,20 @@ class _Opening:
         self._deadline: float | None = time.monotonic() + limits.open_timeout_s
 
     def watch(self, event: Event) -> Event:
-        """Note an event: any but "opened" shows that there is sound, or that the run is over."""
+        """Take note of an event: any except `Opened` shows that there is sound, or that the run has ended."""
         if not isinstance(event, Opened):
             self._deadline = None
         return event
 
-    def or_stop(self, should_stop: ShouldStop) -> ShouldStop:
-        """Raise `NotMedia` where the caller is asked whether to stop, once the time is over."""
+    def guard(self, should_stop: ShouldStop) -> ShouldStop:
+        """Return a `should_stop` that raises `NotMedia` once the time is up."""
 
         def checked() -> bool:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 name = self._request.path.name
                 raise NotMedia(
                     f"{name} gave no sound within {self._limit_s:g} s of being opened",
-                    hint="Check that it plays in a media player; on a very slow disk raise CESAR_OPEN_TIMEOUT_S.",
+                    hint="Check that it plays in a media player; on a very slow disk, raise CESAR_OPEN_TIMEOUT_S.",
                 )
             return should_stop()
 
@@ -255,15 +257,15 @@ class _Opening:
 def _next_event(child: ChildProcess, limits: Limits, should_stop: ShouldStop) -> Event:
     deadline = time.monotonic() + limits.stall_timeout_s
     while True:
-        _stop_if(should_stop)
+        _raise_if_stopped(should_stop)
         event = child.receive(timeout_s=_POLL_S)
         if event is not None:
             return event
         if time.monotonic() > deadline:
-            raise Quiet(limits.stall_timeout_s)
+            raise ChildSilent(limits.stall_timeout_s)
 
 
-def _stop_if(should_stop: ShouldStop) -> None:
+def _raise_if_stopped(should_stop: ShouldStop) -> None:
     if should_stop():
         raise Interrupted("the transcription was stopped")
 
@@ -277,7 +279,7 @@ def _slot(spec: EngineSpec) -> _Slot:
         return _slots.setdefault(spec, _Slot(spec))
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     """After a fork the children belong to the parent."""
     _slots.clear()
     _lock.release()
@@ -285,4 +287,4 @@ def _forget() -> None:
 
 atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget)
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_reset_after_fork)

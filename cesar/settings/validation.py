@@ -97,7 +97,7 @@ def thread_count(value: object) -> int | None:
     raise ValueError("a whole number from 1 to 1024, or auto")
 
 
-_MOST_SECONDS = 4_000_000
+_MAX_SECONDS = 4_000_000
 """46 days. Windows waits for threads for 2^32 ms at most."""
 
 
@@ -107,9 +107,9 @@ def seconds(value: object) -> float:
         seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # it may raise
     except (TypeError, ValueError):
         seconds = math.nan
-    if 0 < seconds <= _MOST_SECONDS:
+    if 0 < seconds <= _MAX_SECONDS:
         return seconds
-    raise ValueError(f"a number of seconds above 0, {_MOST_SECONDS} at most")
+    raise ValueError(f"a number of seconds above 0, {_MAX_SECONDS} at most")
 
 
 def optional(check: Check, word: str) -> Check:
@@ -126,15 +126,15 @@ def optional(check: Check, word: str) -> Check:
     return checked
 
 
-def whole_number(least: int, most: int) -> Check:
+def whole_number(minimum: int, maximum: int) -> Check:
     """Accept integers from `least` to `most`."""
 
     def checked(value: object) -> int:
         if isinstance(value, str) and value.isascii() and value.isdigit():
             value = int(value[:18])
-        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
             return value
-        raise ValueError(f"a whole number from {least} to {most}")
+        raise ValueError(f"a whole number from {minimum} to {maximum}")
 
     return checked
 

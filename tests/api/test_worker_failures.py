@@ -34,7 +34,7 @@ def failing(error: BaseException) -> Callable[[str, str], dict[str, str]]:
 
 def killed_by_the_system() -> ChildKilled:
     error = ChildKilled("the system killed it")
-    error.may_pass = True
+    error.is_transient = True
     return error
 
 

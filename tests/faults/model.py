@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from cesar.api.models import Claim, JobStatus
 from cesar.api.queue.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, loss_probability
-from cesar.errors import ClaimLost, IdempotencyConflict, IllegalMove, JobNotFound, QueueError, StaleJob
+from cesar.errors import ClaimLost, IdempotencyConflict, InvalidTransition, JobNotFound, QueueError, StaleJob
 
 T = TypeVar("T")
 QUEUED, PROCESSING = JobStatus.QUEUED, JobStatus.PROCESSING
@@ -79,7 +79,7 @@ class Entry:
     def move(self, after: JobStatus, owner: str | None = None) -> None:
         before, former = self.status, self.owner
         if (before, after) not in LEGAL:
-            raise IllegalMove(f"{before} to {after}")
+            raise InvalidTransition(f"{before} to {after}")
         self.status, self.owner = after, owner
         self.version += 1
         self.note(before, owner or former)
@@ -269,7 +269,7 @@ class Queue:
             job.version += 1
         elif wanted.status is PROCESSING:
             if (job.status, PROCESSING) not in LEGAL:
-                raise IllegalMove(wanted.id)
+                raise InvalidTransition(wanted.id)
             job.claim(owner)
         else:
             job.move(wanted.status)
@@ -319,7 +319,7 @@ class Queue:
     def retry(self, job_id: str) -> JobStatus:
         job = self.find(job_id)
         if job.status is PROCESSING:
-            raise IllegalMove(job_id)
+            raise InvalidTransition(job_id)
         job.move(QUEUED)
         job.forget()
         return job.status
@@ -327,7 +327,7 @@ class Queue:
     def delete(self, job_id: str, owner: str, now: datetime, steady: float) -> None:
         self.take_back(owner, now, steady)
         if self.find(job_id).status is PROCESSING:
-            raise IllegalMove(job_id)
+            raise InvalidTransition(job_id)
         del self.jobs[job_id]
 
     def prune(self, before: datetime, limit: int) -> int:

@@ -25,8 +25,8 @@ MUST_HAPPEN = (
         for verb in ("ask", "beat", "begin", "checkpoint", "fail", "put back", "release", "resume", "end completed")
     ),
     *(f"{verb}: JobNotFound" for verb in ("cancel", "retry")),
-    *("edit queued: StaleJob", "edit completed: IllegalMove", "submit: IdempotencyConflict"),
-    *("delete: IllegalMove", "retry: IllegalMove"),
+    *("edit queued: StaleJob", "edit completed: InvalidTransition", "submit: IdempotencyConflict"),
+    *("delete: InvalidTransition", "retry: InvalidTransition"),
 )
 REASONS = {"claimed", "claimed by update", "to be retried", "given up", "cancelled", "released", "retried by hand"}
 REASONS |= {

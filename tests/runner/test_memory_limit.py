@@ -36,7 +36,7 @@ def test_a_recording_that_takes_memory_without_end_gets_an_error_and_the_next_ca
     transcriber = faulty({"at": 8.0, "do": "devour"})
     with pytest.raises(ChildKilled, match=r"more memory than it may have while transcribing jfk\.m4a, twice") as caught:
         transcriber.transcribe(JFK)
-    assert not caught.value.may_pass, "a job is not tried again"
+    assert not caught.value.is_transient, "a job is not tried again"
     assert transcriber.transcribe(JFK, BEGINNING).segments
 
 

@@ -181,7 +181,7 @@ def _identity(path: Path) -> object:
 
 def was_killed(error: BaseException) -> bool:
     """Whether the system killed the recogniser, for its job's sake or for another reason."""
-    return isinstance(error, ChildKilled) and error.may_pass
+    return isinstance(error, ChildKilled) and error.is_transient
 
 
 def is_transient(error: BaseException) -> bool:
@@ -190,7 +190,7 @@ def is_transient(error: BaseException) -> bool:
     if any(isinstance(reason, OSError) and reason.errno in _TRANSIENT_ERRNOS for reason in reasons):
         return True
     if isinstance(error, RecognitionError):
-        return error.may_pass
+        return error.is_transient
     return isinstance(error, _TRANSIENT_ERRORS) and not isinstance(error, FetchTooSlow)
 
 

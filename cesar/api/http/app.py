@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
     """Return the application. On start-up it opens the queue and, if `with_worker`, runs a worker."""
     repository = JobRepository(
-        settings.database_place,
+        settings.database_location,
         allow_network_fs=settings.allow_network_fs,
         audio=AudioStore(settings.audio_dir),
         busy_timeout_s=_DATABASE_TIMEOUT_S,

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobStatus, utc_now
 from cesar.api.storage.schema import events, jobs
-from cesar.errors import ClaimLost, IllegalMove, JobNotFound, StaleJob
+from cesar.errors import ClaimLost, InvalidTransition, JobNotFound, StaleJob
 from cesar.options import MOST_SECONDS
 
 MAX_DELAY = timedelta(minutes=10)
@@ -108,7 +108,7 @@ def claim_next(connection: sa.Connection, owner: str, now: datetime, wanted: Cla
 def update(connection: sa.Connection, job: Job, owner: str, now: datetime) -> Row:
     """Write a job's status and outcome: under its claim, or without one if it has not changed since it was read.
 
-    Raises `ClaimLost`, `StaleJob`, `IllegalMove` or `JobNotFound`.
+    Raises `ClaimLost`, `StaleJob`, `InvalidTransition` or `JobNotFound`.
     """
     changes = {column: getattr(job, column) for column in _OUTCOME_COLUMNS}
     if job.claim is None:
@@ -151,18 +151,18 @@ def can_be_retried(row: Row) -> bool:
 
 
 def retry(connection: sa.Connection, job_id: str) -> Row:
-    """Queue a failed or cancelled job again, in its old position, with its checkpoints. Raises `IllegalMove`."""
+    """Queue a failed or cancelled job again, in its old position, with its checkpoints. Raises `InvalidTransition`."""
     row = lock(connection, job_id)
     if row["status"] == JobStatus.PROCESSING:
-        raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
+        raise InvalidTransition(f"the job {job_id} is being processed", hint="Cancel it first.")
     return transition(connection, row, JobStatus.QUEUED, "retried by hand", **_FRESH)
 
 
 def delete(connection: sa.Connection, job_id: str) -> Row:
-    """Delete a job and everything that belongs to it. Raises `IllegalMove` while it is being processed."""
+    """Delete a job and everything that belongs to it. Raises `InvalidTransition` while it is being processed."""
     row = lock(connection, job_id)
     if row["status"] == JobStatus.PROCESSING:
-        raise IllegalMove(f"the job {job_id} is being processed", hint="Cancel it first.")
+        raise InvalidTransition(f"the job {job_id} is being processed", hint="Cancel it first.")
     connection.execute(sa.delete(jobs).where(jobs.c.seq == row["seq"]))
     return row
 
@@ -205,13 +205,13 @@ def require_claim(row: Row | None, job: Job) -> None:
 
 
 def transition(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **changes: Any) -> Row:
-    """Change a job's state, and record the event. Raises `IllegalMove`.
+    """Change a job's state, and record the event. Raises `InvalidTransition`.
 
     A job has an owner only while it is PROCESSING.
     """
     before = JobStatus(row["status"])
     if after not in TRANSITIONS[before]:
-        raise IllegalMove(f"the job {row['id']} is {before} and can't become {after}")
+        raise InvalidTransition(f"the job {row['id']} is {before} and can't become {after}")
     owner = changes.pop("owner", None)
     moved = update_row(connection, row, status=after, owner=owner, version=row["version"] + 1, **changes)
     record_event(connection, moved, before, reason, owner or row["owner"])

@@ -10,13 +10,13 @@ from cesar.cli.exits import describe, report_error
 from cesar.cli.queue.backend import Queue, with_queue
 from cesar.cli.queue.tables import label, short_id
 from cesar.cli.transcription.reporters import write_stderr
-from cesar.errors import CesarError, IllegalMove
+from cesar.errors import CesarError, InvalidTransition
 
 if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 Change = Callable[[Queue, Job], Awaitable[str]]
-"""Changes a job and returns a description of the change. Raises `IllegalMove`."""
+"""Changes a job and returns a description of the change. Raises `InvalidTransition`."""
 
 
 def change_each(
@@ -46,17 +46,17 @@ async def cancel(queue: Queue, job: Job) -> str:
             return "cancelled"
         case JobStatus.PROCESSING:
             return "stopping"
-    raise IllegalMove(f"{label(job)} is already finished ({after.status})", hint="There is nothing to cancel.")
+    raise InvalidTransition(f"{label(job)} is already finished ({after.status})", hint="There is nothing to cancel.")
 
 
 async def retry(queue: Queue, job: Job) -> str:
     """Queue a job again."""
     try:
         after = await queue.retry(job.id)
-    except IllegalMove as error:
+    except InvalidTransition as error:
         now = await queue.get(job.id) or job
         hint = "Only failed and cancelled jobs can be queued again."
-        raise IllegalMove(f"{label(job)} is {now.status}", hint=hint) from error
+        raise InvalidTransition(f"{label(job)} is {now.status}", hint=hint) from error
     return f"{after.status} again"
 
 
@@ -64,9 +64,9 @@ async def delete(queue: Queue, job: Job) -> str:
     """Delete a job."""
     try:
         await queue.delete(job.id)
-    except IllegalMove as error:
+    except InvalidTransition as error:
         hint = f"Cancel it first: `cesar jobs cancel {short_id(job.id)}`."
-        raise IllegalMove(f"{label(job)} is being processed", hint=hint) from error
+        raise InvalidTransition(f"{label(job)} is being processed", hint=hint) from error
     return "deleted"
 
 

@@ -39,7 +39,7 @@ class LocalQueue(JobRepository):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(
-            settings.database_place,
+            settings.database_location,
             allow_network_fs=settings.allow_network_fs,
             audio=AudioStore(settings.audio_dir),
         )
@@ -115,7 +115,7 @@ def database_file(settings: Settings) -> Path:
     Raises `DatabaseError` for an unusable or inaccessible location, `UsageError` for one in memory, which would end
     with the command.
     """
-    location = DatabaseLocation.parse(settings.database_place)
+    location = DatabaseLocation.parse(settings.database_location)
     if location.path is None:
         raise UsageError("a queue in memory would end with the command", hint="Name a file with --database.")
     location.require_access()

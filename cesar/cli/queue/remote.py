@@ -131,11 +131,11 @@ class RemoteQueue:
         return job_from_view(self._client.cancel(job_id))
 
     async def retry(self, job_id: str) -> Job:
-        """Queue a failed or cancelled job again. Raises `IllegalMove` for others."""
+        """Queue a failed or cancelled job again. Raises `InvalidTransition` for others."""
         return job_from_view(self._client.retry(job_id))
 
     async def delete(self, job_id: str) -> None:
-        """Delete a job and all its data. Raises `IllegalMove` while it is being processed."""
+        """Delete a job and all its data. Raises `InvalidTransition` while it is being processed."""
         self._client.delete(job_id)
 
 

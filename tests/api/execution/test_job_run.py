@@ -38,7 +38,7 @@ def test_only_these_of_our_errors_are_transient(kind: type[errors.CesarError]) -
 @pytest.mark.parametrize("kind", [errors.ChildCrashed, errors.ChildKilled, errors.ChildStalled])
 def test_errors_that_the_recording_cannot_have_caused_are_transient(kind: type[errors.RecognitionError]) -> None:
     error = kind("it failed before the recording was opened")
-    error.may_pass = True
+    error.is_transient = True
     assert is_transient(error)
     assert was_killed(error) == (kind is errors.ChildKilled)
 

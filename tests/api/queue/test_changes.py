@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from cesar.api.models import JobStatus
-from cesar.errors import IllegalMove, JobNotFound
+from cesar.errors import InvalidTransition, JobNotFound
 from tests.api.support import QueueCase, chunk
 
 
@@ -52,7 +52,7 @@ class TestChangesInMemory(QueueCase):
                 retried = await self.repository.retry(job.id)
                 assert (retried.status, retried.seq) == (JobStatus.QUEUED, job.seq)
             else:
-                with pytest.raises(IllegalMove, match=job.id):
+                with pytest.raises(InvalidTransition, match=job.id):
                     await self.repository.retry(job.id)
 
     async def test_a_retried_job_is_no_longer_cancelled(self) -> None:
@@ -86,7 +86,7 @@ class TestChangesInMemory(QueueCase):
         for status in JobStatus:
             job = await self.queue_as(status)
             if status is JobStatus.PROCESSING:
-                with pytest.raises(IllegalMove, match="being processed"):
+                with pytest.raises(InvalidTransition, match="being processed"):
                     await self.repository.delete(job.id)
             else:
                 await self.repository.delete(job.id)
@@ -147,7 +147,7 @@ class TestChangesInMemory(QueueCase):
     async def test_a_refused_transition_records_no_event(self) -> None:
         job = await self.queue_as(JobStatus.COMPLETED)
         before = await self.repository.events()
-        with pytest.raises(IllegalMove):
+        with pytest.raises(InvalidTransition):
             await self.repository.retry(job.id)
         assert await self.repository.events() == before
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cesar.api.models import TRANSITIONS, Claim, Job, JobStatus
-from cesar.errors import ClaimLost, IllegalMove, StaleJob
+from cesar.errors import ClaimLost, InvalidTransition, StaleJob
 from tests.api.support import QueueCase, chunk
 
 
@@ -91,7 +91,7 @@ class TestClaimsInMemory(QueueCase):
                 if after in TRANSITIONS[before] or after is before:
                     await self.repository.update(job)
                 else:
-                    with pytest.raises(IllegalMove, match=f"is {before} and can't become {after}"):
+                    with pytest.raises(InvalidTransition, match=f"is {before} and can't become {after}"):
                         await self.repository.update(job)
 
     async def test_an_outcome_whose_commit_went_unnoticed_may_be_written_again(self) -> None:

@@ -21,8 +21,8 @@ from cesar.errors import (
     CesarError,
     FetchFailed,
     IdempotencyConflict,
-    IllegalMove,
     InputError,
+    InvalidTransition,
     JobNotFound,
     RecordingChanged,
     RecordingTooLong,
@@ -64,7 +64,7 @@ async def submit_or_join(service: Service, job: Job, upload: Path) -> Job:
         else:
             try:
                 return await service.repository.retry(found.id)
-            except (IllegalMove, JobNotFound):
+            except (InvalidTransition, JobNotFound):
                 continue
     raise StaleJob(f"the job {job.id} keeps changing", hint="Send the request again.")
 

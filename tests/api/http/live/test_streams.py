@@ -281,7 +281,7 @@ class TestKeys(LiveCase):
         async with self.client.stream("GET", "/events", headers=mine) as answer:
             lines = answer.aiter_lines()
             await anext(lines)
-            elsewhere = JobRepository(self.settings.database_place)  # as `cesar keys revoke` has it
+            elsewhere = JobRepository(self.settings.database_location)  # as `cesar keys revoke` has it
             await elsewhere.connect()
             await KeyRing(elsewhere.database).revoke("mine")
             await elsewhere.close()
