@@ -103,7 +103,7 @@ class UnknownLanguage(UsageError):
     """The language is unknown, or the model does not know it."""
 
     code = "unknown_language"
-    default_hint = "Give a code such as en, de or zh, or leave the language out to detect it."
+    default_hint = "Use a code such as en, de or zh, or omit the language to detect it."
 
 
 class UnknownFormat(UsageError):

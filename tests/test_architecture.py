@@ -32,17 +32,17 @@ def test_every_folder_has_a_contract_on_all_of_its_modules(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=str)
-def test_every_folder_is_on_the_page(package):
+def test_every_folder_is_on_the_architecture_page(package):
     assert package == Path("cesar") or f"`{package.as_posix()}/`" in PAGE
 
 
-def test_what_the_page_names_is_there():
+def test_everything_named_on_the_architecture_page_exists():
     named = re.findall(r"`((?:cesar|tests|benchmarks|scripts|docs)/[\w./-]*)`", PAGE)
     assert len(named) > 40
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_modules_named_beside_a_folder_are_in_it():
+def test_modules_named_next_to_a_folder_are_in_it():
     """In the first table, `cli.py` in the row of a folder stands for a module of that folder."""
     rows = re.findall(r"^\| (`cesar/[\w/]+/`) \| (.*) \|$", PAGE, re.MULTILINE)
     assert len(rows) > 20
@@ -60,7 +60,7 @@ def test_the_glossary_has_every_public_name():
     assert {*cesar.__all__, *cesar.api.__all__, "Client"} - {"__version__"} <= named
 
 
-def test_modules_in_the_glossary_are_there():
+def test_modules_in_the_glossary_exist():
     named = re.findall(r"`(cesar/[\w/]+\.py)`", GLOSSARY)
     assert len(named) > 30
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -78,18 +78,18 @@ def options_of(command: click.Command) -> dict[str, click.Option]:
     return {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
 
 
-def test_every_command_has_its_section_and_no_section_is_of_a_command_that_is_not():
+def test_every_command_has_a_section_and_every_section_a_command():
     assert {title for title in headings(CLI, 2) if title.split()[0] == "cesar"} == set(COMMANDS)
 
 
 @EACH_COMMAND
-def test_the_section_of_a_command_lists_its_options_and_no_others(path):
+def test_the_section_of_a_command_lists_exactly_its_options(path):
     documented = [name for row in rows(CLI, "Option", path) for name in OPTION.findall(row.name)]
     assert sorted(documented) == sorted(options_of(COMMANDS[path]))
 
 
 @EACH_COMMAND
-def test_the_choices_of_an_option_are_all_named(path):
+def test_all_choices_of_an_option_are_named(path):
     for row in rows(CLI, "Option", path):
         option = options_of(COMMANDS[path])[OPTION.findall(row.name)[0]]
         if isinstance(option.type, click.Choice):
@@ -97,7 +97,7 @@ def test_the_choices_of_an_option_are_all_named(path):
 
 
 @EACH_COMMAND
-def test_the_section_of_a_command_begins_with_how_it_is_called(path):
+def test_the_section_of_a_command_begins_with_its_usage(path):
     usage = next(token.content for section, token in read(CLI) if path in section and token.type == "fence")
     arguments = [param for param in COMMANDS[path].params if isinstance(param, click.Argument)]
     assert usage.startswith(path)
@@ -105,7 +105,7 @@ def test_the_section_of_a_command_begins_with_how_it_is_called(path):
 
 
 @EACH_PAGE
-def test_an_address_with_what_a_shell_reads_is_quoted(page):
+def test_a_url_with_shell_metacharacters_is_quoted_in_examples(page):
     """Zsh takes a bare ? for a pattern, every shell a bare & for the end of the command."""
     for line in page.read_text(encoding="utf-8").splitlines():
         if "curl " in line:
@@ -137,14 +137,14 @@ def recording_events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, objec
     return [event for event in told if event["event"] != "file_started" or event is first]
 
 
-def test_every_event_has_an_example_with_the_keys_that_it_really_has(capsys):
+def test_every_event_has_an_example_with_its_real_keys(capsys):
     told = recording_events(capsys)
     examples = [json.loads(line) for block in blocks(CLI, "json") for line in block.splitlines()]
     assert [(event["event"], list(event)) for event in examples] == [(event["event"], list(event)) for event in told]
     assert headings(CLI, 3, under="Events") == list(dict.fromkeys(event["event"] for event in told))
 
 
-def test_the_events_that_were_told_are_all_that_there_are(capsys):
+def test_the_examples_cover_every_event(capsys):
     """Guards the test above: an event that is new in the program has to be told there too."""
     sources = inspect.getsource(reporters) + inspect.getsource(exits)
     in_program = set(re.findall(r"""_emit\(\s*"(\w+)"|"event": "(\w+)\"""", sources))
@@ -178,7 +178,7 @@ def test_every_setting_has_a_row_with_its_variable_and_default():
 
 
 @EACH_PAGE
-def test_no_page_names_a_variable_that_is_no_setting(page):
+def test_every_variable_named_on_a_page_is_a_setting(page):
     known = {PREFIX + name.upper() for name in documentation()} | {CONFIG_VARIABLE}
     assert set(re.findall(r"\bCESAR_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8"))) <= known
 
@@ -190,7 +190,7 @@ def test_every_error_has_a_row_with_its_exit_code_and_class():
         assert (exit_, class_name) == (str(exit_code(BY_CODE[code](""))), f"`{BY_CODE[code].__name__}`")
 
 
-def test_every_format_has_a_row_with_its_endings_and_media_type():
+def test_every_format_has_a_row_with_its_extensions_and_media_type():
     documented = {
         row.name: (tuple(code_in(row.cells[1])), code_in(row.cells[2])[0]) for row in rows(FORMATS_PAGE, "Name")
     }
@@ -214,7 +214,7 @@ def test_the_readme_lists_every_format():
         ("Ledger", field_names(Span)),
     ],
 )
-def test_the_fields_of_json_are_documented_in_their_order(section, expected):
+def test_the_json_fields_are_documented_in_order(section, expected):
     assert names(FORMATS_PAGE, "Field", section) == expected
 
 
@@ -234,7 +234,7 @@ def signature(function: object) -> str:
     return text.replace("<built-in function sleep>", "time.sleep")
 
 
-def test_every_public_name_has_its_section():
+def test_every_public_name_has_a_section():
     assert set(headings(LIBRARY, 2)) == set(cesar.__all__)
 
 
@@ -246,7 +246,7 @@ def methods_of(cls: type) -> dict[str, Callable[..., object]]:
 
 
 @EACH_CLASS
-def test_every_method_of_a_class_has_its_section_with_its_signature(page, cls):
+def test_every_public_method_has_a_section_with_its_signature(page, cls):
     methods = methods_of(cls)
     assert headings(page, 3, under=cls.__name__) == list(methods)
     expected = [f"{cls.__name__}{signature(cls)}"]
@@ -255,7 +255,7 @@ def test_every_method_of_a_class_has_its_section_with_its_signature(page, cls):
 
 
 @EACH_CLASS
-def test_every_parameter_is_explained(page, cls):
+def test_every_parameter_is_documented(page, cls):
     documented = {
         section: [row.name for row in its_rows]
         for section, its_rows in groupby(rows(page, "Parameter"), lambda row: row.section[-1])
@@ -265,26 +265,26 @@ def test_every_parameter_is_explained(page, cls):
     assert documented == {name: names for name, names in expected.items() if names}
 
 
-def test_the_fields_of_an_event_are_documented_in_their_order():
+def test_the_fields_of_an_event_are_documented_in_order():
     assert names(CLIENT, "Field", "Event") == field_names(Event)
 
 
 @pytest.mark.parametrize("kind", [TranscribeOptions, SubtitleOptions, Chunk, Progress])
-def test_the_fields_of_a_value_are_documented_in_their_order(kind):
+def test_the_fields_of_a_class_are_documented_in_order(kind):
     assert names(LIBRARY, "Field", kind.__name__) == field_names(kind)
 
 
-def test_the_defaults_of_the_options_are_what_the_page_says():
+def test_the_documented_defaults_of_the_options_are_correct():
     for default in (TranscribeOptions(), SubtitleOptions()):
         for row in rows(LIBRARY, "Field", type(default).__name__):
             assert ast.literal_eval(code_in(row.cells[1])[0]) == getattr(default, row.name)
 
 
-def test_an_error_has_the_attributes_that_the_page_names():
+def test_an_error_has_the_documented_attributes():
     assert all(getattr(CesarError("what"), name) for name in names(LIBRARY, "Attribute"))
 
 
-def test_transcribe_file_gives_the_keys_that_the_page_names(tmp_path):
+def test_transcribe_file_returns_the_documented_keys(tmp_path):
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"language": "en", "segments": []}))
     transcriber = AudioTranscriber(f"scripted:{script}", settings=Settings())
@@ -296,7 +296,7 @@ def test_transcribe_file_gives_the_keys_that_the_page_names(tmp_path):
 
 
 @EACH_PAGE
-def test_links_lead_to_files_and_headings_that_are_there(page):
+def test_links_lead_to_existing_files_and_headings(page):
     for target in links(page):
         path, _, anchor = target.partition("#")
         file = page.parent / path if path else page
@@ -318,13 +318,13 @@ def test_every_page_can_be_reached_from_the_readme():
 
 
 @EACH_PAGE
-def test_paths_of_the_project_that_a_page_names_are_there(page):
+def test_paths_named_on_a_page_exist(page):
     for code in inline_code(page):
         if re.fullmatch(r"(cesar|docs|scripts|tests|benchmarks|samples)/[\w./-]*", code):
             assert (ROOT / code).exists(), code
 
 
-def test_pictures_are_whole():
+def test_pictures_are_well_formed_svg():
     assert {ET.parse(picture).getroot().tag for picture in (ROOT / "docs").rglob("*.svg")} == {
         "{http://www.w3.org/2000/svg}svg"
     }
@@ -357,7 +357,7 @@ CALLS = [pytest.param(call, id=f"{page.name}: {shlex.join(call)}") for page in P
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_command_line_in_an_example_is_understood(call, capsys):
+def test_every_command_line_in_an_example_parses(call, capsys):
     command, arguments = find_command(call)
     with suppress(click.exceptions.Exit):  # --help and --version end the program
         given = command.make_context("cesar", arguments).params
@@ -368,7 +368,7 @@ def test_a_command_line_in_an_example_is_understood(call, capsys):
         assert model is None or model in CATALOG or "/" in model
 
 
-def test_examples_were_found():
+def test_the_pages_have_command_line_examples():
     """Guards the test above: nothing to test is no success."""
     assert len(CALLS) > 30
 
@@ -386,7 +386,7 @@ def test_commands_and_options_in_running_text_exist(page):
 
 
 @EACH_PAGE
-def test_python_examples_compile_and_import_what_exists(page):
+def test_python_examples_compile_and_import_existing_names(page):
     for block in blocks(page, "python"):
         compile(block, str(page), "exec")
         for node in ast.walk(ast.parse(block)):
@@ -397,13 +397,13 @@ def test_python_examples_compile_and_import_what_exists(page):
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
-def test_every_endpoint_has_its_section_and_no_section_is_of_one_that_is_not(tmp_path):
+def test_every_endpoint_has_a_section_and_every_section_an_endpoint(tmp_path):
     app = create_app(Settings(data_dir=tmp_path), with_worker=False)
     endpoints = {f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods}
     assert {title for title in headings(HTTP, 3) if title.partition(" ")[0].isupper()} == endpoints
 
 
-def test_every_field_of_a_submission_and_every_filter_is_explained(tmp_path):
+def test_every_submission_field_and_filter_is_documented(tmp_path):
     openapi = create_app(Settings(data_dir=tmp_path), with_worker=False).openapi()
     body = openapi["paths"]["/transcribe"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     explained = {name for row in rows(HTTP, "Field", "POST /transcribe") for name in code_in(row.cells[0])}
@@ -423,7 +423,7 @@ COMPARED = [
 
 
 @pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/audio/translations"])
-def test_every_field_of_openais_forms_is_compared(path, tmp_path):
+def test_every_field_of_openais_requests_is_compared(path, tmp_path):
     operation = create_app(Settings(data_dir=tmp_path), with_worker=False).openapi()["paths"][path]["post"]
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     compared = {name for row in rows(WHISPER_1, "Field") for name in code_in(row.cells[0])}
@@ -431,7 +431,7 @@ def test_every_field_of_openais_forms_is_compared(path, tmp_path):
     assert set(form["response_format"]["enum"]) <= set(names(WHISPER_1, "Format"))
 
 
-def test_every_comparison_is_held_by_a_test_that_is_there():
+def test_every_comparison_names_an_existing_test():
     folders = (ROOT / "tests" / "acceptance" / "openai", ROOT / "tests" / "api" / "http" / "openai")
     sources = [page.read_text(encoding="utf-8") for folder in folders for page in folder.glob("test_*.py")]
     there = set(re.findall(r"def (test_\w+)\(", "".join(sources)))
@@ -439,7 +439,7 @@ def test_every_comparison_is_held_by_a_test_that_is_there():
     assert {code for code in inline_code(WHISPER_1) if code.startswith("test_")} <= there
 
 
-def test_the_comparisons_are_counted():
+def test_the_stated_number_of_comparisons_is_correct():
     alike = [row.cells[3] for row in COMPARED]
     totals = [len(alike), *(alike.count(word) for word in ("yes", "more", "differs", "no"))]
     sentence = next(line for line in WHISPER_1.read_text(encoding="utf-8").splitlines() if line.startswith("Of "))

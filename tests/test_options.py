@@ -9,18 +9,18 @@ from cesar.errors import UnknownLanguage, UsageError
 from cesar.options import TranscribeOptions
 
 
-def test_the_defaults_fit_most_recordings():
+def test_the_default_options_transcribe_the_whole_recording_in_any_language():
     options = TranscribeOptions()
     assert (options.language, options.task, options.start, options.end) == (None, "transcribe", 0.0, None)
 
 
 @pytest.mark.parametrize(("given", "code"), [("en", "en"), ("German", "de"), ("JA", "ja"), (None, None)])
-def test_a_language_is_kept_by_its_code(given, code):
+def test_a_language_is_stored_as_its_code(given, code):
     assert TranscribeOptions(language=given).language == code
 
 
 @pytest.mark.parametrize("given", ["en,nl", " English, dut ,eng", ["en", "nl"], ("nld", "en", "nl")])
-def test_the_candidates_are_kept_by_their_codes_each_once(given):
+def test_candidate_languages_are_stored_as_unique_codes(given):
     assert set(TranscribeOptions(languages=given).languages) == {"en", "nl"}
 
 
@@ -30,17 +30,17 @@ def test_a_single_candidate_is_the_language():
 
 
 @pytest.mark.parametrize("given", ["en,", ",", "en,klingon"])
-def test_a_candidate_that_is_no_language_is_refused(given):
+def test_an_unknown_candidate_language_is_rejected(given):
     with pytest.raises(UnknownLanguage):
         TranscribeOptions(languages=given)
 
 
-def test_a_language_leaves_nothing_to_choose_from():
+def test_language_and_languages_are_mutually_exclusive():
     with pytest.raises(UsageError, match="together"):
         TranscribeOptions(language="de", languages=("de", "en"))
 
 
-def test_an_unknown_language_is_refused_by_name():
+def test_an_unknown_language_is_rejected_by_name():
     with pytest.raises(UnknownLanguage, match="klingon"):
         TranscribeOptions(language="klingon")
 
@@ -74,7 +74,7 @@ def test_an_unknown_language_is_refused_by_name():
     ],
     ids=str,
 )
-def test_a_value_that_can_not_be_used_is_refused_with_a_hint(wrong):
+def test_an_invalid_option_is_rejected_with_a_hint(wrong):
     with pytest.raises(UsageError) as caught:
         TranscribeOptions(**wrong)
     assert caught.value.code == "bad_option"
@@ -82,13 +82,13 @@ def test_a_value_that_can_not_be_used_is_refused_with_a_hint(wrong):
 
 
 @given(st.floats(0, 1e6), st.floats(0.001, 1e6), st.integers(1, 32))
-def test_any_range_within_reason_is_taken(start, length, beam_size):
+def test_any_reasonable_range_is_accepted(start, length, beam_size):
     options = TranscribeOptions(start=start, end=start + length + 0.001, beam_size=beam_size)
     assert options.end is not None
     assert options.start < options.end
 
 
-def test_options_can_not_be_changed_but_copied():
+def test_options_are_immutable_but_can_be_copied():
     options = TranscribeOptions(language="en")
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.task = "translate"  # type: ignore[misc]
@@ -100,6 +100,6 @@ def test_a_changed_copy_is_checked_too():
         dataclasses.replace(TranscribeOptions(), beam_size=0)
 
 
-def test_options_that_were_written_down_can_be_read_back():
+def test_options_survive_conversion_to_a_dictionary():
     options = TranscribeOptions(language="german", prompt="Namen: Čapek", start=1.5, end=3)
     assert TranscribeOptions(**dataclasses.asdict(options)) == options

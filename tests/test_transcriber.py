@@ -49,7 +49,7 @@ def end_to_end(spans):
     return all(before.end == after.start for before, after in pairwise(spans))
 
 
-def test_a_transcript_says_what_was_said_and_how_it_came_about(whole, transcriber):
+def test_a_transcript_has_its_text_and_how_it_was_made(whole, transcriber):
     transcript, _, _ = whole
     assert transcript.text == " ".join(segment.text for segment in transcript.segments) != ""
     assert (transcript.language, transcript.language_probability) == ("en", 0.9)
@@ -63,7 +63,7 @@ def test_a_transcript_says_what_was_said_and_how_it_came_about(whole, transcribe
     assert not transcript.is_partial
 
 
-def test_the_spans_cover_the_recording_without_gap_or_overlap(whole):
+def test_the_ledger_of_a_transcript_covers_the_recording_without_gaps_or_overlaps(whole):
     transcript, _, _ = whole
     assert transcript.ledger[0].start == 0.0
     assert transcript.ledger[-1].end == transcript.duration
@@ -71,7 +71,7 @@ def test_the_spans_cover_the_recording_without_gap_or_overlap(whole):
     assert {span.kind for span in transcript.ledger[:-1]} == {"speech", "silence"}
 
 
-def test_what_was_not_asked_for_is_in_the_spans_too(transcriber):
+def test_the_ledger_includes_parts_outside_the_requested_range(transcriber):
     transcript = transcriber.transcribe(SONNET, TranscribeOptions(language="en", start=10.0, end=20.0))
     first, *asked_for, last = transcript.ledger
     assert (first.start, first.end, first.kind, first.reason) == (0.0, 10.0, "dropped", "not asked for")
@@ -86,7 +86,7 @@ def test_a_transcript_survives_json(whole):
     assert Transcript.from_dict(json.loads(json.dumps(transcript.to_dict()))) == transcript
 
 
-def test_words_come_when_they_are_asked_for(transcriber, whole):
+def test_words_are_present_only_when_requested(transcriber, whole):
     assert not any(segment.words for segment in whole[0].segments)
     asked = transcriber.transcribe(JFK, TranscribeOptions(language="en", word_timestamps=True))
     assert asked.segments
@@ -95,14 +95,14 @@ def test_words_come_when_they_are_asked_for(transcriber, whole):
         assert segment.start <= segment.words[0].start
 
 
-def test_chunks_come_in_order_as_they_are_finished_and_make_up_the_transcript(whole):
+def test_chunks_arrive_in_order_as_they_finish_and_make_up_the_transcript(whole):
     transcript, chunks, _ = whole
     assert len(chunks) == 3
     assert [chunk.start for chunk in chunks] == sorted(chunk.start for chunk in chunks)
     assert tuple(segment for chunk in chunks for segment in chunk.segments) == transcript.segments
 
 
-def test_progress_runs_from_loading_over_every_chunk_to_the_end(whole):
+def test_progress_goes_from_loading_through_every_chunk_to_the_end(whole):
     transcript, chunks, progress = whole
     assert (progress[0].phase, progress[0].position, progress[0].fraction) == ("loading", 0.0, None)
     assert {step.phase for step in progress[1:]} == {"recognising"}
@@ -125,7 +125,7 @@ def test_silence_is_an_empty_transcript(transcriber, tmp_path):
 
 
 @pytest.mark.parametrize("done", [slice(0, 1), slice(1, 3), slice(0, 3, 2), slice(0, 3)])
-def test_what_an_earlier_run_has_done_is_taken_over(transcriber, whole, done):
+def test_chunks_of_an_earlier_run_are_reused(transcriber, whole, done):
     """Also when it is not the beginning, and when it is all."""
     transcript, chunks, _ = whole
     given = chunks[done]
@@ -136,13 +136,13 @@ def test_what_an_earlier_run_has_done_is_taken_over(transcriber, whole, done):
     assert progress[-1].fraction == 1.0
 
 
-def test_what_was_done_comes_from_the_earlier_run_and_is_not_recognised_again(transcriber, whole):
+def test_chunks_of_an_earlier_run_are_not_recognised_again(transcriber, whole):
     _, chunks, _ = whole
     marked = replace(chunks[0], segments=(Segment(chunks[0].start, chunks[0].end, "From the earlier run."),))
     assert transcriber.transcribe(SONNET, OPTIONS, done=[marked]).segments[0].text == "From the earlier run."
 
 
-def test_done_chunks_of_another_recording_are_left_out(transcriber, whole):
+def test_chunks_of_another_recording_are_ignored(transcriber, whole):
     transcript, chunks, _ = whole
     strangers = [
         replace(chunks[0], end=chunks[0].end - 1),
@@ -152,7 +152,7 @@ def test_done_chunks_of_another_recording_are_left_out(transcriber, whole):
     assert plain(transcriber.transcribe(SONNET, OPTIONS, done=[*strangers, chunks[1]])) == plain(transcript)
 
 
-def test_a_file_gets_the_transcript_and_the_caller_the_key_figures(transcriber, tmp_path):
+def test_transcribe_file_writes_the_transcript_and_returns_the_key_figures(transcriber, tmp_path):
     output = tmp_path / "sonnet.srt"
     positions = []
     told = transcriber.transcribe_file(
@@ -184,7 +184,9 @@ def test_a_file_gets_the_transcript_and_the_caller_the_key_figures(transcriber, 
     ("name", "output_format", "beginning"),
     [("a.vtt", None, "WEBVTT"), ("a.dat", None, "5feceb66"), ("a.txt", "json", "{")],
 )
-def test_the_format_is_what_is_said_else_by_the_name_else_text(transcriber, tmp_path, name, output_format, beginning):
+def test_the_format_is_that_requested_or_that_of_the_extension_or_text(
+    transcriber, tmp_path, name, output_format, beginning
+):
     transcriber.transcribe_file(JFK, tmp_path / name, output_format=output_format)
     assert (tmp_path / name).read_text(encoding="utf-8").startswith(beginning)
 
@@ -199,7 +201,7 @@ def test_the_format_is_what_is_said_else_by_the_name_else_text(transcriber, tmp_
         ("link.m4a", None, UsageError),
     ],
 )
-def test_an_output_that_can_not_be_is_told_before_the_work(transcriber, tmp_path, output, output_format, error):
+def test_an_impossible_output_is_an_error_before_any_work(transcriber, tmp_path, output, output_format, error):
     """Not after hours of it; and no recording is ever overwritten."""
     recording = tmp_path / "recording.m4a"
     recording.write_bytes(JFK.read_bytes())
@@ -213,7 +215,7 @@ def test_an_output_that_can_not_be_is_told_before_the_work(transcriber, tmp_path
     assert recording.read_bytes() == JFK.read_bytes()
 
 
-def test_a_recording_that_can_not_be_read_is_told_before_anything_is_done(transcriber, tmp_path):
+def test_an_unreadable_recording_is_an_error_before_any_work(transcriber, tmp_path):
     (tmp_path / "empty.mp3").touch()
     progress: list[Progress] = []
     with pytest.raises(EmptyRecording):
@@ -223,25 +225,25 @@ def test_a_recording_that_can_not_be_read_is_told_before_anything_is_done(transc
     assert not progress
 
 
-def test_a_start_after_the_end_of_the_recording_is_told(transcriber):
+def test_a_start_after_the_end_of_the_recording_is_an_error(transcriber):
     with pytest.raises(RangeOutsideRecording, match=r"jfk\.m4a"):
         transcriber.transcribe(JFK, TranscribeOptions(start=60.0))
 
 
 @pytest.mark.parametrize("end", [None, 10.0, 12.0, 100.0])
-def test_the_duration_is_that_of_the_recording_whatever_part_was_asked_for(transcriber, end):
+def test_the_duration_is_that_of_the_recording_whatever_part_was_requested(transcriber, end):
     transcript = transcriber.transcribe(JFK, TranscribeOptions(language="en", end=end))
     assert transcript.duration == pytest.approx(JFK_S, abs=0.06)  # by the header, where decoding stopped early
     assert transcript.ledger[-1].end == transcript.duration
 
 
-def test_a_model_nobody_knows_is_told(tmp_path):
+def test_an_unknown_model_is_an_error(tmp_path):
     settings = replace(load(), data_dir=tmp_path)
     with pytest.raises(UnknownModel):
         AudioTranscriber("huge", settings=settings).transcribe(JFK)
 
 
-def test_a_model_that_is_not_here_is_not_fetched_when_offline(tmp_path):
+def test_a_missing_model_is_not_downloaded_when_offline(tmp_path):
     settings = replace(load(), data_dir=tmp_path, offline=True)
     with pytest.raises(ModelNotInstalled):
         AudioTranscriber("large-v3", settings=settings).transcribe(JFK)
@@ -274,7 +276,7 @@ def test_a_real_transcript_names_its_model_exactly(really):
 
 @pytest.mark.model
 @pytest.mark.parametrize("done", [slice(0, 2), slice(1, None, 2), slice(0, None)])
-def test_a_real_run_taken_up_again_gives_the_same_bytes(real, really, done):
+def test_resuming_a_real_run_gives_the_same_bytes(real, really, done):
     transcript, chunks = really
     again = real(workers=2).transcribe(SONNET, done=chunks[done])
     assert plain(again) == plain(transcript)
@@ -283,14 +285,14 @@ def test_a_real_run_taken_up_again_gives_the_same_bytes(real, really, done):
 
 
 @pytest.mark.model
-def test_a_real_transcript_does_not_depend_on_how_many_threads_recognise(real, really):
+def test_a_real_transcript_does_not_depend_on_the_number_of_threads(real, really):
     chunks: list[Chunk] = []
     real(workers=1).transcribe(SONNET, on_chunk=chunks.append)
     assert chunks == really[1]
 
 
 @pytest.mark.model
-def test_a_long_real_recording_taken_up_again_gives_the_same_bytes(real):
+def test_resuming_a_long_real_recording_gives_the_same_bytes(real):
     """Long enough for several batches: which windows share a batch then differs between the two runs."""
     transcriber, chunks = real(workers=2), list[Chunk]()
     transcript = transcriber.transcribe(AUDIO / "printing-lj.m4a", on_chunk=chunks.append)
@@ -298,7 +300,7 @@ def test_a_long_real_recording_taken_up_again_gives_the_same_bytes(real):
     assert plain(again) == plain(transcript)
 
 
-def test_a_transcript_tells_its_program_its_recording_and_when_that_was_made(transcriber, tmp_path):
+def test_a_transcript_has_its_program_its_recording_and_the_recordings_date(transcriber, tmp_path):
     copy = tmp_path / "sonnet copy.mp3"
     copy.write_bytes(SONNET.read_bytes())
     os.utime(copy, (1_700_000_000, 1_700_000_000))
@@ -309,7 +311,7 @@ def test_a_transcript_tells_its_program_its_recording_and_when_that_was_made(tra
     assert timedelta(0) <= age < timedelta(minutes=5)
 
 
-def test_the_date_in_the_files_tags_is_stronger_than_that_of_the_file(transcriber, tmp_path):
+def test_the_date_in_a_files_tags_takes_precedence_over_its_modification_time(transcriber, tmp_path):
     path = tmp_path / "dated.mp4"
     with av.open(str(path), "w") as container:
         container.metadata["creation_time"] = "2021-03-04T05:06:07Z"

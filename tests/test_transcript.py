@@ -76,7 +76,7 @@ def test_a_segment_survives_json(segment):
 
 
 @given(chunks)
-def test_a_chunk_that_was_stored_before_there_were_tokens_is_read_without_them(chunk):
+def test_a_chunk_stored_before_tokens_existed_is_read_without_them(chunk):
     stored = json.loads(json.dumps(dataclasses.asdict(chunk)))
     for segment in stored["segments"]:
         for name in ("seek", "tokens", "token_logprobs"):
@@ -86,7 +86,7 @@ def test_a_chunk_that_was_stored_before_there_were_tokens_is_read_without_them(c
     assert [segment.text for segment in read.segments] == [segment.text for segment in chunk.segments]
 
 
-def test_plain_json_has_the_running_text_too():
+def test_the_dictionary_of_a_transcript_includes_the_running_text():
     assert made_of("One.", "Two.").to_dict()["text"] == "One. Two."
 
 
@@ -101,7 +101,7 @@ def test_silence_is_an_empty_transcript():
     assert made_of(language="unknown").text == ""
 
 
-def test_results_can_not_be_changed():
+def test_transcripts_are_immutable():
     transcript = made_of("One.")
     for value, name in [(transcript, "language"), (transcript.segments[0], "text"), (Span(0, 1, "speech"), "kind")]:
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -116,11 +116,11 @@ def test_a_transcript_can_be_sent_to_another_process():
 @pytest.mark.parametrize(
     ("position", "duration", "fraction"), [(0, 10, 0), (5, 10, 0.5), (11, 10, 1), (5, None, None), (5, 0, None)]
 )
-def test_the_fraction_is_known_when_the_length_is(position, duration, fraction):
+def test_progress_has_a_fraction_once_the_duration_is_known(position, duration, fraction):
     assert Progress("recognising", position, duration).fraction == fraction
 
 
-def test_a_translated_text_is_written_as_english_whatever_was_spoken():
+def test_a_translation_is_joined_as_english_whatever_the_spoken_language():
     model = ModelIdentity("base", "r", "d", "cpu", "int8")
     segments = (Segment(0.0, 1.0, "One."), Segment(1.0, 2.0, "Two."))
     spoken = Transcript(segments, "ja", 1.0, 2.0, model, settings={"task": "transcribe"})
@@ -132,7 +132,7 @@ MODEL = ModelIdentity("base", "unknown", "0" * 64, "cpu", "int8")
 LONG = "It was the best of times, it was the worst of times."
 
 
-def test_a_long_transcript_shows_itself_in_one_short_line() -> None:
+def test_the_repr_of_a_long_transcript_is_one_short_line() -> None:
     words = tuple(Word(0.0, 1.0, "times", 0.5) for _ in range(1000))
     segments = tuple(Segment(n, n + 1, LONG, words, tokens=(1,) * 500) for n in range(500))
     transcript = Transcript(segments, "en", 0.9, 3725.5, MODEL, warnings=("one", "two"), is_partial=True)
@@ -147,7 +147,7 @@ def test_a_long_transcript_shows_itself_in_one_short_line() -> None:
     assert len(repr([transcript])) < 200
 
 
-def test_an_empty_transcript_and_one_segment_show_themselves() -> None:
+def test_the_repr_of_an_empty_transcript_and_of_one_segment_are_readable() -> None:
     assert repr(Transcript((), "unknown", 0.0, 1.0, MODEL)) == "<Transcript 1 s, unknown, 0 segments: ''>"
     assert repr(Chunk(0.0, 1.5, (Segment(0.25, 1.0, "Hm."),), ())) == "<Chunk 0 to 1.5 s, 1 segment: 'Hm.'>"
 

@@ -68,28 +68,28 @@ BAD_RECORDINGS = (
         "Record or copy the file again",
     ),
     BadRecording(
-        "one-hertz.wav", lambda path: write_header_and_zeros(path, rate=1), "bad_audio", "Convert the file anew"
+        "one-hertz.wav", lambda path: write_header_and_zeros(path, rate=1), "bad_audio", "Convert the file again"
     ),
     BadRecording(
         "two-gigahertz.wav",
         lambda path: write_header_and_zeros(path, rate=2_000_000_000),
         "bad_audio",
-        "Convert the file anew",
+        "Convert the file again",
     ),
     BadRecording(
         "100-channels.wav",
         lambda path: write_header_and_zeros(path, channels=100),
         "bad_audio",
-        "Convert the file anew",
+        "Convert the file again",
     ),
     BadRecording(
-        "unknown-codec.wav", lambda path: write_header_and_zeros(path, tag=999), "bad_audio", "Convert the file anew"
+        "unknown-codec.wav", lambda path: write_header_and_zeros(path, tag=999), "bad_audio", "Convert the file again"
     ),
     BadRecording(
         "all-nan.wav",
         lambda path: media.write_float_wav(path, np.full(32_000, np.nan, np.float32)),
         "bad_audio",
-        "Convert the file anew",
+        "Convert the file again",
     ),
 )
 
@@ -249,8 +249,8 @@ DAMAGE = (flip_bits, scramble_header, put_huge_number, cut_off, swap_header)
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "thing", "advice"),
     [
-        ("-l klingon", 2, "klingon", "Give a code such as en"),
-        ("-l fr", 2, "fr", "leave the language out"),
+        ("-l klingon", 2, "klingon", "Use a code such as en"),
+        ("-l fr", 2, "fr", "omit the language"),
         ("-f docx", 2, "docx", "Formats: txt, srt"),
         ("--prompt caf\udce9", 2, r"caf\udce9", "UTF-8"),
         ("--start 1:00", 3, "60 s", "Choose --start and --end within"),

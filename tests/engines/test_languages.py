@@ -103,7 +103,7 @@ def test_every_code_and_name_gives_its_code(language: tuple[str, str], write):
 
 
 @pytest.mark.parametrize("text", ["klingon", "xx", "", "-", "en-", "xx-US", "not-a-language", "engl ish"])
-def test_an_unknown_language_is_refused_by_name(text: str):
+def test_an_unknown_language_is_rejected_by_name(text: str):
     with pytest.raises(UnknownLanguage) as failure:
         language_code(text)
     assert repr(text) in failure.value.message

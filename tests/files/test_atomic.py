@@ -69,20 +69,20 @@ def test_a_relative_path_is_written_in_the_current_folder(tmp_path: Path, monkey
     assert (tmp_path / "a.txt").read_text() == "one\n"
 
 
-def test_text_that_is_not_unicode_is_still_written(tmp_path: Path) -> None:
+def test_text_with_lone_surrogates_is_still_written(tmp_path: Path) -> None:
     """A lone surrogate stands for a byte of a file name that is no UTF-8; in JSON, its escape is right."""
     write_whole(tmp_path / "a.json", '"caf\udce9"\n')
     assert (tmp_path / "a.json").read_text() == '"caf\\udce9"\n'
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputNotWritable, match="there is no folder") as caught:
         write_whole(tmp_path / "missing" / "a.txt", "one\n")
     assert str(tmp_path / "missing") in caught.value.message
     assert "Create the folder" in caught.value.hint
 
 
-def test_the_missing_folder_of_a_link_is_that_of_what_it_points_to(tmp_path: Path) -> None:
+def test_the_error_names_the_missing_folder_of_a_links_target(tmp_path: Path) -> None:
     (tmp_path / "link.txt").symlink_to("missing/a.txt")
     with pytest.raises(OutputNotWritable, match=r"no folder .*missing$"):
         write_whole(tmp_path / "link.txt", "one\n")
@@ -103,14 +103,14 @@ def test_a_name_may_be_as_long_as_the_file_system_allows_and_no_longer(tmp_path:
     assert [path.name[0] for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputNotWritable, match="not a directory"):
         write_whole(tmp_path / "file" / "a.txt", "one\n")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_what_may_not_be_written_is_left_alone(tmp_path: Path) -> None:
+def test_a_read_only_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("old\n")
     (tmp_path / "a.txt").chmod(0o444)
     with pytest.raises(OutputNotWritable, match="permission denied"):
@@ -122,7 +122,7 @@ def test_what_may_not_be_written_is_left_alone(tmp_path: Path) -> None:
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old\n")]
 
 
-def test_a_full_disk_says_so() -> None:
+def test_a_full_disk_is_reported_as_such() -> None:
     with pytest.raises(DiskFull, match="no space is left to write /dev/full"):
         write_whole(Path("/dev/full"), "one\n")
 
@@ -167,12 +167,12 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     assert seen
 
 
-def test_a_device_is_written_to_and_stays() -> None:
+def test_a_device_is_written_to_and_not_replaced() -> None:
     write_whole(Path("/dev/null"), "one\n")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     received: list[str] = []
@@ -185,7 +185,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", ["/dev/stdout", "/dev/fd/1"])
-def test_standard_output_in_a_file_is_added_to(tmp_path: Path, stream: str) -> None:
+def test_standard_output_redirected_to_a_file_is_appended_to(tmp_path: Path, stream: str) -> None:
     """What the shell and others have written there must not be lost."""
     log = tmp_path / "log.txt"
     log.write_text("before\n")
@@ -196,12 +196,12 @@ def test_standard_output_in_a_file_is_added_to(tmp_path: Path, stream: str) -> N
     assert log.read_text() == "before\ntext\nafter\n"
 
 
-def test_standard_output_in_a_pipe_is_written_to() -> None:
+def test_standard_output_to_a_pipe_is_written_to() -> None:
     code = "import pathlib, cesar.files.atomic as o; o.write_whole(pathlib.Path('/dev/stdout'), 'text\\n')"
     assert run_python(code, stdout=subprocess.PIPE).stdout == b"text\n"
 
 
 @pytest.mark.parametrize("path", ["/proc/cesar.txt", "/sys/cesar.txt"])
-def test_a_place_that_takes_no_files_is_an_error_of_output(path: str) -> None:
+def test_a_location_that_accepts_no_files_is_an_output_error(path: str) -> None:
     with pytest.raises(OutputError):
         write_whole(Path(path), "one\n")

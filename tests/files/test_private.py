@@ -29,18 +29,18 @@ def mode_of(path: Path) -> int:
 
 
 @pytest.mark.usefixtures("umask")
-def test_a_folder_and_those_above_it_are_made_private(tmp_path: Path) -> None:
+def test_a_new_folder_and_its_new_parents_are_private(tmp_path: Path) -> None:
     private.make_folder(tmp_path / "one" / "two")
     assert {mode_of(tmp_path / "one"), mode_of(tmp_path / "one" / "two")} == {0o700}
 
 
-def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     private.make_folder(tmp_path)
     assert mode_of(tmp_path) == 0o755
 
 
-def test_a_file_in_a_folders_place_is_told_of(tmp_path: Path) -> None:
+def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"[Ff]ile exists|Not a directory"):
         private.make_folder(tmp_path / "file")
@@ -54,13 +54,13 @@ def test_a_new_database_is_private(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
-def test_what_is_fetched_is_private(tmp_path: Path) -> None:
+def test_fetched_recordings_are_private(tmp_path: Path) -> None:
     part = PartialFile.open(tmp_path / "job.part", lambda: False)
     part._file.close()
     assert mode_of(tmp_path / "job.part") == 0o600
 
 
-def test_a_database_in_a_folder_that_was_set_up_for_a_group_is_the_groups(tmp_path: Path) -> None:
+def test_a_database_in_a_folder_set_up_for_a_group_belongs_to_the_group(tmp_path: Path) -> None:
     tmp_path.chmod(0o2770)
     before = os.umask(0o002)
     try:
@@ -92,7 +92,7 @@ def test_a_folder_with_other_things_in_it_keeps_its_mode(tmp_path: Path) -> None
     assert mode_of(tmp_path / "cesar.db") == 0o600
 
 
-def test_links_are_left_alone(tmp_path: Path) -> None:
+def test_symbolic_links_are_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("")
     target.chmod(0o644)

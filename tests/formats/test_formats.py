@@ -46,13 +46,13 @@ def test_a_list_of_formats_keeps_its_order_without_repeats() -> None:
 
 
 @pytest.mark.parametrize(("names", "bad"), [("srt,docx,vtt", "'docx'"), ("", "no format"), (" , ", "no format")])
-def test_a_bad_list_of_formats_is_refused_by_name(names: str, bad: str) -> None:
+def test_an_invalid_list_of_formats_is_rejected_by_name(names: str, bad: str) -> None:
     with pytest.raises(UnknownFormat, match=bad) as caught:
         parse_formats(names)
     assert all(name in caught.value.hint for name in FORMATS)
 
 
-def test_rendering_in_an_unknown_format_is_refused() -> None:
+def test_rendering_in_an_unknown_format_is_rejected() -> None:
     with pytest.raises(UnknownFormat, match="'docx'"):
         render(SILENCE, "docx")
 

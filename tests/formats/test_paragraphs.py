@@ -79,12 +79,12 @@ def test_speech_without_punctuation_and_pauses_gets_paragraphs_too() -> None:
     assert [len(paragraph) for paragraph in paragraphs(parts)] == [19, 19, 2]
 
 
-def test_txt_has_a_blank_line_between_paragraphs_and_none_elsewhere() -> None:
+def test_txt_has_empty_lines_only_between_paragraphs() -> None:
     transcript = transcript_of(Segment(0, 2, "One."), Segment(2, 4, "Two."), Segment(7, 8, "Three."))
     assert render(transcript, "txt") == "One. Two.\n\nThree.\n"
 
 
-def test_nothing_said_is_an_empty_txt() -> None:
+def test_silence_gives_an_empty_txt() -> None:
     assert render(transcript_of(), "txt") == ""
 
 
@@ -100,14 +100,14 @@ def test_nothing_said_is_an_empty_txt() -> None:
         ([], ""),
     ],
 )
-def test_texts_are_joined_as_their_script_is_written(texts: list[str], joined: str) -> None:
+def test_texts_are_joined_by_the_rules_of_their_script(texts: list[str], joined: str) -> None:
     assert join_texts(texts) == joined
 
 
 # Seams.
 
 
-def test_a_sentence_that_goes_on_in_the_next_chunk_loses_the_stop_between() -> None:
+def test_a_sentence_that_continues_in_the_next_chunk_loses_the_full_stop_between() -> None:
     transcript = transcript_of(
         Segment(0, 14.5, "We have come so far today that we are tired out."), Segment(14.9, 17, "with walking.")
     )
@@ -118,7 +118,7 @@ def test_a_sentence_that_goes_on_in_the_next_chunk_loses_the_stop_between() -> N
     assert "tired out." in render(transcript, "tsv")
 
 
-def test_its_word_loses_the_stop_too_so_that_it_keeps_its_time() -> None:
+def test_a_removed_full_stop_is_also_removed_from_its_word() -> None:
     words = (Word(0.0, 1.0, "Tired", 0.9), Word(5.0, 6.0, "out.", 0.9))
     transcript = transcript_of(Segment(0, 6, "Tired out.", words), Segment(6.5, 8, "with walking."))
     assert spoken_segments(transcript)[0].words == (words[0], replace(words[1], text="out"))
@@ -140,12 +140,12 @@ def test_its_word_loses_the_stop_too_so_that_it_keeps_its_time() -> None:
         ("昨日の会議です。", "はい。", "ja"),
     ],
 )
-def test_no_other_mark_is_touched(before: str, after: str, language: str) -> None:
+def test_no_other_punctuation_mark_is_removed(before: str, after: str, language: str) -> None:
     segments = (Segment(0, 5, "Good Morning, Everybody."), Segment(5, 9, before), Segment(9.2, 12, after))
     assert spoken_segments(transcript_of(*segments, language=language)) == [*segments]
 
 
-def test_a_stop_before_a_long_silence_stays() -> None:
+def test_a_full_stop_before_a_long_silence_is_kept() -> None:
     segments = (Segment(0, 5, "We are tired out."), Segment(9, 12, "with walking."))
     assert spoken_segments(transcript_of(*segments)) == [*segments]
 
@@ -156,7 +156,7 @@ def test_a_text_written_without_capitals_keeps_its_sentences() -> None:
 
 
 @given(transcripts())
-def test_mending_changes_nothing_but_full_stops_at_the_ends_of_segments(transcript: Transcript) -> None:
+def test_joining_sentences_changes_only_full_stops_at_the_ends_of_segments(transcript: Transcript) -> None:
     said = [segment for segment in transcript.segments if flatten(segment.text)]
     mended = spoken_segments(transcript)
     for before, after in zip(said, mended, strict=True):

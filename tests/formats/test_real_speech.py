@@ -24,7 +24,7 @@ def reading() -> Transcript:
     return AudioTranscriber("base", settings=Settings()).transcribe(media.AUDIO / "printing-lj.m4a", options)
 
 
-def test_no_sentence_is_cut_where_a_chunk_ends(reading: Transcript) -> None:
+def test_no_sentence_is_split_at_the_end_of_a_chunk(reading: Transcript) -> None:
     assert re.search(r"\w{3}\. [a-z]", reading.text), "the model put no stop within a sentence: take another recording"
     for name in ("txt", "md"):
         assert not re.search(r"\w{3}\.\s+[a-z]", render(reading, name))

@@ -102,7 +102,7 @@ def test_json_reads_back_as_the_same_transcript(transcript: Transcript) -> None:
     assert read.origin == transcript.origin
 
 
-def test_json_keeps_everything_a_transcript_holds() -> None:
+def test_json_contains_every_field_of_a_transcript() -> None:
     segment = Segment(0.0, 1.5, "Grüße!", (Word(0.0, 1.5, "Grüße!", 0.75),), -0.2, 1.1, 0.01, 0.2)
     transcript = Transcript(
         segments=(segment,),
@@ -121,7 +121,7 @@ def test_json_keeps_everything_a_transcript_holds() -> None:
     assert "Grüße" in text
 
 
-def test_json_has_each_list_of_tokens_on_one_line_and_all_else_on_lines_of_its_own() -> None:
+def test_json_has_each_list_of_tokens_on_one_line_and_every_other_item_on_its_own() -> None:
     words = (Word(0.0, 1.0, "Hm.", 0.5),)
     segment = Segment(
         0.0, 1.0, "Hm.", words, tokens=(1, 2, 3), token_logprobs=(-0.5, -0.25, 0.0), token_bytes=("48", "6d", "2e")
@@ -137,7 +137,7 @@ def test_json_has_each_list_of_tokens_on_one_line_and_all_else_on_lines_of_its_o
     assert "".join(plain.split()) == "".join(text.split())
 
 
-def test_json_has_null_for_what_is_no_number() -> None:
+def test_json_has_null_for_nan() -> None:
     """NaN is not JSON: a strict reader would refuse the whole file."""
     segment = Segment(0.0, 1.0, "Hm.", avg_logprob=-math.inf, compression_ratio=math.nan)
     data = json.loads(render(transcript_of(segment), "json"), parse_constant=lambda name: 1 / 0)
@@ -145,7 +145,7 @@ def test_json_has_null_for_what_is_no_number() -> None:
     assert data["segments"][0]["compression_ratio"] is None
 
 
-def test_hours_go_on_after_the_first_day() -> None:
+def test_hours_continue_after_the_first_day() -> None:
     late = transcript_of(Segment(90_061.5, 90_063.0, "Still here?"))
     assert "25:01:01,500 --> 25:01:03,000" in render(late, "srt")
     assert "25:01:01.500 --> 25:01:03.000" in render(late, "vtt")
@@ -176,7 +176,7 @@ def test_an_unfinished_transcript_says_so() -> None:
     )
 
 
-def test_a_document_has_the_recordings_name_date_and_length_at_its_top() -> None:
+def test_markdown_begins_with_the_recordings_name_date_and_length() -> None:
     origin = Origin("Cesar", "0.1.0", "2026-11-28T12:00:00Z", "board_meeting.m4a", "2024-05-01T09:30:00Z", "media")
     assert render(replace(transcript_of(Segment(0, 1, "Well.")), origin=origin), "md") == (
         "# board\\_meeting.m4a\n\n"
@@ -185,14 +185,14 @@ def test_a_document_has_the_recordings_name_date_and_length_at_its_top() -> None
     )
 
 
-def test_json_begins_with_the_program_the_recording_and_when() -> None:
+def test_json_begins_with_the_origin() -> None:
     origin = Origin("Cesar", "0.1.0", "2026-11-28T12:00:00Z", "talk.m4a", "2024-05-01", "media")
     data = json.loads(render(replace(transcript_of(), origin=origin), "json"))
     assert next(iter(data)) == "origin"
     assert Transcript.from_dict(data).origin == origin
 
 
-def test_json_of_an_earlier_version_is_read() -> None:
+def test_json_of_an_earlier_version_can_be_read() -> None:
     """It tells no origin, and has each token on a line of its own."""
     transcript = transcript_of(Segment(0, 1, "Well.", tokens=(1, 2)))
     data = transcript.to_dict()
@@ -202,7 +202,7 @@ def test_json_of_an_earlier_version_is_read() -> None:
     assert read.origin == Origin()
 
 
-def test_marks_that_count_at_the_start_of_a_line_are_escaped() -> None:
+def test_markup_at_the_start_of_a_line_is_escaped() -> None:
     """Though a time precedes them: the text may be copied without it, or be wrapped anew by an editor."""
     for text, escaped in [
         ("# one", r"\# one"),

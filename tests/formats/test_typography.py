@@ -14,7 +14,7 @@ from tests.formats.strategies import TEXTS
 
 
 @given(TEXTS)
-def test_flat_text_has_single_blanks_and_no_control_characters(text: str) -> None:
+def test_flattened_text_has_single_spaces_and_no_control_characters(text: str) -> None:
     flat = flatten(text)
     assert flat == " ".join(flat.split())
     assert not any(char < " " or "\x7f" <= char < "\xa0" for char in flat)
@@ -36,7 +36,7 @@ def test_flat_text_has_single_blanks_and_no_control_characters(text: str) -> Non
         "\u1112\u1161\u11ab",
     ],
 )
-def test_a_character_is_what_a_reader_takes_for_one(character: str) -> None:
+def test_a_character_is_what_a_reader_perceives_as_one(character: str) -> None:
     assert character_starts(character * 3) == [0, len(character), 2 * len(character)]
 
 
@@ -61,12 +61,12 @@ def test_the_width_of_text_counts_full_width_characters_twice(text: str, width: 
     "text",
     ["Yes.", "Why?", "“Stop!”", "(Really.)", "„Nein.“", "好的。", "「はい。」", "मैं हूँ।", "Well…", "Yes. "],
 )
-def test_a_sentence_ends_with_its_mark_whatever_closes_after_it(text: str) -> None:
+def test_a_sentence_ends_with_its_mark_whatever_closing_marks_follow(text: str) -> None:
     assert ends_sentence(text)
 
 
 @pytest.mark.parametrize("text", ["", "and", "however,", "Dr.", "Mrs.", "George W.", "e.g.", "好的、", "3.5"])
-def test_an_abbreviation_or_a_comma_ends_no_sentence(text: str) -> None:
+def test_an_abbreviation_or_a_comma_does_not_end_a_sentence(text: str) -> None:
     assert not ends_sentence(text)
 
 
@@ -86,7 +86,7 @@ def test_no_break_falls_within_a_character(text: str) -> None:
     assert set(break_costs(text, "en", 2)) <= {*character_starts(text), len(text)}
 
 
-def test_only_words_longer_than_a_line_are_torn() -> None:
+def test_only_words_longer_than_a_line_are_split() -> None:
     costs = break_costs("short incomprehensibilities short", "en", 12)
     assert {index for index, cost in costs.items() if cost == WITHIN_WORD} == set(range(7, 27))
 
@@ -103,5 +103,5 @@ def test_only_words_longer_than_a_line_are_torn() -> None:
         ("so—well", {3, 7}),
     ],
 )
-def test_breaks_without_blanks_follow_the_rules_of_the_script(text: str, allowed: set[int]) -> None:
+def test_breaks_without_spaces_follow_the_rules_of_the_script(text: str, allowed: set[int]) -> None:
     assert set(break_costs(text, "unknown", 42)) == allowed

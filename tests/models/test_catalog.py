@@ -26,12 +26,12 @@ def test_the_catalog_has_every_size_and_english_ones_where_they_exist():
 
 
 @ENTRIES
-def test_an_entry_is_found_by_the_name_that_it_has(entry: ModelEntry):
+def test_an_entry_is_found_by_its_own_name(entry: ModelEntry):
     assert CATALOG[entry.name] is entry
 
 
 @ENTRIES
-def test_every_revision_is_a_whole_commit_and_every_file_has_a_whole_digest_and_a_size(entry: ModelEntry):
+def test_every_revision_is_a_full_commit_and_every_file_has_a_full_digest_and_a_size(entry: ModelEntry):
     assert re.fullmatch("[0-9a-f]{40}", entry.revision or "")
     for file in entry.files.values():
         assert re.fullmatch("[0-9a-f]{64}", file.sha256 or "")
@@ -39,13 +39,13 @@ def test_every_revision_is_a_whole_commit_and_every_file_has_a_whole_digest_and_
 
 
 @ENTRIES
-def test_an_entry_lists_all_that_a_model_needs(entry: ModelEntry):
+def test_an_entry_lists_every_file_that_a_model_needs(entry: ModelEntry):
     assert {WEIGHTS, "config.json", "tokenizer.json"} < set(entry.files)
     assert len({"vocabulary.txt", "vocabulary.json"} & set(entry.files)) == 1
 
 
 @ENTRIES
-def test_only_the_large_v3_family_says_how_many_mel_bands_it_has(entry: ModelEntry):
+def test_only_the_large_v3_family_specifies_its_number_of_mel_bands(entry: ModelEntry):
     assert ("preprocessor_config.json" in entry.files) == ("large-v3" in entry.name)
 
 
@@ -55,11 +55,11 @@ def test_no_two_models_have_the_same_weights_or_revision():
 
 
 @ENTRIES
-def test_weights_lead_back_to_their_entry(entry: ModelEntry):
+def test_an_entry_is_found_by_the_digest_of_its_weights(entry: ModelEntry):
     assert entry_with_weights(entry.files[WEIGHTS].sha256 or "") is entry
 
 
-def test_unknown_weights_lead_to_no_entry():
+def test_unknown_weights_match_no_entry():
     assert entry_with_weights("0" * 64) is None
 
 
@@ -73,7 +73,7 @@ def test_english_names_are_english_models(entry: ModelEntry):
     assert (entry.languages == "en") == (entry.name.endswith(".en") or entry.name.startswith("distil"))
 
 
-def test_models_that_come_as_packages_have_one_part_in_each_distribution():
+def test_models_distributed_as_packages_have_one_part_in_each_distribution():
     packaged = {entry.name: entry.package for entry in CATALOG.values() if entry.package}
     assert set(packaged) == {"tiny.en", "base"}
     for package in packaged.values():

@@ -138,7 +138,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # Folders that are given
 
 
-def test_a_folder_is_used_where_it_is_under_its_own_name(tmp_path: Path, store: Path):
+def test_a_folder_is_used_in_place_under_its_own_name(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "mine", {**FILES, "model.bin": b"other weights"})
     model = locate(str(folder), store=store, allow_network=False, catalog=NANO)
     assert (model.name, model.revision, model.source) == ("mine", "unknown", "directory")
@@ -157,7 +157,7 @@ def test_a_folder_with_only_the_catalogs_weights_is_not_called_by_its_name(tmp_p
     assert (model.name, model.revision) == ("mine", "unknown")
 
 
-def test_a_vocabulary_in_json_makes_a_model_too(tmp_path: Path, store: Path):
+def test_a_folder_with_a_json_vocabulary_is_a_model_too(tmp_path: Path, store: Path):
     files = {**FILES, "vocabulary.json": b"[]", "model.bin": b"own"}
     del files["vocabulary.txt"]
     folder = write_model(tmp_path / "mine", files)
@@ -165,13 +165,13 @@ def test_a_vocabulary_in_json_makes_a_model_too(tmp_path: Path, store: Path):
 
 
 @pytest.mark.parametrize("missing", list(FILES))
-def test_a_folder_that_lacks_a_file_is_refused_by_that_files_name(tmp_path: Path, store: Path, missing: str):
+def test_the_error_names_the_file_that_a_folder_lacks(tmp_path: Path, store: Path, missing: str):
     folder = write_model(tmp_path / "mine", {name: data for name, data in FILES.items() if name != missing})
     with pytest.raises(UnknownModel, match=missing):
         locate(str(folder), store=store, allow_network=False, catalog=NANO)
 
 
-def test_a_catalog_name_is_the_catalogs_model_whatever_folder_is_there(
+def test_a_catalog_name_means_the_catalog_model_even_if_a_folder_has_that_name(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write_model(tmp_path / "nano", {**FILES, "model.bin": b"other weights"})
@@ -181,20 +181,20 @@ def test_a_catalog_name_is_the_catalogs_model_whatever_folder_is_there(
     assert locate("./nano", store=store, allow_network=False, catalog=NANO).source == "directory"
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_ones(store: Path):
+def test_an_unknown_name_is_answered_with_similar_names(store: Path):
     with pytest.raises(UnknownModel) as failure:
         locate("turbo", store=store, allow_network=True)
     assert "'turbo'" in failure.value.message
     assert failure.value.hint == "Did you mean large-v3-turbo?"
 
 
-def test_a_name_like_no_other_gets_the_general_hint(store: Path):
+def test_a_name_unlike_any_other_gets_the_general_hint(store: Path):
     with pytest.raises(UnknownModel) as failure:
         locate("../no/such", store=store, allow_network=False, catalog=NANO)
     assert failure.value.hint == UnknownModel.default_hint
 
 
-def test_a_model_that_is_nowhere_is_refused_with_every_way_to_get_it(store: Path):
+def test_the_error_for_a_missing_model_lists_every_way_to_get_it(store: Path):
     with pytest.raises(ModelNotInstalled) as failure:
         locate("nano", store=store, allow_network=False, catalog=CUT)
     assert "nano" in failure.value.message
@@ -225,20 +225,20 @@ def test_any_damaged_file_of_a_catalog_model_is_found(store: Path, file: str):
     assert "cesar models pull nano" in failure.value.hint
 
 
-def test_a_file_that_was_cut_off_is_told_by_its_size(store: Path):
+def test_a_truncated_file_is_detected_by_its_size(store: Path):
     write_model(store / "nano", {**FILES, "model.bin": FILES["model.bin"][:-1]})
     with pytest.raises(ModelCorrupt, match="65,535 bytes, not 65,536"):
         locate("nano", store=store, allow_network=False, catalog=NANO)
 
 
-def test_a_missing_file_is_told_by_name(store: Path):
+def test_the_error_names_a_missing_file(store: Path):
     write_model(store / "nano")
     (store / "nano" / "vocabulary.txt").unlink()
     with pytest.raises(ModelCorrupt, match=r"vocabulary\.txt of the model nano is missing"):
         locate("nano", store=store, allow_network=False, catalog=NANO)
 
 
-def test_a_file_without_a_known_digest_is_taken_as_it_is(store: Path):
+def test_a_file_without_a_known_digest_is_accepted(store: Path):
     entry = NANO["nano"]
     lenient = {"nano": replace(entry, files={**entry.files, "config.json": FileEntry()}, revision=None)}
     write_model(store / "nano", {**FILES, "config.json": b"anything"})
@@ -259,14 +259,14 @@ def test_a_file_is_hashed_again_only_when_it_has_changed(store: Path):
 
 
 @pytest.mark.parametrize("memory", ["", "[]", '{"x": 1}', "\x00"])
-def test_a_broken_memory_of_digests_does_no_harm(store: Path, memory: str):
+def test_a_corrupt_cache_of_digests_does_no_harm(store: Path, memory: str):
     write_model(store / "nano")
     (store / "verified.json").write_text(memory)
     assert locate("nano", store=store, allow_network=False, catalog=NANO)
     assert len(json.loads((store / "verified.json").read_text())) == len(FILES)
 
 
-def test_a_folder_is_found_even_if_the_store_cant_be_written(tmp_path: Path):
+def test_a_folder_is_found_even_if_the_store_is_not_writable(tmp_path: Path):
     (tmp_path / "file").touch()
     folder = write_model(tmp_path / "mine")
     assert locate(str(folder), store=tmp_path / "file" / "store", allow_network=False, catalog=NANO)
@@ -275,7 +275,7 @@ def test_a_folder_is_found_even_if_the_store_cant_be_written(tmp_path: Path):
 # Packages of weights
 
 
-def test_a_whole_package_is_used_where_it_is(site: Path, store: Path):
+def test_a_complete_package_is_used_in_place(site: Path, store: Path):
     install_whole(site)
     model = locate("nano", store=store, allow_network=False, catalog=WHOLE)
     assert (model.name, model.revision, model.source) == ("nano", REVISION, "package")
@@ -293,13 +293,13 @@ def test_a_package_in_parts_is_joined_into_the_store_once(site: Path, store: Pat
     assert left_in(store) == ["nano"]
 
 
-def test_the_store_comes_before_a_package(site: Path, store: Path):
+def test_the_store_takes_precedence_over_a_package(site: Path, store: Path):
     install_whole(site)
     write_model(store / "nano")
     assert locate("nano", store=store, allow_network=False, catalog=WHOLE).source == "store"
 
 
-def test_a_damaged_part_is_refused_and_leaves_nothing_in_the_store(site: Path, store: Path):
+def test_a_damaged_part_is_rejected_and_leaves_nothing_in_the_store(site: Path, store: Path):
     install_cut(site, {**FILES, "model.bin": bytes(len(FILES["model.bin"]))})
     with pytest.raises(ModelCorrupt) as failure:
         locate("nano", store=store, allow_network=False, catalog=CUT)
@@ -308,21 +308,21 @@ def test_a_damaged_part_is_refused_and_leaves_nothing_in_the_store(site: Path, s
     assert left_in(store) == []
 
 
-def test_a_damaged_small_file_of_a_package_is_refused_too(site: Path, store: Path):
+def test_a_damaged_small_file_of_a_package_is_rejected_too(site: Path, store: Path):
     install_cut(site, {**FILES, "config.json": b"[]"})
     with pytest.raises(ModelCorrupt, match=r"config\.json of the model nano in the installed packages"):
         locate("nano", store=store, allow_network=False, catalog=CUT)
     assert left_in(store) == []
 
 
-def test_a_damaged_whole_package_is_refused_by_name(site: Path, store: Path):
+def test_a_damaged_complete_package_is_rejected_by_name(site: Path, store: Path):
     install_whole(site, {**FILES, "model.bin": bytes(len(FILES["model.bin"]))})
     with pytest.raises(ModelCorrupt, match="the installed package nano-weights"):
         locate("nano", store=store, allow_network=False, catalog=WHOLE)
 
 
 @pytest.mark.parametrize("part", [1, 2])
-def test_a_part_that_is_missing_is_told_by_name(site: Path, store: Path, part: int):
+def test_the_error_names_a_missing_part(site: Path, store: Path, part: int):
     install_cut(site)
     (site / f"nano_part{part}" / "data" / f"model.bin.part{part}").unlink()
     with pytest.raises(
@@ -333,7 +333,7 @@ def test_a_part_that_is_missing_is_told_by_name(site: Path, store: Path, part: i
 
 
 @pytest.mark.parametrize(("installed", "missing"), [("nano-part1", "part2"), ("nano-part2", "part1|json")])
-def test_half_of_the_packages_is_refused(site: Path, store: Path, installed: str, missing: str):
+def test_half_of_the_packages_is_rejected(site: Path, store: Path, installed: str, missing: str):
     module = installed.replace("-", "_")
     number = installed[-1]
     write_distribution(site, installed, {f"{module}/data/model.bin.part{number}": b"half"})
@@ -342,7 +342,7 @@ def test_half_of_the_packages_is_refused(site: Path, store: Path, installed: str
     assert left_in(store) == []
 
 
-def test_what_a_killed_process_left_half_joined_is_no_obstacle(site: Path, store: Path):
+def test_a_partial_join_left_by_a_killed_process_is_no_obstacle(site: Path, store: Path):
     install_cut(site)
     write_model(store / ".nano.new", {"model.bin": b"half"})
     write_model(store / ".nano.old", {"model.bin": b"half"})
@@ -366,7 +366,7 @@ print(model.digest, model.directory, (model.directory / "model.bin").stat().st_i
 
 
 @pytest.mark.slow
-def test_two_processes_that_join_at_once_both_end_well(site: Path, store: Path):
+def test_two_processes_joining_at_once_both_succeed(site: Path, store: Path):
     files = {**FILES, "model.bin": FILES["model.bin"] * 256}
     install_cut(site, files, cut=9_000_000)
     code = JOIN.format(entry=f"entry = {entry_of(files, CUT_PACKAGE)!r}")
@@ -387,7 +387,7 @@ def test_two_processes_that_join_at_once_both_end_well(site: Path, store: Path):
     assert left_in(store) == ["nano"]
 
 
-def test_a_store_that_cant_be_made_is_told_apart_from_a_damaged_model(site: Path, tmp_path: Path):
+def test_a_store_that_cant_be_created_is_not_reported_as_a_damaged_model(site: Path, tmp_path: Path):
     install_cut(site)
     (tmp_path / "file").touch()
     with pytest.raises(OutputNotWritable) as failure:
@@ -403,19 +403,21 @@ def write_snapshot(home: Path, revision: str, files: Mapping[str, bytes] = FILES
     return write_model(home / "hub" / "models--org--nano" / "snapshots" / revision, files)
 
 
-def test_a_model_in_the_hub_cache_is_used_where_it_is(hub_home: Path, store: Path):
+def test_a_model_in_the_hub_cache_is_used_in_place(hub_home: Path, store: Path):
     folder = write_snapshot(hub_home, REVISION)
     model = locate("nano", store=store, allow_network=False, catalog=NANO)
     assert (model.directory, model.revision, model.source) == (folder, REVISION, "hub-cache")
 
 
-def test_the_cache_is_looked_for_where_its_variable_says(hub_home: Path, store: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_cache_is_found_through_its_environment_variable(
+    hub_home: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+):
     write_snapshot(hub_home / "elsewhere", REVISION)
     monkeypatch.setenv("HF_HUB_CACHE", str(hub_home / "elsewhere" / "hub"))
     assert locate("nano", store=store, allow_network=False, catalog=NANO).source == "hub-cache"
 
 
-def test_a_package_comes_before_the_cache(hub_home: Path, site: Path, store: Path):
+def test_a_package_takes_precedence_over_the_cache(hub_home: Path, site: Path, store: Path):
     write_snapshot(hub_home, REVISION)
     install_whole(site)
     assert locate("nano", store=store, allow_network=False, catalog=WHOLE).source == "package"
@@ -427,25 +429,25 @@ def test_the_pinned_revision_is_preferred_in_the_cache(hub_home: Path, store: Pa
     assert locate("nano", store=store, allow_network=False, catalog=NANO).revision == REVISION
 
 
-def test_another_revision_serves_if_its_files_are_the_same(hub_home: Path, store: Path):
+def test_another_revision_is_used_if_its_files_are_the_same(hub_home: Path, store: Path):
     write_snapshot(hub_home, "0" * 40, {**FILES, "model.bin": bytes(len(FILES["model.bin"]))})
     write_snapshot(hub_home, "1" * 40)
     assert locate("nano", store=store, allow_network=False, catalog=NANO).revision == "1" * 40
 
 
-def test_other_weights_in_the_cache_are_not_the_model(hub_home: Path, store: Path):
+def test_different_weights_in_the_cache_are_not_used(hub_home: Path, store: Path):
     write_snapshot(hub_home, "0" * 40, {**FILES, "model.bin": b"other"})
     with pytest.raises(ModelNotInstalled):
         locate("nano", store=store, allow_network=False, catalog=NANO)
 
 
-def test_an_unfinished_snapshot_is_passed_over(hub_home: Path, store: Path):
+def test_an_incomplete_snapshot_is_skipped(hub_home: Path, store: Path):
     write_snapshot(hub_home, REVISION, {"config.json": FILES["config.json"]})
     with pytest.raises(ModelNotInstalled):
         locate("nano", store=store, allow_network=False, catalog=NANO)
 
 
-def test_a_damaged_pinned_snapshot_is_told(hub_home: Path, store: Path):
+def test_a_damaged_pinned_snapshot_is_an_error(hub_home: Path, store: Path):
     folder = write_snapshot(hub_home, REVISION, {**FILES, "model.bin": bytes(len(FILES["model.bin"]))})
     with pytest.raises(ModelCorrupt) as failure:
         locate("nano", store=store, allow_network=False, catalog=NANO)
@@ -520,7 +522,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waits
 
 
-def test_a_download_comes_whole_into_the_store_and_tells_how_far_it_is(hub: Hub, store: Path):
+def test_a_download_is_stored_whole_and_reports_progress(hub: Hub, store: Path):
     told: list[tuple[int, int]] = []
     model = locate(
         "nano",
@@ -539,19 +541,19 @@ def test_a_download_comes_whole_into_the_store_and_tells_how_far_it_is(hub: Hub,
     assert locate("nano", store=store, allow_network=False, catalog=NANO).source == "store"
 
 
-def test_only_the_pinned_revision_is_asked_for(hub: Hub, store: Path):
+def test_only_the_pinned_revision_is_requested(hub: Hub, store: Path):
     pull("nano", store=store, catalog=NANO)
     assert sorted(path for path, _ in hub.requests) == sorted(f"/org/nano/resolve/{REVISION}/{f}" for f in FILES)
 
 
-def test_without_leave_the_network_is_never_touched(hub: Hub, store: Path):
+def test_without_permission_the_network_is_never_used(hub: Hub, store: Path):
     with pytest.raises(ModelNotInstalled):
         locate("nano", store=store, allow_network=False, catalog=NANO)
     list_models(store, catalog=NANO)
     assert hub.requests == []
 
 
-def test_looking_for_a_model_does_not_even_load_the_hubs_library(tmp_path: Path, store: Path):
+def test_locating_a_model_does_not_import_the_hub_library(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "mine")
     code = (
         "import sys; from pathlib import Path; from cesar.models.store import list_models, locate\n"
@@ -563,14 +565,14 @@ def test_looking_for_a_model_does_not_even_load_the_hubs_library(tmp_path: Path,
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, store: Path, no_waiting: list[float]):
+def test_an_interrupted_connection_is_resumed_where_it_broke(hub: Hub, store: Path, no_waiting: list[float]):
     hub.cut_after = {"model.bin": [20_000, 10_000]}
     assert pull("nano", store=store, catalog=NANO).digest == sha256(FILES["model.bin"])
     assert hub.requested("model.bin") == [None, "bytes=20000-", "bytes=30000-"]
     assert len(no_waiting) == 2
 
 
-def test_what_has_arrived_is_kept_for_the_next_run(hub: Hub, store: Path, no_waiting: list[float]):
+def test_received_data_is_kept_for_the_next_run(hub: Hub, store: Path, no_waiting: list[float]):
     hub.cut_after = {"model.bin": [20_000, 0, 0, 0, 0]}
     with pytest.raises(DownloadFailed, match=r"model\.bin of the model nano .* org/nano"):
         pull("nano", store=store, catalog=NANO)
@@ -582,19 +584,19 @@ def test_what_has_arrived_is_kept_for_the_next_run(hub: Hub, store: Path, no_wai
     assert left_in(store) == ["nano"]
 
 
-def test_a_hub_that_ignores_ranges_is_asked_for_the_whole_file(hub: Hub, store: Path, no_waiting: list[float]):
+def test_a_hub_that_ignores_ranges_sends_the_whole_file_again(hub: Hub, store: Path, no_waiting: list[float]):
     hub.cut_after = {"model.bin": [20_000]}
     hub.ignores_ranges = True
     assert pull("nano", store=store, catalog=NANO).digest == sha256(FILES["model.bin"])
 
 
-def test_a_kept_part_that_is_too_long_is_thrown_away(hub: Hub, store: Path, no_waiting: list[float]):
+def test_a_partial_file_that_is_too_long_is_discarded(hub: Hub, store: Path, no_waiting: list[float]):
     write_model(store / ".nano.download", {"model.bin.part": bytes(70_000)})
     assert pull("nano", store=store, catalog=NANO).digest == sha256(FILES["model.bin"])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_of_the_hub_is_told_at_once(hub: Hub, store: Path, no_waiting: list[float], status: int):
+def test_a_refusal_by_the_hub_is_reported_without_retries(hub: Hub, store: Path, no_waiting: list[float], status: int):
     hub.status = status
     with pytest.raises(DownloadFailed, match=str(status)):
         pull("nano", store=store, catalog=NANO)
@@ -602,20 +604,20 @@ def test_a_refusal_of_the_hub_is_told_at_once(hub: Hub, store: Path, no_waiting:
     assert no_waiting == []
 
 
-def test_a_hub_out_of_order_is_asked_a_few_times(hub: Hub, store: Path, no_waiting: list[float]):
+def test_server_errors_of_the_hub_are_retried_a_few_times(hub: Hub, store: Path, no_waiting: list[float]):
     hub.status = 503
     with pytest.raises(DownloadFailed, match="503"):
         pull("nano", store=store, catalog=NANO)
     assert len(hub.requests) == 4
 
 
-def test_no_hub_at_all_is_a_failed_download(store: Path, no_waiting: list[float]):
+def test_an_unreachable_hub_is_a_failed_download(store: Path, no_waiting: list[float]):
     with pytest.raises(DownloadFailed) as failure:
         pull("nano", store=store, catalog=NANO)
     assert failure.value.code == "download_failed"
 
 
-def test_a_download_of_other_bytes_is_refused_and_thrown_away(hub: Hub, store: Path):
+def test_a_download_with_the_wrong_checksum_is_rejected_and_discarded(hub: Hub, store: Path):
     hub.files["model.bin"] = bytes(len(FILES["model.bin"]))
     with pytest.raises(ModelCorrupt, match="the download from org/nano"):
         pull("nano", store=store, catalog=NANO)
@@ -624,7 +626,7 @@ def test_a_download_of_other_bytes_is_refused_and_thrown_away(hub: Hub, store: P
     assert pull("nano", store=store, catalog=NANO).source == "download"
 
 
-def test_a_caller_can_stop_a_download_by_raising(hub: Hub, store: Path):
+def test_a_callback_can_stop_a_download_by_raising(hub: Hub, store: Path):
     def stop(done: int, total: int) -> None:
         raise Interrupted(f"stopped at {done} of {total}")
 
@@ -634,7 +636,7 @@ def test_a_caller_can_stop_a_download_by_raising(hub: Hub, store: Path):
     assert pull("nano", store=store, catalog=NANO).source == "download"
 
 
-def test_two_downloads_at_once_are_one(hub: Hub, store: Path):
+def test_concurrent_downloads_of_a_model_are_done_once(hub: Hub, store: Path):
     models: list[str] = []
     threads = [
         threading.Thread(target=lambda: models.append(pull("nano", store=store, catalog=NANO).digest)) for _ in range(2)
@@ -647,7 +649,7 @@ def test_two_downloads_at_once_are_one(hub: Hub, store: Path):
     assert len(hub.requested("model.bin")) == 1
 
 
-def test_a_model_that_cant_fit_is_refused_before_anything_is_asked_for(hub: Hub, store: Path):
+def test_a_model_too_large_for_the_disk_is_rejected_before_any_request(hub: Hub, store: Path):
     entry = NANO["nano"]
     huge = {"nano": replace(entry, files={**entry.files, "model.bin": FileEntry(None, 10**18)})}
     with pytest.raises(DiskFull, match="1,000,000,000,000 MB are needed"):
@@ -655,27 +657,27 @@ def test_a_model_that_cant_fit_is_refused_before_anything_is_asked_for(hub: Hub,
     assert hub.requests == []
 
 
-def test_pulling_what_is_here_asks_for_nothing(hub: Hub, store: Path):
+def test_pulling_an_installed_model_makes_no_request(hub: Hub, store: Path):
     write_model(store / "nano")
     assert pull("nano", store=store, catalog=NANO).source == "store"
     assert hub.requests == []
 
 
-def test_pulling_mends_a_damaged_model_in_the_store(hub: Hub, store: Path):
+def test_pulling_replaces_a_damaged_model_in_the_store(hub: Hub, store: Path):
     write_model(store / "nano", {**FILES, "model.bin": b"damaged"})
     assert pull("nano", store=store, catalog=NANO).source == "download"
     assert locate("nano", store=store, allow_network=False, catalog=NANO).source == "store"
 
 
 @pytest.mark.parametrize("catalog", [WHOLE, CUT], ids=["whole", "cut"])
-def test_pulling_mends_from_a_package_without_a_network(site: Path, store: Path, catalog: Mapping[str, ModelEntry]):
+def test_pulling_repairs_from_a_package_without_a_network(site: Path, store: Path, catalog: Mapping[str, ModelEntry]):
     (install_whole if catalog is WHOLE else install_cut)(site)
     write_model(store / "nano", {**FILES, "model.bin": b"damaged"})
     assert pull("nano", store=store, catalog=catalog).source == "package"
     assert locate("nano", store=store, allow_network=False, catalog=catalog)
 
 
-def test_pulling_goes_around_a_damaged_package(hub: Hub, site: Path, store: Path):
+def test_pulling_bypasses_a_damaged_package(hub: Hub, site: Path, store: Path):
     install_cut(site, {**FILES, "model.bin": bytes(len(FILES["model.bin"]))})
     assert pull("nano", store=store, catalog=CUT).source == "download"
     assert locate("nano", store=store, allow_network=False, catalog=CUT).source == "store"
@@ -708,13 +710,13 @@ def test_the_list_says_where_each_model_is(hub_home: Path, site: Path, store: Pa
     assert left_in(store) == [".own.new", "empty", "file", "one", "own"]
 
 
-def test_the_list_passes_over_what_is_not_whole(site: Path, store: Path):
+def test_the_list_omits_incomplete_models(site: Path, store: Path):
     install_cut(site)
     (site / "nano_part2" / "data" / "model.bin.part2").unlink()
     assert [status.source for status in list_models(store, catalog=CUT)] == [None]
 
 
-def test_verifying_hashes_anew_whatever_is_remembered(store: Path):
+def test_verifying_hashes_again_whatever_is_cached(store: Path):
     weights = write_model(store / "nano") / "model.bin"
     locate("nano", store=store, allow_network=False, catalog=NANO)
     times = (weights.stat().st_atime_ns, weights.stat().st_mtime_ns)
@@ -726,7 +728,7 @@ def test_verifying_hashes_anew_whatever_is_remembered(store: Path):
     assert checks["model.bin"].actual == sha256(bytes(len(FILES["model.bin"])))
 
 
-def test_verifying_tells_a_missing_file(store: Path):
+def test_verifying_reports_a_missing_file(store: Path):
     write_model(store / "nano")
     (store / "nano" / "config.json").unlink()
     missing = [check for check in verify("nano", store=store, catalog=NANO) if not check.ok]
@@ -739,19 +741,19 @@ def test_verifying_packages_in_parts_joins_nothing(site: Path, store: Path):
     assert not store.exists()
 
 
-def test_verifying_a_folder_knows_the_catalogs_weights(tmp_path: Path, store: Path):
+def test_verifying_a_folder_recognises_catalog_weights(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "mine", {**FILES, "config.json": b"changed"})
     bad = [check.file for check in verify(str(folder), store=store, catalog=NANO) if not check.ok]
     assert bad == ["config.json"]
 
 
-def test_verifying_unknown_weights_expects_nothing(tmp_path: Path, store: Path):
+def test_verifying_unknown_weights_expects_no_digests(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "mine", {**FILES, "model.bin": b"own"})
     checks = verify(str(folder), store=store, catalog=NANO)
     assert all(check.ok and check.expected is None for check in checks)
 
 
-def test_verifying_what_is_not_here_is_refused(store: Path):
+def test_verifying_a_missing_model_is_an_error(store: Path):
     with pytest.raises(ModelNotInstalled):
         verify("nano", store=store, catalog=NANO)
 
@@ -788,7 +790,7 @@ def test_an_exported_model_imports_as_it_was(tmp_path: Path, store: Path):
     assert all(check.ok for check in verify("nano", store=store, catalog=NANO))
 
 
-def test_the_manifest_comes_first_and_the_same_model_gives_the_same_bytes(tmp_path: Path):
+def test_an_export_begins_with_the_manifest_and_is_reproducible(tmp_path: Path):
     path = exported(tmp_path)
     assert members_of(path)[0][0].name == "manifest.json"
     first = path.read_bytes()
@@ -809,13 +811,13 @@ def test_a_damaged_model_is_not_exported(tmp_path: Path, store: Path):
     assert not list(tmp_path.glob("*nano*"))
 
 
-def test_an_export_to_nowhere_is_told(tmp_path: Path, store: Path):
+def test_an_export_to_a_missing_folder_is_an_error(tmp_path: Path, store: Path):
     write_model(store / "nano")
     with pytest.raises(OutputNotWritable, match="nowhere"):
         export_model("nano", tmp_path / "nowhere" / "x", store=store, catalog=NANO)
 
 
-def test_a_model_of_ones_own_keeps_its_name_and_what_it_must_be(tmp_path: Path, store: Path):
+def test_a_custom_model_keeps_its_name_and_digests(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "own", {**FILES, "model.bin": b"own weights"})
     assert import_model(folder, store=store, catalog=NANO).name == "own"
     path = export_model("own", tmp_path, store=store, catalog=NANO)
@@ -833,21 +835,21 @@ def test_a_folder_with_the_catalogs_files_is_imported_under_the_catalogs_name(tm
     assert locate("nano", store=store, allow_network=False, catalog=NANO).source == "store"
 
 
-def test_a_folder_cant_pass_other_weights_off_under_a_catalog_name(tmp_path: Path, store: Path):
+def test_a_folder_with_other_weights_cant_take_a_catalog_name(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "nano", {**FILES, "model.bin": b"other"})
     with pytest.raises(ModelCorrupt, match="is not that of the model nano"):
         import_model(folder, store=store, catalog=NANO)
     assert left_in(store) == []
 
 
-def test_an_import_mends_a_damaged_model(tmp_path: Path, store: Path):
+def test_an_import_replaces_a_damaged_model(tmp_path: Path, store: Path):
     write_model(store / "nano", {**FILES, "model.bin": b"damaged", "leftover": b""})
     import_model(exported(tmp_path), store=store, catalog=NANO)
     assert not (store / "nano" / "leftover").exists()
     assert left_in(store) == ["nano"]
 
 
-def test_a_folder_with_an_impossible_name_is_refused(tmp_path: Path, store: Path):
+def test_a_folder_with_an_invalid_name_is_rejected(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "my model", {**FILES, "model.bin": b"own"})
     for take in (
         lambda: import_model(folder, store=store),
@@ -858,7 +860,7 @@ def test_a_folder_with_an_impossible_name_is_refused(tmp_path: Path, store: Path
 
 
 @pytest.mark.parametrize("length", [100, 700, 5_000, 20_000, 40_000])
-def test_a_model_file_that_was_cut_off_is_refused(tmp_path: Path, store: Path, length: int):
+def test_a_truncated_model_file_is_rejected(tmp_path: Path, store: Path, length: int):
     path = exported(tmp_path)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises((ModelCorrupt, InputError)) as failure:
@@ -867,7 +869,7 @@ def test_a_model_file_that_was_cut_off_is_refused(tmp_path: Path, store: Path, l
     assert left_in(store) == []
 
 
-def test_a_changed_byte_in_a_model_file_is_found(tmp_path: Path, store: Path):
+def test_a_changed_byte_in_a_model_file_is_detected(tmp_path: Path, store: Path):
     path = exported(tmp_path)
     data = bytearray(path.read_bytes())
     data[-20_000] ^= 1
@@ -880,7 +882,7 @@ def test_a_changed_byte_in_a_model_file_is_found(tmp_path: Path, store: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"just text\n" * 200, bytes(10_240), b"\x1f\x8b\x08"])
-def test_what_is_not_a_model_file_is_refused_with_what_to_give(tmp_path: Path, store: Path, content: bytes):
+def test_a_file_that_is_not_a_model_is_rejected_with_a_hint(tmp_path: Path, store: Path, content: bytes):
     (tmp_path / "notes.txt").write_bytes(content)
     with pytest.raises(InputError, match=r"notes\.txt is not a model file") as failure:
         import_model(tmp_path / "notes.txt", store=store, catalog=NANO)
@@ -888,12 +890,12 @@ def test_what_is_not_a_model_file_is_refused_with_what_to_give(tmp_path: Path, s
     assert not store.exists()
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path, store: Path):
+def test_importing_a_missing_file_is_an_error(tmp_path: Path, store: Path):
     with pytest.raises(InputError, match="there is no file or folder"):
         import_model(tmp_path / "none", store=store, catalog=NANO)
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path, store: Path):
+def test_a_folder_without_a_model_is_rejected(tmp_path: Path, store: Path):
     with pytest.raises(UnknownModel, match=r"model\.bin is missing"):
         import_model(tmp_path, store=store, catalog=NANO)
 
@@ -920,7 +922,7 @@ def hostile(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
     ],
     ids=lambda member: f"{member.name}-{member.type.decode()}",
 )
-def test_a_member_that_is_not_in_the_manifest_is_refused(tmp_path: Path, store: Path, member: tarfile.TarInfo):
+def test_an_archive_member_missing_from_the_manifest_is_rejected(tmp_path: Path, store: Path, member: tarfile.TarInfo):
     """Those called config.json are in the manifest, but are not files; the last one is, but has another size."""
     path = exported(tmp_path)
     (manifest, data), *others = members_of(path)
@@ -937,7 +939,7 @@ def test_a_member_that_is_not_in_the_manifest_is_refused(tmp_path: Path, store: 
     assert not (tmp_path / "model.bin").exists()
 
 
-def test_a_member_that_comes_twice_is_refused(tmp_path: Path, store: Path):
+def test_a_duplicate_archive_member_is_rejected(tmp_path: Path, store: Path):
     path = exported(tmp_path)
     members = members_of(path)
     rewritten(path, [*members, members[-1]])
@@ -961,7 +963,7 @@ def test_a_member_that_comes_twice_is_refused(tmp_path: Path, store: Path):
     ],
     ids=str,
 )
-def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, store: Path, change: dict[str, object]):
+def test_an_invalid_manifest_is_rejected(tmp_path: Path, store: Path, change: dict[str, object]):
     path = exported(tmp_path)
     (member, data), *others = members_of(path)
     rewritten(path, [(member, json.dumps({**json.loads(data), **change}).encode()), *others])
@@ -970,7 +972,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, store: Path, 
     assert not store.exists()
 
 
-def test_a_model_file_cant_pass_other_weights_off_under_a_catalog_name(tmp_path: Path, store: Path):
+def test_a_model_file_with_other_weights_cant_take_a_catalog_name(tmp_path: Path, store: Path):
     folder = write_model(tmp_path / "own", {**FILES, "model.bin": b"own weights"})
     path = export_model(str(folder), tmp_path, store=tmp_path / "source", catalog=NANO)
     (member, data), *others = members_of(path)
@@ -980,7 +982,7 @@ def test_a_model_file_cant_pass_other_weights_off_under_a_catalog_name(tmp_path:
     assert not store.exists()
 
 
-def test_every_failure_is_one_of_cesars_own(tmp_path: Path):
+def test_every_failure_is_a_cesar_error(tmp_path: Path):
     """A place that is a file is refused by every verb that has to write there."""
     place = tmp_path / "file"
     place.touch()
@@ -999,7 +1001,7 @@ def test_every_failure_is_one_of_cesars_own(tmp_path: Path):
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", [entry.name for entry in CATALOG.values() if entry.package])
-def test_the_real_packages_hold_what_the_catalog_says(name: str, store: Path):
+def test_the_real_packages_match_the_catalog(name: str, store: Path):
     package = CATALOG[name].package
     assert package
     try:

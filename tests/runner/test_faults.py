@@ -32,7 +32,7 @@ def reached(error):
     return int(found[1])
 
 
-def test_after_one_loss_the_transcript_is_the_same_as_without(faulty, tmp_path):
+def test_losing_the_child_once_does_not_change_the_transcript(faulty, tmp_path):
     marker = tmp_path / "happened"
     transcriber = faulty({"at": IN_THE_MIDDLE, "do": "crash", "unless": str(marker)})
     chunks, positions = list[Chunk](), list[float]()
@@ -56,7 +56,7 @@ def test_after_one_loss_the_transcript_is_the_same_as_without(faulty, tmp_path):
         ("kill", ChildKilled, "memory"),
     ],
 )
-def test_after_two_losses_the_error_says_what_happened_and_where(faulty, fault, error, said):
+def test_losing_the_child_twice_gives_an_error_that_says_what_happened_and_where(faulty, fault, error, said):
     transcriber = faulty({"at": IN_THE_MIDDLE, "do": fault})
     with pytest.raises(error) as caught:
         transcriber.transcribe(SONNET, THREE_CHUNKS)
@@ -65,7 +65,7 @@ def test_after_two_losses_the_error_says_what_happened_and_where(faulty, fault, 
     assert 0 < reached(caught.value) <= IN_THE_MIDDLE
 
 
-def test_a_child_that_hangs_twice_is_given_up(faulty):
+def test_a_child_that_hangs_twice_is_an_error(faulty):
     impatient = faulty({"at": 8.0, "do": "hang"}, stall_timeout_s=0.5)
     with pytest.raises(ChildStalled, match=r"no progress for 0\.5 s while transcribing jfk\.m4a"):
         impatient.transcribe(JFK)
@@ -73,12 +73,12 @@ def test_a_child_that_hangs_twice_is_given_up(faulty):
     assert patient.transcribe(JFK, BEGINNING).segments, "the next call works"
 
 
-def test_a_recording_that_is_not_opened_in_time_is_refused_at_once(faulty):
+def test_a_recording_that_is_not_opened_in_time_is_rejected_without_a_retry(faulty):
     with pytest.raises(NotMedia, match=r"jfk\.m4a gave no sound within 1e-06 s"):
         faulty(open_timeout_s=1e-6).transcribe(JFK)
 
 
-def test_a_recogniser_that_hangs_as_it_opens_a_recording_is_killed_and_not_tried_again(faulty, children):
+def test_a_child_that_hangs_opening_a_recording_is_killed_and_not_retried(faulty, children):
     transcriber, before, begun = faulty(open_timeout_s=0.5), children(), []
 
     def stop():
@@ -91,7 +91,7 @@ def test_a_recogniser_that_hangs_as_it_opens_a_recording_is_killed_and_not_tried
     assert not children() & set(begun)
 
 
-def test_a_loss_in_the_first_chunk_names_no_position(faulty):
+def test_an_error_in_the_first_chunk_names_no_position(faulty):
     transcriber = faulty({"at": 1.0, "do": "abort"})
     with pytest.raises(ChildCrashed, match=r"\(SIGABRT\) while transcribing jfk\.m4a, twice$"):
         transcriber.transcribe(JFK)
@@ -99,7 +99,7 @@ def test_a_loss_in_the_first_chunk_names_no_position(faulty):
     assert transcriber.transcribe(JFK, later).segments, "the next call works"
 
 
-def test_a_child_that_dies_while_it_decodes_is_replaced(children, transcriber):
+def test_a_child_that_dies_while_decoding_is_replaced(children, transcriber):
     """As FFmpeg's decoders may, fed with hostile media: no window has been decoded by the model yet."""
     expected = plain(transcriber.transcribe(JFK))
     before, shot = children(), set[int]()
@@ -125,14 +125,14 @@ def start_up_file(tmp_path, monkeypatch):
     return write
 
 
-def test_a_message_cut_off_by_death_is_a_death(faulty, start_up_file):
+def test_a_truncated_message_means_the_child_died(faulty, start_up_file):
     """Not a wait for the stall time-out: the rest of the message will never come."""
     start_up_file("""os.write(1, b'{"is": "Finished", "chunk": {"start": 0')\nos.kill(os.getpid(), signal.SIGKILL)""")
     with pytest.raises(ChildKilled):
         faulty().transcribe(JFK)
 
 
-def test_a_death_is_noticed_though_another_process_holds_the_childs_pipe(faulty, start_up_file):
+def test_a_dead_child_is_noticed_even_if_another_process_holds_its_pipe(faulty, start_up_file):
     """As one does that some other thread has forked just while the child was started."""
     start_up_file(
         "if os.fork():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -142,25 +142,25 @@ def test_a_death_is_noticed_though_another_process_holds_the_childs_pipe(faulty,
         faulty().transcribe(JFK)
 
 
-def test_what_a_start_up_file_prints_is_no_message(faulty, start_up_file):
+def test_output_of_a_startup_file_is_not_taken_for_a_message(faulty, start_up_file):
     start_up_file("os.write(1, b'{}\\n')\nprint('hello')\n")
     assert faulty().transcribe(JFK, BEGINNING).segments
 
 
-def test_an_interpreter_that_does_not_come_up_says_why(faulty, monkeypatch):
+def test_the_error_says_why_an_interpreter_failed_to_start(faulty, monkeypatch):
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
     with pytest.raises(ChildCrashed, match=r"\(exit code 1: ModuleNotFoundError: .*\) while transcribing jfk\.m4a"):
         faulty().transcribe(JFK)
 
 
-def test_an_interpreter_that_can_not_be_started_is_told(faulty, monkeypatch):
+def test_an_interpreter_that_can_not_be_started_is_an_error(faulty, monkeypatch):
     """Such as when it was removed by an upgrade while this process runs."""
     monkeypatch.setattr("cesar.runner.process._COMMAND", ("/nowhere/python",))
     with pytest.raises(RecognitionError, match=r"can't be started: .*/nowhere/python"):
         faulty().transcribe(JFK)
 
 
-def test_want_of_memory_is_told_by_what_a_library_says_and_not_by_the_name_of_a_recording(transcriber, tmp_path):
+def test_out_of_memory_is_recognised_by_a_librarys_message_not_by_a_recordings_name(transcriber, tmp_path):
     recording = write_text(tmp_path / "out of memory.mp3")
     with pytest.raises(NotMedia, match="is not audio or video"):
         transcriber.transcribe(recording)
@@ -180,7 +180,7 @@ def hostile_files(folder):
         yield write_damaged(folder / f"damaged-{seed}.webm", webm, begin=begin, end=end, seed=seed)
 
 
-def test_hostile_media_are_transcribed_or_refused_and_the_child_lives_on(children, transcriber, tmp_path):
+def test_hostile_media_are_transcribed_or_rejected_and_the_child_survives(children, transcriber, tmp_path):
     transcriber.transcribe(JFK, BEGINNING)
     before = children()
     outcomes = {}

@@ -32,24 +32,24 @@ def data_limit(pid: int) -> int:
     return int(found[1])
 
 
-def test_a_recording_that_takes_memory_without_end_gets_an_error_and_the_next_call_works(faulty):
+def test_a_recording_that_exhausts_memory_gets_an_error_and_the_next_call_works(faulty):
     transcriber = faulty({"at": 8.0, "do": "devour"})
-    with pytest.raises(ChildKilled, match=r"more memory than it may have while transcribing jfk\.m4a, twice") as caught:
+    with pytest.raises(ChildKilled, match=r"reached its memory limit while transcribing jfk\.m4a, twice") as caught:
         transcriber.transcribe(JFK)
     assert not caught.value.is_transient, "a job is not tried again"
     assert transcriber.transcribe(JFK, BEGINNING).segments
 
 
-def test_native_code_that_has_no_memory_and_aborts_is_told_as_that(faulty, monkeypatch, tmp_path):
+def test_native_code_that_aborts_for_lack_of_memory_is_reported_as_out_of_memory(faulty, monkeypatch, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os\nos.write(2, b\"terminate called after throwing an instance of 'std::bad_alloc'\\n\")\nos.abort()\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ChildKilled, match="more memory than it may have"):
+    with pytest.raises(ChildKilled, match="reached its memory limit"):
         faulty().transcribe(JFK)
 
 
-def test_a_recogniser_is_limited_and_the_first_to_be_killed(faulty, children):
+def test_a_child_has_a_memory_limit_and_the_highest_oom_score(faulty, children):
     before, seen = children(), list[int]()
     transcriber = faulty()
 
@@ -65,7 +65,7 @@ def test_a_recogniser_is_limited_and_the_first_to_be_killed(faulty, children):
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", ["base", "tiny.en"])
-def test_a_real_model_has_room_and_no_more_than_that(name, children):
+def test_a_real_model_has_enough_memory_and_little_more(name, children):
     before, seen = children(), set[int]()
 
     def look():
@@ -79,13 +79,13 @@ def test_a_real_model_has_room_and_no_more_than_that(name, children):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("workers", [1, 2, 8])
-def test_every_model_has_a_gigabyte_beyond_what_its_batches_take(name, workers):
+def test_every_model_has_a_gigabyte_beyond_the_memory_of_its_batches(name, workers):
     size = MODELS[name]
     loaded = 2 * size
     assert allowance(plan(workers), size, loaded, 1024 * GB) >= loaded + workers * 8 * size // 8 + GB
 
 
-def test_no_recogniser_may_take_more_than_there_is_yet_each_can_begin():
+def test_the_memory_limit_is_at_most_the_machines_memory_but_enough_to_start():
     assert allowance(plan(8), MODELS["large-v3"], 4 * GB, 8 * GB) == 8 * GB
     assert allowance(plan(), MODELS["base"], 400 * MB, 300 * MB) == 400 * MB + GB // 2
 

@@ -54,7 +54,7 @@ every_message = st.one_of(
 
 @settings(max_examples=100, deadline=None)
 @given(every_message)
-def test_a_message_arrives_as_it_was_sent(message: Any):
+def test_a_message_is_parsed_as_it_was_sent(message: Any):
     assert messages.parse(messages.dump(message)) == message
 
 
@@ -69,7 +69,7 @@ def test_a_message_is_one_line_of_ascii(message: Any):
 
 @settings(max_examples=50, deadline=None)
 @given(every_message, st.data())
-def test_a_message_that_was_cut_off_is_told_from_a_whole_one(message: Any, data: st.DataObject):
+def test_a_truncated_message_is_distinguished_from_a_complete_one(message: Any, data: st.DataObject):
     line = messages.dump(message)
     cut = line[: data.draw(st.integers(0, len(line) - 2))]
     with pytest.raises(ValueError, match="not a message"):
@@ -91,25 +91,25 @@ def test_a_message_that_was_cut_off_is_told_from_a_whole_one(message: Any, data:
         b'{"is": "Finished", "chunk": {}}\n',
     ],
 )
-def test_what_is_no_message_is_refused(line):
+def test_a_line_that_is_not_a_message_is_rejected(line):
     with pytest.raises(ValueError, match="not a message"):
         messages.parse(line)
 
 
 @pytest.mark.parametrize("code", sorted(BY_CODE))
-def test_an_error_comes_out_as_it_went_in(code):
+def test_an_error_arrives_unchanged(code):
     error = messages.parse(messages.dump(Failed(code, "what happened", "what to do"))).error()
     assert type(error) is BY_CODE[code]
     assert (error.message, error.hint) == ("what happened", "what to do")
 
 
-def test_the_traceback_of_a_bug_goes_with_it():
+def test_the_traceback_of_a_bug_is_sent_with_it():
     error = Failed("internal", "KeyError: 'x'", "report it", "Traceback (most recent call last): …").error()
     assert type(error) is CesarError
     assert error.__notes__ == ["Traceback (most recent call last): …"]
 
 
-def test_a_long_list_of_done_spans_is_a_small_message():
+def test_a_long_list_of_finished_chunks_is_a_small_message():
     """Ten hours of recording."""
     request = Request(Path("a.mp3"), TranscribeOptions(), tuple((at * 15.0, at * 15.0 + 15) for at in range(2400)))
     assert len(messages.dump(request)) < 64 * 1024

@@ -74,14 +74,14 @@ def test_a_child_stays_warm_for_the_next_call_and_for_others_of_the_same_model(c
     assert children() == before != set()
 
 
-def test_each_model_has_a_child_of_its_own(children, transcriber, faulty):
+def test_each_model_has_its_own_child(children, transcriber, faulty):
     transcriber.transcribe(JFK, BEGINNING)
     before, during = children(), set()
     faulty().transcribe(JFK, BEGINNING, on_chunk=lambda chunk: during.update(children()))
     assert len(during - before) == 1
 
 
-def test_a_failed_recording_costs_the_child_nothing(children, transcriber, tmp_path):
+def test_a_failed_recording_does_not_end_the_child(children, transcriber, tmp_path):
     transcriber.transcribe(JFK, BEGINNING)
     before = children()
     (tmp_path / "noise.mp3").write_bytes(b"no recording " * 100)
@@ -93,7 +93,7 @@ def test_a_failed_recording_costs_the_child_nothing(children, transcriber, tmp_p
     assert children() == before
 
 
-def test_two_threads_get_each_its_own_answer(children, transcriber, script):
+def test_two_threads_each_get_their_own_answer(children, transcriber, script):
     works = [(JFK, BEGINNING), (SONNET, THREE_CHUNKS), (JFK, THREE_CHUNKS)]
     expected = [plain(transcriber.transcribe(*work)) for work in works]
     before = children()
@@ -104,7 +104,7 @@ def test_two_threads_get_each_its_own_answer(children, transcriber, script):
     assert children() == before
 
 
-def test_a_child_without_work_is_let_go_and_the_next_call_starts_another(children, faulty):
+def test_an_idle_child_is_closed_and_the_next_call_starts_another(children, faulty):
     transcriber = faulty()
     before = children()
     for _ in range(2):
@@ -121,7 +121,7 @@ def test_a_child_that_was_killed_while_it_was_idle_is_replaced(children, transcr
     assert plain(transcriber.transcribe(JFK)) == expected
 
 
-def test_who_has_stopped_already_costs_the_child_nothing(children, transcriber):
+def test_a_call_stopped_before_it_starts_does_not_end_the_child(children, transcriber):
     transcriber.transcribe(JFK, BEGINNING)
     before = children()
     with pytest.raises(Interrupted):
@@ -155,7 +155,7 @@ def test_stopping_ends_a_child_that_hangs_in_native_code(children, hanging):
     assert hanging.transcribe(JFK, BEGINNING).segments
 
 
-def test_stopping_while_waiting_for_another_leaves_that_one_alone(children, hanging):
+def test_stopping_while_waiting_for_another_call_leaves_that_call_alone(children, hanging):
     before, mine, others = children(), Stopped(), Stopped()
     other, others_result = in_thread(lambda: hanging.transcribe(SONNET, should_stop=others))
     wait_until(lambda: children() - before)
@@ -179,7 +179,7 @@ def test_stopping_while_waiting_for_another_leaves_that_one_alone(children, hang
         ("should_stop", KeyboardInterrupt),
     ],
 )
-def test_what_a_callback_raises_comes_out_and_the_next_call_gets_its_own_answer(transcriber, callback, error):
+def test_an_exception_in_a_callback_propagates_and_the_next_call_gets_its_own_answer(transcriber, callback, error):
     """Events of the recording that was given up must not be taken for those of the next one."""
     calls = []
 
@@ -194,7 +194,7 @@ def test_what_a_callback_raises_comes_out_and_the_next_call_gets_its_own_answer(
     assert transcriber.transcribe(JFK).duration == JFK_S
 
 
-def test_a_callback_that_transcribes_with_the_same_model_is_told_and_does_not_wait_for_itself(transcriber, script):
+def test_a_callback_that_transcribes_with_the_same_model_gets_an_error_instead_of_a_deadlock(transcriber, script):
     with pytest.raises(UsageError, match="callback"):
         transcriber.transcribe(JFK, BEGINNING, on_chunk=lambda chunk: AudioTranscriber(script).transcribe(JFK))
     assert transcriber.transcribe(JFK, BEGINNING).segments
@@ -207,7 +207,7 @@ def test_a_callback_may_transcribe_with_another_model(transcriber, faulty):
     assert [transcript.duration for transcript in found] == [JFK_S]
 
 
-def test_a_stream_gives_segments_while_the_work_goes_on_and_leaving_it_ends_the_work(children, hanging):
+def test_a_stream_yields_segments_during_the_work_and_leaving_it_stops_the_work(children, hanging):
     """The model never comes to the end, so what is given is given before it."""
     before = children()
     for segment in hanging.stream(SONNET, THREE_CHUNKS):
@@ -218,7 +218,7 @@ def test_a_stream_gives_segments_while_the_work_goes_on_and_leaving_it_ends_the_
     assert hanging.transcribe(JFK).duration == JFK_S
 
 
-def test_a_stream_gives_what_transcribe_gives(transcriber):
+def test_a_stream_yields_the_segments_that_transcribe_returns(transcriber):
     positions = []
     streamed = transcriber.stream(
         SONNET, THREE_CHUNKS, on_progress=lambda progress: positions.append(progress.position)
@@ -234,7 +234,7 @@ def test_a_stream_raises_what_transcribe_raises(transcriber):
         list(transcriber.stream(SONNET, should_stop=lambda: True))
 
 
-def test_a_model_that_can_not_be_loaded_is_told_and_may_be_mended(children, faulty, tmp_path):
+def test_a_model_that_can_not_be_loaded_is_an_error_and_can_be_repaired(children, faulty, tmp_path):
     before, transcriber = children(), faulty()
     (tmp_path / "faulty.json").write_text("[]")
     with pytest.raises(ModelError, match="can't be used"):
@@ -244,7 +244,7 @@ def test_a_model_that_can_not_be_loaded_is_told_and_may_be_mended(children, faul
     assert transcriber.transcribe(JFK, BEGINNING).segments
 
 
-def test_many_calls_leave_no_threads_behind(transcriber):
+def test_many_calls_leave_no_threads_running(transcriber):
     transcriber.transcribe(JFK, BEGINNING)
     before = threading.active_count()
     for _ in range(3):

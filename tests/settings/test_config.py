@@ -17,7 +17,7 @@ def config_file(tmp_path):
     return write
 
 
-def test_a_flag_wins_over_a_variable_and_that_over_the_file_and_that_over_the_default(config_file):
+def test_flags_override_variables_which_override_the_file_which_overrides_defaults(config_file):
     """Each setting is given one time less often than the one before it."""
     path = config_file('model = "small"\ndevice = "cpu"\nworkers = 2\n')
     environ = {"CESAR_MODEL": "medium", "CESAR_DEVICE": "cuda"}
@@ -31,7 +31,7 @@ def test_a_flag_wins_over_a_variable_and_that_over_the_file_and_that_over_the_de
     assert settings.origins["offline"] == "default"
 
 
-def test_a_flag_that_was_not_given_hides_nothing(config_file):
+def test_an_omitted_flag_overrides_nothing(config_file):
     settings = load({"model": None}, {"CESAR_MODEL": "medium"}, config_file(""))
     assert settings.model == "medium"
 
@@ -40,7 +40,7 @@ def test_an_empty_variable_counts_as_not_set(config_file):
     assert load(environ={"CESAR_MODEL": "", "CESAR_WORKERS": ""}, config_file=config_file("")).model == "base"
 
 
-def test_text_from_the_environment_gets_the_settings_type(config_file):
+def test_text_from_the_environment_is_converted_to_the_settings_type(config_file):
     environ = {
         "CESAR_OFFLINE": "yes",
         "CESAR_WORKERS": "3",
@@ -56,12 +56,12 @@ def test_text_from_the_environment_gets_the_settings_type(config_file):
     assert settings.compute_type == "int8"
 
 
-def test_recordings_lie_at_a_path_that_means_the_same_to_a_process_elsewhere(tmp_path, monkeypatch):
+def test_the_recordings_folder_is_an_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Settings(data_dir=Path("data")).audio_dir == tmp_path / "data" / "audio"
 
 
-def test_the_word_auto_takes_back_a_number_of_workers(config_file):
+def test_auto_overrides_a_number_of_workers(config_file):
     settings = load(environ={"CESAR_WORKERS": "auto"}, config_file=config_file("workers = 2\n"))
     assert settings.workers is None
 
@@ -92,7 +92,7 @@ def test_the_word_auto_takes_back_a_number_of_workers(config_file):
         ("data_dir", "~nobody-has-this-name/x", "the path of a folder"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_name_its_origin_and_what_is_allowed(key, value, allowed, config_file):
+def test_an_invalid_value_is_rejected_with_its_name_its_origin_and_what_is_allowed(key, value, allowed, config_file):
     variable = f"CESAR_{key.upper()}"
     with pytest.raises(UsageError) as caught:
         load(environ={variable: value}, config_file=config_file(""))
@@ -102,7 +102,7 @@ def test_a_wrong_value_is_refused_with_its_name_its_origin_and_what_is_allowed(k
     assert allowed in caught.value.hint
 
 
-def test_web_sites_are_taken_as_browsers_name_them(config_file):
+def test_origins_are_accepted_in_the_form_that_browsers_send(config_file):
     path = config_file('cors_origins = ["https://A.example/", " http://[::1]:8080"]\n')
     assert load(environ={}, config_file=path).cors_origins == ("https://a.example", "http://[::1]:8080")
 
@@ -114,7 +114,7 @@ def test_a_wrong_type_in_the_file_names_the_file(config_file):
     assert str(path) in caught.value.message
 
 
-def test_an_unknown_key_in_the_file_is_refused_with_the_nearest_one(config_file):
+def test_an_unknown_key_in_the_file_is_rejected_with_the_most_similar_one(config_file):
     path = config_file('modle = "base"\n')
     with pytest.raises(UsageError, match="modle") as caught:
         load(environ={}, config_file=path)
@@ -122,13 +122,13 @@ def test_an_unknown_key_in_the_file_is_refused_with_the_nearest_one(config_file)
     assert caught.value.hint == "Did you mean model?"
 
 
-def test_an_unknown_key_that_is_near_to_nothing_gets_the_list(config_file):
+def test_an_unknown_key_similar_to_none_is_rejected_with_the_list(config_file):
     with pytest.raises(UsageError) as caught:
         load(environ={}, config_file=config_file("colour = 1\n"))
     assert "stall_timeout_s" in caught.value.hint
 
 
-def test_a_misspelt_variable_is_refused_and_a_strange_one_is_left_alone(config_file):
+def test_a_misspelt_variable_is_rejected_and_an_unrelated_one_is_ignored(config_file):
     """Other parts have CESAR_ variables of their own, so only a likely slip is an error."""
     load(environ={"CESAR_BUILD_NUMBER": "7"}, config_file=config_file(""))
     with pytest.raises(UsageError, match="CESAR_MODLE") as caught:
@@ -136,7 +136,7 @@ def test_a_misspelt_variable_is_refused_and_a_strange_one_is_left_alone(config_f
     assert "CESAR_MODEL?" in caught.value.hint
 
 
-def test_an_unknown_flag_is_refused(config_file):
+def test_an_unknown_flag_is_rejected(config_file):
     with pytest.raises(UsageError, match=r"beams \(from flag\)"):
         load({"beams": 3}, {}, config_file(""))
 
@@ -146,13 +146,13 @@ def test_cesar_config_names_the_file(config_file):
     assert load(environ={"CESAR_CONFIG": str(path)}).origins["model"] == str(path)
 
 
-def test_a_file_that_is_named_must_be_there(tmp_path):
+def test_a_settings_file_that_is_named_must_exist(tmp_path):
     with pytest.raises(UsageError, match="there is no settings file"):
         load(environ={"CESAR_CONFIG": str(tmp_path / "none.toml")})
 
 
 @pytest.mark.parametrize("content", [b"model = \n", b"\xff\xfe\x00"])
-def test_a_file_that_is_not_toml_is_refused_by_its_name(content, tmp_path):
+def test_a_file_that_is_not_toml_is_rejected_by_its_name(content, tmp_path):
     path = tmp_path / "config.toml"
     path.write_bytes(content)
     with pytest.raises(UsageError) as caught:
@@ -160,19 +160,19 @@ def test_a_file_that_is_not_toml_is_refused_by_its_name(content, tmp_path):
     assert str(path) in caught.value.message
 
 
-def test_the_users_own_file_is_read_where_it_is(tmp_path, monkeypatch):
+def test_the_users_own_settings_file_is_read_from_its_default_location(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_, **__: tmp_path)
     assert load(environ={}).model == "base"
     (tmp_path / "config.toml").write_text('model = "small"\n', encoding="utf-8")
     assert load(environ={}).model == "small"
 
 
-def test_settings_made_by_hand_are_checked_too():
+def test_settings_constructed_directly_are_checked_too():
     with pytest.raises(UsageError, match="device = 'gpu' can't be used"):
         Settings(device="gpu")
 
 
-def test_settings_are_equal_whatever_they_came_from(config_file):
+def test_settings_are_equal_whatever_their_origin(config_file):
     assert load(environ={}, config_file=config_file("")) == Settings()
 
 

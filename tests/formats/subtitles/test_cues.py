@@ -75,7 +75,7 @@ def test_cues_take_time_and_never_overlap(transcript: Transcript) -> None:
 
 
 @given(transcripts(ms_per_character=2), st.floats(1.0, 10.0))
-def test_cues_lie_within_the_recording_and_stay_no_longer_than_allowed(
+def test_cues_lie_within_the_recording_and_respect_the_maximum_duration(
     transcript: Transcript, max_duration_s: float
 ) -> None:
     for cue in cues(transcript, SubtitleOptions(max_cue_duration_s=max_duration_s)):
@@ -84,7 +84,7 @@ def test_cues_lie_within_the_recording_and_stay_no_longer_than_allowed(
 
 
 @given(transcripts(ms_per_character=2))
-def test_cues_begin_within_a_segment_of_theirs_and_outlast_it_only_to_be_read(transcript: Transcript) -> None:
+def test_a_cue_begins_within_its_segments_and_outlasts_them_only_for_reading_time(transcript: Transcript) -> None:
     segments = spoken_segments(transcript)
     ends = [*accumulate(len(letters(segment.text)) for segment in segments)]
     shown = 0
@@ -99,7 +99,7 @@ def test_cues_begin_within_a_segment_of_theirs_and_outlast_it_only_to_be_read(tr
 
 
 @given(transcripts(ms_per_character=2))
-def test_what_is_too_short_to_be_read_has_no_silence_left_after_it(transcript: Transcript) -> None:
+def test_a_cue_that_is_too_short_to_read_has_no_silence_after_it(transcript: Transcript) -> None:
     """A cue is too fast only if the next one, the end of the recording or its longest time allows no more."""
     shown = cues(transcript)
     starts = [*(cue.start for cue in shown), transcript.duration]
@@ -163,16 +163,16 @@ def test_long_segments_are_cut_at_the_end_of_a_sentence() -> None:
     ]
 
 
-def test_no_single_word_is_left_over_for_a_last_cue() -> None:
+def test_the_last_cue_is_not_a_single_word() -> None:
     text = "this sentence has been made exactly long enough that one more word will not fit into two full lines"
     assert all(len(" ".join(lines).split()) > 5 for lines in lines_of(text))
 
 
-def test_a_word_longer_than_a_line_is_broken_hard() -> None:
+def test_a_word_longer_than_a_line_is_split() -> None:
     assert lines_of("a" * 50) == [("a" * 24, "a" * 26)]
 
 
-def test_a_broken_word_keeps_its_characters_whole() -> None:
+def test_splitting_a_word_keeps_its_characters_whole() -> None:
     family, flag, accented = "👨‍👩‍👧‍👦", "🇫🇷", "e\u0301"
     text = (family + flag + accented) * 20
     for line in (line for lines in lines_of(text) for line in lines):
@@ -233,17 +233,17 @@ def test_scripts_without_spaces_break_between_words(language: str, words_: list[
         assert {*accumulate(len(line.replace(" ", "")) for line in lines)} <= edges
 
 
-def test_thai_prefers_its_spaces() -> None:
+def test_thai_prefers_to_break_at_spaces() -> None:
     text = "วันนี้เราจะมาพูดถึงปัญญาประดิษฐ์ ซึ่งเปลี่ยนแปลงชีวิตของเราทุกคน"
     assert lines_of(text, language="th") == [tuple(text.split(" "))]
 
 
-def test_a_latin_name_in_japanese_is_not_torn() -> None:
+def test_a_latin_name_in_japanese_is_not_split() -> None:
     text = "来週もう一度集まってみんなでWhisperのモデルについて議論する予定です"
     assert any("Whisper" in line for lines in lines_of(text, language="ja") for line in lines)
 
 
-def test_korean_breaks_at_its_blanks() -> None:
+def test_korean_breaks_at_spaces() -> None:
     text = "오늘은 인공지능의 역사에 대해서 이야기하려고 합니다 그리고 앞으로의 전망도 함께 살펴보겠습니다"
     assert [part for lines in lines_of(text, language="ko") for line in lines for part in line.split()] == text.split()
 
@@ -251,7 +251,7 @@ def test_korean_breaks_at_its_blanks() -> None:
 # When cues are shown.
 
 
-def test_a_cut_falls_where_its_words_are_spoken() -> None:
+def test_cues_are_split_at_the_times_of_their_words() -> None:
     spoken = words(
         ("Nobody", 0.0, 0.5),
         ("came.", 0.5, 1.0),
@@ -264,34 +264,34 @@ def test_a_cut_falls_where_its_words_are_spoken() -> None:
     assert shown == [Cue(0.0, 1.0, ("Nobody came.",)), Cue(4.0, 6.0, ("Then everybody left.",))]
 
 
-def test_without_words_time_is_shared_out_by_characters() -> None:
+def test_without_word_timestamps_time_is_distributed_by_characters() -> None:
     shown = cues(
         transcript_of(Segment(10.0, 14.0, "aaaa bbbbbbbbbbbb")), SubtitleOptions(max_line_length=12, max_lines=1)
     )
     assert shown == [Cue(10.0, 11.0, ("aaaa",)), Cue(11.0, 14.0, ("bbbbbbbbbbbb",))]
 
 
-def test_a_short_cue_stays_long_enough_to_be_read() -> None:
+def test_a_short_cue_is_shown_long_enough_to_read() -> None:
     assert cues_of("Yes.", seconds=0.1) == [Cue(0.0, 0.833, ("Yes.",))]
 
 
-def test_a_cue_stays_as_long_as_it_takes_to_read_it() -> None:
+def test_a_cue_is_shown_as_long_as_it_takes_to_read() -> None:
     """Twenty columns a second."""
     assert cues_of("thirty eight letters are in this line.", seconds=1.0)[0].end == 1.9
 
 
-def test_a_short_cue_gives_way_to_the_next() -> None:
+def test_a_short_cue_ends_before_the_next_one() -> None:
     next_text = "Then let us go together before it rains again, and take the long way around the lake this time."
     shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(0.75, 9.0, next_text)))
     assert (shown[0].lines, shown[0].start, shown[0].end) == (("Yes.",), 0.0, 0.75)
 
 
-def test_a_flash_shares_a_cue_with_its_neighbour() -> None:
+def test_a_cue_too_short_to_see_is_merged_with_its_neighbour() -> None:
     shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(0.5, 3.0, "Then let us go.")))
     assert shown == [Cue(0.0, 3.0, ("Yes. Then let us go.",))]
 
 
-def test_a_flash_between_two_sentences_shares_the_cue_of_one() -> None:
+def test_a_cue_too_short_to_see_between_two_sentences_is_merged_with_one() -> None:
     shown = cues(
         transcript_of(
             Segment(0.0, 3.0, "Are you coming?"),
@@ -303,14 +303,14 @@ def test_a_flash_between_two_sentences_shares_the_cue_of_one() -> None:
     assert all(cue.end - cue.start >= 0.7 for cue in shown)
 
 
-def test_a_flash_before_a_long_sentence_takes_its_first_words() -> None:
+def test_a_cue_too_short_to_see_before_a_long_sentence_takes_its_first_words() -> None:
     text = "He said it without looking up from the newspaper that he had read twice already that morning."
     shown = cues(transcript_of(Segment(0.0, 0.2, "No."), Segment(0.4, 6.0, text)))
     assert shown[0].lines[0].startswith("No. He said it")
     assert all(cue.end - cue.start >= 0.7 for cue in shown)
 
 
-def test_fast_speech_beside_slow_speech_can_be_read() -> None:
+def test_fast_speech_next_to_slow_speech_is_merged_to_be_readable() -> None:
     """36 columns in a second, and then a slow sentence: together they have time enough."""
     shown = cues(
         transcript_of(
@@ -321,14 +321,14 @@ def test_fast_speech_beside_slow_speech_can_be_read() -> None:
     assert all(width(" ".join(cue.lines)) / (cue.end - cue.start) <= 20 for cue in shown)
 
 
-def test_speech_faster_than_it_can_be_read_keeps_every_word_and_its_place() -> None:
+def test_speech_too_fast_to_read_keeps_every_word_and_its_time() -> None:
     segments = [Segment(number, number + 1, "thirty seven letters are in this line.") for number in range(6)]
     shown = cues(transcript_of(*segments, duration=6.0))
     assert letters("".join(line for cue in shown for line in cue.lines)) == letters(" ".join(s.text for s in segments))
     assert {cue.start for cue in shown} <= {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
 
 
-def test_sentences_further_apart_never_share_a_cue() -> None:
+def test_sentences_separated_by_a_long_pause_never_share_a_cue() -> None:
     shown = cues(transcript_of(Segment(0.0, 0.1, "Yes."), Segment(1.2, 4.0, "Then let us go.")))
     assert [cue.lines for cue in shown] == [("Yes.",), ("Then let us go.",)]
 
@@ -337,27 +337,27 @@ def test_a_short_cue_does_not_outlast_the_recording() -> None:
     assert cues(transcript_of(Segment(0.0, 0.1, "Yes."), duration=0.4))[0].end == 0.4
 
 
-def test_a_flicker_between_two_cues_is_closed() -> None:
+def test_a_tiny_gap_between_two_cues_is_closed() -> None:
     shown = cues(transcript_of(Segment(0.0, 2.0, "One thing."), Segment(2.1, 4.0, "Another thing.")))
     assert shown[0].end == shown[1].start == 2.1
 
 
-def test_a_pause_between_two_cues_stays() -> None:
+def test_a_pause_between_two_cues_is_kept() -> None:
     shown = cues(transcript_of(Segment(0.0, 2.0, "One thing."), Segment(3.0, 5.0, "Another thing.")))
     assert (shown[0].end, shown[1].start) == (2.0, 3.0)
 
 
-def test_slow_speech_is_cut_by_time() -> None:
+def test_slow_speech_is_split_by_duration() -> None:
     shown = cues_of("So a very slow speaker needs his time for a sentence.", seconds=16.0)
     assert len(shown) == 3
     assert all(cue.end - cue.start <= 7.0 for cue in shown)
 
 
-def test_a_few_words_stretched_over_a_long_time_are_not_cut() -> None:
+def test_a_few_words_stretched_over_a_long_time_are_not_split() -> None:
     assert cues_of("Thank you.", seconds=12.0) == [Cue(0.0, 7.0, ("Thank you.",))]
 
 
-def test_segments_at_the_very_end_still_get_their_time_within_the_recording() -> None:
+def test_segments_at_the_very_end_still_get_time_within_the_recording() -> None:
     text = "thirty seven letters are in this line."
     shown = cues(transcript_of(*(Segment(5.0, 5.0, text) for _ in range(4)), duration=5.0))
     assert [(cue.start, cue.end) for cue in shown] == [(4.998, 4.999), (4.999, 5.0)]
@@ -368,14 +368,14 @@ def test_a_wrong_duration_does_not_squeeze_the_cues() -> None:
     assert cues(transcript_of(Segment(5.0, 7.0, "One thing."), duration=0.0)) == [Cue(5.0, 7.0, ("One thing.",))]
 
 
-def test_a_word_that_is_not_in_the_text_leaves_the_others_their_times() -> None:
+def test_a_word_missing_from_the_text_does_not_change_the_times_of_others() -> None:
     spoken = words(("ab", 1.0, 2.0), ("nonsense", 2.0, 3.0), ("cd", 4.0, 6.0))
     times = character_times("ab cd", Segment(0.0, 8.0, "ab cd", spoken))
     assert times[:2] == [(1.0, 1.5), (1.5, 2.0)]
     assert times[3:] == [(4.0, 5.0), (5.0, 6.0)]
 
 
-def test_words_that_leave_their_segment_are_held_inside() -> None:
+def test_words_outside_their_segment_are_clamped_to_it() -> None:
     times = character_times("ab", Segment(2.0, 4.0, "ab", words(("a", 0.0, 3.0), ("b", 2.0, 9.0))))
     assert times == [(2.0, 3.0), (3.0, 4.0)]
 
@@ -396,13 +396,13 @@ def test_words_that_leave_their_segment_are_held_inside() -> None:
         ("max_cue_duration_s", None),
     ],
 )
-def test_subtitle_options_that_can_not_be_used_are_refused_with_what_can(given_: str, value: Any) -> None:
+def test_invalid_subtitle_options_are_rejected_with_the_allowed_range(given_: str, value: Any) -> None:
     with pytest.raises(UsageError, match="subtitles can't have") as error:
         SubtitleOptions(**{given_: value})
     assert re.fullmatch(r"Use \d+ to \d+\.", error.value.hint)
 
 
-def test_without_words_the_silence_inside_a_segment_is_given_to_no_character() -> None:
+def test_without_word_timestamps_no_character_is_timed_in_silence() -> None:
     segment = Segment(0.0, 10.0, "abcd efgh")
     times = character_times("abcd efgh", segment, [(0.0, 2.0), (8.0, 10.0)])
     assert times[3] == pytest.approx((1.5, 2.0))
@@ -410,7 +410,7 @@ def test_without_words_the_silence_inside_a_segment_is_given_to_no_character() -
     assert times[-1] == pytest.approx((9.5, 10.0))
 
 
-def test_a_translation_is_broken_by_the_rules_of_english_whatever_language_was_spoken() -> None:
+def test_a_translation_is_broken_by_the_rules_of_english_whatever_the_spoken_language() -> None:
     text = "We walked along the long river bank and then we sat down on the grass because nobody had slept that night"
     segments = (Segment(0.0, 10.0, text),)
     translated = Transcript(segments, "ja", 1.0, 12.0, MODEL, settings={"task": "translate"})
@@ -418,13 +418,13 @@ def test_a_translation_is_broken_by_the_rules_of_english_whatever_language_was_s
     assert cues(translated) != cues(Transcript(segments, "ja", 1.0, 12.0, MODEL))
 
 
-def test_a_translation_has_blanks_between_its_sentences_in_markdown_too() -> None:
+def test_a_translation_has_spaces_between_its_sentences_in_markdown_too() -> None:
     segments = (Segment(0.0, 1.0, "One."), Segment(1.0, 2.0, "Two."))
     translated = Transcript(segments, "ja", 1.0, 2.0, MODEL, settings={"task": "translate"})
     assert "One. Two." in render(translated, "md")
 
 
-def test_each_language_of_a_recording_is_broken_by_its_own_rules_and_shares_no_cue_with_another() -> None:
+def test_each_language_of_a_recording_is_broken_by_its_own_rules_in_its_own_cues() -> None:
     thai = "เราจะมาพูดถึงประวัติศาสตร์ของปัญญาประดิษฐ์ตั้งแต่เริ่มต้นจนถึงปัจจุบัน"
     segments = (Segment(0.0, 0.2, "Yes.", language="en"), Segment(0.3, 6.0, thai, language="th"))
     shown = cues(transcript_of(*segments, language="en"))

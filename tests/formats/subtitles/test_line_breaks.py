@@ -47,7 +47,7 @@ def words_in_first_cue(words: tuple[str, ...], pauses: dict[int, float]) -> int:
 # Costs.
 
 
-def test_the_better_place_for_a_break_costs_less() -> None:
+def test_a_better_position_for_a_break_costs_less() -> None:
     order = [AFTER_SENTENCE, AFTER_CLAUSE, BEFORE_CONJUNCTION, BETWEEN_WORDS, AFTER_SHORT_WORD, BEFORE_LONE_MARK]
     assert order == sorted(set(order))
 
@@ -58,7 +58,7 @@ def test_a_break_after_a_word_of_up_to_three_letters_costs_more(word: str) -> No
 
 
 @pytest.mark.parametrize("word", ["that", "their", "маяк"])
-def test_a_break_after_a_longer_word_does_not(word: str) -> None:
+def test_a_break_after_a_longer_word_costs_no_more(word: str) -> None:
     assert cost_before("lighthouse", f"nobody saw {word} lighthouse") == BETWEEN_WORDS
 
 
@@ -92,7 +92,7 @@ def lines(*words: str) -> tuple[str, ...]:
     return cue.lines
 
 
-def test_of_two_places_that_balance_lines_as_well_the_one_after_a_longer_word_is_taken() -> None:
+def test_of_two_equally_balanced_line_breaks_the_one_after_a_longer_word_is_chosen() -> None:
     assert lines(*WORDS[:9]) == (" ".join(WORDS[:4]), " ".join(WORDS[4:9]))
     with_article = (*WORDS[:3], "theta", "the", *WORDS[5:9])
     assert lines(*with_article)[0].endswith("theta")
@@ -109,18 +109,18 @@ def test_a_line_that_begins_with_a_conjunction_may_be_a_little_longer_or_shorter
 
 
 @pytest.mark.parametrize("at", [8, 9])
-def test_of_two_places_that_balance_cues_as_well_the_one_in_a_pause_is_taken(at: int) -> None:
+def test_of_two_equally_balanced_cue_breaks_the_one_in_a_pause_is_chosen(at: int) -> None:
     """Seventeen words don't fit into a cue, and are cut after the eighth or the ninth."""
     assert words_in_first_cue(WORDS, {at: 0.5}) == at
 
 
 @pytest.mark.parametrize(("longer", "shorter"), [(8, 9), (9, 8)])
-def test_of_two_pauses_the_longer_one_is_taken(longer: int, shorter: int) -> None:
+def test_of_two_pauses_the_longer_one_is_chosen(longer: int, shorter: int) -> None:
     assert words_in_first_cue(WORDS, {longer: 0.8, shorter: 0.4}) == longer
 
 
 @pytest.mark.parametrize("at", [7, 10])
-def test_a_long_pause_is_worth_cues_of_less_equal_length(at: int) -> None:
+def test_a_long_pause_outweighs_cues_of_equal_length(at: int) -> None:
     assert words_in_first_cue(WORDS, {at: 1.0}) == at
     assert words_in_first_cue(WORDS, {at: 0.05}) != at
 
@@ -132,7 +132,7 @@ def test_a_pause_of_a_second_counts_as_much_as_a_longer_one() -> None:
 
 
 @pytest.mark.parametrize(("sentence", "pause"), [(8, 9), (9, 8)])
-def test_the_end_of_a_sentence_goes_before_any_pause(sentence: int, pause: int) -> None:
+def test_the_end_of_a_sentence_outweighs_any_pause(sentence: int, pause: int) -> None:
     ended = f"{WORDS[sentence - 1][:4]}."
     following = WORDS[sentence].capitalize()
     words = (*WORDS[: sentence - 1], ended, following, *WORDS[sentence + 1 :])
@@ -140,6 +140,6 @@ def test_the_end_of_a_sentence_goes_before_any_pause(sentence: int, pause: int) 
 
 
 @pytest.mark.parametrize("article", [8, 9])
-def test_no_cue_ends_with_an_article_where_another_place_is_as_good(article: int) -> None:
+def test_no_cue_ends_with_an_article_where_another_break_is_as_good(article: int) -> None:
     words = (*WORDS[: article - 1], "the", *WORDS[article:])
     assert words_in_first_cue(words, {}) == {8: 9, 9: 8}[article]
