@@ -25,6 +25,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cesar.api import Job, JobRepository, JobStatus
+from cesar.api.http.monitoring.job_presenter import JobPresenter
 from cesar.api.models import JobFilter
 from cesar.transcript import Chunk
 
@@ -73,12 +74,19 @@ def fill(database: Path, status: JobStatus, rows: int) -> None:
 
 def seldom(repository: JobRepository, job: Job) -> dict[str, Call]:
     """The calls that may well read much, and are not made for every job."""
+    presenter = JobPresenter(repository)
+
+    async def shown_page() -> Any:
+        return await presenter.views((await repository.list_page(limit=50)).jobs)
 
     def page(**wanted: Any) -> Call:
         return lambda: repository.list_page(JobFilter(**wanted), limit=50)
 
     return {
         "counts": repository.counts,
+        "view, of the last job": lambda: presenter.view(job),
+        "view, of a page of 50 jobs": shown_page,
+        "estimate, for a new job": lambda: presenter.estimate("base"),
         "waiting_before": lambda: repository.waiting_before(job.id),
         "list_page, completed": page(status={JobStatus.COMPLETED}),
         "list_page, all but error": page(status=set(JobStatus) - {JobStatus.ERROR}),

@@ -23,6 +23,12 @@ from typing import Any, Self
 from cesar.api.models import TRANSITIONS, JobStatus
 
 ROOT = Path(__file__).parents[2]
+_BLOCKS = """
+SELECT priority, block, model_size, sum(count), sum(blocks) FROM
+  (SELECT priority, seq / 256 AS block, model_size, count(*) AS count, -1 AS blocks FROM jobs WHERE status = 'queued'
+   GROUP BY 1, 2, 3 UNION ALL SELECT priority, block, model_size, -jobs, 1 FROM queue_blocks)
+GROUP BY 1, 2, 3 HAVING sum(count) <> 0 OR sum(blocks) <> 0
+"""
 
 
 class WorkerProcess:
@@ -162,7 +168,8 @@ def faults_found(database: Path, acknowledged: Iterable[str]) -> list[str]:
 
     I1 each acknowledged job is there. I2 one final event at most for each attempt, and a completed job has exactly
     one completion, by the attempt that it shows. I3 owned if and only if processing. I4 attempts grow by one at each
-    claim. I5 legal moves only, each following from the one before.
+    claim. I5 legal moves only, each following from the one before. I6 the sums over blocks are those of the waiting
+    jobs.
     """
     found = []
     jobs = {row["seq"]: row for row in rows(database, "SELECT * FROM jobs")}
@@ -172,6 +179,7 @@ def faults_found(database: Path, acknowledged: Iterable[str]) -> list[str]:
     events = {seq: list(its) for seq, its in groupby(history, key=lambda event: event["job_seq"])}
     for seq, job in jobs.items():
         found += [f"{fault} ({job['id']}, seq {seq})" for fault in _faults_of_job(job, events.get(seq, []))]
+    found += [f"I6 {tuple(row)} differs between the blocks and the waiting jobs" for row in rows(database, _BLOCKS)]
     integrity = rows(database, "PRAGMA integrity_check")[0][0]
     return found if integrity == "ok" else [*found, f"integrity_check: {integrity}"]
 

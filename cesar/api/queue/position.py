@@ -1,62 +1,90 @@
-"""Positions of unfinished jobs: which are running, and how much work is ahead of each waiting one."""
+"""Positions of unfinished jobs: which are running, and how much work is ahead of each waiting one.
+
+A queue may hold many thousands of jobs, so they are not counted one by one: triggers keep sums over blocks of 256
+sequence numbers (the table `queue_blocks`), and only the blocks of the requested jobs are read row by row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobStatus
 from cesar.api.queue.eta import QueuePosition, QueueSnapshot, RunningJob, Throughput
 from cesar.api.queue.transitions import is_status, job_from_row
-from cesar.api.storage.schema import jobs
+from cesar.api.storage.schema import UtcDateTime, jobs, queue_blocks
+
+_THROUGHPUTS = """
+throughputs AS (SELECT key AS model, json_extract(value, '$[0]') AS speed, json_extract(value, '$[1]') AS usual_s
+  FROM json_each(:throughputs))
+"""
+_WORK = "iif(speed IS NULL, 0, jobs) AS known_jobs, (known_s + unknown_jobs * usual_s) / speed AS work_s"
+_POSITIONS = sa.text(f"""
+WITH {_THROUGHPUTS},
+wanted AS (SELECT id, priority, seq / 256 AS block FROM jobs WHERE id IN (SELECT value FROM json_each(:ids))),
+singly AS (SELECT DISTINCT priority, block FROM wanted),
+spans AS (
+  SELECT jobs.*, json_extract(options, '$.end') AS "end", coalesce(json_extract(options, '$.start'), 0.0) AS start
+  FROM singly CROSS JOIN jobs  -- in this order
+  WHERE status = 'queued' AND jobs.priority = singly.priority AND seq BETWEEN 256 * block AND 256 * block + 255),
+parts AS (
+  SELECT id, run_after, priority, seq, model_size, 1 AS jobs, "end" IS NULL AND duration IS NULL AS unknown_jobs,
+    coalesce(max(0.0, min(coalesce("end", duration), coalesce(duration, "end")) - max(start, position)), 0.0) AS known_s
+  FROM spans
+  UNION ALL
+  SELECT NULL, NULL, priority, 256 * block, model_size, jobs, unknown_jobs, known_s
+  FROM queue_blocks WHERE (priority, block) NOT IN (SELECT priority, block FROM singly)),
+works AS (SELECT id, run_after, priority, seq, jobs, {_WORK} FROM parts LEFT JOIN throughputs ON model = model_size),
+sums AS (
+  SELECT id, run_after, work_s AS own_s, sum(jobs) OVER up_to_it AS rank, sum(known_jobs) OVER up_to_it AS known,
+    sum(work_s) OVER up_to_it AS total_s
+  FROM works WINDOW up_to_it AS (ORDER BY priority DESC, seq ROWS UNBOUNDED PRECEDING))
+SELECT * FROM sums WHERE id IN (SELECT id FROM wanted)
+""").columns(run_after=UtcDateTime)  # noqa: S608 - only constants are inserted
+_ALL_OF_DEFAULT_PRIORITY = sa.text(f"""
+WITH {_THROUGHPUTS}
+SELECT total(jobs) AS rank, total(known_jobs) AS known, total(work_s) AS total_s
+FROM (SELECT jobs, {_WORK} FROM queue_blocks LEFT JOIN throughputs ON model = model_size WHERE priority >= 0)
+""")  # noqa: S608 - only constants are inserted
 
 
 def snapshot(connection: sa.Connection) -> QueueSnapshot:
     """Return the running jobs, and the models of all unfinished ones."""
     rows = connection.execute(sa.select(jobs).where(is_status(JobStatus.PROCESSING))).mappings()
     running = tuple(_running_job(job_from_row(row)) for row in rows)
-    waiting = sa.select(jobs.c.model_size).where(is_status(JobStatus.QUEUED)).distinct()
-    models = {*connection.execute(waiting).scalars(), *(job.model_size for job in running)}
+    waiting = connection.execute(sa.select(queue_blocks.c.model_size).distinct()).scalars()
+    models = {*waiting, *(job.model_size for job in running)}
     return QueueSnapshot(running, frozenset(models))
 
 
 def positions(
-    connection: sa.Connection, ids: Sequence[str], throughputs: Mapping[str, Throughput]
+    connection: sa.Connection, ids: Collection[str], throughputs: Mapping[str, Throughput]
 ) -> dict[str, QueuePosition]:
     """Return the position of each of these jobs that waits.
 
-    A recording of unknown length counts as its model's mean. The database does the arithmetic: there may be many
-    thousands of jobs.
+    A recording of unknown length counts as its model's mean, unless the requested span has an end.
     """
-    work = _work_s(throughputs)
-    up_to_it: dict[str, Any] = {"order_by": (jobs.c.priority.desc(), jobs.c.seq), "rows": (None, 0)}
-    inner = (
-        sa.select(
-            jobs.c.id,
-            jobs.c.run_after,
-            work.label("own_s"),
-            sa.func.count().over(**up_to_it).label("rank"),
-            sa.func.count(work).over(**up_to_it).label("known"),
-            sa.func.sum(work).over(**up_to_it).label("total_s"),
-        )
-        .where(is_status(JobStatus.QUEUED))
-        .subquery()
-    )
-    rows = connection.execute(sa.select(inner).where(inner.c.id.in_(ids))).mappings()
+    values = {"ids": json.dumps(list(ids)), "throughputs": _to_json(throughputs)}
+    rows = connection.execute(_POSITIONS, values).mappings()
     return {row["id"]: _position_of(row) for row in rows}
+
+
+def jobs_ahead(connection: sa.Connection, ids: Collection[str]) -> dict[str, int | None]:
+    """Return the number of jobs ahead of each existing job; None for a job that is not waiting."""
+    existing = connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars().all()
+    found = positions(connection, ids, {})
+    return {job_id: found[job_id].jobs_ahead if job_id in found else None for job_id in existing}
 
 
 def next_position(connection: sa.Connection, model_size: str, throughputs: Mapping[str, Throughput]) -> QueuePosition:
     """Return the position of a new job of default priority: behind all waiting jobs of at least that priority."""
-    work = _work_s(throughputs)
-    counted = sa.select(sa.func.count(), sa.func.count(work), sa.func.sum(work))
-    before = counted.where(is_status(JobStatus.QUEUED), jobs.c.priority >= 0)
-    rank, known, total_s = connection.execute(before).one()
+    sums = connection.execute(_ALL_OF_DEFAULT_PRIORITY, {"throughputs": _to_json(throughputs)})
+    rank, known, total_s = sums.one()
     throughput = throughputs.get(model_size)
     own_work_s = None if throughput is None else throughput.mean_duration_s / throughput.speed
-    return QueuePosition(rank, (total_s or 0.0) if rank == known else None, own_work_s, None)
+    return QueuePosition(int(rank), total_s if rank == known else None, own_work_s, None)
 
 
 def _running_job(job: Job) -> RunningJob:
@@ -79,14 +107,6 @@ def _position_of(row: sa.RowMapping) -> QueuePosition:
     return QueuePosition(row["rank"] - 1, work_ahead_s, own_work_s, row["run_after"])
 
 
-def _work_s(throughputs: Mapping[str, Throughput]) -> sa.ColumnElement[Any]:
-    """Return the seconds of work that a waiting job needs; NULL if its model's throughput is unknown."""
-    if not throughputs:
-        return sa.null()
-    of_model = {"value": jobs.c.model_size}
-    speed = sa.case({model: throughput.speed for model, throughput in throughputs.items()}, **of_model)
-    usual = sa.case({model: throughput.mean_duration_s for model, throughput in throughputs.items()}, **of_model)
-    length = sa.func.coalesce(jobs.c.duration, usual)
-    start, end = (jobs.c.options[name].as_float() for name in ("start", "end"))
-    left = sa.func.min(sa.func.coalesce(end, length), length) - sa.func.max(start, jobs.c.position)
-    return sa.func.max(0.0, left) / speed
+def _to_json(throughputs: Mapping[str, Throughput]) -> str:
+    found = {model: (throughput.speed, throughput.mean_duration_s) for model, throughput in throughputs.items()}
+    return json.dumps(found)

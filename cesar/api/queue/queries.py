@@ -69,22 +69,6 @@ def _how_many(sizes: Iterable[int], max_total: int) -> int:
     return max(1, sum(total <= max_total for total in accumulate(sizes)))
 
 
-def waiting_before(connection: sa.Connection, job_id: str) -> int | None:
-    """Return the number of jobs ahead of a waiting job; None if it is not waiting."""
-    row = (
-        connection.execute(sa.select(jobs.c.status, jobs.c.priority, jobs.c.seq).where(jobs.c.id == job_id))
-        .mappings()
-        .first()
-    )
-    if row is None or row["status"] != JobStatus.QUEUED:
-        return None
-    goes_before = sa.or_(
-        jobs.c.priority > row["priority"], sa.and_(jobs.c.priority == row["priority"], jobs.c.seq < row["seq"])
-    )
-    waiting = jobs.c.status == JobStatus.QUEUED
-    return connection.execute(sa.select(sa.func.count()).select_from(jobs).where(waiting, goes_before)).scalar_one()
-
-
 def fetches_before(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int]:
     """Return the number of running fetches for each of the jobs whose recording waits to be fetched."""
     is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
@@ -98,14 +82,6 @@ def counts(connection: sa.Connection) -> dict[JobStatus, int]:
     """Return the number of jobs of every status."""
     found = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status))
     return dict.fromkeys(JobStatus, 0) | {JobStatus(status): count for status, count in found}
-
-
-def jobs_ahead(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int | None]:
-    """Return the number of jobs ahead of each existing job; None for a job that is not waiting."""
-    rank = sa.func.row_number().over(order_by=(jobs.c.priority.desc(), jobs.c.seq)) - 1
-    waiting = sa.select(jobs.c.seq, rank.label("before")).where(is_status(JobStatus.QUEUED)).subquery()
-    found = sa.select(jobs.c.id, waiting.c.before).outerjoin(waiting, waiting.c.seq == jobs.c.seq)
-    return {row.id: row.before for row in connection.execute(found.where(jobs.c.id.in_(job_ids)))}
 
 
 def events_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus, PageContent
 from cesar.api.queue import enqueue, position, queries, transitions
@@ -63,7 +63,7 @@ class JobReader:
 
     async def waiting_before(self, job_id: str) -> int | None:
         """Return the number of jobs ahead of a waiting job; None if it is not waiting."""
-        return await self.database.read(lambda connection: queries.waiting_before(connection, job_id))
+        return (await self.jobs_ahead([job_id])).get(job_id)
 
     async def fetches_before(self, job_ids: Collection[str]) -> dict[str, int]:
         """Return the number of running fetches for each of the jobs whose recording waits to be fetched."""
@@ -77,13 +77,13 @@ class JobReader:
         """Return the position of a new job for a model, of mean length, with the work ahead of it."""
         return await self.database.read(lambda connection: position.next_position(connection, model_size, throughputs))
 
-    async def positions(self, ids: Sequence[str], throughputs: Mapping[str, Throughput]) -> dict[str, QueuePosition]:
+    async def positions(self, ids: Collection[str], throughputs: Mapping[str, Throughput]) -> dict[str, QueuePosition]:
         """Return the position of each of these jobs that waits. throughputs: those known, by model."""
         return await self.database.read(lambda connection: position.positions(connection, ids, throughputs))
 
     async def jobs_ahead(self, job_ids: Collection[str]) -> dict[str, int | None]:
         """Return the number of jobs ahead of each existing job; None for a job that is not waiting."""
-        return await self.database.read(lambda connection: queries.jobs_ahead(connection, job_ids))
+        return await self.database.read(lambda connection: position.jobs_ahead(connection, job_ids))
 
     async def history(self, job_id: str, *, after: int = 0, limit: int = 1000) -> tuple[Job, list[JobEvent]] | None:
         """Return a job and its events with ids above `after`, oldest first; None if there is no such job.

@@ -17,7 +17,7 @@ from cesar.errors import DatabaseTooNew, NotADatabase
 from cesar.files.disk import sync_folder
 from cesar.files.private import FILE_MODE
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration, which this version needs."""
 APPLICATION_ID = 0x43657361
 """Marks a SQLite file as ours: "Cesa" (the pragma application_id, written by the first migration)."""

@@ -95,6 +95,19 @@ sa.Index("jobs_by_submitter", jobs.c.submitter, jobs.c.seq)
 sa.Index("jobs_by_audio", jobs.c.audio_digest, sqlite_where=sa.text("audio_digest IS NOT NULL"))
 sa.Index("jobs_by_result", jobs.c.fingerprint, sqlite_where=sa.text("status = 'completed'"))
 
+queue_blocks = sa.Table(
+    "queue_blocks",
+    metadata,
+    sa.Column("priority", sa.Integer, primary_key=True),
+    sa.Column("block", sa.Integer, primary_key=True),
+    sa.Column("model_size", sa.String, primary_key=True),
+    sa.Column("jobs", sa.Integer, nullable=False),
+    sa.Column("unknown_jobs", sa.Integer, nullable=False),
+    sa.Column("known_s", sa.Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Sums over blocks of waiting jobs, kept by triggers: see `queue/position.py`."""
+
 events = sa.Table(
     "job_events",
     metadata,
