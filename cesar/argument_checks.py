@@ -63,6 +63,11 @@ def optional_callable(value: object, what: str) -> None:
         raise UsageError(f"{what} is {_describe(value)}", hint="Pass a function, or omit it.")
 
 
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: lone surrogates, which stand for bytes that are no text, can't."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def settle_types(options: Any) -> None:
     """Check every field of a frozen dataclass against its type, and convert other libraries' numbers to plain ones.
 

@@ -1,17 +1,24 @@
-"""What a caller may ask of one transcription: `TranscribeOptions`, checked when it is made."""
+"""What a caller may ask of one transcription: `TranscribeOptions`. Each option is declared here, once.
+
+From the declarations are made: the checks, the flags of the command line (`cesar.cli.shared_options`), the fields of
+requests and of jobs over HTTP (`cesar.api.http.option_fields`), and the tables in docs/reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from cesar.argument_checks import settle_types
 from cesar.engines.languages import language_code
 from cesar.errors import UsageError
+from cesar.option_declarations import Flag, Option, declared_options, option
 
-MOST_SECONDS = 10**9
+MAX_SECONDS = 10**9
 """The latest time in a recording that may be asked for: 30 years. Beyond it, counting samples would overflow."""
+MAX_TEXT = 64 * 1024
+"""Characters of a text that a request may have."""
 Task = Literal["transcribe", "translate"]
 Track = int | Literal["all"]
 
@@ -23,59 +30,119 @@ class TranscribeOptions:
     Raises `UsageError` (or `UnknownLanguage`) when a value can't be used.
     """
 
-    language: str | None = None
-    """The language spoken: an ISO 639 code, a tag or a name; None detects it, chunk by chunk."""
-    languages: tuple[str, ...] = ()
-    """The languages to choose from when it is detected, as a sequence or a text with commas; empty: all."""
-    task: Task = "transcribe"
-    """`translate` gives English text whatever is spoken (multilingual models only)."""
-    prompt: str | None = None
-    """Text in the style to be followed: names, spelling, punctuation. Put before every chunk."""
-    hotwords: str | None = None
-    """Words to be expected, separated by spaces or commas."""
-    word_timestamps: bool = False
-    track: Track | None = None
-    """Which audio track of several, counted from 1; `all` mixes them. None takes the one that holds speech."""
-    start: float = 0.0
-    """Where to begin, in seconds; times in the transcript still count from the start of the recording."""
-    end: float | None = None
-    """Where to stop, in seconds; None is the end of the recording."""
-    beam_size: int = 1
-    """Hypotheses kept while decoding. 1 is greedy: what the model is unsure of is looked for again with 5. More costs
-    more time, and gives hardly fewer errors."""
-    temperature: float = 0.0
-    """0: the likeliest text. Above, to 1: draw each token, the more freely the higher; the same recording and
-    temperature draw the same."""
-    token_logprobs: bool = False
-    """Whether the log-probability of each token is wanted."""
+    language: str | None = option(
+        None,
+        "The spoken language.",
+        details="An ISO 639 code (`de`, `ger`), a tag (`pt-BR`) or a name (`German`, `Deutsch`).",
+        unset="detected",
+        max_length=64,
+        example="en",
+        metavar="CODE",
+        short="-l",
+    )
+    languages: tuple[str, ...] = option(
+        (),
+        "Candidate languages, separated by commas: en,nl.",
+        details="The detected language is one of these.",
+        unset="all that the model supports",
+        max_length=1024,
+        example="en,nl",
+        metavar="CODES",
+    )
+    task: Task = option(
+        "transcribe",
+        "What to write: the words as spoken, or their translation.",
+        details="`translate` gives English text, whatever language is spoken; multilingual models only.",
+        flag=Flag("translate", "Translate into English."),
+    )
+    prompt: str | None = option(
+        None,
+        "Text in the style to follow: names, spelling, punctuation.",
+        details="It is put before every chunk.",
+        max_length=MAX_TEXT,
+        metavar="TEXT",
+    )
+    hotwords: str | None = option(
+        None,
+        "Expected words, separated by spaces or commas.",
+        details="Where the text has nothing but them, or the prompt, and the audio does not bear them out, the chunk "
+        "is recognised without them.",
+        max_length=MAX_TEXT,
+        metavar="TEXT",
+    )
+    word_timestamps: bool = option(
+        False,
+        "Time every word: listed in json, used for cues.",
+        details="`srt` and `vtt` split long sentences by these times.",
+    )
+    track: Track | None = option(
+        None,
+        "The audio track to transcribe.",
+        details="Counted from 1; `all` mixes them. A warning names other tracks with speech.",
+        unset="the one with speech",
+        minimum=1,
+        metavar="N|all",
+    )
+    start: float = option(
+        0.0,
+        "Start time.",
+        details="Times in the transcript still count from the start of the recording.",
+        minimum=0,
+        maximum=MAX_SECONDS,
+        unit="seconds",
+        metavar="TIME",
+    )
+    end: float | None = option(
+        None,
+        "End time.",
+        unset="the end of the recording",
+        minimum=0,
+        maximum=MAX_SECONDS,
+        unit="seconds",
+        metavar="TIME",
+    )
+    beam_size: int = option(
+        1,
+        "Hypotheses kept; more is slower.",
+        details="With 1, text of low confidence is decoded again with 5.",
+        minimum=1,
+        maximum=32,
+        metavar="N",
+    )
+    temperature: float = option(
+        0.0,
+        "Sample tokens, 0 to 1, instead of taking the likeliest.",
+        details="The higher, the more freely, and the more slowly: a recording takes twice as long at 0.2, six times "
+        "at 1. The same recording and temperature give the same text.",
+        minimum=0,
+        maximum=1,
+        metavar="T",
+    )
+    token_logprobs: bool = option(
+        False,
+        "Find the log-probability of every token.",
+        details="A recording takes a third to two thirds longer.",
+        is_library_only=True,
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain JSON values."""
         return {**asdict(self), "languages": list(self.languages)}
+
+    def length_in(self, duration: float) -> float:
+        """Return the seconds asked for of a recording of this length: all, unless start or end says less."""
+        end = duration if self.end is None else min(self.end, duration)
+        return max(0.0, end - self.start)
 
     def __post_init__(self) -> None:
         settle_types(self)
         if self.language is not None:
             object.__setattr__(self, "language", language_code(self.language))
         self._read_languages()
-        if self.task not in ("transcribe", "translate"):
-            raise UsageError(f"the task {self.task!r} is not known", hint="Use transcribe or translate.")
-        for what, text in (("prompt", self.prompt), ("hotwords", self.hotwords)):
-            if text and any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that are no UTF-8
-                raise UsageError(f"the {what} {text!r} is not text", hint="Set the terminal's encoding to UTF-8.")
-        if not 1 <= self.beam_size <= 32:
-            raise UsageError(f"a beam size of {self.beam_size} can't be used", hint="Use 1 to 32; 1 is usual.")
-        if not 0 <= self.temperature <= 1:
-            raise UsageError(f"a temperature of {self.temperature} can't be used", hint="Use 0 to 1; 0 is usual.")
-        _require_track(self.track)
-        if not 0 <= self.start <= MOST_SECONDS:  # also not for NaN
-            hint = f"Use 0 to {MOST_SECONDS} seconds."
-            raise UsageError(f"a start of {self.start} s can't be used", hint=hint)
+        for name, declared in OPTIONS.items():
+            declared.check(getattr(self, name))
         if self.end is not None and not self.start < self.end:
             raise UsageError(f"the end ({self.end} s) must come after the start ({self.start} s)")
-        if self.end is not None and self.end > MOST_SECONDS:
-            hint = f"Leave it out, or use up to {MOST_SECONDS} seconds."
-            raise UsageError(f"an end of {self.end} s can't be used", hint=hint)
 
     def _read_languages(self) -> None:
         """Write the candidates as codes, each once; a single one is the language."""
@@ -89,6 +156,5 @@ class TranscribeOptions:
         object.__setattr__(self, "languages", codes if len(codes) > 1 else ())
 
 
-def _require_track(track: object) -> None:
-    if not (track in (None, "all") or (type(track) is int and track >= 1)):
-        raise UsageError(f"the track {track!r} can't be used", hint="Use 1, 2, 3 and so on, or all.")
+OPTIONS: Mapping[str, Option] = declared_options(TranscribeOptions)
+"""Every option by name, in the order in which they are shown."""

@@ -22,6 +22,7 @@ from cesar.argument_checks import optional_callable, optional_instance, path_of
 from cesar.errors import OutputNotWritable, UsageError
 from cesar.files.readable import require_readable
 from cesar.ledger import dropped_s, dropped_warning, whole_ledger
+from cesar.models.catalog import script_of
 from cesar.options import TranscribeOptions
 from cesar.pipeline.request import Request
 from cesar.runner import pool
@@ -36,8 +37,6 @@ OnProgress = Callable[[Progress], None]
 OnChunk = Callable[[Chunk], None]
 OnBegin = Callable[[], None]
 ShouldStop = Callable[[], bool]
-
-_SCRIPTED = "scripted:"
 
 
 class AudioTranscriber:
@@ -290,8 +289,7 @@ def find_engine(model_size: str, settings: Settings) -> EngineSpec:
 
     Raises `ModelError`.
     """
-    if model_size.startswith(_SCRIPTED):
-        script = Path(model_size.removeprefix(_SCRIPTED)).absolute()
+    if script := script_of(model_size):
         return EngineSpec(str(script), "scripted", "unknown", "", scripted=True, niceness=settings.niceness)
     from cesar.models.store import locate
 

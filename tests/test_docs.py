@@ -33,7 +33,9 @@ from cesar.formats import FORMATS
 from cesar.formats.subtitles.cues import SubtitleOptions
 from cesar.models.catalog import CATALOG
 from cesar.options import TranscribeOptions
-from cesar.settings.config import CONFIG_VARIABLE, PREFIX, Settings, documentation
+from cesar.settings import config
+from cesar.settings.config import Settings
+from cesar.settings.sources import CONFIG_VARIABLE, PREFIX
 from cesar.transcriber import AudioTranscriber
 from cesar.transcript import Chunk, ModelIdentity, Origin, Progress, Segment, Span, Transcript, Word
 from tests.support.pages import anchors, blocks, code_in, headings, inline_code, links, names, read, rows
@@ -171,7 +173,7 @@ def test_every_setting_has_a_row_with_its_variable_and_default():
                 return str(value)
 
     documented = {row.name: row.cells for row in rows(SETTINGS, "Setting")}
-    assert list(documented) == list(documentation())
+    assert list(documented) == list(config.SETTINGS)
     for name, (_, variable, value, _) in documented.items():
         assert variable == f"`{PREFIX}{name.upper()}`"
         assert name == "data_dir" or value == f"`{written(name)}`"
@@ -179,7 +181,7 @@ def test_every_setting_has_a_row_with_its_variable_and_default():
 
 @EACH_PAGE
 def test_every_variable_named_on_a_page_is_a_setting(page):
-    known = {PREFIX + name.upper() for name in documentation()} | {CONFIG_VARIABLE}
+    known = {PREFIX + name.upper() for name in config.SETTINGS} | {CONFIG_VARIABLE}
     assert set(re.findall(r"\bCESAR_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8"))) <= known
 
 
@@ -362,7 +364,7 @@ def test_every_command_line_in_an_example_parses(call, capsys):
     with suppress(click.exceptions.Exit):  # --help and --version end the program
         given = command.make_context("cesar", arguments).params
         if command.name == "transcribe":
-            choose_destination(given["output"], given["output_dir"], given["formats"])
+            choose_destination(given["file"], given["folder"], given["formats"])
             TranscribeOptions(language=given["language"], start=given["start"] or 0.0, end=given["end"])
         model = given.get("model") or given.get("name")
         assert model is None or model in CATALOG or "/" in model

@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
 
-from cesar.models.catalog import CATALOG
+from cesar.argument_checks import is_encodable
+from cesar.models.catalog import CATALOG, script_of
 from cesar.options import TranscribeOptions
 from cesar.transcript import Phase
 
@@ -43,11 +44,9 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
 
 
 def _storable(text: str) -> str:
-    """Return the text unless it has a lone surrogate, which no database accepts."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("not text") from None
+    """Return the text unless no database accepts it."""
+    if not is_encodable(text):
+        raise ValueError("not text")
     return text
 
 
@@ -64,7 +63,7 @@ def _known_model(name: str, validation: ValidationInfo) -> str:
     """Accept a model's name, the absolute path of its folder, or `scripted:FILE`; in a stored job, any name."""
     if validation.context is STORED:
         return name
-    if name in CATALOG or name.startswith("scripted:") or PurePath(name).is_absolute():
+    if name in CATALOG or script_of(name) or PurePath(name).is_absolute():
         return name
     raise ValueError(f"no model is called {name!r}; there are {', '.join(CATALOG)}")
 
@@ -175,8 +174,8 @@ class Job(BaseModel):
             return 1.0
         if not self.duration:
             return 0.0
-        start, end = self.options.start, min(self.options.end or self.duration, self.duration)
-        return min(1.0, max(0.0, self.position - start) / (end - start)) if end > start else 0.0
+        length = self.options.length_in(self.duration)
+        return min(1.0, max(0.0, self.position - self.options.start) / length) if length else 0.0
 
 
 class JobEvent(BaseModel):

@@ -10,12 +10,15 @@ The hub now calls the repository of large-v3-turbo dropbox-dash/faster-whisper-l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WEIGHTS = "model.bin"
+_SCRIPTED = "scripted:"
+"""The prefix of a file that stands for a model; see `cesar.engines.scripted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +252,14 @@ def entry_with_weights(digest: str, catalog: Mapping[str, ModelEntry] = CATALOG)
     """Return the entry whose model.bin has this SHA-256, or None."""
     found = (entry for entry in catalog.values() if entry.files[WEIGHTS].sha256 == digest)
     return next(found, None)
+
+
+def script_of(model: str) -> Path | None:
+    """Return the absolute path of the file in `scripted:FILE`; None for a model that needs weights."""
+    return Path(model.removeprefix(_SCRIPTED)).absolute() if model.startswith(_SCRIPTED) else None
+
+
+def absolute_script(model: str) -> str | None:
+    """Return `scripted:FILE` with FILE's absolute path, as workers run in other folders; None for other models."""
+    script = script_of(model)
+    return None if script is None else f"{_SCRIPTED}{script}"

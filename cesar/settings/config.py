@@ -6,222 +6,177 @@ transcription may ask for is in `cesar.options`.
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
 from cesar.errors import UsageError
 from cesar.settings import validation as checks
-from cesar.settings.validation import COMPUTE_TYPES, DEVICES
+from cesar.settings.sources import from_environment, from_file, from_flags
+from cesar.settings.validation import COMPUTE_TYPES, DEVICES, Check, OneOf, WholeNumber
 
-PREFIX = "CESAR_"
-CONFIG_VARIABLE = "CESAR_CONFIG"
 DEFAULT = "default"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The declaration of a setting, besides its name, type and default."""
+
+    doc: str
+    check: Check
+    default_text: str = ""
+    """What holds where it is not set, as text; empty if the description says it."""
+    metavar: str | None = None
+    """What stands for its value in `--help`, if it has a flag."""
+    short: str = ""
+    """A second, short flag."""
+
+    @property
+    def help(self) -> str:
+        """The description of its flag."""
+        words = self.check.words if isinstance(self.check, OneOf) and self.metavar else ()
+        line = f"{self.doc.removesuffix('.')}: {', '.join(words)}." if words else self.doc
+        return f"{line} [default: {self.default_text}]" if self.default_text else line
+
+
+def setting(default: T, doc: str, check: Check, **flag: Any) -> T:
+    """Declare a field of `Settings`; the rest are fields of `Setting`."""
+    is_shown = isinstance(default, (str, int)) and not isinstance(default, bool)
+    about = Setting(doc, check, **{"default_text": str(default) if is_shown else "", **flag})
+    found: T = field(default=default, metadata={"setting": about})
+    return found
 
 
 def _data_dir() -> Path:
     return platformdirs.user_data_path("cesar", appauthor=False)
 
 
-def _metadata(doc: str, check: checks.Check) -> dict[str, Any]:
-    return {"doc": doc, "check": check}
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings. Raises `UsageError` for a value that can't be used."""
 
-    model: str = field(
-        default="base",
-        metadata=_metadata(
-            "The model: a name from `cesar models list`, or the folder of one.", checks.text("a name or a folder")
-        ),
+    model: str = setting(
+        "base",
+        "The model: a name from `cesar models list`, or a folder.",
+        checks.text("a name or a folder"),
+        metavar="NAME|DIR",
+        short="-m",
     )
-    openai_model: str | None = field(
-        default=None,
-        metadata=_metadata(
-            "The model that stands in for `whisper-1` and OpenAI's other names; left out: `model`.",
-            checks.optional(checks.text("a name or a folder"), "none"),
-        ),
+    openai_model: str | None = setting(
+        None,
+        "The model that stands in for `whisper-1` and OpenAI's other names; left out: `model`.",
+        checks.optional(checks.text("a name or a folder"), "none"),
     )
-    device: str = field(
-        default="auto",
-        metadata=_metadata("Where recognition runs: auto, cpu or cuda.", checks.one_of(*DEVICES)),
-    )
-    compute_type: str = field(
-        default="auto",
-        metadata=_metadata(
-            "The numbers the model computes with; auto chooses for the device.", checks.one_of(*COMPUTE_TYPES)
-        ),
-    )
+    device: str = setting("auto", "The device to run on.", OneOf(DEVICES))
+    compute_type: str = setting("auto", "Precision.", OneOf(COMPUTE_TYPES), metavar="TYPE")
     data_dir: Path = field(
         default_factory=_data_dir,
-        metadata=_metadata("The folder for what Cesar keeps: models in `models`, jobs in `cesar.db`.", checks.folder),
+        metadata={"setting": Setting("The folder for recordings, queue and models.", checks.folder, metavar="DIR")},
     )
-    database: str | None = field(
-        default=None,
-        metadata=_metadata(
-            "The queue's database: a file, or an address; left out: `cesar.db` in data_dir.", checks.database
-        ),
+    database: str | None = setting(
+        None,
+        "The queue's database: a file or an address.",
+        checks.database,
+        metavar="FILE",
+        default_text="cesar.db in the data folder",
     )
-    allow_network_fs: bool = field(
-        default=False,
-        metadata=_metadata("Let the database lie on a network file system, for one program at a time.", checks.boolean),
+    allow_network_fs: bool = setting(
+        False, "Let the database lie on a network file system, for one program at a time.", checks.boolean
     )
-    shutdown_grace_s: float = field(
-        default=8.0,
-        metadata=_metadata("How long a job may go on when the worker is asked to stop, in seconds.", checks.seconds),
+    shutdown_grace_s: float = setting(
+        8.0, "How long a job may go on when the worker is asked to stop, in seconds.", checks.seconds
     )
-    offline: bool = field(
-        default=False,
-        metadata=_metadata("Never use the network, not even when a download is asked for.", checks.boolean),
+    offline: bool = setting(False, "Never use the network.", checks.boolean)
+    workers: int | None = setting(
+        None, "Threads that recognise; left out or auto: chosen from the cores.", checks.thread_count
     )
-    workers: int | None = field(
-        default=None,
-        metadata=_metadata("Threads that recognise; left out or auto: chosen from the cores.", checks.thread_count),
+    idle_timeout_s: float = setting(
+        300.0, "A warm recogniser process is closed after this many seconds without work.", checks.seconds
     )
-    idle_timeout_s: float = field(
-        default=300.0,
-        metadata=_metadata("A warm recogniser process is closed after this many seconds without work.", checks.seconds),
+    niceness: int = setting(0, "How far recognition gives way to other programs, 0 to 19.", WholeNumber(0, 19))
+    stall_timeout_s: float = setting(
+        300.0, "A recogniser that makes no progress for this many seconds is killed.", checks.seconds
     )
-    niceness: int = field(
-        default=0,
-        metadata=_metadata("How far recognition gives way to other programs, 0 to 19.", checks.whole_number(0, 19)),
+    open_timeout_s: float = setting(
+        60.0, "A recording that gives no sound within this many seconds is refused.", checks.seconds
     )
-    stall_timeout_s: float = field(
-        default=300.0,
-        metadata=_metadata("A recogniser that makes no progress for this many seconds is killed.", checks.seconds),
+    host: str = setting("127.0.0.1", "Where to listen.", checks.text("an address such as 127.0.0.1"), metavar="ADDRESS")
+    port: int = setting(5000, "The port to listen on; 0 chooses a free one.", WholeNumber(0, 65535), metavar="N")
+    require_key: bool | None = setting(
+        None,
+        "Whether callers of the service need an API key; auto: unless it listens on loopback only.",
+        checks.optional(checks.boolean, "auto"),
     )
-    open_timeout_s: float = field(
-        default=60.0,
-        metadata=_metadata("A recording that gives no sound within this many seconds is refused.", checks.seconds),
+    max_upload_bytes: int = setting(8 * 1024**3, "The largest recording that the service takes, in bytes.", checks.size)
+    max_duration_s: float | None = setting(
+        7 * 86_400.0,
+        "The longest recording that is transcribed, in seconds of sound.",
+        checks.optional(checks.seconds, "none"),
     )
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_metadata("The address that `cesar serve` listens on.", checks.text("an address such as 127.0.0.1")),
+    max_open_jobs: int = setting(10_000, "How many unfinished jobs each caller may have.", WholeNumber(1, 10**9))
+    max_wait_s: float = setting(
+        540.0, "A synchronous call is refused if its answer would take longer than this, in seconds.", checks.seconds
     )
-    port: int = field(
-        default=5000,
-        metadata=_metadata(
-            "The port that `cesar serve` listens on; 0 takes a free one.", checks.whole_number(0, 65535)
-        ),
+    requests_per_minute: int = setting(
+        3000, "How many requests each caller may make in a minute.", WholeNumber(1, 10**9)
     )
-    require_key: bool | None = field(
-        default=None,
-        metadata=_metadata(
-            "Whether callers of the service need an API key; auto: unless it listens on loopback only.",
-            checks.optional(checks.boolean, "auto"),
-        ),
+    max_connections: int = setting(1000, "How many connections the service keeps open.", WholeNumber(1, 10**6))
+    max_connections_per_address: int = setting(250, "How many of them one address may have.", WholeNumber(1, 10**6))
+    max_priority: int = setting(
+        0, "The highest priority that a key without the scope admin may ask for.", WholeNumber(-1000, 1000)
     )
-    max_upload_bytes: int = field(
-        default=8 * 1024**3,
-        metadata=_metadata("The largest recording that the service takes, in bytes.", checks.size),
+    max_stored_bytes: int = setting(
+        100 * 1024**3,
+        "How much the jobs of a key without the scope admin may take, with recordings and texts, in bytes.",
+        checks.size,
     )
-    max_duration_s: float | None = field(
-        default=7 * 86_400.0,
-        metadata=_metadata(
-            "The longest recording that is transcribed, in seconds of sound.", checks.optional(checks.seconds, "none")
-        ),
+    min_free_bytes: int = setting(
+        256 * 1024**2, "With less room than this on the data folder's disk the service is unhealthy.", checks.size
     )
-    max_open_jobs: int = field(
-        default=10_000,
-        metadata=_metadata("How many unfinished jobs each caller may have.", checks.whole_number(1, 10**9)),
+    cors_origins: tuple[str, ...] = setting(
+        (), "Web sites whose pages may call the service, such as https://example.org.", checks.origins
     )
-    max_wait_s: float = field(
-        default=540.0,
-        metadata=_metadata(
-            "A synchronous call is refused if its answer would take longer than this, in seconds.", checks.seconds
-        ),
+    allow_private_urls: bool = setting(False, "Let recordings be fetched from private addresses too.", checks.boolean)
+    fetches_at_once: int = setting(
+        4,
+        "How many recordings a worker fetches at the same time, with those that wait for the recogniser.",
+        WholeNumber(1, 64),
     )
-    requests_per_minute: int = field(
-        default=3000,
-        metadata=_metadata("How many requests each caller may make in a minute.", checks.whole_number(1, 10**9)),
+    fetch_timeout_s: float = setting(
+        4 * 3600.0, "A recording that has not been fetched within this many seconds fails.", checks.seconds
     )
-    max_connections: int = field(
-        default=1000,
-        metadata=_metadata("How many connections the service keeps open.", checks.whole_number(1, 10**6)),
+    fetch_min_bytes_per_s: int = setting(
+        16 * 1024, "A recording that arrives more slowly, over a minute, fails.", checks.size
     )
-    max_connections_per_address: int = field(
-        default=250,
-        metadata=_metadata("How many of them one address may have.", checks.whole_number(1, 10**6)),
+    log_format: str = setting("text", "Format of the log.", OneOf(("text", "json")))
+    server: str | None = setting(
+        None,
+        "Use the service at URL instead of this machine.",
+        checks.optional(checks.text("an address such as http://127.0.0.1:5000"), "none"),
+        metavar="URL",
+        default_text="CESAR_SERVER",
     )
-    max_priority: int = field(
-        default=0,
-        metadata=_metadata(
-            "The highest priority that a key without the scope admin may ask for.", checks.whole_number(-1000, 1000)
-        ),
-    )
-    max_stored_bytes: int = field(
-        default=100 * 1024**3,
-        metadata=_metadata(
-            "How much the jobs of a key without the scope admin may take, with recordings and texts, in bytes.",
-            checks.size,
-        ),
-    )
-    min_free_bytes: int = field(
-        default=256 * 1024**2,
-        metadata=_metadata("With less room than this on the data folder's disk the service is unhealthy.", checks.size),
-    )
-    cors_origins: tuple[str, ...] = field(
-        default=(),
-        metadata=_metadata("Web sites whose pages may call the service, such as https://example.org.", checks.origins),
-    )
-    allow_private_urls: bool = field(
-        default=False,
-        metadata=_metadata("Let recordings be fetched from private addresses too.", checks.boolean),
-    )
-    fetches_at_once: int = field(
-        default=4,
-        metadata=_metadata(
-            "How many recordings a worker fetches at the same time, with those that wait for the recogniser.",
-            checks.whole_number(1, 64),
-        ),
-    )
-    fetch_timeout_s: float = field(
-        default=4 * 3600.0,
-        metadata=_metadata("A recording that has not been fetched within this many seconds fails.", checks.seconds),
-    )
-    fetch_min_bytes_per_s: int = field(
-        default=16 * 1024,
-        metadata=_metadata("A recording that arrives more slowly, over a minute, fails.", checks.size),
-    )
-    log_format: str = field(
-        default="text",
-        metadata=_metadata(
-            "How the service and the worker write their log: text or json.", checks.one_of("text", "json")
-        ),
-    )
-    server: str | None = field(
-        default=None,
-        metadata=_metadata(
-            "The address of a service that the command line works with, instead of this machine's queue.",
-            checks.optional(checks.text("an address such as http://127.0.0.1:5000"), "none"),
-        ),
-    )
-    api_key: str | None = field(
-        default=None,
-        metadata=_metadata(
-            "The API key for that service.",
-            checks.optional(checks.text("a key as `cesar keys create` prints it"), "none"),
-        ),
+    api_key: str | None = setting(
+        None,
+        "The API key for that service.",
+        checks.optional(checks.text("a key as `cesar keys create` prints it"), "none"),
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each value came from: "flag", the variable's name, the file's path or "default"."""
 
     def __post_init__(self) -> None:
-        for item in _settable():
-            value = getattr(self, item.name)
+        for name, declared in SETTINGS.items():
+            value = getattr(self, name)
             try:
-                object.__setattr__(self, item.name, item.metadata["check"](value))
+                object.__setattr__(self, name, declared.check(value))
             except ValueError as wrong:
-                origin = f" (from {self.origins[item.name]})" if item.name in self.origins else ""
-                raise UsageError(f"{item.name} = {value!r}{origin} can't be used", hint=f"Give {wrong}.") from None
+                origin = f" (from {self.origins[name]})" if name in self.origins else ""
+                raise UsageError(f"{name} = {value!r}{origin} can't be used", hint=f"Give {wrong}.") from None
 
     @property
     def database_location(self) -> str:
@@ -239,13 +194,10 @@ class Settings:
         return self.data_dir / "models"
 
 
-def _settable() -> list[Field[Any]]:
-    return [item for item in fields(Settings) if "check" in item.metadata]
-
-
-def documentation() -> dict[str, str]:
-    """Return the one-line description of each setting by name, in order."""
-    return {item.name: item.metadata["doc"] for item in _settable()}
+SETTINGS: Mapping[str, Setting] = {
+    each.name: each.metadata["setting"] for each in fields(Settings) if "setting" in each.metadata
+}
+"""Every setting by name, in the order in which they are shown."""
 
 
 def load(
@@ -259,72 +211,10 @@ def load(
     config_file: the settings file; by default the one named by CESAR_CONFIG, otherwise the user's own, if it exists.
     Raises `UsageError`, naming its origin, for a value that can't be used or a key that does not exist.
     """
-    found = _from_file(config_file, environ) | _from_environment(environ) | _from_flags(overrides or {})
-    origins = dict.fromkeys(documentation(), DEFAULT) | {key: origin for key, (_, origin) in found.items()}
+    known = list(SETTINGS)
+    found = (
+        from_file(config_file, environ, known) | from_environment(environ, known) | from_flags(overrides or {}, known)
+    )
+    origins = dict.fromkeys(known, DEFAULT) | {key: origin for key, (_, origin) in found.items()}
     values: dict[str, Any] = {key: value for key, (value, _) in found.items()}
     return Settings(**values, origins=origins)
-
-
-def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the settings file to read, if it exists: the one named by CESAR_CONFIG, otherwise the user's own."""
-    named = environ.get(CONFIG_VARIABLE)
-    return Path(named) if named else platformdirs.user_config_path("cesar", appauthor=False) / "config.toml"
-
-
-Found = dict[str, tuple[object, str]]
-"""Value and origin by the setting's name."""
-
-
-def _from_flags(overrides: Mapping[str, object | None]) -> Found:
-    given = {key: value for key, value in overrides.items() if value is not None}
-    _refuse_unknown(given, "flag")
-    return {key: (value, "flag") for key, value in given.items()}
-
-
-def _from_environment(environ: Mapping[str, str]) -> Found:
-    variables = {PREFIX + name.upper(): name for name in documentation()}
-    # Other CESAR_ variables may belong to other parts, so only what looks like a misspelt setting is refused.
-    for key in environ:
-        if key.startswith(PREFIX) and key not in variables and key != CONFIG_VARIABLE:
-            near = _similar(key.removeprefix(PREFIX), [name.upper() for name in variables.values()])
-            if near:
-                raise UsageError(f"the variable {key} is not a setting", hint=f"Did you mean {PREFIX}{near}?")
-    return {name: (environ[key], key) for key, name in variables.items() if environ.get(key)}
-
-
-def _from_file(config_file: Path | None, environ: Mapping[str, str]) -> Found:
-    named = config_file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    path = named or settings_file(environ)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if named is None:
-            return {}
-        raise UsageError(f"there is no settings file {path}", hint=f"Check {CONFIG_VARIABLE}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the settings file {path} can't be read: {error}", hint="Make it UTF-8 text.") from error
-    values = _parse(content, path)
-    _refuse_unknown(values, str(path))
-    return {key: (value, str(path)) for key, value in values.items()}
-
-
-def _parse(content: str, path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(
-            f"the settings file {path} is not TOML: {error}", hint='Write lines such as model = "base".'
-        ) from error
-
-
-def _refuse_unknown(given: Mapping[str, object], origin: str) -> None:
-    known = list(documentation())
-    for key in given:
-        if key not in known:
-            near = _similar(key, known)
-            hint = f"Did you mean {near}?" if near else f"Settings: {', '.join(known)}."
-            raise UsageError(f"{key} (from {origin}) is not a setting", hint=hint)
-
-
-def _similar(key: str, known: list[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.75)), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -26,15 +27,16 @@ COMPUTE_TYPES = (
 Check = Callable[[object], object]
 
 
-def one_of(*allowed: str) -> Check:
-    """Accept one of these words, in any case."""
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Accepts one of these words, in any case."""
 
-    def check(value: object) -> str:
-        if isinstance(value, str) and value.lower() in allowed:
+    words: tuple[str, ...]
+
+    def __call__(self, value: object) -> str:
+        if isinstance(value, str) and value.lower() in self.words:
             return value.lower()
-        raise ValueError(f"one of {', '.join(allowed)}")
-
-    return check
+        raise ValueError(f"one of {', '.join(self.words)}")
 
 
 def text(what: str) -> Check:
@@ -126,17 +128,19 @@ def optional(check: Check, word: str) -> Check:
     return checked
 
 
-def whole_number(minimum: int, maximum: int) -> Check:
-    """Accept integers from `least` to `most`."""
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """Accepts integers within these bounds."""
 
-    def checked(value: object) -> int:
+    minimum: int
+    maximum: int
+
+    def __call__(self, value: object) -> int:
         if isinstance(value, str) and value.isascii() and value.isdigit():
             value = int(value[:18])
-        if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
+        if isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum:
             return value
-        raise ValueError(f"a whole number from {minimum} to {maximum}")
-
-    return checked
+        raise ValueError(f"a whole number from {self.minimum} to {self.maximum}")
 
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}

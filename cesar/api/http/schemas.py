@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, Field
 
 from cesar.api.models import Job, JobEvent, JobStatus
-from cesar.models.catalog import CATALOG
+from cesar.models.catalog import CATALOG, script_of
 from cesar.transcript import Phase
 
 _PATH = re.compile(
@@ -160,7 +160,7 @@ def model_name(model_size: str) -> str:
 
 def without_paths(text: str, job: Job) -> str:
     """Replace the recording's path by its name in a text, and any other absolute path by `a file`."""
-    model = job.model_size.removeprefix("scripted:")
+    model = str(script_of(job.model_size) or job.model_size)
     hidden = text.replace(job.audio_path, job.name) if job.audio_path != job.name else text
     name = PurePath(job.audio_path).name
     hidden = hidden.replace(name, job.name) if job.audio_digest else hidden

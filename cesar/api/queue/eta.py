@@ -120,4 +120,4 @@ def _requested_s(job: Job) -> float | None:
     """Return the length of a completed job's requested span."""
     if job.status is not JobStatus.COMPLETED or not job.duration:
         return None
-    return max(0.0, min(job.options.end or job.duration, job.duration) - job.options.start)
+    return job.options.length_in(job.duration)

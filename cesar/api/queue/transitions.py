@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobStatus, utc_now
 from cesar.api.storage.schema import events, jobs
 from cesar.errors import ClaimLost, InvalidTransition, JobNotFound, StaleJob
-from cesar.options import MOST_SECONDS
+from cesar.options import MAX_SECONDS
 
 MAX_DELAY = timedelta(minutes=10)
 _OUTCOME_COLUMNS = (
@@ -50,7 +50,7 @@ def job_from_row(row: Row, claim: Claim | None = None) -> Job:
 
 def _clamp_times(options: dict[str, Any]) -> dict[str, Any]:
     """Clamp times stored by earlier versions, which had no limits."""
-    most = {"start": MOST_SECONDS - 1, "end": MOST_SECONDS}
+    most = {"start": MAX_SECONDS - 1, "end": MAX_SECONDS}
     return options | {name: time for name, time in most.items() if (options.get(name) or 0) > time}
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from cesar.cli.transcription.writing import write_stdout
-from cesar.settings.config import Settings, documentation, load, settings_file
+from cesar.settings.config import SETTINGS, Settings, load
+from cesar.settings.sources import settings_file
 
 _SECRETS = frozenset({"api_key"})
 _MASK = "********"
@@ -34,15 +35,12 @@ def show(*, as_json: bool) -> None:
     """
     settings = load()
     if as_json:
-        shown = {
-            name: {"value": setting_value(settings, name), "origin": _origin(settings, name)}
-            for name in documentation()
-        }
+        shown = {name: {"value": setting_value(settings, name), "origin": _origin(settings, name)} for name in SETTINGS}
         write_stdout(json.dumps(shown, indent=2) + "\n")
         return
     from cesar.cli.transcription.progress import show_table
 
-    show_table(("SETTING", "VALUE", "FROM"), [_row(settings, name) for name in documentation()])
+    show_table(("SETTING", "VALUE", "FROM"), [_row(settings, name) for name in SETTINGS])
 
 
 def setting_value(settings: Settings, name: str) -> object:

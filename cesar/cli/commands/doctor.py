@@ -26,7 +26,7 @@ from cesar.engines.hardware import usable_cores
 from cesar.errors import CesarError, ModelError, OutputError, RecognitionError, UsageError
 from cesar.files.disk import existing_parent, free_bytes
 from cesar.models import store
-from cesar.settings.config import DEFAULT, Settings, documentation, load
+from cesar.settings.config import DEFAULT, SETTINGS, Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +230,6 @@ def _database(settings: Settings) -> Finding:
 
 def _changed_settings(settings: Settings) -> Finding:
     """List the settings that differ from the defaults, with their origins."""
-    changed = [name for name in documentation() if settings.origins.get(name, DEFAULT) != DEFAULT]
+    changed = [name for name in SETTINGS if settings.origins.get(name, DEFAULT) != DEFAULT]
     listed = ", ".join(f"{name} = {setting_value(settings, name)} ({settings.origins[name]})" for name in changed)
     return Finding("settings", "ok", f"{listed or 'all at their defaults'}; see `cesar config show`")

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cesar.cli.commands import transcribe
 from cesar.cli.exits import one_line
-from cesar.cli.params import complete_format, complete_model, server_option
+from cesar.cli.flags.gathered import gathered
+from cesar.cli.flags.options import transcribe_options
+from cesar.cli.flags.settings import queue_flags
+from cesar.cli.flags.values import complete_format, complete_model, inputs_argument
 from cesar.cli.queue.backend import (
     build_filter,
     list_jobs,
-    load_for_queue,
     queue_location,
     read_transcript,
     warn_if_no_worker,
     with_queue,
 )
+from cesar.cli.queue.submission import Submission
 from cesar.cli.transcription.progress import show_table
 from cesar.cli.transcription.reporters import write_stderr
-from cesar.cli.transcription.subtitle_options import read_subtitle_options, subtitle_options
+from cesar.cli.transcription.subtitle_options import SubtitleFlags, subtitle_flags
 from cesar.cli.transcription.writing import write_stdout
 from cesar.errors import Interrupted, UsageError
 from cesar.formats import parse_formats
@@ -31,29 +33,36 @@ from cesar.formats import parse_formats
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cesar.api.models import Job, JobEvent
+    from cesar.api.models import Job, JobEvent, JobFilter
     from cesar.cli.queue.backend import Queue
+    from cesar.options import TranscribeOptions
     from cesar.settings.config import Settings
 
 STATUSES = ("queued", "processing", "completed", "error", "cancelled")
 """The values of `JobStatus`, repeated here so that pydantic need not be imported."""
 
-database_option = click.option(
-    "--database", metavar="FILE", help="The queue's database. [default: cesar.db in the data folder]"
-)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _id_argument = click.argument("id_prefix", metavar="ID")
 _ids_argument = click.argument("id_prefixes", metavar="ID...", nargs=-1, required=True)
-
-
-def with_transcribe_params(*names: str) -> Callable[[click.Command], click.Command]:
-    """Add the parameters of these names to a command, as in `cesar transcribe`."""
-
-    def add(to: click.Command) -> click.Command:
-        to.params[:0] = [param for param in transcribe.command.params if param.name in names]
-        return to
-
-    return add
+_filter_flags = gathered(
+    "filters",
+    build_filter,
+    [
+        click.Option(
+            ["--status"],
+            multiple=True,
+            type=click.Choice(STATUSES),
+            help="Only jobs with this status; can be repeated.",
+        ),
+        click.Option(
+            ["-m", "--model", "model_size"],
+            metavar="NAME|DIR",
+            shell_complete=complete_model,
+            help="Only jobs for this model.",
+        ),
+        click.Option(["--name", "name_contains"], metavar="TEXT", help="Only jobs whose names contain TEXT."),
+    ],
+)
 
 
 @click.group("jobs")
@@ -65,24 +74,28 @@ def command() -> None:
     """
 
 
-@with_transcribe_params(
-    *("inputs", "model", "language", "languages", "translate", "prompt", "hotwords", "word_timestamps", "start", "end"),
-    *("beam_size", "temperature", "track"),
-)
 @command.command("submit")
+@inputs_argument
+@queue_flags("model")
+@transcribe_options
 @click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher runs first.")
 @click.option("--idempotency-key", metavar="KEY", help="Submitted again, the same key gives the same job.")
-@database_option
-@server_option
 @_json_option
-def submit(*, database: str | None, server: str | None, model: str | None, as_json: bool, **given: Any) -> None:
+def submit(
+    *,
+    inputs: tuple[str, ...],
+    settings: Settings,
+    options: TranscribeOptions,
+    priority: int,
+    idempotency_key: str | None,
+    as_json: bool,
+) -> None:
     """Queue recordings: files, folders, or with --server URLs.
 
     A folder stands for the media files directly in it.
 
     Prints the id of each job. Nothing is queued if one of the recordings can't be read.
     """
-    settings = load_for_queue(database=database, server=server, model=model)
     from cesar.cli.queue.tables import job_to_dict
 
     queued: list[Job] = []
@@ -93,7 +106,7 @@ def submit(*, database: str | None, server: str | None, model: str | None, as_js
             _print_id(job)
 
     try:
-        _submit_all(settings, given, on_queued)
+        _submit_all(settings, Submission(inputs, options, priority, idempotency_key), on_queued)
     finally:  # report what has been queued, whatever happened next
         if as_json:
             _print_json([job_to_dict(job) for job in queued])
@@ -105,57 +118,38 @@ def _warn_if_no_worker(settings: Settings, jobs: Sequence[Job]) -> None:
         with_queue(settings, lambda queue: warn_if_no_worker(queue, settings, jobs))
 
 
-def _submit_all(settings: Settings, given: dict[str, Any], on_queued: Callable[[Job], None]) -> None:
+def _submit_all(settings: Settings, submission: Submission, on_queued: Callable[[Job], None]) -> None:
     if settings.server is not None:
         from cesar.cli.queue.submit_remote import submit_all
-
-        submit_all(settings, on_queued, **given)
     else:
         from cesar.cli.queue.submit_local import submit_all
 
-        submit_all(settings, on_queued, **given)
+    submit_all(settings, submission, on_queued)
 
 
 @command.command("list")
-@click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice(STATUSES),
-    help="Only jobs with this status; can be repeated.",
-)
-@click.option("-m", "--model", metavar="NAME|DIR", shell_complete=complete_model, help="Only jobs for this model.")
-@click.option("--name", "name_contains", metavar="TEXT", help="Only jobs whose names contain TEXT.")
+@_filter_flags
 @click.option(
     "--limit", metavar="N", type=click.IntRange(1, 10_000), default=20, help="At most this many. [default: 20]"
 )
 @click.option("--all", "all_jobs", is_flag=True, help="List all jobs.")
 @click.option("--cursor", metavar="CURSOR", help="Continue where an earlier list ended.")
-@database_option
-@server_option
+@queue_flags()
 @_json_option
 def list_(
-    *,
-    limit: int,
-    all_jobs: bool,
-    cursor: str | None,
-    as_json: bool,
-    database: str | None,
-    server: str | None,
-    **filters: Any,
+    *, filters: JobFilter, limit: int, all_jobs: bool, cursor: str | None, settings: Settings, as_json: bool
 ) -> None:
     """List jobs, the newest first."""
-    settings = load_for_queue(database=database, server=server)
     from cesar.cli.queue.tables import COLUMNS, job_to_dict, rows
 
-    page = list_jobs(settings, build_filter(**filters), cursor=cursor, limit=None if all_jobs else limit)
+    page = list_jobs(settings, filters, cursor=cursor, limit=None if all_jobs else limit)
     if as_json:
         _print_json({"jobs": [job_to_dict(job) for job in page.jobs], "next_cursor": page.next_cursor})
         return
     if page.jobs:
         show_table(COLUMNS, rows(page.jobs, width=_width()))
     else:
-        which = "such jobs" if any(filters.values()) or cursor else "jobs"
+        which = "such jobs" if filters.model_dump(exclude_defaults=True) or cursor else "jobs"
         write_stderr(f"There are no {which} in {queue_location(settings)}.")
     if page.next_cursor:
         write_stderr(f"More jobs: --cursor {page.next_cursor}, or --all.")
@@ -173,9 +167,8 @@ def list_(
     shell_complete=complete_format,
     help="Print the transcript in this format.",
 )
-@subtitle_options
-@database_option
-@server_option
+@subtitle_flags
+@queue_flags()
 @_json_option
 def show(
     id_prefix: str,
@@ -183,9 +176,8 @@ def show(
     as_text: bool,
     format_name: str | None,
     as_json: bool,
-    database: str | None,
-    server: str | None,
-    **limits: Any,
+    settings: Settings,
+    subtitles: SubtitleFlags,
 ) -> None:
     """Show all details of a job, or print its transcript.
 
@@ -194,10 +186,9 @@ def show(
     if as_text + (format_name is not None) + as_json > 1:
         raise UsageError("only one of --transcript, --format and --json can be given", hint="Choose one.")
     formats = parse_formats(format_name or "txt")
-    subtitles = read_subtitle_options(formats, **limits)
-    settings = load_for_queue(database=database, server=server)
+    limits = subtitles.options_for(formats)
     if as_text or format_name is not None:
-        job, text = read_transcript(settings, id_prefix, formats if format_name else (), subtitles)
+        job, text = read_transcript(settings, id_prefix, formats if format_name else (), limits)
         if job.status.value != "completed":
             write_stderr(f"{job.name} is {job.status.value}; this is the text recognised so far.")
         write_stdout(text)
@@ -223,15 +214,13 @@ def show(
 
 @command.command("watch")
 @_id_argument
-@database_option
-@server_option
+@queue_flags()
 @click.option("--json", "as_json", is_flag=True, help="Print the job whenever it changes, one JSON object a line.")
-def watch(id_prefix: str, *, database: str | None, server: str | None, as_json: bool) -> None:
+def watch(id_prefix: str, *, settings: Settings, as_json: bool) -> None:
     """Follow a job until it ends. Ctrl-C stops watching, not the job.
 
     The exit code is 0 if the job was completed, 130 if it was cancelled, and that of its error if it failed.
     """
-    settings = load_for_queue(database=database, server=server)
     from cesar.cli.queue.watch import follow, raise_unless_completed, update_printer
 
     try:
@@ -244,37 +233,32 @@ def watch(id_prefix: str, *, database: str | None, server: str | None, as_json: 
 
 @command.command("cancel")
 @_ids_argument
-@database_option
-@server_option
-def cancel(id_prefixes: Sequence[str], *, database: str | None, server: str | None) -> int:
+@queue_flags()
+def cancel(id_prefixes: Sequence[str], *, settings: Settings) -> int:
     """Cancel jobs; text that is already recognised is kept.
 
     A waiting job is cancelled at once, a running one within seconds.
     """
     from cesar.cli.queue import change
 
-    settings = load_for_queue(database=database, server=server)
     return change.change_each(id_prefixes, settings, change.cancel)
 
 
 @command.command("retry")
 @_ids_argument
-@database_option
-@server_option
-def retry(id_prefixes: Sequence[str], *, database: str | None, server: str | None) -> int:
+@queue_flags()
+def retry(id_prefixes: Sequence[str], *, settings: Settings) -> int:
     """Queue failed or cancelled jobs again; they resume where they were."""
     from cesar.cli.queue import change
 
-    settings = load_for_queue(database=database, server=server)
     return change.change_each(id_prefixes, settings, change.retry)
 
 
 @command.command("delete")
 @_ids_argument
 @click.option("-y", "--yes", is_flag=True, help="Don't ask. Without a terminal, there is no question.")
-@database_option
-@server_option
-def delete(id_prefixes: Sequence[str], *, yes: bool, database: str | None, server: str | None) -> int:
+@queue_flags()
+def delete(id_prefixes: Sequence[str], *, yes: bool, settings: Settings) -> int:
     """Delete jobs and their texts for good; recordings are kept.
 
     A running job has to be cancelled first.
@@ -282,7 +266,6 @@ def delete(id_prefixes: Sequence[str], *, yes: bool, database: str | None, serve
     from cesar.cli.queue import change
 
     must_confirm = not yes and sys.stdin is not None and sys.stdin.isatty()
-    settings = load_for_queue(database=database, server=server)
     return change.change_each(id_prefixes, settings, change.delete, confirm=_confirm if must_confirm else None)
 
 

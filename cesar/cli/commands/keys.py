@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cesar.cli.commands.jobs import database_option
+from cesar.cli.flags.settings import setting_flags
 from cesar.cli.transcription.progress import show_table
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.cli.transcription.writing import write_stdout
 from cesar.errors import KeyNotFound
-from cesar.settings.config import Settings, load
+from cesar.settings.config import Settings
 
 if TYPE_CHECKING:
     from cesar.api.queue.api_keys import ApiKey, KeyRing
@@ -40,9 +40,9 @@ def command() -> None:
     default=("submit",),
     help="What the key allows; each scope includes those before it. Can be repeated. [default: submit]",
 )
-@database_option
+@setting_flags("database")
 @_json_option
-def create(key_name: str, *, scopes: tuple[str, ...], database: str | None, as_json: bool) -> None:
+def create(key_name: str, *, scopes: tuple[str, ...], settings: Settings, as_json: bool) -> None:
     """Create a key and print it. It is shown only once: Cesar keeps only a digest of it.
 
     read: see the service's health and the key's own jobs. submit: also submit recordings, and cancel, retry and
@@ -53,7 +53,7 @@ def create(key_name: str, *, scopes: tuple[str, ...], database: str | None, as_j
     async def make(keys: KeyRing) -> tuple[ApiKey, str]:
         return await keys.create(key_name, [Scope(scope) for scope in scopes])
 
-    key, token = _with_keys(load({"database": database}), make, create=True)
+    key, token = _with_keys(settings, make, create=True)
     if as_json:
         _print_json({**_key_to_dict(key), "key": token})
         return
@@ -62,11 +62,10 @@ def create(key_name: str, *, scopes: tuple[str, ...], database: str | None, as_j
 
 
 @command.command("list")
-@database_option
+@setting_flags("database")
 @_json_option
-def list_(*, database: str | None, as_json: bool) -> None:
+def list_(*, settings: Settings, as_json: bool) -> None:
     """List all keys, oldest first, including revoked ones. The keys themselves can't be shown again."""
-    settings = load({"database": database})
     from cesar.cli.queue.local import database_file
 
     keys = _with_keys(settings, lambda keys: keys.list()) if database_file(settings).exists() else []
@@ -80,11 +79,10 @@ def list_(*, database: str | None, as_json: bool) -> None:
 
 @command.command("revoke")
 @click.argument("key_name", metavar="NAME")
-@database_option
+@setting_flags("database")
 @_json_option
-def revoke(key_name: str, *, database: str | None, as_json: bool) -> None:
+def revoke(key_name: str, *, settings: Settings, as_json: bool) -> None:
     """Revoke the key of that name or id. A running service applies it within two seconds."""
-    settings = load({"database": database})
     from cesar.cli.queue.id_prefix import require_utf8
     from cesar.cli.queue.local import database_file
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cesar.cli.params import complete_model
+from cesar.cli.flags.values import complete_model
 from cesar.cli.transcription.model_download import download_progress, format_size
 from cesar.cli.transcription.progress import show_table
 from cesar.cli.transcription.reporters import write_stderr

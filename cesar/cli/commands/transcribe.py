@@ -1,142 +1,103 @@
-"""`cesar transcribe`: its options, and the steps from options to a run."""
+"""`cesar transcribe`: its flags, and the steps from them to a run."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cesar.cli.params import complete_format, complete_language, complete_model, read_time, read_track, server_option
-from cesar.cli.queue.backend import NO_SERVER
-from cesar.cli.queue.submit_options import requested_model
+from cesar.cli.flags.gathered import gathered
+from cesar.cli.flags.options import transcribe_options
+from cesar.cli.flags.settings import NO_SERVER, setting_flags
+from cesar.cli.flags.values import complete_format, inputs_argument
+from cesar.cli.queue.submission import requested_model
 from cesar.cli.server.logs import package_log
 from cesar.cli.transcription.batch import Batch
 from cesar.cli.transcription.inputs import expand, left_out
 from cesar.cli.transcription.model_download import ensure_model
 from cesar.cli.transcription.outputs import choose_destination, plan_outputs
 from cesar.cli.transcription.reporters import JsonReporter, LineReporter
-from cesar.cli.transcription.subtitle_options import read_subtitle_options, subtitle_options
+from cesar.cli.transcription.subtitle_options import SubtitleFlags, subtitle_flags
 from cesar.cli.transcription.writing import prepare_outputs
 from cesar.errors import UsageError
-from cesar.options import Track, TranscribeOptions
-from cesar.settings.config import Settings, load
-from cesar.settings.validation import COMPUTE_TYPES, DEVICES
+from cesar.options import TranscribeOptions
+from cesar.settings.config import Settings
+from cesar.settings.sources import FLAG
 from cesar.transcriber import AudioTranscriber
 
 if TYPE_CHECKING:
-    from cesar.cli.transcription.outputs import FileTask
+    from collections.abc import Iterator
+
+    from cesar.cli.transcription.batch import Transcriber
+    from cesar.cli.transcription.outputs import Destination, FileTask
     from cesar.cli.transcription.reporters import Reporter
-    from cesar.formats.subtitles.cues import SubtitleOptions
+
+_WRITABLE_PATH = click.Path(readable=False, path_type=Path)
+"""Without click's own check of read access, which it reports as wrong usage."""
+_LOCAL_SETTINGS = ("device", "compute_type", "offline")
+_destination_flags = gathered(
+    "destination",
+    choose_destination,
+    [
+        click.Option(["-o", "--output", "file"], metavar="FILE", type=_WRITABLE_PATH, help="Write the text to FILE."),
+        click.Option(
+            ["-d", "--output-dir", "folder"],
+            metavar="DIR",
+            type=_WRITABLE_PATH,
+            help="Write each text to DIR, named after its recording. DIR is created if missing.",
+        ),
+        click.Option(
+            ["-f", "--format", "formats"],
+            metavar="NAMES",
+            multiple=True,
+            shell_complete=complete_format,
+            help="txt, srt, vtt, json, tsv, md, separated by commas. [default: by FILE's extension, else txt]",
+        ),
+        click.Option(["--skip-existing"], is_flag=True, help="Skip recordings whose texts all exist."),
+    ],
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Arguments:
-    """The arguments of the command line; None or False means not given."""
+class Reporting:
+    """What a run prints besides its texts."""
 
-    inputs: tuple[str, ...]
-    output: Path | None
-    output_dir: Path | None
-    formats: tuple[str, ...]
-    model: str | None
-    language: str | None
-    languages: str | None
-    translate: bool
-    prompt: str | None
-    hotwords: str | None
-    word_timestamps: bool
-    track: Track | None
-    start: float | None
-    end: float | None
-    beam_size: int | None
-    temperature: float | None
-    max_line_length: int | None
-    max_lines: int | None
-    max_cue_duration: float | None
-    device: str | None
-    compute_type: str | None
-    offline: bool
-    server: str | None
-    skip_existing: bool
     quiet: bool
     verbose: bool
     json_lines: bool
 
 
-WRITABLE_PATH = click.Path(readable=False, path_type=Path)
-"""Without click's own check of read access, which it reports as wrong usage."""
+_reporting_flags = gathered(
+    "reporting",
+    Reporting,
+    [
+        click.Option(["-q", "--quiet"], is_flag=True, help="Print errors only."),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Print more, including tracebacks of internal errors."),
+        click.Option(["--json-lines"], is_flag=True, help="Write events to standard error, one JSON object per line."),
+    ],
+)
 
 
 @click.command("transcribe")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(readable=False))
-@click.option("-o", "--output", metavar="FILE", type=WRITABLE_PATH, help="Write the text to FILE.")
-@click.option(
-    "-d",
-    "--output-dir",
-    metavar="DIR",
-    type=WRITABLE_PATH,
-    help="Write each text to DIR, named after its recording. DIR is created if missing.",
-)
-@click.option(
-    "-f",
-    "--format",
-    "formats",
-    metavar="NAMES",
-    multiple=True,
-    shell_complete=complete_format,
-    help="txt, srt, vtt, json, tsv, md, separated by commas. [default: by FILE's extension, else txt]",
-)
-@click.option(
-    "-m",
-    "--model",
-    metavar="NAME|DIR",
-    shell_complete=complete_model,
-    help="The model; see `cesar models list`. [default: base]",
-)
-@click.option(
-    "-l",
-    "--language",
-    metavar="CODE",
-    shell_complete=complete_language,
-    help="The spoken language. [default: detected]",
-)
-@click.option("--languages", metavar="CODES", help="Candidate languages, separated by commas: en,nl.")
-@click.option("--translate", is_flag=True, help="Translate into English.")
-@click.option("--prompt", metavar="TEXT", help="Text in the style to follow: names, spelling, punctuation.")
-@click.option("--hotwords", metavar="TEXT", help="Expected words, separated by spaces or commas.")
-@click.option("--word-timestamps", is_flag=True, help="Time every word: listed in json, used for cues.")
-@click.option(
-    "--track",
-    metavar="N|all",
-    callback=read_track,
-    help="The audio track to transcribe. [default: the one with speech]",
-)
-@click.option("--start", metavar="TIME", callback=read_time, help="Start time: seconds, or [HH:]MM:SS.")
-@click.option("--end", metavar="TIME", callback=read_time, help="End time.")
-@click.option("--beam-size", metavar="N", type=int, help="Hypotheses kept; more is slower. [default: 1]")
-@click.option(
-    "--temperature",
-    metavar="T",
-    type=float,
-    help="Sample tokens, 0 to 1, instead of taking the likeliest. [default: 0]",
-)
-@subtitle_options
-@click.option("--device", type=click.Choice(DEVICES), help="The device to run on. [default: auto]")
-@click.option(
-    "--compute-type",
-    type=click.Choice(COMPUTE_TYPES),
-    metavar="TYPE",
-    help=f"Precision: {', '.join(COMPUTE_TYPES)}. [default: auto]",
-)
-@click.option("--offline", is_flag=True, help="Never use the network.")
-@server_option
-@click.option("--skip-existing", is_flag=True, help="Skip recordings whose texts all exist.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="Print more, including tracebacks of internal errors.")
-@click.option("--json-lines", is_flag=True, help="Write events to standard error, one JSON object per line.")
-def command(**given: Any) -> int:
+@inputs_argument
+@_destination_flags
+@setting_flags("model", *_LOCAL_SETTINGS, "server")
+@transcribe_options
+@subtitle_flags
+@_reporting_flags
+def command(
+    *,
+    inputs: tuple[str, ...],
+    destination: Destination,
+    settings: Settings,
+    options: TranscribeOptions,
+    subtitles: SubtitleFlags,
+    reporting: Reporting,
+) -> int:
     """Transcribe files, folders, or - for standard input.
 
     A folder stands for the media files directly in it.
@@ -148,96 +109,50 @@ def command(**given: Any) -> int:
     recording, and keeps the recording's extension where two would share a name: a.mp3.txt, a.wav.txt.
     Text from standard input is named stdin.
     """
-    arguments = Arguments(**given)
-    settings = _settings(arguments)
-    options = _options(arguments)
-    destination = choose_destination(arguments.output, arguments.output_dir, arguments.formats)
-    subtitles = read_subtitle_options(
-        destination.formats,
-        max_line_length=arguments.max_line_length,
-        max_lines=arguments.max_lines,
-        max_cue_duration=arguments.max_cue_duration,
-    )
-    if arguments.skip_existing and destination.is_stdout:
-        raise UsageError(
-            "--skip-existing needs --output or --output-dir", hint="Give the file or folder that has the texts."
-        )
-    tasks = plan_outputs(expand(arguments.inputs), destination)
+    _require_effect(settings)
+    limits = subtitles.options_for(destination.formats)
+    tasks = plan_outputs(expand(inputs), destination)
     prepare_outputs(tasks, destination)
-    with package_log(to_stderr=arguments.verbose and not arguments.json_lines):
-        return _run(tasks, arguments, settings, options, subtitles)
+    todo = [task for task in tasks if task.is_possible and not (destination.skip_existing and task.is_done)]
+    reporter = _reporter(reporting, options, todo)
+    with package_log(to_stderr=reporting.verbose and not reporting.json_lines):
+        for folder, names in left_out(inputs).items():
+            reporter.left_out(folder, names)
+        if settings.server is None and todo:
+            ensure_model(settings, is_silent=reporting.quiet or reporting.json_lines)
+        with _transcriber(settings, reporter) as transcriber:
+            return Batch(tasks, transcriber, options, reporter, destination.skip_existing, limits).run()
 
 
-def _settings(arguments: Arguments) -> Settings:
-    local_only = {
-        "device": arguments.device,
-        "compute_type": arguments.compute_type,
-        "offline": arguments.offline or None,
-    }
-    settings = load({**local_only, "model": arguments.model, "server": arguments.server})
-    if settings.server is not None:
-        for name, value in local_only.items():
-            if value is not None:
-                hint = f"Omit it, or give --server {NO_SERVER} to use this machine."
-                raise UsageError(
-                    f"--{name.replace('_', '-')} has no effect on the service {settings.server}", hint=hint
-                )
-    return settings
+def _require_effect(settings: Settings) -> None:
+    """Raise `UsageError` for a flag that has no effect on a service."""
+    for name in _LOCAL_SETTINGS if settings.server is not None else ():
+        if settings.origins[name] == FLAG:
+            hint = f"Omit it, or give --server {NO_SERVER} to use this machine."
+            raise UsageError(f"--{name.replace('_', '-')} has no effect on the service {settings.server}", hint=hint)
 
 
-def _options(arguments: Arguments) -> TranscribeOptions:
-    given: dict[str, Any] = {
-        "language": arguments.language,
-        "languages": arguments.languages,
-        "task": "translate" if arguments.translate else None,
-        "prompt": arguments.prompt,
-        "hotwords": arguments.hotwords,
-        "word_timestamps": arguments.word_timestamps or None,
-        "track": arguments.track,
-        "start": arguments.start,
-        "end": arguments.end,
-        "beam_size": arguments.beam_size,
-        "temperature": arguments.temperature,
-    }
-    return TranscribeOptions(**{name: value for name, value in given.items() if value is not None})
+@contextmanager
+def _transcriber(settings: Settings, reporter: Reporter) -> Iterator[Transcriber]:
+    """Yield what transcribes: this machine, or the service that the settings name."""
+    if settings.server is None:
+        yield AudioTranscriber(settings.model, settings=settings)
+        return
+    from cesar.cli.queue.remote import connect
+    from cesar.cli.queue.transcribe_remote import RemoteTranscriber
+
+    with connect(settings) as client:
+        yield RemoteTranscriber(client, model=requested_model(settings), on_sent=reporter.uploaded)
 
 
-def _run(
-    tasks: list[FileTask],
-    arguments: Arguments,
-    settings: Settings,
-    options: TranscribeOptions,
-    subtitles: SubtitleOptions,
-) -> int:
-    skip_existing, reporter = arguments.skip_existing, _reporter(tasks, arguments, options)
-    for folder, names in left_out(arguments.inputs).items():
-        reporter.left_out(folder, names)
-    if settings.server is not None:
-        from cesar.cli.queue.remote import connect
-        from cesar.cli.queue.transcribe_remote import RemoteTranscriber
-
-        with connect(settings) as client:
-            remote = RemoteTranscriber(client, model=requested_model(settings), on_sent=reporter.uploaded)
-            return Batch(tasks, remote, options, reporter, skip_existing, subtitles).run()
-    if any(_needs_work(task, arguments) for task in tasks):
-        ensure_model(settings, is_silent=arguments.quiet or arguments.json_lines)
-    transcriber = AudioTranscriber(settings.model, settings=settings)
-    return Batch(tasks, transcriber, options, reporter, skip_existing, subtitles).run()
-
-
-def _reporter(tasks: list[FileTask], arguments: Arguments, options: TranscribeOptions) -> Reporter:
-    if arguments.json_lines:
+def _reporter(reporting: Reporting, options: TranscribeOptions, todo: list[FileTask]) -> Reporter:
+    if reporting.json_lines:
         return JsonReporter()
-    lines = LineReporter(is_quiet=arguments.quiet, is_verbose=arguments.verbose)
-    if arguments.quiet or sys.stderr is None or not sys.stderr.isatty():
+    lines = LineReporter(is_quiet=reporting.quiet, is_verbose=reporting.verbose)
+    if reporting.quiet or sys.stderr is None or not sys.stderr.isatty():
         return lines
     from cesar.cli.transcription.progress import BarReporter
     from cesar.cli.transcription.totals import OverallProgress
 
-    wanted = [task.source for task in tasks if _needs_work(task, arguments)]
-    return BarReporter(lines, options, OverallProgress.of((source.name, source.path) for source in wanted))
-
-
-def _needs_work(task: FileTask, arguments: Arguments) -> bool:
-    is_possible = task.source.problem is None and task.problem is None
-    return is_possible and not (arguments.skip_existing and task.is_done)
+    paths = [(task.source.name, task.source.path) for task in todo]
+    return BarReporter(lines, options, OverallProgress.of(paths))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cesar.cli.commands.jobs import database_option, with_transcribe_params
-from cesar.settings.config import load
+from cesar.cli.flags.settings import setting_flags
 
-log_format_option = click.option(
-    "--log-format", type=click.Choice(("text", "json")), help="Format of the log. [default: text]"
-)
+if TYPE_CHECKING:
+    from cesar.settings.config import Settings
 
 
-@with_transcribe_params("device", "compute_type", "offline")
 @click.command("worker")
+@setting_flags("device", "compute_type", "offline", "database", "log_format")
 @click.option("--until-empty", is_flag=True, help="Exit when no job is waiting.")
-@database_option
-@log_format_option
-def command(*, offline: bool, until_empty: bool, **flags: Any) -> None:
+def command(*, settings: Settings, until_empty: bool) -> None:
     """Run the jobs in the queue, one after the other.
 
     The highest priority runs first, and the oldest job among equals. Several workers can share a queue.
@@ -27,7 +23,6 @@ def command(*, offline: bool, until_empty: bool, **flags: Any) -> None:
     On Ctrl-C or SIGTERM, the running job has CESAR_SHUTDOWN_GRACE_S (8 s) to finish; then it goes back to the
     queue with all that is recognised. A second signal stops at once.
     """
-    settings = load({**flags, "offline": offline or None})
     import asyncio
 
     from cesar.cli.server.working import run_worker

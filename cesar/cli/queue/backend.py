@@ -6,12 +6,11 @@ Imports neither the database libraries nor the web libraries; the chosen queue d
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cesar.cli.queue.id_prefix import require_utf8
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import UsageError
-from cesar.settings.config import load
 
 if TYPE_CHECKING:
     from cesar.api.models import Job, JobEvent, JobFilter, JobPage
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from cesar.settings.config import Settings
 
 T = TypeVar("T")
-NO_SERVER = "none"
 
 
 class Queue(Protocol):
@@ -75,16 +73,6 @@ async def warn_if_no_worker(queue: Queue, settings: Settings, jobs: Iterable[Job
     return True
 
 
-def load_for_queue(*, database: str | None, server: str | None, **flags: object) -> Settings:
-    """Return the settings of a command that works with a queue.
-
-    Either flag overrides the setting of the other. Raises `UsageError` if both are given.
-    """
-    if database is not None and server not in (None, NO_SERVER):
-        raise UsageError("--database and --server can't both be given", hint="Name one queue.")
-    return load({**flags, "database": database, "server": server if database is None else NO_SERVER})
-
-
 def with_queue(settings: Settings, work: Callable[[Queue], Awaitable[T]]) -> T:
     """Open the queue that the settings name, await the work, and close the queue."""
     if settings.server is not None:
@@ -116,14 +104,13 @@ def queue_location(settings: Settings) -> str:
     return str(database_file(settings))
 
 
-def build_filter(*, statuses: Sequence[str], model: str | None, name_contains: str | None) -> JobFilter:
-    """Return the filter for a list of jobs. Raises `UsageError` for arguments that are not UTF-8."""
-    from cesar.api.models import JobFilter, JobStatus
+def build_filter(**wanted: Any) -> JobFilter:
+    """Return the filter for a list of jobs, from its fields. Raises `UsageError` for text that is not UTF-8."""
+    from cesar.api.models import JobFilter
 
-    for text in (model or "", name_contains or ""):
-        require_utf8(text)
-    status = frozenset(JobStatus(status) for status in statuses)
-    return JobFilter(status=status, model_size=model, name_contains=name_contains)
+    for text in wanted.values():
+        require_utf8("".join(text))
+    return JobFilter(**wanted)
 
 
 def read_transcript(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cesar.argument_checks import is_encodable
 from cesar.errors import JobNotFound, QueueError, UsageError
 
 MIN_PREFIX_LENGTH = 4
@@ -12,7 +13,7 @@ MIN_PREFIX_LENGTH = 4
 
 def require_utf8(text: str) -> None:
     """Raise `UsageError` for an argument that was not UTF-8, which no queue can store."""
-    if any("\ud800" <= char <= "\udfff" for char in text):
+    if not is_encodable(text):
         raise UsageError(f"{text!r} is not valid UTF-8", hint="The queue can store UTF-8 only.")
 
 

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cesar.cli.queue.remote import connect, job_from_view
-from cesar.cli.queue.submit_options import build_options, report_left_out, requested_model, require_valid_key
+from cesar.cli.queue.submission import Submission, requested_model
 from cesar.cli.transcription.inputs import SourceFile, expand, local_file
 
 if TYPE_CHECKING:
     from cesar.api.models import Job
+    from cesar.client import Client, JobView
     from cesar.client.upload import OnSent
     from cesar.settings.config import Settings
 
@@ -23,38 +24,25 @@ _MIN_BAR_BYTES = 16 * 1024**2
 """A smaller upload ends before anyone could read a progress bar."""
 
 
-def submit_all(
-    settings: Settings,
-    on_queued: Callable[[Job], None],
-    *,
-    inputs: Sequence[str],
-    priority: int,
-    idempotency_key: str | None,
-    **options: Any,
-) -> None:
-    """Submit each recording or URL that the arguments name; `on_queued` is called with each job.
+def submit_all(settings: Settings, submission: Submission, on_queued: Callable[[Job], None]) -> None:
+    """Submit each recording or URL; `on_queued` is called with each job.
 
-    options: those of `cesar transcribe` by parameter name; None and False mean not given.
     Raises `InputError` for the first recording that can't be read, before any is sent.
     """
-    sources = _sources(inputs)
-    if idempotency_key is not None:
-        require_valid_key(idempotency_key, for_count=len(sources))
-    request: dict[str, Any] = {
-        "model": requested_model(settings),
-        "priority": priority,
-        "idempotency_key": idempotency_key,
-    }
-    transcribe_options = build_options(**options)
-    report_left_out(inputs)
+    sources = _sources(submission.inputs)
+    submission.require_valid_key(for_count=len(sources))
+    submission.report_left_out()
     with connect(settings) as client:
         for source in sources:
-            if isinstance(source, str):
-                view = client.submit_url(source, transcribe_options, **request)
-            else:
-                with local_file(source) as path, _upload_bar(path) as on_sent:
-                    view = client.submit(path, transcribe_options, on_sent=on_sent, **request)
-            on_queued(job_from_view(view))
+            on_queued(job_from_view(_submit(client, source, submission, requested_model(settings))))
+
+
+def _submit(client: Client, source: str | SourceFile, submission: Submission, model: str | None) -> JobView:
+    options, priority, key = submission.options, submission.priority, submission.idempotency_key
+    if isinstance(source, str):
+        return client.submit_url(source, options, model=model, priority=priority, idempotency_key=key)
+    with local_file(source) as path, _upload_bar(path) as on_sent:
+        return client.submit(path, options, model=model, priority=priority, idempotency_key=key, on_sent=on_sent)
 
 
 def _sources(inputs: Sequence[str]) -> list[str | SourceFile]:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import ModelNotInstalled
 from cesar.models import store
+from cesar.models.catalog import script_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cesar.settings.config import Settings
-
-SCRIPTED_PREFIX = "scripted:"
-"""Prefix of the name of an engine that needs no weights; see `cesar.engines.scripted`."""
 
 
 def ensure_model(settings: Settings, *, is_silent: bool) -> None:
@@ -24,7 +22,7 @@ def ensure_model(settings: Settings, *, is_silent: bool) -> None:
 
     Raises `ModelError`.
     """
-    if settings.model.startswith(SCRIPTED_PREFIX):
+    if script_of(settings.model):
         return
     with nullcontext() if is_silent else download_progress(settings.model) as on_progress:
         store.locate(
@@ -37,7 +35,7 @@ def ensure_model(settings: Settings, *, is_silent: bool) -> None:
 
 def check_model(settings: Settings) -> None:
     """Raise `ModelError` if the model is unavailable; one that can be downloaded is left to the job that needs it."""
-    if settings.model.startswith(SCRIPTED_PREFIX):
+    if script_of(settings.model):
         return
     try:
         store.locate(settings.model, store=settings.models_dir, allow_network=False)

@@ -40,6 +40,11 @@ class FileTask:
     """Why its texts can't be written: another recording of the run has their names."""
 
     @property
+    def is_possible(self) -> bool:
+        """Whether the recording can be read, and its texts written, as far as is known."""
+        return self.source.problem is None and self.problem is None
+
+    @property
     def is_done(self) -> bool:
         """Whether every text already exists as a file."""
         files = [target.path for target in self.targets if target.path != STDOUT]
@@ -55,6 +60,8 @@ class Destination:
     folder: Path | None = None
     """`--output-dir`."""
     formats: tuple[str, ...] = ("txt",)
+    skip_existing: bool = False
+    """Whether recordings whose texts all exist are left out."""
 
     @property
     def is_stdout(self) -> bool:
@@ -62,7 +69,9 @@ class Destination:
         return self.folder is None and self.file in (None, STDOUT)
 
 
-def choose_destination(file: Path | None, folder: Path | None, formats: Sequence[str]) -> Destination:
+def choose_destination(
+    file: Path | None = None, folder: Path | None = None, formats: Sequence[str] = (), *, skip_existing: bool = False
+) -> Destination:
     """Return the destination; raises `UsageError` or `UnknownFormat` for options that do not go together.
 
     formats: as given, each a name or several separated by commas. Without any, the file's extension decides,
@@ -71,12 +80,15 @@ def choose_destination(file: Path | None, folder: Path | None, formats: Sequence
     if file and folder:
         raise UsageError("--output and --output-dir can't both be given", hint="Give one of them.")
     names = parse_formats(",".join(formats)) if formats else ((file and format_for_path(file)) or "txt",)
-    destination = Destination(file, folder, names)
+    destination = Destination(file, folder, names, skip_existing)
     if destination.is_stdout and len(names) > 1:
         raise UsageError(
             f"{len(names)} formats can't share standard output",
             hint="Give one format, or a folder with --output-dir.",
         )
+    if skip_existing and destination.is_stdout:
+        hint = "Give the file or folder that has the texts."
+        raise UsageError("--skip-existing needs --output or --output-dir", hint=hint)
     return destination
 
 

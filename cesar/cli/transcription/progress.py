@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import time
 from contextlib import contextmanager
@@ -113,8 +114,8 @@ class BarReporter:
         now = time.monotonic()
         self._started_at = self._started_at or now
         done = max(0.0, max(progress.position, progress.worked) - self._options.start)
-        ends = [end for end in (self._options.end, progress.duration) if end is not None]
-        total = min(ends) - self._options.start if ends else None
+        length = self._options.length_in(math.inf if progress.duration is None else progress.duration)
+        total = length if math.isfinite(length) else None
         speed, left = speed_and_eta(done, total, now - self._started_at)
         self._progress.update(self._task, total=total, completed=done, speed=speed, left=left)
         if self._overall is not None and total is not None:

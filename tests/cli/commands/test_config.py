@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cesar.settings.config import documentation
+from cesar.settings.config import SETTINGS
 from tests.cli.queues import only_line
 
 
@@ -32,7 +32,7 @@ def test_every_setting_is_shown_with_its_value_and_origin(invoke, file, monkeypa
     assert (code, err) == (0, "")
     heading, *lines = (line.split() for line in out.splitlines())
     assert heading == ["SETTING", "VALUE", "FROM"]
-    assert [line[0] for line in lines] == list(documentation())
+    assert [line[0] for line in lines] == list(SETTINGS)
     shown = {name: rest for name, *rest in lines}
     assert shown["model"] == ["small", str(file)]
     assert shown["offline"] == ["true", str(file)]
@@ -44,7 +44,7 @@ def test_every_setting_is_shown_with_its_value_and_origin(invoke, file, monkeypa
 def test_settings_are_printed_as_json(invoke, monkeypatch):
     monkeypatch.setenv("CESAR_CORS_ORIGINS", "https://a.example,https://b.example")
     shown = json.loads(invoke("config", "show", "--json")[1])
-    assert list(shown) == list(documentation())
+    assert list(shown) == list(SETTINGS)
     assert shown["cors_origins"] == {
         "value": ["https://a.example", "https://b.example"],
         "origin": "CESAR_CORS_ORIGINS",

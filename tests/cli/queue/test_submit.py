@@ -8,12 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
 from cesar.api.models import JobStatus
-from cesar.cli.commands import transcribe
-from cesar.cli.commands.jobs import submit
 from cesar.options import TranscribeOptions
 from tests.cli.queues import NO_WORKER, only_line, run_on_terminal
 
@@ -67,17 +64,6 @@ def test_submit_stores_candidate_languages(invoke, queue, recording):
     assert invoke("jobs", "submit", recording, "--languages", "en,dut")[0] == 0
     [job] = queue.jobs()
     assert job.options == TranscribeOptions(languages=("en", "nl"))
-
-
-def test_submit_has_the_options_of_transcribe_except_those_on_output_and_device():
-    """Guards the test above: a new option of `cesar transcribe` must be added here too."""
-    not_wishes = {"output", "output_dir", "formats", "skip_existing", "quiet", "verbose", "json_lines"}
-    not_wishes |= {"device", "compute_type", "offline", "max_line_length", "max_lines", "max_cue_duration"}
-
-    def names(command: click.Command) -> set[str | None]:
-        return {param.name for param in command.params}
-
-    assert names(transcribe.command) - not_wishes <= names(submit)
 
 
 def test_a_job_without_options_has_the_defaults(invoke, queue, recording):

@@ -12,15 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from cesar.api.http.errors import list_problems
 from cesar.api.http.schemas import model_name
 from cesar.errors import BadRequest, UnknownModel, UsageError
-from cesar.models.catalog import CATALOG
-from cesar.options import MOST_SECONDS, TranscribeOptions
+from cesar.models.catalog import CATALOG, absolute_script
+from cesar.options import MAX_SECONDS, TranscribeOptions
 from cesar.settings.config import Settings
 
-_SCRIPTED = "scripted:"
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_ERRORS = 100
 """Beyond that they are only counted: to describe thousands takes longer than to find them."""
-Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=64 * 1024)]
 
 
@@ -157,8 +156,8 @@ def absolute_model_name(name: str, settings: Settings) -> str:
     """Return the name of a configured model, a folder as an absolute path, as workers run in other directories."""
     if name in CATALOG:
         return name
-    if name.startswith(_SCRIPTED):
-        return _SCRIPTED + str(Path(name.removeprefix(_SCRIPTED)).absolute())
+    if script := absolute_script(name):
+        return script
     imported = settings.models_dir / name
     return str((imported if imported.is_dir() and not Path(name).is_dir() else Path(name)).absolute())
 

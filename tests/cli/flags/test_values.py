@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.cli.params import parse_time
+from cesar.cli.flags.values import parse_time
 
 
 @pytest.mark.parametrize(

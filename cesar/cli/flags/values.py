@@ -1,4 +1,4 @@
-"""Values of options: times, tracks, and the names that a shell completes."""
+"""Values of flags: times, tracks, and the names that a shell completes."""
 
 from __future__ import annotations
 
@@ -68,6 +68,4 @@ def complete_format(_ctx: click.Context, _param: click.Parameter, incomplete: st
     return [CompletionItem(f"{before}{comma}{name}") for name in FORMATS if name.startswith(last)]
 
 
-server_option = click.option(
-    "--server", metavar="URL", help="Use the service at URL instead of this machine. [default: CESAR_SERVER]"
-)
+inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(readable=False))

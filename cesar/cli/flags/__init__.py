@@ -1,0 +1,1 @@
+"""The flags that commands share, made from the declarations of options and settings."""

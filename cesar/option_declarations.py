@@ -1,0 +1,129 @@
+"""How an option is declared: `Option`, and `option`, which makes a field of `cesar.options.TranscribeOptions`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from cesar.argument_checks import is_encodable
+from cesar.errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag of the command line that stands for one value of an option, such as `--translate`."""
+
+    value: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """The declaration of an option, from which every interface has it."""
+
+    name: str = ""
+    type: Any = None
+    """Its annotation."""
+    default: object = None
+    help: str
+    """What it is, on one line of `--help`."""
+    details: str = ""
+    """What else there is to know: for pages."""
+    unset: str = ""
+    """What holds where it is left out, unless the default says it."""
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    unit: str = ""
+    max_length: int | None = None
+    """Characters that a request may have. The library has no limit."""
+    example: str | None = None
+    metavar: str | None = None
+    """What stands for its value in `--help`; TIME and N|all are also how it is read."""
+    short: str = ""
+    """A second, short flag."""
+    flag: Flag | None = None
+    """The flag that the command line has instead."""
+    is_library_only: bool = False
+    """Whether neither commands nor requests have it."""
+
+    @property
+    def text(self) -> str:
+        """What it is, and what else there is to know."""
+        line = f"{self.help.removesuffix('.')}, in {self.unit}." if self.unit else self.help
+        return f"{line} {self.details}".strip()
+
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types of its value, except None and literals."""
+        return tuple(kind for kind in self._parts() if kind is not type(None) and get_origin(kind) is not Literal)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that its value may be; empty where any text, or none, is accepted."""
+        return tuple(word for kind in self._parts() if get_origin(kind) is Literal for word in get_args(kind))
+
+    @property
+    def range(self) -> str:
+        """The accepted numbers and words as text; empty where there are no limits.
+
+        >>> from cesar.options import OPTIONS
+        >>> [OPTIONS[name].range for name in ("beam_size", "task", "track")]
+        ['1 to 32', 'transcribe or translate', 'a number from 1 upwards or all']
+        """
+        *others, last = [*self._bounds(), *self.choices] or [""]
+        return f"{', '.join(others)} or {last}" if others else last
+
+    @property
+    def default_text(self) -> str:
+        """What holds where it is left out, as text; empty for what is off by default."""
+        return self.unset or (f"{self.default:g}" if isinstance(self.default, float) else str(self.default or ""))
+
+    def check(self, value: object) -> None:
+        """Raise `UsageError` unless a value of the right type is within the limits."""
+        if isinstance(value, str) and not self.choices:
+            if not is_encodable(value):
+                raise UsageError(
+                    f"the {self._words} {value!r} is not text", hint="Set the terminal's encoding to UTF-8."
+                )
+        elif self.range and value is not None and not self._is_within(value):
+            raise UsageError(f"the {self._words} {value!r} can't be used", hint=f"Use {self.range}.")
+
+    def _is_within(self, value: Any) -> bool:
+        if isinstance(value, str) or (self.choices and type(value) not in self.kinds):
+            return value in self.choices
+        return bool(self.minimum <= value <= self.maximum)  # also not for NaN
+
+    def _bounds(self) -> list[str]:
+        if math.isinf(self.minimum):
+            return []
+        bounds = (
+            f"{self.minimum} to {self.maximum}"
+            if math.isfinite(self.maximum)
+            else f"a number from {self.minimum} upwards"
+        )
+        return [f"{bounds} {self.unit}".strip()]
+
+    def _parts(self) -> tuple[Any, ...]:
+        is_whole = isinstance(self.type, type) or get_origin(self.type) in (Literal, tuple)
+        return (self.type,) if is_whole else get_args(self.type)
+
+    @property
+    def _words(self) -> str:
+        return self.name.replace("_", " ")
+
+
+def option(default: T, help: str, **declared: Any) -> T:  # noqa: A002 - as click calls it
+    """Declare a field; the rest are fields of `Option`."""
+    about = Option(default=default, help=help, **declared)
+    found: T = field(default=default, metadata={"option": about})
+    return found
+
+
+def declared_options(kind: type) -> Mapping[str, Option]:
+    """Return the declarations of a dataclass whose fields are made by `option`, by name."""
+    types = get_type_hints(kind)
+    return {it.name: replace(it.metadata["option"], name=it.name, type=types[it.name]) for it in fields(kind)}
