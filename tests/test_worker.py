@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from unittest import IsolatedAsyncioTestCase
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, create_autospec, patch
 
 from cesar.api import BackgroundWorker, Job, JobRepository, JobStatus, worker
 from tests.api.support import Gate, QueueCase, eventually
@@ -32,12 +33,14 @@ def test_the_line_that_leaves_the_loop_names_the_transcriber() -> None:
 
 
 class TestWorkerWithMock(IsolatedAsyncioTestCase):
-    """The repository is an `AsyncMock` that returns the queued jobs, one per call, and then None."""
+    """The repository is a mock that returns the queued jobs, one per call, and then None."""
 
     def setUp(self) -> None:
         self.waiting: list[Job] = []
-        self.repository = AsyncMock()
+        self.repository = create_autospec(JobRepository, instance=True)
         self.repository.get_next_queued.side_effect = lambda: self.waiting.pop(0) if self.waiting else None
+        self.repository.get_next_to_fetch.return_value = []
+        self.repository.update.side_effect = lambda job: job
         self.gate = Gate()
         self.worker = BackgroundWorker(self.repository, poll_interval=0.01)
         self.replace_transcription(hear)
@@ -71,7 +74,12 @@ class TestWorkerWithMock(IsolatedAsyncioTestCase):
     async def test_worker_processes_queued_job(self) -> None:
         (job,) = self.queue("/talk.wav")
         seen: list[JobStatus] = []
-        self.repository.update.side_effect = lambda updated: seen.append(updated.status)
+
+        def update(updated: Job) -> Job:
+            seen.append(updated.status)
+            return updated
+
+        self.repository.update.side_effect = update
         await self.finish(job)
         assert seen == [JobStatus.PROCESSING, JobStatus.COMPLETED]
         assert [update.status for update in self.updates()] == seen, "a look back must show the same"
@@ -133,6 +141,33 @@ class TestWorkerWithMock(IsolatedAsyncioTestCase):
         self.gate.open()
         await eventually(lambda: all(job.status is JobStatus.COMPLETED for job in jobs))
         assert self.gate.begun == ["/first.wav", "/second.wav", "/third.wav"]
+
+
+class TestWorkerWithBareMock(IsolatedAsyncioTestCase):
+    """Whatever else a bare `AsyncMock` returns, jobs run: their claims, which it lacks, say what is to be kept."""
+
+    async def test_a_job_is_transcribed_and_completed(self) -> None:
+        with NamedTemporaryFile(suffix=".wav") as recording, patch("cesar.api.worker.AudioTranscriber") as transcriber:
+            recording.write(b"sound")
+            recording.flush()
+            transcriber.return_value.transcribe_file.side_effect = self.write_text
+            job, repository = Job(audio_path=recording.name), AsyncMock()
+            repository.get_next_queued.side_effect = [job, *[None] * 1000]
+            running_worker = BackgroundWorker(repository, poll_interval=0.01)
+            running = asyncio.create_task(running_worker.run())
+            await eventually(lambda: job.status.is_final and not running_worker.is_processing)
+            await running_worker.shutdown()
+            await asyncio.wait_for(running, timeout=1)
+        assert (job.status, job.result_text, job.detected_language) == (JobStatus.COMPLETED, "What was said.", "en")
+        assert [call.args[0].status for call in repository.update.call_args_list] == [
+            JobStatus.PROCESSING,
+            JobStatus.COMPLETED,
+        ]
+
+    @staticmethod
+    def write_text(_audio_path: str, output_path: str, **_more: object) -> dict[str, str]:
+        Path(output_path).write_text("What was said.\n", encoding="utf-8")
+        return {"language": "en"}
 
 
 class TestWorkerWithRepository(QueueCase):

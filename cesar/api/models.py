@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import uuid4
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
@@ -73,6 +73,10 @@ Text = Annotated[str, AfterValidator(_storable)]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_storable)]
 
 
+LEASE_TTL_S = 60.0
+"""A claim expires after this many seconds without a heartbeat; its worker sends six in that time."""
+
+
 class Claim(BaseModel):
     """The right to write a job's outcome, held by one owner for one attempt; void once either changes."""
 
@@ -80,6 +84,28 @@ class Claim(BaseModel):
 
     owner: str
     attempt: int
+    lease_ttl_s: float = LEASE_TTL_S
+    """How long the claim lasts without a heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far the work on a job is; every heartbeat and checkpoint stores it."""
+
+    phase: Phase | None = None
+    position: float = 0.0
+    """Everything before this second of the recording is done."""
+    duration: float | None = None
+    """Length of the recording in seconds; None while it is unknown."""
+    fetched_bytes: int = 0
+    """Number of bytes fetched from the job's `source_url`."""
+    audio_bytes: int | None = None
+    """Size of the recording, if Cesar stores it or the server announced it."""
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return a job's progress."""
+        return cls(job.phase, job.position, job.duration, job.fetched_bytes, job.audio_bytes)
 
 
 class Job(BaseModel):
@@ -166,6 +192,16 @@ class Job(BaseModel):
         """Name the recording after its file."""
         if not self.name:
             self.name = PurePath(self.audio_path).name
+
+    def refresh(self, stored: Job) -> Self:
+        """Take over every value of the stored job; return this job."""
+        self.__dict__.update(stored.__dict__)
+        return self
+
+    @property
+    def must_fetch(self) -> bool:
+        """Whether the recording has to be fetched from `source_url` before it can be transcribed."""
+        return self.source_url is not None and self.audio_digest is None
 
     @property
     def progress(self) -> float:

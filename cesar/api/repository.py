@@ -15,6 +15,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from cesar.api.models import (
+    LEASE_TTL_S,
     Claim,
     Job,
     JobStatus,
@@ -22,7 +23,7 @@ from cesar.api.models import (
 )
 from cesar.api.queue import attempts, enqueue, queries, removals, transitions
 from cesar.api.queue.enqueue import SubmissionPolicy
-from cesar.api.queue.leases import LEASE_TTL_S, LeaseMonitor, LeaseOwner, monotonic_clock
+from cesar.api.queue.leases import LeaseMonitor, LeaseOwner, monotonic_clock
 from cesar.api.queue.notifications import JobNotifier
 from cesar.api.queue.reader import JobReader
 from cesar.api.recovery import ownership
@@ -34,25 +35,6 @@ from cesar.transcript import Chunk
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_REFRESHED_FIELDS = (
-    "seq",
-    "version",
-    "status",
-    "started_at",
-    "attempt",
-    "owner",
-    "failures",
-    "lost",
-    "begun",
-    "losses",
-    "run_after",
-    "heartbeat_at",
-    "cancel_requested_at",
-    "generation",
-    "cached_from",
-    "claim",
-)
-"""The fields that the repository itself changes."""
 
 
 class JobRepository(JobReader):
@@ -89,11 +71,6 @@ class JobRepository(JobReader):
         self._notifier = JobNotifier(self.database)
         self.audio = audio
         """The store of recordings that came over the network; None: there is none."""
-
-    @property
-    def lease_ttl_s(self) -> float:
-        """How long a claim lasts without a heartbeat, in seconds."""
-        return self._leases.ttl_s
 
     async def connect(self, *, for_recordings: bool = False, check: bool = False) -> None:
         """Open the database, creating or migrating it if necessary. Raises `DatabaseError` if it can't be used.
@@ -149,7 +126,7 @@ class JobRepository(JobReader):
 
         row = await self._write("submit", submit)
         self._notifier.notify_waiting()
-        return _refreshed(job, row) if row["id"] == job.id else transitions.job_from_row(row)
+        return job.refresh(self._claimed(row)) if row["id"] == job.id else transitions.job_from_row(row)
 
     async def new_upload(self) -> Path:
         """Return a new path for an upload. If this process dies before a job has the file, it is deleted."""
@@ -174,20 +151,33 @@ class JobRepository(JobReader):
         The job is PROCESSING when it is returned, and no other worker gets it while the claim holds. Jobs whose
         worker was lost are queued again first.
         """
-        return await self._claim(transitions.ClaimFilter(may_fetch=may_fetch, no_fetch_for=no_fetch_for, before=before))
+        wanted = transitions.ClaimFilter(may_fetch=may_fetch, no_fetch_for=no_fetch_for, before=before)
+        claimed = await self._write("claim", lambda connection: self._claim(connection, wanted))
+        return claimed[0] if claimed else None
 
-    async def get_next_to_fetch(self, *, no_fetch_for: Collection[str] = ()) -> Job | None:
-        """Claim the first job whose recording must be fetched, as `get_next_queued` does."""
-        return await self._claim(transitions.ClaimFilter(must_fetch=True, no_fetch_for=no_fetch_for))
+    async def get_next_to_fetch(self, *, limit: int = 1, no_fetch_for: Collection[str] = ()) -> list[Job]:
+        """Claim the first jobs whose recordings must be fetched, as `get_next_queued` does: one of each submitter.
 
-    async def _claim(self, wanted: transitions.ClaimFilter) -> Job | None:
-        def claim(connection: sa.Connection) -> Job | None:
-            self._owner.mark_as_worker()
-            self._reclaim_abandoned(connection)
+        There are none if this repository does not store recordings.
+        """
+        if self.audio is None:
+            return []
+
+        wanted = transitions.ClaimFilter(must_fetch=True, no_fetch_for=frozenset(no_fetch_for))
+        return await self._write("claim", lambda connection: self._claim(connection, wanted, limit))
+
+    def _claim(self, connection: sa.Connection, wanted: transitions.ClaimFilter, limit: int = 1) -> list[Job]:
+        """Claim up to `limit` jobs, each of another submitter."""
+        self._owner.mark_as_worker()
+        self._reclaim_abandoned(connection)
+        claimed: list[Job] = []
+        while len(claimed) < limit:
             row = transitions.claim_next(connection, self._owner.name, self._clock(), wanted)
-            return None if row is None else _claimed(self._with_current_path(connection, row))
-
-        return await self._write("claim", claim)
+            if row is None:
+                break
+            claimed.append(self._claimed(self._with_current_path(connection, row)))
+            wanted = replace(wanted, no_fetch_for={*wanted.no_fetch_for, row["submitter"]})
+        return claimed
 
     async def update(self, job: Job) -> Job:
         """Write a job's status and outcome, refresh the job passed in, and return it.
@@ -204,7 +194,7 @@ class JobRepository(JobReader):
         row = await self._write("update", write)
         if job.status is JobStatus.QUEUED:
             self._notifier.notify_waiting()
-        return _refreshed(job, row)
+        return job.refresh(self._claimed(row))
 
     async def heartbeat(self, job: Job) -> bool:
         """Renew the claim, and record the job's phase, position and duration; return whether to cancel it.
@@ -258,16 +248,18 @@ class JobRepository(JobReader):
 
         return await self.database.write("name part", name)
 
-    async def store_download(self, job: Job, arrived: Path) -> None:
-        """Store a job's downloaded recording at its `audio_path`. Raises `ClaimLost`."""
+    async def store_download(self, job: Job, arrived: Path, digest: str, size_bytes: int) -> Job:
+        """Store a job's downloaded recording, refresh the job passed in, and return it. Raises `ClaimLost`."""
 
-        def keep(connection: sa.Connection) -> None:
-            attempts.store_download(connection, job)
-            assert job.audio_digest is not None
+        def keep(connection: sa.Connection) -> transitions.Row:
+            row = attempts.store_download(connection, job, self._store.path_of(digest), digest, size_bytes)
             self._claim_folder(connection)
-            self._store.add(arrived, job.audio_digest)
+            self._store.add(arrived, digest)
+            return row
 
-        await self._write("fetched", keep)
+        row = await self._write("fetched", keep)
+        await asyncio.to_thread(self._store.remove_partial, job.id)
+        return job.refresh(self._claimed(row))
 
     async def release(self, job: Job) -> Job:
         """Return a claimed job, with its checkpoints, to the queue; this is not a failure. Raises `ClaimLost`."""
@@ -443,13 +435,19 @@ class JobRepository(JobReader):
         return stores
 
     def _with_current_path(self, connection: sa.Connection, row: transitions.Row) -> transitions.Row:
-        """Return a job's row with the recording's current path: the data folder may have been moved."""
+        """Return a job's row with the recording's current path: the data folder may have been moved.
+
+        A recording that was fetched, and deleted since, is to be fetched again.
+        """
         if self.audio is None or row["audio_digest"] is None:
             return row
         path = self.audio.path_of(row["audio_digest"])
-        if str(path) == row["audio_path"] or not path.is_file():
+        if path.is_file():
+            is_moved = str(path) != row["audio_path"]
+            return transitions.update_row(connection, row, audio_path=str(path)) if is_moved else row
+        if row["source_url"] is None:
             return row
-        return transitions.update_row(connection, row, audio_path=str(path))
+        return transitions.update_row(connection, row, audio_path=row["source_url"], audio_digest=None)
 
     # Notifications
 
@@ -478,6 +476,13 @@ class JobRepository(JobReader):
             elif heartbeat in expired:
                 attempts.reclaim(connection, heartbeat, "lease expired", self._clock(), self._retry_delay)
 
+    def _claimed(self, row: transitions.Row) -> Job:
+        """Return the job of a row, with the claim under which it was written, if there is one."""
+        if row["owner"] is None:
+            return transitions.job_from_row(row)
+        claim = Claim(owner=row["owner"], attempt=row["attempt"], lease_ttl_s=self._leases.ttl_s)
+        return transitions.job_from_row(row, claim)
+
     async def _write(self, name: str, work: Callable[[sa.Connection], T]) -> T:
         result = await self.database.write(name, work)
         self._notifier.notify_change()
@@ -488,15 +493,3 @@ class JobRepository(JobReader):
         if self.audio is None:
             raise QueueError("this repository can't store recordings", hint="Pass it an AudioStore.")
         return self.audio
-
-
-def _claimed(row: transitions.Row) -> Job:
-    return transitions.job_from_row(row, Claim(owner=row["owner"], attempt=row["attempt"]))
-
-
-def _refreshed(job: Job, row: transitions.Row) -> Job:
-    """Refresh the caller's job, so that it can be changed and written again."""
-    now = _claimed(row) if row["owner"] is not None else transitions.job_from_row(row)
-    for name in _REFRESHED_FIELDS:
-        setattr(job, name, getattr(now, name))
-    return job

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
 
-from cesar.api.models import Job, JobStatus
-from cesar.api.queue.leases import LEASE_TTL_S
+from cesar.api.models import LEASE_TTL_S, Job, JobStatus
 from cesar.api.worker import BackgroundWorker
 from cesar.errors import Interrupted
 from tests.api.support import NO_MODEL, PATIENCE_S, Clocks, WorkerCase, eventually
@@ -180,10 +179,11 @@ class TestLostClaims(TestCancelling):
         assert not worker.is_processing
 
     async def test_work_stops_before_a_claim_that_cannot_be_renewed_expires(self) -> None:
+        self.repository = await self.open(lease_ttl_s=3.0)
         job = await self.queue_one("/talk.wav")
         clocks = Clocks()
-        with patch("cesar.api.worker.monotonic_clock", clocks.monotonic):
-            worker = self.start_worker(lease_ttl_s=3.0)
+        with patch("cesar.api.execution.claim_keeper.monotonic_clock", clocks.monotonic):
+            worker = self.start_worker()
             await eventually(lambda: self.transcriber.begun)
             go_on = self.hold_writes()
             clocks.go_on(2.9)  # less than the lease

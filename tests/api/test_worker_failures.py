@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock, patch
+from unittest.mock import create_autospec, patch
 
 import pytest
 
@@ -194,8 +194,10 @@ class TestFailingLoop(WorkerCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.mock = AsyncMock()
+        self.mock = create_autospec(JobRepository, instance=True)
+        self.mock.get_next_to_fetch.return_value = []
         self.enterContext(patch("cesar.api.worker.backoff", lambda **_: iter(lambda: 0.001, None)))
+        self.enterContext(patch("cesar.api.execution.backoff.backoff", lambda **_: iter(lambda: 0.001, None)))
 
     def employ_with(self, *answers: object) -> BackgroundWorker:
         """Start a worker whose repository returns or raises these, and then returns None for ever."""

@@ -6,13 +6,11 @@ import asyncio
 import logging
 from pathlib import Path
 from typing import Any
-from unittest import IsolatedAsyncioTestCase
-from unittest.mock import AsyncMock, patch
+from unittest.mock import patch
 
 import pytest
 
-from cesar.api.models import Job, JobStatus
-from cesar.api.queue.leases import LEASE_TTL_S
+from cesar.api.models import LEASE_TTL_S, Job, JobStatus
 from cesar.api.storage.recordings import AudioStore
 from cesar.api.worker import BackgroundWorker
 from cesar.settings.config import Settings, load
@@ -116,14 +114,14 @@ class TestFetching(FetchingWorkerCase):
         assert self.store.path_of(self.server.digest).read_bytes() == BODY
 
 
-class TestWithoutStore(IsolatedAsyncioTestCase):
-    async def test_a_repository_without_a_store_is_not_asked_for_fetches(self) -> None:
-        for repository in (AsyncMock(), AsyncMock(audio=None)):
-            worker, gate = BackgroundWorker(repository), Gate(is_open=True)
-            worker._run_transcription = gate  # type: ignore[method-assign]
-            await worker._process_job(Job(audio_path="http://127.0.0.1/a.wav", source_url="http://127.0.0.1/a.wav"))
-            assert gate.begun == ["http://127.0.0.1/a.wav"]
-            repository.store_download.assert_not_called()
+class TestWithoutStore(WorkerCase):
+    async def test_a_remote_recording_is_an_error_where_none_can_be_stored(self) -> None:
+        job = await self.queue("http://127.0.0.1/a.wav", source_url="http://127.0.0.1/a.wav")
+        self.employ(self.gate)
+        await self.is_over(job)
+        job = await self.read(job)
+        assert (job.status, job.error_code) == (JobStatus.ERROR, "queue_failed")
+        assert self.gate.begun == []
 
 
 class TestFailures(FetchingWorkerCase):
@@ -368,7 +366,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         jobs = [await self.queue_fetch(submitter=str(number)) for number in range(3)]
         await self.are_fetched(*jobs)
         assert await other.get_next_queued() is None
-        assert await other.get_next_to_fetch() is None
+        assert await other.get_next_to_fetch() == []
         self.gate.open()
         await self.is_over(busy, *jobs)
         assert {(await self.read(job)).attempt for job in jobs} == {1}
@@ -380,10 +378,21 @@ class TestClaims(FetchingWorkerCase):
     async def test_get_next_to_fetch_claims_only_jobs_with_a_remote_recording(self) -> None:
         await self.queue("/here.wav", priority=2)
         kept, elsewhere, last = await self.queue_fetch(submitter="kept"), await self.queue_fetch(), await self.queue()
-        assert (await self.repository.get_next_to_fetch(no_fetch_for={"kept"})).id == elsewhere.id  # type: ignore[union-attr]
-        assert (await self.repository.get_next_to_fetch()).id == kept.id  # type: ignore[union-attr]
-        assert await self.repository.get_next_to_fetch() is None
+        assert [job.id for job in await self.repository.get_next_to_fetch(no_fetch_for={"kept"})] == [elsewhere.id]
+        assert [job.id for job in await self.repository.get_next_to_fetch()] == [kept.id]
+        assert await self.repository.get_next_to_fetch() == []
         assert (await self.read(last)).status is JobStatus.QUEUED
+
+    async def test_get_next_to_fetch_claims_one_job_of_each_submitter_up_to_the_limit(self) -> None:
+        jobs = [await self.queue_fetch(submitter=submitter) for submitter in ("one", "one", "two", "three", "four")]
+        claimed = await self.repository.get_next_to_fetch(limit=3)
+        assert [job.id for job in claimed] == [jobs[number].id for number in (0, 2, 3)]
+        assert all(job.claim is not None for job in claimed)
+
+    async def test_a_repository_that_stores_no_recordings_claims_none_to_fetch(self) -> None:
+        await self.queue_fetch()
+        other = await self.open()
+        assert await other.get_next_to_fetch() == []
 
     async def test_before_claims_only_jobs_ahead_of_a_position(self) -> None:
         first, second = await self.queue("/first.wav"), await self.queue("/second.wav")

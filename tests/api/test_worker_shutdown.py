@@ -125,22 +125,14 @@ class TestShutdown(WorkerCase):
 
     @pytest.mark.slow
     async def test_the_claim_is_renewed_until_the_job_has_ended(self) -> None:
+        self.repository = await self.open(self.folder / "other.db", lease_ttl_s=6)
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=PATIENCE_S, lease_ttl_s=6)
+        worker = self.employ(self.gate, grace_s=PATIENCE_S)
         await eventually(lambda: self.gate.begun)
         await worker.shutdown()
         for _ in range(2):
             self.clocks.go_on(10)
             await eventually(self.beat_is_new)
-        self.gate.open()
-        await self.is_over(job)
-
-    async def test_the_heartbeat_interval_follows_the_repositorys_lease(self) -> None:
-        self.repository = await self.open(self.folder / "other.db", lease_ttl_s=3)
-        job = await self.queue()
-        worker = self.employ(self.gate)
-        await eventually(lambda: self.gate.begun)
-        assert worker._heartbeat_interval_s == 3 / 6
         self.gate.open()
         await self.is_over(job)
 

@@ -22,9 +22,7 @@ async def work(arguments: argparse.Namespace) -> None:
         audio=None if arguments.audio is None else AudioStore(arguments.audio),
     )
     await repository.connect()
-    worker = BackgroundWorker(
-        repository, arguments.poll_interval, grace_s=arguments.grace_s, lease_ttl_s=arguments.lease_ttl_s
-    )
+    worker = BackgroundWorker(repository, arguments.poll_interval, grace_s=arguments.grace_s)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(worker.shutdown()))
     print(f"ready {time.time()}", flush=True)

@@ -1,9 +1,12 @@
-"""Delays between retries."""
+"""Delays between retries, and retrying while the database is unavailable."""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+
+from cesar.errors import DatabaseError
 
 
 def backoff(initial_s: float = 0.1, max_s: float = 5.0) -> Iterator[float]:
@@ -15,3 +18,15 @@ def backoff(initial_s: float = 0.1, max_s: float = 5.0) -> Iterator[float]:
     while True:
         yield delay_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
         delay_s = min(2 * delay_s, max_s)
+
+
+async def until_written(write: Callable[[], Awaitable[object]], report: Callable[[Exception], None]) -> None:
+    """Write, retrying while the database is unavailable, and report each such error."""
+    for delay_s in backoff():
+        try:
+            await write()
+        except DatabaseError as error:
+            report(error)
+            await asyncio.sleep(delay_s)
+        else:
+            return

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
+from cesar.api.execution.waiting import wait_for_any
 from cesar.api.models import Job
 from cesar.errors import Interrupted
+
+
+class ClaimLimits(TypedDict, total=False):
+    """Limits on what `JobRepository.get_next_queued` claims, as its keyword arguments."""
+
+    may_fetch: bool
+    no_fetch_for: frozenset[str]
+    before: tuple[int, int]
 
 
 class RecogniserTurns:
@@ -46,13 +54,10 @@ class RecogniserTurns:
         elif not self.is_dispatched:
             self.hand_over()
         self._update_events()
-        waits = [asyncio.create_task(turn.wait()), asyncio.create_task(stopped.wait())] if not turn.is_set() else []
         try:
-            if waits:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.is_set():
+                await wait_for_any(turn, stopped)
         finally:
-            for wait in waits:
-                wait.cancel()
             if not turn.is_set():
                 self.release(job)
         if not turn.is_set():
@@ -114,14 +119,23 @@ class Fetches:
         return list(self._under_way)
 
     @property
-    def claim_limits(self) -> Mapping[str, Any]:
-        """Arguments for `get_next_queued` that exclude jobs for which there is no room; empty if there are none."""
-        if len(self._under_way) >= self._limit:
-            return {"may_fetch": False}
+    def free_slots(self) -> int:
+        """How many more recordings may be fetched."""
+        return max(0, self._limit - len(self._under_way))
+
+    @property
+    def full_submitters(self) -> frozenset[str]:
+        """The submitters for whose jobs there is no slot."""
         counts = Counter(job.submitter for job, _ in self._under_way.values())
         per_submitter = max(1, self._limit - 1)  # leave room for others beside a submitter of slow addresses
-        full = frozenset(submitter for submitter, count in counts.items() if count >= per_submitter)
-        return {"no_fetch_for": full} if full else {}
+        return frozenset(submitter for submitter, count in counts.items() if count >= per_submitter)
+
+    @property
+    def claim_limits(self) -> ClaimLimits:
+        """What excludes the jobs for which there is no slot; empty if there are none."""
+        if not self.free_slots:
+            return {"may_fetch": False}
+        return {"no_fetch_for": full} if (full := self.full_submitters) else {}
 
     def add(self, job: Job, work: asyncio.Task[None]) -> asyncio.Event:
         """Add a job that is being fetched; return an event set when it gets the recogniser, or is finished."""

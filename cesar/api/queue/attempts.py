@@ -8,10 +8,11 @@ from __future__ import annotations
 import random
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import sqlalchemy as sa
 
-from cesar.api.models import Job, JobStatus
+from cesar.api.models import Job, JobProgress, JobStatus
 from cesar.api.queue.leases import Heartbeat
 from cesar.api.queue.losses import record_loss
 from cesar.api.queue.transitions import MAX_DELAY, Row, is_status, lock_claimed, lock_where, transition, update_row
@@ -20,8 +21,6 @@ from cesar.transcript import Chunk
 
 MAX_RETRIES = 3
 """Maximum number of transient failures; the next one is final."""
-_PROGRESS_COLUMNS = ("phase", "position", "duration", "fetched_bytes", "audio_bytes")
-"""The columns that a heartbeat writes."""
 
 
 def retry_later(connection: sa.Connection, job: Job, delay: timedelta, now: datetime) -> Row:
@@ -68,8 +67,7 @@ def reclaim(connection: sa.Connection, seen: Heartbeat, reason: str, now: dateti
 def heartbeat(connection: sa.Connection, job: Job, now: datetime) -> Row:
     """Renew a claim, and record the job's progress. Raises `ClaimLost`."""
     row = lock_claimed(connection, job)
-    progress = {name: getattr(job, name) for name in _PROGRESS_COLUMNS}
-    return update_row(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **progress)
+    return update_row(connection, row, beat=row["beat"] + 1, heartbeat_at=now, **asdict(JobProgress.of(job)))
 
 
 def mark_begun(connection: sa.Connection, job: Job, now: datetime) -> Row:
@@ -101,10 +99,11 @@ def drop_stale_checkpoints(connection: sa.Connection, job: Job, fingerprint: str
         update_row(connection, row, fingerprint=fingerprint, position=0.0, generation=again)
 
 
-def store_download(connection: sa.Connection, job: Job) -> Row:
-    """Record the path of a downloaded recording. Raises `ClaimLost`."""
-    fetched = {name: getattr(job, name) for name in ("audio_path", "audio_digest", "audio_bytes", "fetched_bytes")}
-    return update_row(connection, lock_claimed(connection, job), **fetched)
+def store_download(connection: sa.Connection, job: Job, path: Path, digest: str, size_bytes: int) -> Row:
+    """Record a downloaded recording. Raises `ClaimLost`."""
+    row = lock_claimed(connection, job)
+    sizes = {"audio_bytes": size_bytes, "fetched_bytes": size_bytes}
+    return update_row(connection, row, audio_path=str(path), audio_digest=digest, **sizes)
 
 
 def heartbeat_of(row: Row) -> Heartbeat:

@@ -21,8 +21,6 @@ from cesar.files.private import file_mode_in, folder_mode_in
 
 _WORKER_SUFFIX = ".works"
 """Suffix of the file that an owner that takes jobs keeps beside its lock."""
-LEASE_TTL_S = 60.0
-"""A claim expires after this many seconds without a heartbeat; its worker sends six in that time."""
 
 
 def monotonic_clock() -> float:

@@ -105,11 +105,11 @@ class _WorkerQueue(LocalQueue):
             await self.when_empty()
         return job
 
-    async def get_next_to_fetch(self, **wanted: Any) -> Job | None:
-        job = await super().get_next_to_fetch(**wanted)
-        if job is not None:
+    async def get_next_to_fetch(self, **wanted: Any) -> list[Job]:
+        jobs = await super().get_next_to_fetch(**wanted)
+        for job in jobs:
             self._remember(job)
-        return job
+        return jobs
 
     def recent_job(self, job_id: str | None) -> Job | None:
         """Return the job of that id if it was claimed recently."""

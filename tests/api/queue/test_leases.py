@@ -7,8 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from cesar.api.models import Job, JobStatus
-from cesar.api.queue.leases import LEASE_TTL_S
+from cesar.api.models import LEASE_TTL_S, Job, JobStatus
 from cesar.api.queue.losses import BLAME, MAX_LOST_ALONE, MIN_LOST, delay_after, loss_probability
 from cesar.api.repository import JobRepository
 from cesar.errors import ClaimLost
@@ -122,15 +121,19 @@ class TestExpiredLeases(QueueCase):
 
     async def test_each_repository_may_have_its_own_lease_length(self) -> None:
         hasty = await self.open(lease_ttl_s=2.0)
-        assert hasty.lease_ttl_s == 2.0
         await self.queue()
-        await self.claim()
+        job = await self.claim()
+        assert job.claim is not None
+        assert job.claim.lease_ttl_s == LEASE_TTL_S
         for _ in range(5):
             assert await self.look() is None
             assert await hasty.get_next_queued() is None
             self.clocks.go_on(0.5)
         assert await self.look() is None
-        assert await hasty.get_next_queued() is not None
+        taken = await hasty.get_next_queued()
+        assert taken is not None
+        assert taken.claim is not None
+        assert taken.claim.lease_ttl_s == 2.0, "its worker must know how often to renew it"
 
 
 class TestDeadOwners(QueueCase):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.api.queue.leases import LEASE_TTL_S, Heartbeat, LeaseMonitor, LeaseOwner, monotonic_clock
+from cesar.api.models import LEASE_TTL_S
+from cesar.api.queue.leases import Heartbeat, LeaseMonitor, LeaseOwner, monotonic_clock
 
 HOLD = """
 import sys, pathlib
