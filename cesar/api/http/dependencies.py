@@ -1,12 +1,13 @@
-"""`Service`: what every endpoint works with. `app` creates one; each request finds it through `get_service`."""
+"""`Service`: what every endpoint works with. `app` creates one; endpoints get it through `ServiceDep`."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Annotated, cast
 
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from cesar.api.http.live.hub import Hub
@@ -72,3 +73,12 @@ class Service:
 def get_service(connection: HTTPConnection) -> Service:
     """Return the service of a request's application."""
     return cast("Service", connection.app.state.service)
+
+
+async def _service(connection: HTTPConnection) -> Service:
+    """Return the service; FastAPI would call a function that is not async in a thread."""
+    return get_service(connection)
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+"""An endpoint's parameter that is the service."""

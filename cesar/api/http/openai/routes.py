@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cesar.api.http.dependencies import Service, get_service
+from cesar.api.http.dependencies import Service, ServiceDep
 from cesar.api.http.middleware.auth import Caller, Reader, Submitter
 from cesar.api.http.middleware.revocation import key_validity, until_revoked
 from cesar.api.http.openai import models, sse
@@ -41,14 +41,14 @@ WARNINGS = "X-Cesar-Warnings"
     responses=TRANSCRIPT,
     openapi_extra=TRANSCRIPTION,
 )
-async def create_transcription(request: Request, caller: Annotated[Caller, Submitter]) -> Response:
+async def create_transcription(request: Request, service: ServiceDep, caller: Annotated[Caller, Submitter]) -> Response:
     """Transcribe a recording, and return the transcript when it is finished.
 
     It becomes a job like any other; the header `X-Cesar-Job` has its id, and `X-Cesar-Warnings` has warnings about its
     text, unless the response took so long that its headers had to be sent before. Repeating a call with the same
     recording and options joins the same job, and returns its text at once if it has finished.
     """
-    return await _answer(request, caller, "transcribe")
+    return await _answer(request, service, caller, "transcribe")
 
 
 @router.post(
@@ -58,25 +58,24 @@ async def create_transcription(request: Request, caller: Annotated[Caller, Submi
     responses=TRANSCRIPT,
     openapi_extra=TRANSLATION,
 )
-async def create_translation(request: Request, caller: Annotated[Caller, Submitter]) -> Response:
+async def create_translation(request: Request, service: ServiceDep, caller: Annotated[Caller, Submitter]) -> Response:
     """Translate a recording into English, and return the text when it is finished; else as for transcriptions."""
-    return await _answer(request, caller, "translate")
+    return await _answer(request, service, caller, "translate")
 
 
 @router.get("/models", summary="List the models, as OpenAI does")
-async def list_models(request: Request, _caller: Annotated[Caller, Reader]) -> OpenAIModels:
+async def list_models(service: ServiceDep, _caller: Annotated[Caller, Reader]) -> OpenAIModels:
     """List the names that `model` accepts: OpenAI's, served by the model of `openai_model`, and Cesar's."""
-    return OpenAIModels(data=await models.list_all(get_service(request).settings))
+    return OpenAIModels(data=await models.list_all(service.settings))
 
 
 @router.get("/models/{model}", summary="Show a model, as OpenAI does")
-async def show_model(request: Request, _caller: Annotated[Caller, Reader], model: str) -> OpenAIModel:
+async def show_model(service: ServiceDep, _caller: Annotated[Caller, Reader], model: str) -> OpenAIModel:
     """Show one of them."""
-    return await models.find(model, get_service(request).settings)
+    return await models.find(model, service.settings)
 
 
-async def _answer(request: Request, caller: Caller, task: Task) -> Response:
-    service = get_service(request)
+async def _answer(request: Request, service: Service, caller: Caller, task: Task) -> Response:
     require_running(service)
     async with receive_upload(request, service, known_fields=None) as upload:
         parsed = parse_request(Form(upload.fields), task)

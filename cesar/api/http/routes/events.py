@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from cesar.api.http.dependencies import get_service
+from cesar.api.http.dependencies import ServiceDep
 from cesar.api.http.live.sse import ProgressView, SegmentView
 from cesar.api.http.live.streams import AllJobsEventSource, EventStream, JobEventSource, read_batch, stream_events
 from cesar.api.http.middleware.auth import Caller, Reader, find_job
@@ -51,6 +51,7 @@ def _stream(*views: type[EventView | SegmentView | ProgressView], **others: str)
 )
 async def follow_job(
     request: Request,
+    service: ServiceDep,
     caller: Annotated[Caller, Reader],
     job_id: str,
     header: LastEventId = "",
@@ -69,7 +70,6 @@ async def follow_job(
     `Last-Event-ID`, as browsers do by themselves: no event is lost or repeated, even if the service was restarted.
     A client that has received `end` gets 204.
     """
-    service = get_service(request)
     await find_job(service, caller, job_id)
     after = _cursor(header or query)
     if after.is_end:
@@ -83,6 +83,7 @@ async def follow_job(
 @router.get("/events", summary="Follow all jobs", response_class=Response, responses=_stream(EventView, ProgressView))
 async def follow_all(
     request: Request,
+    service: ServiceDep,
     caller: Annotated[Caller, Reader],
     header: LastEventId = "",
     query: LastEventIdInQuery = "",
@@ -94,7 +95,6 @@ async def follow_all(
 
     The stream does not end.
     """
-    service = get_service(request)
     last_id = header or query
     after = _event_id(last_id) if last_id else await service.repository.last_event()
     submitter = None if caller.sees_all else caller.key_id

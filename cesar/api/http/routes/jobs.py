@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AwareDatetime
 
-from cesar.api.http.dependencies import Service, get_service
+from cesar.api.http.dependencies import Service, ServiceDep
 from cesar.api.http.middleware.auth import Caller, Reader, Submitter, find_job
 from cesar.api.http.schemas import EventView, JobsView, JobView, event_view
 from cesar.api.http.uploads.options import resolve_model
@@ -50,7 +50,7 @@ class JobQuery:
 
 @router.get("/jobs", summary="List jobs")
 async def list_jobs(
-    request: Request,
+    service: ServiceDep,
     caller: Annotated[Caller, Reader],
     query: Annotated[JobQuery, Depends()],
     cursor: Annotated[str | None, Query(max_length=32, description="`next_cursor` of the previous page.")] = None,
@@ -63,7 +63,6 @@ async def list_jobs(
 
     A page has at most 4 MiB of text, so it may have fewer jobs than `limit` and still a `next_cursor`.
     """
-    service = get_service(request)
     content = PageContent(with_text="text" in (include or ()), max_bytes=_MAX_PAGE_BYTES)
     job_filter = _filter(query, service, caller)
     page = await service.repository.list_page(job_filter, cursor=cursor, limit=limit, content=content)
@@ -71,47 +70,42 @@ async def list_jobs(
 
 
 @router.get("/jobs/{job_id}", summary="Show a job")
-async def show_job(request: Request, caller: Annotated[Caller, Reader], job_id: JobId) -> JobView:
+async def show_job(service: ServiceDep, caller: Annotated[Caller, Reader], job_id: JobId) -> JobView:
     """Show a job: its progress, its queue position and estimated end; once it has completed, its text."""
-    service = get_service(request)
     return await service.job_presenter.view(await find_job(service, caller, job_id))
 
 
 @router.get("/jobs/{job_id}/history", summary="Read a job's history")
-async def show_history(request: Request, caller: Annotated[Caller, Reader], job_id: JobId) -> list[EventView]:
+async def show_history(service: ServiceDep, caller: Annotated[Caller, Reader], job_id: JobId) -> list[EventView]:
     """List the changes of a job's status so far, oldest first."""
-    service = get_service(request)
     await find_job(service, caller, job_id)
     return [event_view(event) for event in await service.repository.events(job_id)]
 
 
 @router.delete("/jobs/{job_id}", summary="Delete a job", status_code=204)
-async def delete_job(request: Request, caller: Annotated[Caller, Submitter], job_id: JobId) -> Response:
+async def delete_job(service: ServiceDep, caller: Annotated[Caller, Submitter], job_id: JobId) -> Response:
     """Delete a job with its recording, checkpoints and text. A running job has to be cancelled first (409)."""
-    service = get_service(request)
     await find_job(service, caller, job_id)
     await service.repository.delete(job_id)
     return Response(status_code=204)
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
-async def cancel_job(request: Request, caller: Annotated[Caller, Submitter], job_id: JobId) -> JobView:
+async def cancel_job(service: ServiceDep, caller: Annotated[Caller, Submitter], job_id: JobId) -> JobView:
     """Cancel a job: a queued one at once, a running one soon (`cancel_requested`); a finished one stays as it is.
 
     What has been recognised is kept for a retry.
     """
-    service = get_service(request)
     await find_job(service, caller, job_id)
     return await service.job_presenter.view(await service.repository.request_cancel(job_id))
 
 
 @router.post("/jobs/{job_id}/retry", summary="Retry a job")
-async def retry_job(request: Request, caller: Annotated[Caller, Submitter], job_id: JobId) -> JobView:
+async def retry_job(service: ServiceDep, caller: Annotated[Caller, Submitter], job_id: JobId) -> JobView:
     """Queue a failed or cancelled job again, at its old position; it resumes where it stopped. Others give 409.
 
     It counts as an unfinished job again: 429 if the limit is reached.
     """
-    service = get_service(request)
     await find_job(service, caller, job_id)
     job = await service.repository.retry(job_id, max_open=service.settings.max_open_jobs)
     return await service.job_presenter.view(job)

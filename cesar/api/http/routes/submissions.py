@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from fastapi import APIRouter, Header, Request, Response
 
 from cesar.api.execution.download.address_policy import policy_from, require_address
-from cesar.api.http.dependencies import Service, get_service
+from cesar.api.http.dependencies import Service, ServiceDep
 from cesar.api.http.middleware.auth import Caller, Submitter
 from cesar.api.http.quotas import require_priority
 from cesar.api.http.schemas import JobView
@@ -76,6 +76,7 @@ def _last_part(url: str) -> str:
 )
 async def transcribe(
     request: Request,
+    service: ServiceDep,
     response: Response,
     caller: Annotated[Caller, Submitter],
     idempotency_key: IdempotencyKey = None,
@@ -88,7 +89,6 @@ async def transcribe(
 
     `curl -F file=@talk.mp3 -F language=en http://127.0.0.1:5000/transcribe`
     """
-    service = get_service(request)
     _require_running(service)
     async with receive_upload(request, service, FORM_FIELDS) as upload:
         submission = parse_form(dict(upload.fields))
@@ -111,6 +111,7 @@ async def transcribe(
 )
 async def transcribe_url(
     request: Request,
+    service: ServiceDep,
     response: Response,
     caller: Annotated[Caller, Submitter],
     idempotency_key: IdempotencyKey = None,
@@ -120,7 +121,6 @@ async def transcribe_url(
     Fetching is the first phase of the job, with progress; it resumes after a broken connection. Only publicly
     reachable addresses are fetched.
     """
-    service = get_service(request)
     _require_running(service)
     submission = await parse_json(request)
     require_address(submission.url, policy_from(service.settings))

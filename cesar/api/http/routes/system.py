@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 import cesar
-from cesar.api.http.dependencies import Service, get_service
+from cesar.api.http.dependencies import Service, ServiceDep
 from cesar.api.http.middleware.auth import Caller, Reader, get_caller
 from cesar.api.http.monitoring import health
 from cesar.api.http.monitoring.health import Health
@@ -56,9 +56,8 @@ class Readiness(BaseModel):
 
 
 @router.get("/models", summary="List the models", tags=["system"])
-async def models(request: Request, _caller: Annotated[Caller, Reader]) -> ModelsView:
+async def models(service: ServiceDep, _caller: Annotated[Caller, Reader]) -> ModelsView:
     """List the models of Cesar's catalogue, and others installed here."""
-    service = get_service(request)
     found = await asyncio.to_thread(list_models, service.settings.models_dir)
     views = [_model_view(status, service) for status in found]
     if not any(view.default for view in views):
@@ -85,12 +84,11 @@ def _model_view(status: ModelStatus, service: Service) -> ModelView:
     tags=["system"],
     responses={503: {"model": Health, "description": "The service is unhealthy; `reasons` says why."}},
 )
-async def ask_health(request: Request, response: Response) -> Health:
+async def ask_health(request: Request, service: ServiceDep, response: Response) -> Health:
     """Report the health of the worker, the database and the disk; 503 if the service is unhealthy.
 
     Callers without a key get no `details`.
     """
-    service = get_service(request)
     sample = await health.take_sample(service)
     reasons = health.reasons(service, sample)
     response.status_code = 503 if reasons else 200
@@ -116,9 +114,8 @@ async def livez() -> Liveness:
     tags=["system"],
     responses={503: {"model": Readiness, "description": "Not now."}},
 )
-async def readyz(request: Request, response: Response) -> Readiness:
+async def readyz(service: ServiceDep, response: Response) -> Readiness:
     """Return 503 while the service starts or stops, and while nothing can be written. Open to all."""
-    service = get_service(request)
     reason = health.unready_reason(service, await health.take_sample(service))
     response.status_code = 200 if reason is None else 503
     return Readiness.model_validate({"status": reason or "ready"})
@@ -131,9 +128,8 @@ async def readyz(request: Request, response: Response) -> Readiness:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
 )
-async def metrics(request: Request, _caller: Annotated[Caller, Reader]) -> Response:
+async def metrics(request: Request, service: ServiceDep, _caller: Annotated[Caller, Reader]) -> Response:
     """Return counts, times and sizes in Prometheus's format. They cover all jobs, and name none."""
-    service = get_service(request)
     await health.take_sample(service)
     content, media_type = service.metrics.exposition(request.headers.get("Accept", ""))
     return Response(content, headers={"Content-Type": media_type})

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 import cesar
-from cesar.api.http.dependencies import get_service
+from cesar.api.http.dependencies import ServiceDep
 from cesar.api.http.middleware.auth import Caller, Reader, find_job
 from cesar.api.http.responses.media_types import (
     HEAD_BYTES,
@@ -69,6 +69,7 @@ def _subtitle_options(
 @router.get("/jobs/{job_id}/transcript", summary="Read a transcript", response_class=Response, responses=_TRANSCRIPT)
 async def read_transcript(
     request: Request,
+    service: ServiceDep,
     caller: Annotated[Caller, Reader],
     job_id: str,
     subtitles: Annotated[SubtitleOptions, Depends(_subtitle_options)],
@@ -86,9 +87,8 @@ async def read_transcript(
     A partial response has the header `X-Cesar-Partial: true`, and in JSON `is_partial` is true.
     """
     name = _format_of(format_name, ", ".join(request.headers.getlist("Accept")))
-    repository = get_service(request).repository
-    await find_job(get_service(request), caller, job_id)
-    job, chunks = await load_chunks(repository, job_id)
+    await find_job(service, caller, job_id)
+    job, chunks = await load_chunks(service.repository, job_id)
     headers = {"Vary": "Accept", "Content-Disposition": content_disposition("inline", _download_name(job, name))}
     if job.status is JobStatus.COMPLETED:
         headers["ETag"] = _tag(job, name, subtitles)
@@ -101,9 +101,8 @@ async def read_transcript(
 
 
 @router.get("/jobs/{job_id}/audio", summary="Get the recording", response_class=Response, responses=_AUDIO)
-async def read_audio(request: Request, caller: Annotated[Caller, Reader], job_id: str) -> Response:
+async def read_audio(request: Request, service: ServiceDep, caller: Annotated[Caller, Reader], job_id: str) -> Response:
     """Return the recording, or with `Range` a part of it. Files queued by path have none."""
-    service = get_service(request)
     job = await find_job(service, caller, job_id)
     if job.audio_digest is None:
         raise RecordingNotKept(f"the recording of job {job_id} is not stored here")
