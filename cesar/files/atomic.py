@@ -74,7 +74,7 @@ def _explain(path: Path, error: OSError) -> OutputError:
     match error.errno:
         case errno.EISDIR:
             return OutputNotWritable(
-                f"{path} is a folder, not a file", hint="Give the name of a file, or use --output-dir."
+                f"{path} is a folder, not a file", hint="Specify a file name, or use --output-dir."
             )
         case errno.ENOENT:
             folder = Path(os.path.realpath(path)).parent  # of what a link points to, if it is one

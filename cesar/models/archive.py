@@ -163,5 +163,5 @@ def _read_manifest(tar: tarfile.TarFile, path: Path) -> Manifest:
 def _not_a_model(path: Path, why: str) -> InputError:
     return InputError(
         f"{path} is not a model file: {why}",
-        hint="Give a file that `cesar models export` wrote, or the folder of a CTranslate2 Whisper model.",
+        hint="Use a file written by `cesar models export`, or the folder of a CTranslate2 Whisper model.",
     )

@@ -243,8 +243,8 @@ def _folder(name_or_dir: str, catalog: Mapping[str, ModelEntry]) -> Path:
         raise _unknown(name_or_dir, catalog)
     if missing := missing_from(folder):
         raise UnknownModel(
-            f"the folder {folder} holds no model: {missing} is missing",
-            hint="Give the folder of a Whisper model in CTranslate2's form.",
+            f"the folder {folder} contains no model: {missing} is missing",
+            hint="Specify the folder of a CTranslate2 Whisper model.",
         )
     return folder
 
@@ -266,6 +266,6 @@ def _unknown(name: str, catalog: Mapping[str, ModelEntry]) -> UnknownModel:
     similar = difflib.get_close_matches(name.lower(), catalog, n=3, cutoff=0.6)
     similar += [known for known in catalog if name and name.lower() in known and known not in similar]
     return UnknownModel(
-        f"there is no model {name!r}, nor a folder",
+        f"there is no model or folder {name!r}",
         hint=f"Did you mean {' or '.join(similar)}?" if similar else None,
     )

@@ -1,7 +1,7 @@
-"""What a user may set once for every run: `Settings`, and `load`, which finds the values and their origins.
+"""The settings that apply to every run: `Settings`, and `load`, which finds their values and origins.
 
-A flag wins over a `CESAR_*` variable, that over the settings file (TOML), that over the default. What one
-transcription may ask for is in `cesar.options`.
+Flags override `CESAR_*` variables, which override the settings file (TOML), which overrides the defaults. The options
+of a single transcription are in `cesar.options`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Setting:
     doc: str
     check: Check
     default_text: str = ""
-    """What holds where it is not set, as text; empty if the description says it."""
+    """The default as text; empty if the description says it."""
     metavar: str | None = None
-    """What stands for its value in `--help`, if it has a flag."""
+    """The placeholder for its value in `--help`, if it has a flag."""
     short: str = ""
     """A second, short flag."""
 
@@ -45,7 +45,7 @@ class Setting:
 
 
 def setting(default: T, doc: str, check: Check, **flag: Any) -> T:
-    """Declare a field of `Settings`; the rest are fields of `Setting`."""
+    """Declare a field of `Settings`; `flag` has further fields of `Setting`."""
     is_shown = isinstance(default, (str, int)) and not isinstance(default, bool)
     about = Setting(doc, check, **{"default_text": str(default) if is_shown else "", **flag})
     found: T = field(default=default, metadata={"setting": about})
@@ -58,7 +58,7 @@ def _data_dir() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings. Raises `UsageError` for a value that can't be used."""
+    """All settings. Raises `UsageError` for an invalid value."""
 
     model: str = setting(
         "base",
@@ -69,7 +69,7 @@ class Settings:
     )
     openai_model: str | None = setting(
         None,
-        "The model that stands in for `whisper-1` and OpenAI's other names; left out: `model`.",
+        "The model used for `whisper-1` and OpenAI's other model names; default: `model`.",
         checks.optional(checks.text("a name or a folder"), "none"),
     )
     device: str = setting("auto", "The device to run on.", OneOf(DEVICES))
@@ -80,78 +80,86 @@ class Settings:
     )
     database: str | None = setting(
         None,
-        "The queue's database: a file or an address.",
+        "The queue's database: a file or a URL.",
         checks.database,
         metavar="FILE",
         default_text="cesar.db in the data folder",
     )
     allow_network_fs: bool = setting(
-        False, "Let the database lie on a network file system, for one program at a time.", checks.boolean
+        False, "Allow the database on a network file system, for one program at a time.", checks.boolean
     )
     shutdown_grace_s: float = setting(
-        8.0, "How long a job may go on when the worker is asked to stop, in seconds.", checks.seconds
+        8.0, "Seconds that a running job may continue after the worker is told to stop.", checks.seconds
     )
     offline: bool = setting(False, "Never use the network.", checks.boolean)
     workers: int | None = setting(
-        None, "Threads that recognise; left out or auto: chosen from the cores.", checks.thread_count
+        None, "The number of recognition threads; auto: chosen by the number of cores.", checks.thread_count
     )
     idle_timeout_s: float = setting(
-        300.0, "A warm recogniser process is closed after this many seconds without work.", checks.seconds
+        300.0, "Seconds without work after which the warm recogniser process is closed.", checks.seconds
     )
-    niceness: int = setting(0, "How far recognition gives way to other programs, 0 to 19.", WholeNumber(0, 19))
+    niceness: int = setting(
+        0, "The niceness of recognition, 0 to 19: higher gives way to other programs.", WholeNumber(0, 19)
+    )
     stall_timeout_s: float = setting(
-        300.0, "A recogniser that makes no progress for this many seconds is killed.", checks.seconds
+        300.0, "Seconds without progress after which the recogniser is killed.", checks.seconds
     )
     open_timeout_s: float = setting(
-        60.0, "A recording that gives no sound within this many seconds is refused.", checks.seconds
+        60.0, "Seconds within which a recording must give sound, or be rejected.", checks.seconds
     )
     host: str = setting("127.0.0.1", "Where to listen.", checks.text("an address such as 127.0.0.1"), metavar="ADDRESS")
     port: int = setting(5000, "The port to listen on; 0 chooses a free one.", WholeNumber(0, 65535), metavar="N")
     require_key: bool | None = setting(
         None,
-        "Whether callers of the service need an API key; auto: unless it listens on loopback only.",
+        "Whether the service requires API keys; auto: unless it listens on loopback only.",
         checks.optional(checks.boolean, "auto"),
     )
-    max_upload_bytes: int = setting(8 * 1024**3, "The largest recording that the service takes, in bytes.", checks.size)
+    max_upload_bytes: int = setting(
+        8 * 1024**3, "The largest recording that the service accepts, in bytes.", checks.size
+    )
     max_duration_s: float | None = setting(
         7 * 86_400.0,
-        "The longest recording that is transcribed, in seconds of sound.",
+        "The longest recording that is transcribed, in seconds of audio.",
         checks.optional(checks.seconds, "none"),
     )
-    max_open_jobs: int = setting(10_000, "How many unfinished jobs each caller may have.", WholeNumber(1, 10**9))
+    max_open_jobs: int = setting(10_000, "The maximum number of unfinished jobs per caller.", WholeNumber(1, 10**9))
     max_wait_s: float = setting(
-        540.0, "A synchronous call is refused if its answer would take longer than this, in seconds.", checks.seconds
+        540.0, "A synchronous call is rejected if its response would take longer than this, in seconds.", checks.seconds
     )
     requests_per_minute: int = setting(
-        3000, "How many requests each caller may make in a minute.", WholeNumber(1, 10**9)
+        3000, "The maximum number of requests per caller and minute.", WholeNumber(1, 10**9)
     )
-    max_connections: int = setting(1000, "How many connections the service keeps open.", WholeNumber(1, 10**6))
-    max_connections_per_address: int = setting(250, "How many of them one address may have.", WholeNumber(1, 10**6))
+    max_connections: int = setting(1000, "The maximum number of open connections.", WholeNumber(1, 10**6))
+    max_connections_per_address: int = setting(
+        250, "The maximum number of open connections per address.", WholeNumber(1, 10**6)
+    )
     max_priority: int = setting(
-        0, "The highest priority that a key without the scope admin may ask for.", WholeNumber(-1000, 1000)
+        0, "The highest priority that a key without the scope admin may request.", WholeNumber(-1000, 1000)
     )
     max_stored_bytes: int = setting(
         100 * 1024**3,
-        "How much the jobs of a key without the scope admin may take, with recordings and texts, in bytes.",
+        "The storage limit for the jobs of a key without the scope admin, in bytes.",
         checks.size,
     )
     min_free_bytes: int = setting(
-        256 * 1024**2, "With less room than this on the data folder's disk the service is unhealthy.", checks.size
+        256 * 1024**2,
+        "With less free space than this on the data folder's disk, the service is unhealthy.",
+        checks.size,
     )
     cors_origins: tuple[str, ...] = setting(
-        (), "Web sites whose pages may call the service, such as https://example.org.", checks.origins
+        (), "Origins whose web pages may call the service, such as https://example.org.", checks.origins
     )
-    allow_private_urls: bool = setting(False, "Let recordings be fetched from private addresses too.", checks.boolean)
+    allow_private_urls: bool = setting(False, "Allow recordings to be fetched from private addresses.", checks.boolean)
     fetches_at_once: int = setting(
         4,
-        "How many recordings a worker fetches at the same time, with those that wait for the recogniser.",
+        "The maximum number of recordings being fetched, or fetched and waiting for the recogniser.",
         WholeNumber(1, 64),
     )
-    fetch_timeout_s: float = setting(
-        4 * 3600.0, "A recording that has not been fetched within this many seconds fails.", checks.seconds
-    )
+    fetch_timeout_s: float = setting(4 * 3600.0, "Seconds after which fetching a recording fails.", checks.seconds)
     fetch_min_bytes_per_s: int = setting(
-        16 * 1024, "A recording that arrives more slowly, over a minute, fails.", checks.size
+        16 * 1024,
+        "The minimum speed of fetching a recording, averaged over a minute, in bytes per second.",
+        checks.size,
     )
     log_format: str = setting("text", "Format of the log.", OneOf(("text", "json")))
     server: str | None = setting(
@@ -163,11 +171,11 @@ class Settings:
     )
     api_key: str | None = setting(
         None,
-        "The API key for that service.",
-        checks.optional(checks.text("a key as `cesar keys create` prints it"), "none"),
+        "The API key for `server`.",
+        checks.optional(checks.text("a key printed by `cesar keys create`"), "none"),
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """Where each value came from: "flag", the variable's name, the file's path or "default"."""
+    """The origin of each value: "flag", the variable's name, the file's path or "default"."""
 
     def __post_init__(self) -> None:
         for name, declared in SETTINGS.items():
@@ -176,11 +184,11 @@ class Settings:
                 object.__setattr__(self, name, declared.check(value))
             except ValueError as wrong:
                 origin = f" (from {self.origins[name]})" if name in self.origins else ""
-                raise UsageError(f"{name} = {value!r}{origin} can't be used", hint=f"Give {wrong}.") from None
+                raise UsageError(f"{name} = {value!r}{origin} can't be used", hint=f"Use {wrong}.") from None
 
     @property
     def database_location(self) -> str:
-        """The queue's database: the file or address that was set, else `cesar.db` in the data folder."""
+        """The queue's database: the configured file or URL, else `cesar.db` in the data folder."""
         return self.database or str(self.data_dir / "cesar.db")
 
     @property
@@ -190,14 +198,14 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """The folder that downloaded and imported models are kept in."""
+        """The folder for downloaded and imported models."""
         return self.data_dir / "models"
 
 
 SETTINGS: Mapping[str, Setting] = {
     each.name: each.metadata["setting"] for each in fields(Settings) if "setting" in each.metadata
 }
-"""Every setting by name, in the order in which they are shown."""
+"""Every setting by name, in display order."""
 
 
 def load(
@@ -205,11 +213,11 @@ def load(
     environ: Mapping[str, str] = os.environ,
     config_file: Path | None = None,
 ) -> Settings:
-    """Gather the settings from flags, environment, settings file and defaults.
+    """Load the settings from flags, environment, settings file and defaults.
 
     overrides: values given as flags; None means not given.
     config_file: the settings file; by default the one named by CESAR_CONFIG, otherwise the user's own, if it exists.
-    Raises `UsageError`, naming its origin, for a value that can't be used or a key that does not exist.
+    Raises `UsageError`, which names the origin, for an invalid value or an unknown key.
     """
     known = list(SETTINGS)
     found = (

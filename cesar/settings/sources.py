@@ -1,4 +1,4 @@
-"""Where settings come from: flags, variables and the settings file. What a value may be is not checked here."""
+"""The sources of settings: flags, environment variables and the settings file. Values are not checked here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cesar.errors import UsageError
 PREFIX = "CESAR_"
 CONFIG_VARIABLE = "CESAR_CONFIG"
 FLAG = "flag"
-"""The origin of what a flag says."""
+"""The origin of values from flags."""
 
 Found = dict[str, tuple[object, str]]
 """Value and origin by the setting's name."""
@@ -29,16 +29,16 @@ def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def from_flags(overrides: Mapping[str, object | None], known: Collection[str]) -> Found:
-    """Return the flags that were given; None means not given. Raises `UsageError` for one that is no setting."""
+    """Return the values of the flags; None means not given. Raises `UsageError` for a flag that is not a setting."""
     given = {key: value for key, value in overrides.items() if value is not None}
     _refuse_unknown(given, FLAG, known)
     return {key: (value, FLAG) for key, value in given.items()}
 
 
 def from_environment(environ: Mapping[str, str], known: Collection[str]) -> Found:
-    """Return what variables say; an empty one counts as not set. Raises `UsageError` for a misspelt setting."""
+    """Return the values of variables; an empty one counts as unset. Raises `UsageError` for a misspelt setting."""
     variables = {PREFIX + name.upper(): name for name in known}
-    # Other CESAR_ variables may belong to other parts, so only what looks like a misspelt setting is refused.
+    # Other CESAR_ variables may belong to other parts, so only a likely misspelling of a setting is rejected.
     for key in environ:
         if key.startswith(PREFIX) and key not in variables and key != CONFIG_VARIABLE:
             near = _similar(key.removeprefix(PREFIX), [name.upper() for name in variables.values()])
@@ -48,7 +48,7 @@ def from_environment(environ: Mapping[str, str], known: Collection[str]) -> Foun
 
 
 def from_file(config_file: Path | None, environ: Mapping[str, str], known: Collection[str]) -> Found:
-    """Return what the settings file says, if there is one. Raises `UsageError`."""
+    """Return the values in the settings file, if there is one. Raises `UsageError`."""
     named = config_file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     path = named or settings_file(environ)
     try:

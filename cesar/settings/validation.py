@@ -1,6 +1,6 @@
 """Checks of settings: each turns a value, or its text, into the setting's type.
 
-A check raises ValueError that says what is allowed.
+A check raises a ValueError that says what is allowed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OneOf:
 
 
 def text(what: str) -> Check:
-    """Accept any text but an empty one; `what` names it in the error."""
+    """Accept any non-empty text; `what` describes it in the error."""
 
     def check(value: object) -> str:
         if isinstance(value, str) and value.strip():
@@ -66,7 +66,7 @@ def database(value: object) -> str | None:
         return None
     if isinstance(value, (str, Path)) and str(value).strip():
         return str(value).strip()
-    raise ValueError("a file's path, or an address such as sqlite:///cesar.db")
+    raise ValueError("a file's path, or a URL such as sqlite:///cesar.db")
 
 
 def boolean(value: object) -> bool:
@@ -100,7 +100,7 @@ def thread_count(value: object) -> int | None:
 
 
 _MAX_SECONDS = 4_000_000
-"""46 days. Windows waits for threads for 2^32 ms at most."""
+"""46 days: Windows can wait for threads for at most 2^32 ms."""
 
 
 def seconds(value: object) -> float:
@@ -111,11 +111,11 @@ def seconds(value: object) -> float:
         seconds = math.nan
     if 0 < seconds <= _MAX_SECONDS:
         return seconds
-    raise ValueError(f"a number of seconds above 0, {_MAX_SECONDS} at most")
+    raise ValueError(f"a number of seconds above 0, at most {_MAX_SECONDS}")
 
 
 def optional(check: Check, word: str) -> Check:
-    """Accept a word, or nothing, for None."""
+    """Accept None, or a word that stands for it."""
 
     def checked(value: object) -> object:
         if value is None or value == word:
@@ -164,15 +164,15 @@ def names(value: object) -> tuple[str, ...]:
         value = value.split(",")
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return tuple(item.strip() for item in value if item.strip())
-    raise ValueError("names with commas between them")
+    raise ValueError("names separated by commas")
 
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@*]+")
 
 
 def origins(value: object) -> tuple[str, ...]:
-    """Accept origins as browsers send them in `Origin` (RFC 6454, 6.2), in any case, a trailing slash or not."""
+    """Accept origins as browsers send them in `Origin` (RFC 6454, 6.2), in any case; a trailing slash is optional."""
     found = tuple(site.removesuffix("/").lower() for site in names(value))
     if all(_ORIGIN.fullmatch(site) for site in found):
         return found
-    raise ValueError("sites such as https://example.org, without a path, with commas between them")
+    raise ValueError("origins such as https://example.org, without a path, separated by commas")
