@@ -51,10 +51,14 @@ class Option:
     """Whether neither commands nor requests have it."""
 
     @property
+    def line(self) -> str:
+        """What it is, on one line, with its unit."""
+        return f"{self.help.removesuffix('.')}, in {self.unit}." if self.unit else self.help
+
+    @property
     def text(self) -> str:
         """What it is, and what else there is to know."""
-        line = f"{self.help.removesuffix('.')}, in {self.unit}." if self.unit else self.help
-        return f"{line} {self.details}".strip()
+        return f"{self.line} {self.details}".strip()
 
     @property
     def kinds(self) -> tuple[Any, ...]:

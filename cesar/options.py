@@ -42,8 +42,8 @@ class TranscribeOptions:
     )
     languages: tuple[str, ...] = option(
         (),
-        "Candidate languages, separated by commas: en,nl.",
-        details="The detected language is one of these.",
+        "Candidate languages, such as en,nl.",
+        details="Separated by commas; the detected language is one of these.",
         unset="all that the model supports",
         max_length=1024,
         example="en,nl",
@@ -51,9 +51,9 @@ class TranscribeOptions:
     )
     task: Task = option(
         "transcribe",
-        "What to write: the words as spoken, or their translation.",
-        details="`translate` gives English text, whatever language is spoken; multilingual models only.",
-        flag=Flag("translate", "Translate into English."),
+        "`transcribe`, or `translate` for English text.",
+        details="Only multilingual models translate.",
+        flag=Flag("translate", "Translate into English; multilingual models only."),
     )
     prompt: str | None = option(
         None,
@@ -73,7 +73,7 @@ class TranscribeOptions:
     word_timestamps: bool = option(
         False,
         "Time every word: listed in json, used for cues.",
-        details="`srt` and `vtt` split long sentences by these times.",
+        details="`srt` and `vtt` split long sentences by them.",
     )
     track: Track | None = option(
         None,
@@ -104,23 +104,23 @@ class TranscribeOptions:
     beam_size: int = option(
         1,
         "Hypotheses kept; more is slower.",
-        details="With 1, text of low confidence is decoded again with 5.",
+        details="With 1 (greedy), uncertain text is decoded again with 5.",
         minimum=1,
         maximum=32,
         metavar="N",
     )
     temperature: float = option(
         0.0,
-        "Sample tokens, 0 to 1, instead of taking the likeliest.",
-        details="The higher, the more freely, and the more slowly: a recording takes twice as long at 0.2, six times "
-        "at 1. The same recording and temperature give the same text.",
+        "Sample tokens instead of taking the likeliest.",
+        details="Higher values are more random, and slower: a recording takes twice as long at 0.2, six times at 1. "
+        "Sampling is reproducible.",
         minimum=0,
         maximum=1,
         metavar="T",
     )
     token_logprobs: bool = option(
         False,
-        "Find the log-probability of every token.",
+        "Compute the log-probability of every token.",
         details="A recording takes a third to two thirds longer.",
         is_library_only=True,
     )
@@ -158,3 +158,5 @@ class TranscribeOptions:
 
 OPTIONS: Mapping[str, Option] = declared_options(TranscribeOptions)
 """Every option by name, in the order in which they are shown."""
+SHARED_OPTIONS = {name: declared for name, declared in OPTIONS.items() if not declared.is_library_only}
+"""Those that commands and requests have too."""

@@ -38,6 +38,7 @@ from cesar.settings.config import Settings
 from cesar.settings.sources import CONFIG_VARIABLE, PREFIX
 from cesar.transcriber import AudioTranscriber
 from cesar.transcript import Chunk, ModelIdentity, Origin, Progress, Segment, Span, Transcript, Word
+from tests.support.option_tables import TABLES
 from tests.support.pages import anchors, blocks, code_in, headings, inline_code, links, names, read, rows
 
 ROOT = Path(__file__).parents[1]
@@ -280,6 +281,11 @@ def test_the_documented_defaults_of_the_options_are_correct():
     for default in (TranscribeOptions(), SubtitleOptions()):
         for row in rows(LIBRARY, "Field", type(default).__name__):
             assert ast.literal_eval(code_in(row.cells[1])[0]) == getattr(default, row.name)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.page}: {table.heading}")
+def test_the_tables_of_options_are_made_from_their_declarations(table):
+    assert table.is_current(), "run scripts/option-tables"
 
 
 def test_an_error_has_the_documented_attributes():

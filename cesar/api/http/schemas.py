@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
-from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+from cesar.api.http.option_fields import with_response_fields
 from cesar.api.models import Job, JobEvent, JobStatus
 from cesar.models.catalog import CATALOG, script_of
 from cesar.transcript import Phase
@@ -19,22 +19,8 @@ _PATH = re.compile(
 """An absolute path of at least two parts, with spaces if it is quoted; not the path of a URL."""
 
 
-class OptionsView(BaseModel):
+class OptionsView(with_response_fields(BaseModel), BaseModel):  # type: ignore[misc]  # a field for each option
     """The options of the job."""
-
-    language: str | None = Field(description="ISO code of the spoken language; null: detected.")
-    languages: list[str] = Field(description="Candidates for language detection; empty: all languages.")
-    task: Literal["transcribe", "translate"]
-    prompt: str | None
-    hotwords: str | None
-    word_timestamps: bool
-    track: int | Literal["all"] | None = Field(
-        description="The audio track; `all`: all of them; null: the one with speech."
-    )
-    start: float = Field(description="Where it starts, in seconds.")
-    end: float | None = Field(description="Where it stops, in seconds; null: at the end of the recording.")
-    beam_size: int
-    temperature: float
 
 
 class ErrorView(BaseModel):
@@ -113,7 +99,6 @@ class EventView(BaseModel):
 def job_view(job: Job, *, queue_position: int | None = None, eta_s: float | None = None) -> JobView:
     """Return the view of a job."""
     outcome = job.outcome or {}
-    fields = OptionsView.model_fields
     return JobView(
         id=job.id,
         name=job.name,
@@ -125,7 +110,7 @@ def job_view(job: Job, *, queue_position: int | None = None, eta_s: float | None
         queue_position=queue_position,
         eta_s=eta_s,
         model=model_name(job.model_size),
-        options=OptionsView(**{name: getattr(job.options, name) for name in fields}),
+        options=OptionsView(**job.options.to_dict()),
         priority=job.priority,
         source_url=job.source_url,
         audio_bytes=job.audio_bytes,

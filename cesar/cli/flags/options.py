@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,14 +11,15 @@ import click
 from cesar.cli.flags.gathered import gathered
 from cesar.cli.flags.values import complete_language, read_time, read_track
 from cesar.option_declarations import Option
-from cesar.options import OPTIONS, TranscribeOptions
+from cesar.options import SHARED_OPTIONS, TranscribeOptions
 
 _READERS: Mapping[str | None, Callable[..., object]] = {"TIME": read_time, "N|all": read_track}
 """How a value is read, by its metavar."""
 _COMPLETIONS = {"language": complete_language}
 
 
-def _flag(declared: Option) -> click.Option:
+def flag_of(declared: Option) -> click.Option:
+    """Return the flag for an option."""
     name = f"--{declared.name.replace('_', '-')}"
     if flag := declared.flag:
         return click.Option([f"--{flag.value}", declared.name], flag_value=flag.value, default=None, help=flag.help)
@@ -43,11 +45,11 @@ def _type(declared: Option) -> click.ParamType[Any] | type:
 
 def _help(declared: Option) -> str:
     form = ": seconds, or [HH:]MM:SS." if declared.metavar == "TIME" else "."
-    default = f" [default: {declared.default_text}]" if declared.default_text else ""
-    return f"{declared.help.removesuffix('.')}{form}{default}"
+    numbers = declared.range if math.isfinite(declared.maximum) and declared.metavar != "TIME" else ""
+    default = f"default: {declared.default_text}" if declared.default_text else ""
+    limits = "; ".join(filter(None, (numbers, default)))
+    return f"{declared.help.removesuffix('.')}{form}{f' [{limits}]' if limits else ''}"
 
 
-transcribe_options = gathered(
-    "options", TranscribeOptions, [_flag(it) for it in OPTIONS.values() if not it.is_library_only]
-)
+transcribe_options = gathered("options", TranscribeOptions, [flag_of(it) for it in SHARED_OPTIONS.values()])
 """Adds the flags to a command, which gets a `TranscribeOptions` as `options`."""

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import click
 import pytest
 
 from cesar.cli.commands import transcribe
 from cesar.cli.commands.jobs import submit
-from cesar.cli.flags.options import _flag, transcribe_options
-from cesar.option_declarations import Option
+from cesar.cli.flags.options import transcribe_options
 from cesar.options import OPTIONS, TranscribeOptions
-
-QUALITY = Option(
-    name="quality",
-    type=Literal["fast", "balanced", "best"],
-    default="balanced",
-    help="How much care to take.",
-)
 
 
 @pytest.mark.parametrize("command", [transcribe.command, submit], ids=["transcribe", "jobs submit"])
@@ -30,14 +20,6 @@ def test_a_command_has_a_flag_for_every_option_with_its_help(command: click.Comm
         else:
             wanted = declared.flag.help if declared.flag else declared.help.removesuffix(".")
             assert (flags[name].help or "").startswith(wanted)
-
-
-def test_a_new_option_needs_only_its_declaration():
-    flag = _flag(QUALITY)
-    assert flag.opts == ["--quality"]
-    assert isinstance(flag.type, click.Choice)
-    assert tuple(flag.type.choices) == ("fast", "balanced", "best")
-    assert flag.help == "How much care to take. [default: balanced]"
 
 
 def test_a_flag_that_is_not_given_leaves_the_default():

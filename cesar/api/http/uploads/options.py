@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from cesar.api.http.errors import list_problems
+from cesar.api.http.option_fields import with_request_fields
 from cesar.api.http.schemas import model_name
 from cesar.errors import BadRequest, UnknownModel, UsageError
 from cesar.models.catalog import CATALOG, absolute_script
-from cesar.options import MAX_SECONDS, TranscribeOptions
+from cesar.options import SHARED_OPTIONS, TranscribeOptions
 from cesar.settings.config import Settings
 
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_ERRORS = 100
 """Beyond that they are only counted: to describe thousands takes longer than to find them."""
-Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=64 * 1024)]
 
 
-class TranscriptionRequest(BaseModel):
-    """How to transcribe a recording."""
-
+class _ModelField(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(
@@ -34,41 +31,11 @@ class TranscriptionRequest(BaseModel):
         description="A name from `GET /models`. Default: the service's model.",
         examples=["base"],
     )
-    language: str | None = Field(
-        default=None,
-        max_length=64,
-        description="ISO code, tag or name of the spoken language. Default: detected.",
-        examples=["en"],
-    )
-    languages: str | None = Field(
-        default=None,
-        max_length=1024,
-        description="Candidates for language detection, separated by commas. Default: all languages of the model.",
-        examples=["en,nl"],
-    )
-    task: Literal["transcribe", "translate"] = Field(
-        default="transcribe", description="`translate` returns English text, whatever language is spoken."
-    )
-    prompt: Text | None = Field(default=None, description="Text whose style to follow: names, spelling, punctuation.")
-    hotwords: Text | None = Field(default=None, description="Words to expect, separated by spaces or commas.")
-    word_timestamps: bool = Field(default=False, description="Whether to return the times of each word.")
-    track: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
-        default=None,
-        description="The audio track, counted from 1; `all` mixes them. Default: the one with speech.",
-    )
-    start: Seconds = Field(default=0.0, description="Where to start, in seconds.")
-    end: Seconds | None = Field(
-        default=None, description="Where to stop, in seconds. Default: the end of the recording."
-    )
-    beam_size: int = Field(
-        default=1, ge=1, le=32, description="With 1, only uncertain passages are decoded again with 5."
-    )
-    temperature: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="0: the most likely text; above 0, tokens are sampled, more freely the higher it is.",
-    )
+
+
+class TranscriptionRequest(with_request_fields(_ModelField), _ModelField):  # type: ignore[misc]  # and a field for each option
+    """How to transcribe a recording."""
+
     priority: int = Field(
         default=0, ge=-1000, le=1000, description="Higher runs first; equal priorities in order of arrival."
     )
@@ -78,8 +45,8 @@ class TranscriptionRequest(BaseModel):
 
     def options(self) -> TranscribeOptions:
         """Return the options of the transcription itself. Raises `UsageError`."""
-        names = TranscribeOptions.__dataclass_fields__.keys() & TranscriptionRequest.model_fields.keys()
-        return TranscribeOptions(**{name: getattr(self, name) for name in names if getattr(self, name) is not None})
+        given = {name: getattr(self, name) for name in SHARED_OPTIONS}
+        return TranscribeOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 class UrlTranscriptionRequest(TranscriptionRequest):
