@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cesar.ledger import short_clock
+from cesar.pipeline.audio.quiet_speech import Amplifier, SecondHearing
 from cesar.pipeline.audio.sources import DIFFERENCE, MIX, Heard, Source, Window, sources_of
 from cesar.pipeline.audio.talkers import TwoTalkers
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
@@ -90,6 +91,8 @@ class ChannelPicker:
         self._names = names
         self._position = start
         self._mix = SpeechDetector()
+        self._amplifier = Amplifier()
+        self._second_hearing = SecondHearing(self._mix)
         self._others: dict[Source, _Other] = {}
         self._recent: deque[Window] = deque(maxlen=2)
         """The last two windows. The newer is held back until it is known what follows."""
@@ -105,15 +108,16 @@ class ChannelPicker:
 
     def hear(self, blocks: Iterable[Channels]) -> Iterator[tuple[Samples, Probabilities]]:
         """Yield the sound to be transcribed, whole, in order, in blocks of its own; and its frames' probabilities."""
-        for block in whole_frames(blocks):
-            found = self._mix.feed(block[0])
+        for block in map(self._amplifier.feed, whole_frames(blocks)):
+            mix, found = self._second_hearing.hear(block[0], self._mix.feed(block[0]))
             if len(block) == 1:
                 yield from self._given([*self._released()])
-                yield block[0], found
+                yield mix, found
                 self._position += block.shape[1]
                 self._source = self._chosen = MIX
                 continue
-            yield from self._given([part for window in self._windows(block, found) for part in self._passed(window)])
+            windows = self._windows(block, mix, found)
+            yield from self._given([part for window in windows for part in self._passed(window)])
         yield from self._given([*self._released()])
 
     def warnings(self, *, has_speech: bool) -> list[str]:
@@ -127,12 +131,12 @@ class ChannelPicker:
             )
         return [*said, *self._talkers.warnings()]
 
-    def _windows(self, block: Channels, found: Probabilities) -> list[Window]:
-        """Cut a block into windows and listen to what is worth it."""
+    def _windows(self, block: Channels, mix: Samples, found: Probabilities) -> list[Window]:
+        """Cut a block into windows and listen to what is worth it; mix: as it was heard, found: in which frames."""
         sources = sources_of(block)
         cuts = range(0, block.shape[1], _WINDOW)
         windows = [Window(block[:, at : at + _WINDOW], sources) for at in cuts]
-        _note(windows, MIX, block[0], found)
+        _note(windows, MIX, mix, found)
         is_lacking = any(window.said(MIX) < _SAID for window in windows)
         wanted = sources.worth_hearing(is_lacking=is_lacking)
         if self._chosen not in (MIX, *wanted):
