@@ -8,8 +8,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from os import PathLike
@@ -17,26 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import cesar
-from cesar import language_summary
-from cesar.argument_checks import optional_callable, optional_instance, path_of
+from cesar.argument_checks import optional_instance, path_of
 from cesar.errors import OutputNotWritable, UsageError
 from cesar.files.readable import require_readable
-from cesar.ledger import dropped_s, dropped_warning, whole_ledger
+from cesar.ledger import dropped_s
 from cesar.models.catalog import script_of
 from cesar.options import TranscribeOptions
 from cesar.pipeline.request import Request
 from cesar.runner import pool
-from cesar.runner.messages import EngineSpec, Event, Finished, Loaded, Opened, Skipped, Worked
+from cesar.runner.messages import EngineSpec
 from cesar.settings.config import Settings, load
-from cesar.transcript import Chunk, Origin, Phase, Progress, Segment, Transcript
+from cesar.transcript import Chunk, Origin, Segment, Transcript
+from cesar.transcription import Callbacks, OnBegin, OnChunk, OnProgress, ShouldStop, Transcription
 
 if TYPE_CHECKING:
     from cesar.formats.subtitles.cues import SubtitleOptions
-
-OnProgress = Callable[[Progress], None]
-OnChunk = Callable[[Chunk], None]
-OnBegin = Callable[[], None]
-ShouldStop = Callable[[], bool]
 
 
 class AudioTranscriber:
@@ -76,42 +70,7 @@ class AudioTranscriber:
         All callbacks run in the calling thread. Raises `Interrupted` soon after `should_stop` returns true, and
         other kinds of `CesarError` on failure.
         """
-        recording = path_of(path, "path")
-        options = optional_instance(options, TranscribeOptions, "options") or TranscribeOptions()
-        _require_callables(on_progress=on_progress, on_chunk=on_chunk, on_begin=on_begin, should_stop=should_stop)
-        _require_chunks(done)
-        require_readable(recording)
-        started = time.perf_counter()
-        run = _Run(on_progress, on_chunk, on_begin, done)
-        loaded, outcome = pool.run(
-            self._engine(),
-            Request(recording.absolute(), options, tuple(run.earlier), self.settings.max_duration_s),
-            limits=self._limits(),
-            on_event=run.on_event,
-            should_stop=should_stop or _never_stop,
-        )
-        run.end(outcome.duration)
-        guess = language_summary.RecordingLanguage(outcome.language, outcome.language_probability)
-        found = language_summary.recording_language(run.chunks, guess)
-        ledger = whole_ledger(run.chunks, outcome.duration, start=options.start, end=options.end)
-        segments = tuple(segment for chunk in run.chunks for segment in chunk.segments)
-        return Transcript(
-            segments=segments,
-            language=found.language,
-            language_probability=found.probability,
-            duration=outcome.duration,
-            model=loaded.model,
-            settings=options.to_dict(),
-            timings={**outcome.timings, "total": round(time.perf_counter() - started, 3)},
-            warnings=(
-                *loaded.warnings,
-                *outcome.warnings,
-                *language_summary.warnings(run.chunks, found, options),
-                *dropped_warning(ledger, has_text=bool(segments)),
-            ),
-            ledger=ledger,
-            origin=origin_of(recording, outcome.recorded_at),
-        )
+        return self._transcribe(path, options, Callbacks(on_progress, on_chunk, on_begin, should_stop), done)
 
     def stream(
         self,
@@ -189,31 +148,32 @@ class AudioTranscriber:
         name = parse_formats(output_format)[0] if output_format else format_for_path(output) or "txt"
         subtitles = optional_instance(subtitles, SubtitleOptions, "subtitles")
         _require_writable(output, path_of(input_path, "input_path"))
-        transcript = self.transcribe(
-            input_path,
-            options,
-            on_progress=on_progress,
-            on_chunk=on_chunk,
-            on_begin=on_begin,
-            should_stop=should_stop,
-            done=done,
-        )
+        callbacks = Callbacks(on_progress, on_chunk, on_begin, should_stop)
+        transcript = self._transcribe(input_path, options, callbacks, done)
         write_whole(output, render(transcript, name, subtitles))
-        seconds = transcript.timings["total"]
-        return {
-            "language": transcript.language,
-            "language_probability": transcript.language_probability,
-            "audio_duration": transcript.duration,
-            "processing_time": seconds,
-            "speed_ratio": round(transcript.duration_asked_for / seconds, 2) if seconds else 0.0,
-            "segment_count": len(transcript.segments),
-            "output_path": str(output),
-            "model": asdict(transcript.model),
-            "timings": dict(transcript.timings),
-            "warnings": list(transcript.warnings),
-            "dropped_s": dropped_s(transcript.ledger),
-            "origin": asdict(transcript.origin),
-        }
+        return _summary(transcript, output)
+
+    def _transcribe(
+        self,
+        path: str | PathLike[str],
+        options: TranscribeOptions | None,
+        callbacks: Callbacks,
+        done: Sequence[Chunk],
+    ) -> Transcript:
+        recording = path_of(path, "path")
+        options = optional_instance(options, TranscribeOptions, "options") or TranscribeOptions()
+        _require_chunks(done)
+        require_readable(recording)
+        transcription = Transcription(callbacks, done)
+        request = Request(recording.absolute(), options, tuple(transcription.done), self.settings.max_duration_s)
+        loaded, outcome = pool.run(
+            self._engine(),
+            request,
+            limits=self._limits(),
+            on_event=transcription.on_event,
+            should_stop=callbacks.should_stop or _never_stop,
+        )
+        return transcription.transcript(request, loaded, outcome, origin_of(recording, outcome.recorded_at))
 
     def _limits(self) -> pool.Limits:
         settings = self.settings
@@ -226,62 +186,22 @@ class AudioTranscriber:
         return self._spec
 
 
-class _Run:
-    """The parent's state of one run: its finished chunks, in order, and its progress."""
-
-    def __init__(
-        self,
-        on_progress: OnProgress | None,
-        on_chunk: OnChunk | None,
-        on_begin: OnBegin | None,
-        done: Sequence[Chunk],
-    ) -> None:
-        self._on_progress = on_progress
-        self._on_begin = on_begin
-        self._on_chunk = on_chunk
-        self._duration: float | None = None
-        self._worked = 0.0
-        self.earlier = {(chunk.start, chunk.end): chunk for chunk in done}
-        self.chunks: list[Chunk] = []
-        self._report("loading")
-
-    def on_event(self, event: Event) -> None:
-        """Handle an event."""
-        match event:
-            case Loaded():
-                if self._on_begin:
-                    self._on_begin()
-            case Opened(duration=duration):
-                self._duration = duration
-                self._report("recognising")
-            case Worked(reached=reached):
-                self._worked = max(self._worked, reached)
-                self._report("recognising")
-            case Finished(chunk=chunk):
-                self.earlier[chunk.start, chunk.end] = chunk
-                self._add(chunk)
-                if self._on_chunk:
-                    self._on_chunk(chunk)
-            case Skipped(start=start, end=end):
-                self._add(self.earlier[start, end])
-
-    def end(self, duration: float) -> None:
-        """Mark the end of the recording: the rest is silence."""
-        self._duration = duration
-        self._report("recognising", position=duration)
-
-    def _add(self, chunk: Chunk) -> None:
-        if self.chunks and chunk.start < self.chunks[-1].end:
-            return  # a second attempt passes the chunks that the first one finished
-        self.chunks.append(chunk)
-        self._report("recognising")
-
-    def _report(self, phase: Phase, position: float | None = None) -> None:
-        if self._on_progress:
-            reached = self.chunks[-1].end if self.chunks else 0.0
-            position = reached if position is None else position
-            self._worked = max(self._worked, position)
-            self._on_progress(Progress(phase, position, self._duration, self._worked))
+def _summary(transcript: Transcript, output: Path) -> dict[str, Any]:
+    seconds = transcript.timings["total"]
+    return {
+        "language": transcript.language,
+        "language_probability": transcript.language_probability,
+        "audio_duration": transcript.duration,
+        "processing_time": seconds,
+        "speed_ratio": round(transcript.duration_asked_for / seconds, 2) if seconds else 0.0,
+        "segment_count": len(transcript.segments),
+        "output_path": str(output),
+        "model": asdict(transcript.model),
+        "timings": dict(transcript.timings),
+        "warnings": list(transcript.warnings),
+        "dropped_s": dropped_s(transcript.ledger),
+        "origin": asdict(transcript.origin),
+    }
 
 
 def find_engine(model_size: str, settings: Settings) -> EngineSpec:
@@ -334,11 +254,6 @@ def changed_at(recording: Path) -> str | None:
 
 def _iso(time: datetime) -> str:
     return time.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
-
-
-def _require_callables(**callbacks: object) -> None:
-    for what, callback in callbacks.items():
-        optional_callable(callback, what)
 
 
 def _require_chunks(done: Sequence[object]) -> None:

@@ -17,8 +17,9 @@ from cesar.cli.transcription.reporters import write_stderr
 from cesar.client import Client, Event
 from cesar.errors import CesarError, JobNotFound, ServiceError
 from cesar.options import TranscribeOptions
-from cesar.transcriber import OnChunk, OnProgress, changed_at
+from cesar.transcriber import changed_at
 from cesar.transcript import Chunk, Progress, Segment, Transcript, segment_from_dict
+from cesar.transcription import OnChunk, OnProgress
 
 OnSent = Callable[[int, int], None]
 _SEGMENT_FIELDS = [field.name for field in fields(Segment)]

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cesar.cli.transcription.reporters import Reporter
     from cesar.formats.subtitles.cues import SubtitleOptions
     from cesar.options import TranscribeOptions
-    from cesar.transcriber import OnChunk, OnProgress
     from cesar.transcript import Transcript
+    from cesar.transcription import OnChunk, OnProgress
 
 
 class Transcriber(Protocol):
