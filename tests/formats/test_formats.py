@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import pkgutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 
-import cesar.formats
 from cesar.errors import UnknownFormat
 from cesar.formats import FORMATS, format_for_path, parse_formats, render
 from cesar.transcript import Transcript
@@ -82,8 +78,3 @@ def test_every_rendering_ends_with_exactly_one_newline_or_is_empty(name: str, tr
 )
 def test_silence_renders_as_a_valid_empty_transcript(name: str, text: str) -> None:
     assert render(SILENCE, name) == text
-
-
-@pytest.mark.parametrize("module", [found.name for found in pkgutil.iter_modules(cesar.formats.__path__)])
-def test_the_examples_in_the_docstrings_hold(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"cesar.formats.{module}")).failed == 0

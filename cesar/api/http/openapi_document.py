@@ -56,7 +56,7 @@ class ApiDescription:
 def inline_refs(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Replace references to a schema's own definitions by the definitions, so that it can be used anywhere.
 
-    >>> inlined({"items": {"$ref": "#/$defs/Word"}, "$defs": {"Word": {"type": "string"}}})
+    >>> inline_refs({"items": {"$ref": "#/$defs/Word"}, "$defs": {"Word": {"type": "string"}}})
     {'items': {'type': 'string'}}
     """
     definitions = schema.get("$defs", {})

@@ -13,8 +13,8 @@ from cesar.transcript import Chunk
 class Cursor:
     """A subscriber's position in a job's history, after which reading can resume.
 
-    >>> str(Cursor(12, 0, 30.5, 7, 2)), Cursor.read("12-0-30500-7-2")
-    ('12-0-30500-7-2', Cursor(event=12, generation=0, chunk_start=30.5, segments=7, of_next=2, is_end=False))
+    >>> str(Cursor(12, 0, 30.5, 7, 2)), Cursor.parse("12-0-30500-7-2")
+    ('12-0-30500-7-2', Cursor(event=12, generation=0, chunk_start=30.5, segments=7, segment_offset=2, is_end=False))
     """
 
     event: int = 0

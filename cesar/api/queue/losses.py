@@ -68,7 +68,7 @@ def loss_probability(lost: int, *, among_lost: int, among_done: int) -> float:
     else is known about the rate, so every rate is equally likely beforehand (Laplace's rule of succession): a few
     completed jobs prove little.
 
-    >>> round(chance_of(1, among_lost=0, among_done=1), 3)
+    >>> round(loss_probability(1, among_lost=0, among_done=1), 3)
     0.333
     """
     return prod((among_lost + 1 + n) / (among_lost + among_done + 2 + n) for n in range(lost))

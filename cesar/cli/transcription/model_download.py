@@ -74,7 +74,7 @@ class _LineProgress:
 def format_size(size_bytes: int) -> str:
     """Format a size in megabytes or gigabytes.
 
-    >>> show_size(1_530_000_000)
+    >>> format_size(1_530_000_000)
     '1.5 GB'
     """
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

@@ -47,7 +47,7 @@ _MIN_AUDIO_S = 1.0
 def speed_and_eta(done_s: float, total_s: float | None, elapsed_s: float) -> tuple[str, str]:
     """Return the speed and the remaining time as text; empty while hardly anything is done.
 
-    >>> pace(600.0, 3600.0, 50.0)
+    >>> speed_and_eta(600.0, 3600.0, 50.0)
     ('12.0x', '0:04:10')
     """
     if done_s < _MIN_AUDIO_S or elapsed_s <= 0:

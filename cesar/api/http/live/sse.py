@@ -100,7 +100,7 @@ def format_event(
 ) -> bytes:
     r"""Return one encoded event. Compact JSON has no line breaks, as those in strings are escaped.
 
-    >>> written("deleted", DeletedView(job_id="7"), 12)
+    >>> format_event("deleted", DeletedView(job_id="7"), 12)
     b'event: deleted\nid: 12\ndata: {"job_id":"7"}\n\n'
     """
     id_line = f"id: {event_id}\n" if event_id is not None else ""

@@ -14,7 +14,7 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "MYANMAR", "KHMER", "
 def separator_for(options: TranscribeOptions, text: str) -> str:
     """Return the separator, by the language if it was given, else by the majority of the letters of the first text.
 
-    >>> joiner_of(TranscribeOptions(), "東京は雨です。"), joiner_of(TranscribeOptions(), "It rains.")
+    >>> separator_for(TranscribeOptions(), "東京は雨です。"), separator_for(TranscribeOptions(), "It rains.")
     ('', ' ')
     """
     if options.task == "translate":

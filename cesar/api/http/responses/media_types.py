@@ -56,8 +56,8 @@ _SINGLE_RANGE = re.compile(r"bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s
 def detect_media_type(head: bytes, name: str) -> str:
     """Return the media type of a recording by its first bytes, else by its extension; never anything but media.
 
-    >>> media_type_of(b"RIFF....WAVEfmt ", "talk.html"), media_type_of(b"<svg>", "a.svg"), media_type_of(b"", "a.wma")
-    ('audio/wav', 'application/octet-stream', 'audio/x-ms-wma')
+    >>> [detect_media_type(*it) for it in ((b"RIFF....WAVEfmt ", "talk.html"), (b"<svg>", "a.svg"), (b"", "a.wma"))]
+    ['audio/wav', 'application/octet-stream', 'audio/x-ms-wma']
     """
     for signature, media_type in _SIGNATURES:
         if head.startswith(signature):
@@ -75,7 +75,7 @@ def detect_media_type(head: bytes, name: str) -> str:
 def content_disposition(kind: str, name: str) -> str:
     r"""Return `Content-Disposition` (RFC 6266): an ASCII name for every client, and the real one.
 
-    >>> disposition("inline", 'Café "1".srt')
+    >>> content_disposition("inline", 'Café "1".srt')
     'inline; filename="Cafe _1_.srt"; filename*=UTF-8\'\'Caf%C3%A9%20%221%22.srt'
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
@@ -97,7 +97,7 @@ def is_usable_range(byte_range: str, if_range: str, tag: str) -> bool:
 def is_satisfiable(byte_range: str, size_bytes: int) -> bool:
     """Whether a usable range contains any part of a recording.
 
-    >>> has_part("bytes=-5", 3), has_part("bytes=3-", 3), has_part("bytes=-0", 3)
+    >>> is_satisfiable("bytes=-5", 3), is_satisfiable("bytes=3-", 3), is_satisfiable("bytes=-0", 3)
     (True, False, False)
     """
     found = _SINGLE_RANGE.fullmatch(byte_range)

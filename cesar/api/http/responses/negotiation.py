@@ -31,7 +31,7 @@ def choose(accept: str, offers: Mapping[str, str]) -> str | None:
 def etag_matches(if_none_match: str, tag: str) -> bool:
     """Whether `If-None-Match` shows that the caller has the version with this tag.
 
-    >>> has_it('"a", W/"b"', '"b"'), has_it("*", '"b"'), has_it("", '"b"')
+    >>> etag_matches('"a", W/"b"', '"b"'), etag_matches("*", '"b"'), etag_matches("", '"b"')
     (True, True, False)
     """
     return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
