@@ -25,7 +25,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class EncodedWindow:
     """A window after the encoder: opaque to all but the engine that made it, which need not keep the log-mel."""
 
     window: Window
@@ -117,16 +117,18 @@ class Engine(Protocol):
     languages: frozenset[str]
     """Codes of the languages it knows; one of them means that there is nothing to detect."""
 
-    def hear(self, window: Window) -> Heard:
+    def encode(self, window: Window) -> EncodedWindow:
         """Run the encoder on one window."""
 
-    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
         """Return the probability of each language; part: in that alone, in seconds from the window's start."""
 
-    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+    def decode(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[Hypothesis]:
         """Return the text of each window. All windows of a batch have the same number of frames."""
 
-    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
+    def align(
+        self, encoded: EncodedWindow, utterances: Sequence[Utterance], settings: DecodeSettings
+    ) -> list[list[TimedWord]]:
         """Find when each word of the utterances, which were decoded from this window, is spoken.
 
         Gives a list of words for each utterance.

@@ -31,7 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.engines.base import DecodeSettings, EncodedWindow, Hypothesis, TimedWord, Utterance, Window
 from cesar.errors import ModelError
 from cesar.transcript import ModelIdentity
 
@@ -59,24 +59,26 @@ class ScriptedEngine:
         digest = hashlib.sha256(text).hexdigest()
         self.identity = ModelIdentity("scripted", "unknown", digest, "cpu", "none")
 
-    def hear(self, window: Window) -> Heard:
-        return Heard(window, None)
+    def encode(self, window: Window) -> EncodedWindow:
+        return EncodedWindow(window, None)
 
-    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
-        start, end = part or (0.0, heard.window.duration)
-        lines = self._lines(replace(heard.window, start=heard.window.start + start, duration=end - start))
+    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        start, end = part or (0.0, encoded.window.duration)
+        lines = self._lines(replace(encoded.window, start=encoded.window.start + start, duration=end - start))
         language = next((line["language"] for line in lines if "language" in line), None)
         if language:
             return {**dict.fromkeys(self.languages, 0.0), language: 1.0}
         return {self._language: 0.9, "xx": 0.1}
 
-    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
-        return [self._decode(heard.window, settings) for heard in batch]
+    def decode(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[Hypothesis]:
+        return [self._decode(encoded.window, settings) for encoded in batch]
 
-    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
+    def align(
+        self, encoded: EncodedWindow, utterances: Sequence[Utterance], settings: DecodeSettings
+    ) -> list[list[TimedWord]]:
         """Spread each text's words evenly over the window."""
         words = [utterance.text.split() for utterance in utterances]
-        step = heard.window.duration / max(1, sum(map(len, words)))
+        step = encoded.window.duration / max(1, sum(map(len, words)))
         starts = iter(range(sum(map(len, words))))
         return [
             [TimedWord(step * at, step * (at + 1), word, 1.0) for word in its_words if (at := next(starts)) >= 0]

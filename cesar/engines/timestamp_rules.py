@@ -10,7 +10,7 @@ _LATEST_START = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowedTokens:
     """What may come next."""
 
     text: bool
@@ -23,25 +23,25 @@ _NO_TIME = slice(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class TimestampRules:
     """The rules for a vocabulary: text, then the end of it and other special tokens, then time stamps."""
 
     end_of_text: int
-    first_timestamp: int
+    timestamp_begin: int
     """This token and all that follow are time stamps; `<|notimestamps|>` stands before it."""
 
-    def allowed(self, before: Sequence[int]) -> Allowed:
+    def allowed(self, before: Sequence[int]) -> AllowedTokens:
         """Tell what may follow the tokens that were written.
 
         More likely time stamps than the likeliest text, taken together, are to be preferred: that is for the caller,
         who knows the probabilities.
         """
         if not before:
-            return Allowed(text=False, end=False, times=slice(0, _LATEST_START + 1))
-        last = next((token for token in reversed(before) if token >= self.first_timestamp), None)
-        if before[-1] < self.first_timestamp:
-            from_next = 0 if last is None else last - self.first_timestamp + 1
-            return Allowed(text=True, end=True, times=slice(from_next, None))
-        if len(before) == 1 or before[-2] >= self.first_timestamp:
-            return Allowed(text=True, end=True, times=_NO_TIME)
-        return Allowed(text=False, end=True, times=slice(before[-1] - self.first_timestamp, None))
+            return AllowedTokens(text=False, end=False, times=slice(0, _LATEST_START + 1))
+        last = next((token for token in reversed(before) if token >= self.timestamp_begin), None)
+        if before[-1] < self.timestamp_begin:
+            from_next = 0 if last is None else last - self.timestamp_begin + 1
+            return AllowedTokens(text=True, end=True, times=slice(from_next, None))
+        if len(before) == 1 or before[-2] >= self.timestamp_begin:
+            return AllowedTokens(text=True, end=True, times=_NO_TIME)
+        return AllowedTokens(text=False, end=True, times=slice(before[-1] - self.timestamp_begin, None))

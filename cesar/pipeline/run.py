@@ -74,7 +74,7 @@ def transcribe(request: Request, engine: Engine, plan: Plan, listener: Listener)
         if len(allowed) > 1:
             listening = Recognizer(engine, decode, stopwatch=stopwatch)
             language, probability, begun = detector.of_recording(
-                map(listening.attempt, sounds), allowed, listening.hear
+                map(listening.attempt, sounds), allowed, listening.encode
             )
         decode = replace(decode, language=language)
         recognizer = Recognizer(

@@ -138,7 +138,7 @@ class Schedule:
     def _work(self) -> None:
         try:
             while tasks := self._next():
-                if tasks[0].attempt.heard is None:
+                if tasks[0].attempt.encoded is None:
                     self._encode(tasks[0])
                 else:
                     self._decode(tasks)
@@ -224,7 +224,7 @@ class Schedule:
         return (chunks[0].start + worked) / SAMPLE_RATE
 
     def _encode(self, task: _Task) -> None:
-        task.attempt = self._recognizer.hear(task.attempt)
+        task.attempt = self._recognizer.encode(task.attempt)
         with self._changing():
             task.place.is_encoded = True
             self._queue(task, is_first=False)
@@ -245,7 +245,7 @@ class Schedule:
 
     def _queue(self, task: _Task, *, is_first: bool) -> None:
         """Have it decoded with its like, or encoded before that; further attempts before the first ones of others."""
-        if task.attempt.heard:
+        if task.attempt.encoded:
             self._to_decode.setdefault(self._recognizer.likeness(task.attempt), []).append(task)
         elif is_first:
             self._to_encode.append(task)

@@ -2,21 +2,21 @@
 
 import pytest
 
-from cesar.engines.timestamp_rules import Allowed, Rules
+from cesar.engines.timestamp_rules import AllowedTokens, TimestampRules
 
-RULES = Rules(end_of_text=4, first_timestamp=6)
+RULES = TimestampRules(end_of_text=4, timestamp_begin=6)
 
 
 @pytest.mark.parametrize(
     ("before", "allowed"),
     [
-        ([], Allowed(text=False, end=False, times=slice(0, 51))),
-        ([6], Allowed(text=True, end=True, times=slice(0, 0))),
-        ([6, 1], Allowed(text=True, end=True, times=slice(1, None))),
-        ([6, 1, 9], Allowed(text=False, end=True, times=slice(3, None))),
-        ([6, 1, 9, 9], Allowed(text=True, end=True, times=slice(0, 0))),
-        ([6, 1, 9, 9, 2], Allowed(text=True, end=True, times=slice(4, None))),
-        ([1], Allowed(text=True, end=True, times=slice(0, None))),
+        ([], AllowedTokens(text=False, end=False, times=slice(0, 51))),
+        ([6], AllowedTokens(text=True, end=True, times=slice(0, 0))),
+        ([6, 1], AllowedTokens(text=True, end=True, times=slice(1, None))),
+        ([6, 1, 9], AllowedTokens(text=False, end=True, times=slice(3, None))),
+        ([6, 1, 9, 9], AllowedTokens(text=True, end=True, times=slice(0, 0))),
+        ([6, 1, 9, 9, 2], AllowedTokens(text=True, end=True, times=slice(4, None))),
+        ([1], AllowedTokens(text=True, end=True, times=slice(0, None))),
     ],
     ids=[
         "at first",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.engines.base import DecodeSettings, EncodedWindow, Hypothesis, TimedWord, Utterance, Window
 from cesar.transcript import ModelIdentity
 
 
@@ -40,23 +40,23 @@ class AnsweringEngine:
         self.languages = languages
         self.asked: list[Asked] = []
         self.aligned: list[list[str]] = []
-        self.heard: list[Window] = []
+        self.encoded: list[Window] = []
         self._answer = answer
         self._language_of = language_of
 
-    def hear(self, window: Window) -> Heard:
-        self.heard.append(window)
-        return Heard(window, None)
+    def encode(self, window: Window) -> EncodedWindow:
+        self.encoded.append(window)
+        return EncodedWindow(window, None)
 
-    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
-        start, end = part or (0.0, heard.window.duration)
-        window = heard.window
+    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        start, end = part or (0.0, encoded.window.duration)
+        window = encoded.window
         return self._language_of(
             window if part is None else replace(window, start=window.start + start, duration=end - start)
         )
 
-    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
-        assert len({heard.window.log_mel.shape for heard in batch}) == 1, "windows of a batch are alike"
+    def decode(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[Hypothesis]:
+        assert len({encoded.window.log_mel.shape for encoded in batch}) == 1, "windows of a batch are alike"
         asked = [
             Asked(h.window.start, h.window.duration, h.window.log_mel.shape[1] / 100, settings, len(batch))
             for h in batch
@@ -64,7 +64,9 @@ class AnsweringEngine:
         self.asked += asked
         return [self._answer(one) for one in asked]
 
-    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
+    def align(
+        self, encoded: EncodedWindow, utterances: Sequence[Utterance], settings: DecodeSettings
+    ) -> list[list[TimedWord]]:
         """Half a second a word."""
         self.aligned.append([utterance.text for utterance in utterances])
         words = [utterance.text.split() for utterance in utterances]

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from cesar.engines.base import DecodeSettings, Heard, Window
+from cesar.engines.base import DecodeSettings, EncodedWindow, Window
 from cesar.engines.hardware import Plan, choose, probe
 from cesar.engines.whisper.engine import WhisperEngine
 from cesar.models.store import locate
@@ -83,9 +83,9 @@ def speech(name: str) -> Samples:
     return samples
 
 
-def heard(engine: WhisperEngine, sound: Samples) -> Heard:
+def heard(engine: WhisperEngine, sound: Samples) -> EncodedWindow:
     seconds = len(sound) / SAMPLE_RATE
-    return engine.hear(Window(log_mel(sound, frames=2250, n_mels=engine.n_mels), 0.0, seconds))
+    return engine.encode(Window(log_mel(sound, frames=2250, n_mels=engine.n_mels), 0.0, seconds))
 
 
 @pytest.mark.parametrize("name", ["base", "tiny.en"])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from cesar.engines.onnx.decoder_graph import PAST, Shape, cross_network, step_network
+from cesar.engines.onnx.decoder_graph import PAST, Shape, cross_attention_graph, step_graph
 from cesar.engines.onnx.graph import Array, Floats
 from cesar.engines.onnx.weights import Variables
 
@@ -52,17 +52,17 @@ class Decoder:
         self.shape = Shape.of(variables)
         self._embeddings = variables.stored("decoder/embeddings/weight")
         self._positions = variables.floats("decoder/position_encodings/encodings")
-        self._cross = cross_network(variables, self.shape).session()
-        self.step = step_network(variables, self.shape).session()
+        self._cross = cross_attention_graph(variables, self.shape).session()
+        self.step = step_graph(variables, self.shape).session()
         variables.forget()
 
-    def begin(self, encodings: Sequence[Floats], room: int, *, forbidden: Floats, end: int) -> Batch:
+    def begin(self, encodings: Sequence[Floats], max_tokens: int, *, forbidden: Floats, end: int) -> Batch:
         """Make windows ready to be decoded together.
 
-        encodings: float32[1, frames, width] each, of the same length. room: for how many tokens, the prompt's
+        encodings: float32[1, frames, width] each, of the same length. max_tokens: for how many tokens, the prompt's
         included. forbidden: float32[text columns], added to the logits of text. end: the token that ends a text.
         """
-        past = (len(encodings), self.shape.heads, room, self.shape.head_width)
+        past = (len(encodings), self.shape.heads, max_tokens, self.shape.head_width)
         layers = range(self.shape.layers)
         return Batch(
             self,
@@ -130,11 +130,11 @@ class Batch:
         for name, array in (*self._heard.items(), *self._past.items()):
             self._binding.bind_ortvalue_input(name, _in_place(array[: self._rows]))
 
-    def _run(self, tokens: Tokens, places: Sequence[int], outputs: Sequence[str]) -> dict[str, Array]:
+    def _run(self, tokens: Tokens, positions: Sequence[int], outputs: Sequence[str]) -> dict[str, Array]:
         count = tokens.shape[1]
         inputs: dict[str, Array] = {
             "embedded": self._decoder.embedded(tokens, self._position),
-            "places": np.array(places, np.int64),
+            "positions": np.array(positions, np.int64),
             "lengths": np.full(self._rows, self._position + count - 1, np.int32),
             "total": np.array(self._position + count, np.int32),
         }

@@ -55,7 +55,7 @@ class Rows:
     scales: Value
 
 
-class Network:
+class Graph:
     """A network in the making. All that adds to it gives the name of what it computes."""
 
     def __init__(self) -> None:
@@ -75,13 +75,13 @@ class Network:
         """Make a value an output of the network, by its own name."""
         self._outputs.append(protobuf.value(value, kind))
 
-    def op(self, operator: str, *inputs: Value, name: str | None = None, **attributes: Attribute) -> Value:
+    def node(self, operator: str, *inputs: Value, name: str | None = None, **attributes: Attribute) -> Value:
         """Apply one of ONNX's operators, with one result."""
         names = [name or self._new_name()]
         self._nodes.append(protobuf.node(operator, inputs, names, attributes=attributes))
         return names[0]
 
-    def ops(
+    def nodes(
         self, operator: str, *inputs: Value, names: Sequence[str], domain: str = "", **attributes: Attribute
     ) -> list[Value]:
         """Apply an operator with several results, which get these names."""
@@ -99,40 +99,40 @@ class Network:
         return self._small[key]
 
     def cast(self, value: Value, kind: npt.DTypeLike) -> Value:
-        return self.op("Cast", value, to=protobuf.type_of(kind))
+        return self.node("Cast", value, to=protobuf.type_of(kind))
 
     def reshape(self, value: Value, *shape: int) -> Value:
         """0 keeps a length as it is."""
-        return self.op("Reshape", value, self.constant(shape, np.int64))
+        return self.node("Reshape", value, self.constant(shape, np.int64))
 
     def split(self, value: Value, names: Sequence[str], *, axis: int) -> list[Value]:
         """Cut into equal parts, which get these names."""
-        return self.ops("Split", value, names=names, axis=axis, num_outputs=len(names))
+        return self.nodes("Split", value, names=names, axis=axis, num_outputs=len(names))
 
     def largest(self, value: Value) -> Value:
         """The largest of each row, in place of the row."""
-        return self.op("ReduceMax", value, self.constant([-1], np.int64), keepdims=1)
+        return self.node("ReduceMax", value, self.constant([-1], np.int64), keepdims=1)
 
     def rows(self, value: Value) -> Rows:
         """Bring rows of float32 into uint8, with 128 for 0. A row of zeros gives any numbers, at scale 0."""
-        scales = self.op("Mul", self.largest(self.op("Abs", value)), self.constant(1 / 127, np.float32))
-        shifted = self.op("Add", self.op("Div", value, scales), self.constant(_ZERO + 0.5, np.float32))
+        scales = self.node("Mul", self.largest(self.node("Abs", value)), self.constant(1 / 127, np.float32))
+        shifted = self.node("Add", self.node("Div", value, scales), self.constant(_ZERO + 0.5, np.float32))
         return Rows(self.cast(shifted, np.uint8), scales)
 
     def unscaled(self, rows: Rows, matrix: Matrix) -> Value:
         """Multiply, but leave out the rows' scales."""
         weights = self._new_name()
         self._weights[weights] = matrix.numbers
-        sums = self.op("MatMulInteger", rows.numbers, weights, self.constant(_ZERO, np.uint8))
-        return self.op("Mul", self.cast(sums, np.float32), self.constant(matrix.scales))
+        sums = self.node("MatMulInteger", rows.numbers, weights, self.constant(_ZERO, np.uint8))
+        return self.node("Mul", self.cast(sums, np.float32), self.constant(matrix.scales))
 
     def linear(self, value: Value, matrix: Matrix, bias: Floats) -> Value:
         rows = self.rows(value)
-        product = self.op("Mul", self.unscaled(rows, matrix), rows.scales)
-        return self.op("Add", product, self.constant(bias))
+        product = self.node("Mul", self.unscaled(rows, matrix), rows.scales)
+        return self.node("Add", product, self.constant(bias))
 
     def norm(self, value: Value, gamma: Floats, beta: Floats) -> Value:
-        return self.op("LayerNormalization", value, self.constant(gamma), self.constant(beta), epsilon=1e-5)
+        return self.node("LayerNormalization", value, self.constant(gamma), self.constant(beta), epsilon=1e-5)
 
     def model(self) -> bytes:
         """Write it down, all but the weights."""

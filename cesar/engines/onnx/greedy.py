@@ -9,11 +9,11 @@ import numpy as np
 
 from cesar.engines.onnx.decoder import Decoder, Scores, Tokens
 from cesar.engines.onnx.graph import Floats
-from cesar.engines.timestamp_rules import Rules
+from cesar.engines.timestamp_rules import TimestampRules
 
 
 @dataclass(slots=True)
-class Text:
+class DecodedTokens:
     """What is written for one window."""
 
     no_speech_prob: float
@@ -26,15 +26,15 @@ class Text:
     """The probability of each language after the start of the text; empty where nobody asked for it."""
 
 
-class Greedy:
+class GreedyDecoder:
     """Searches with a decoder and its vocabulary."""
 
     def __init__(
         self,
         decoder: Decoder,
-        rules: Rules,
+        rules: TimestampRules,
         *,
-        never: Sequence[int],
+        suppress_tokens: Sequence[int],
         start_of_text: int,
         languages: Mapping[str, int] | None = None,
     ) -> None:
@@ -43,20 +43,22 @@ class Greedy:
         self._decoder = decoder
         self._rules = rules
         self._start_of_text = start_of_text
-        self._no_speech = rules.first_timestamp - 2
+        self._no_speech = rules.timestamp_begin - 2
         self._forbidden = np.zeros(decoder.shape.text_columns, np.float32)
-        self._forbidden[[*never]] = self._forbidden[rules.end_of_text + 1 :] = -np.inf
+        self._forbidden[[*suppress_tokens]] = self._forbidden[rules.end_of_text + 1 :] = -np.inf
 
-    def search(self, encodings: Sequence[Floats], prompt: Sequence[int], room: int) -> list[Text]:
-        """Write the text of each window, of `room` tokens at most. The windows are of the same length.
+    def search(self, encodings: Sequence[Floats], prompt: Sequence[int], max_new_tokens: int) -> list[DecodedTokens]:
+        """Write the text of each window, of `max_new_tokens` tokens at most. The windows are of the same length.
 
         encodings: float32[1, frames, width] each.
         """
         end = self._rules.end_of_text
-        batch = self._decoder.begin(encodings, len(prompt) + room, forbidden=self._forbidden, end=end)
+        batch = self._decoder.begin(encodings, len(prompt) + max_new_tokens, forbidden=self._forbidden, end=end)
         logits, scores = batch.begin(prompt, self._start_of_text)
         no_speech = _softmax(logits)[:, self._no_speech].tolist()
-        texts = [Text(own, languages=spoken) for own, spoken in zip(no_speech, self._spoken(logits), strict=True)]
+        texts = [
+            DecodedTokens(own, languages=spoken) for own, spoken in zip(no_speech, self._spoken(logits), strict=True)
+        ]
         open_texts = list(texts)
         while open_texts:
             tokens, logprobs = likeliest(scores, [text.tokens for text in open_texts], self._rules)
@@ -65,7 +67,7 @@ class Greedy:
                 text.logprob += logprob
                 text.logprobs.append(logprob)
             for row in reversed(range(len(open_texts))):
-                if tokens[row] == end or len(open_texts[row].tokens) == room:
+                if tokens[row] == end or len(open_texts[row].tokens) == max_new_tokens:
                     batch.drop(row)
                     tokens[row], open_texts[row] = tokens[len(open_texts) - 1], open_texts[-1]
                     open_texts.pop()
@@ -84,7 +86,7 @@ class Greedy:
             yield dict(zip(self._languages, probabilities, strict=True))
 
 
-def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: Rules) -> tuple[Tokens, Floats]:
+def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: TimestampRules) -> tuple[Tokens, Floats]:
     """Return the likeliest token of each row, and its log-probability among those that are allowed there.
 
     before: the tokens that are written in each row.
@@ -102,7 +104,7 @@ def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: Rules) -> 
         time_log_sum = time_logit + np.log(np.exp(times - time_logit[:, np.newaxis]).sum(axis=1))
     is_time = time_log_sum > text_logit
     logprobs = np.where(is_time, time_logit - time_log_sum, text_logit - np.logaddexp(text_log_sum, time_log_sum))
-    return np.where(is_time, times.argmax(axis=1) + rules.first_timestamp, text), logprobs
+    return np.where(is_time, times.argmax(axis=1) + rules.timestamp_begin, text), logprobs
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -13,12 +13,12 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 
-from cesar.engines.base import DecodeSettings, Heard, Hypothesis, TimedWord, Utterance, Window
+from cesar.engines.base import DecodeSettings, EncodedWindow, Hypothesis, TimedWord, Utterance, Window
 from cesar.engines.hardware import Plan
 from cesar.engines.onnx.decoder import Decoder
-from cesar.engines.onnx.greedy import Greedy, Text
-from cesar.engines.timestamp_rules import Rules
-from cesar.engines.whisper.sampling import Draft, Logits, draw, logprob
+from cesar.engines.onnx.greedy import DecodedTokens, GreedyDecoder
+from cesar.engines.timestamp_rules import TimestampRules
+from cesar.engines.whisper.sampling import Draft, Logits, logprob, sample
 from cesar.engines.whisper.tokenizer import TIMESTAMP_STEP_S, Vocabulary, split_words
 from cesar.errors import DeviceUnavailable, ModelError
 from cesar.transcript import ModelIdentity
@@ -47,26 +47,30 @@ class WhisperEngine:
         self._model = model.result()
         self.identity = identity
         self.n_mels = int(self._model.n_mels)
-        self._rules = Rules(self._tokens.eot, self._tokens.first_timestamp)
+        self._rules = TimestampRules(self._tokens.eot, self._tokens.timestamp_begin)
         self.languages = self._tokens.languages if self._model.is_multilingual else frozenset({"en"})
 
     @cached_property
-    def _greedy(self) -> Greedy | None:
+    def _greedy(self) -> GreedyDecoder | None:
         decoder = self._decoder.result()
-        never, start_of_text = self._tokens.never, self._tokens.sot
+        suppress_tokens, start_of_text = self._tokens.suppress_tokens, self._tokens.sot
         codes = self.languages if self._model.is_multilingual else ()
         languages = {code: self._tokens.id(f"<|{code}|>") for code in sorted(codes)}
         if decoder is None:
             return None
-        return Greedy(decoder, self._rules, never=never, start_of_text=start_of_text, languages=languages)
+        return GreedyDecoder(
+            decoder, self._rules, suppress_tokens=suppress_tokens, start_of_text=start_of_text, languages=languages
+        )
 
-    def hear(self, window: Window) -> Heard:
+    def encode(self, window: Window) -> EncodedWindow:
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
         encoding = self._model.encode(features, to_cpu=True)  # batches are put together there
-        return Heard(replace(window, log_mel=window.log_mel[:, :0].copy()), encoding)  # many wait for their like
+        return EncodedWindow(
+            replace(window, log_mel=window.log_mel[:, :0].copy()), encoding
+        )  # many wait for their like
 
-    def language_of(self, heard: Heard, part: tuple[float, float] | None = None) -> Mapping[str, float]:
-        encoding = heard.encoding
+    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+        encoding = encoded.encoding
         if part is not None:
             start, end = (round(time * _ENCODED_FRAMES_PER_SECOND) for time in part)
             frames = np.asarray(encoding)[:, start : max(end, start + 1)]
@@ -74,36 +78,40 @@ class WhisperEngine:
         found = self._model.detect_language(encoding)[0]
         return {token[2:-2]: float(probability) for token, probability in found}
 
-    def decode(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Hypothesis]:
+    def decode(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[Hypothesis]:
         if settings.temperature > 0:
-            return [self._drawn(heard, settings) for heard in batch]
+            return [self._drawn(encoded, settings) for encoded in batch]
         if settings.beam_size == 1 and not settings.avoid_repetition and self._greedy:
-            encodings = [np.asarray(heard.encoding) for heard in batch]
-            texts = self._greedy.search(encodings, self._prompt(settings), self._room(settings))
+            encodings = [np.asarray(encoded.encoding) for encoded in batch]
+            texts = self._greedy.search(encodings, self._prompt(settings), self._max_new_tokens(settings))
         else:
             texts = self._searched(batch, settings)
-        return [self._hypothesis(heard, text, settings) for heard, text in zip(batch, texts, strict=True)]
+        return [self._hypothesis(encoded, text, settings) for encoded, text in zip(batch, texts, strict=True)]
 
-    def _searched(self, batch: Sequence[Heard], settings: DecodeSettings) -> list[Text]:
+    def _searched(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[DecodedTokens]:
         prompt = self._prompt(settings)
         results = self._model.generate(
             _stack(batch),
             [prompt] * len(batch),
             beam_size=settings.beam_size,
-            max_length=self._max_length(prompt, self._room(settings)),
+            max_length=self._max_length(prompt, self._max_new_tokens(settings)),
             return_scores=True,
             return_no_speech_prob=True,
-            suppress_tokens=self._tokens.never,
+            suppress_tokens=self._tokens.suppress_tokens,
             repetition_penalty=1.2 if settings.avoid_repetition else 1.0,
             no_repeat_ngram_size=5 if settings.avoid_repetition else 0,
         )
         return [
-            Text(float(result.no_speech_prob), float(result.scores[0]) * len(tokens), tokens)  # a score is per token
+            DecodedTokens(
+                float(result.no_speech_prob), float(result.scores[0]) * len(tokens), tokens
+            )  # a score is per token
             for result in results
             for tokens in result.sequences_ids[:1]
         ]
 
-    def align(self, heard: Heard, utterances: Sequence[Utterance], settings: DecodeSettings) -> list[list[TimedWord]]:
+    def align(
+        self, encoded: EncodedWindow, utterances: Sequence[Utterance], settings: DecodeSettings
+    ) -> list[list[TimedWord]]:
         """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
 
         Probabilities still come from the tokens that the model wrote.
@@ -112,9 +120,9 @@ class WhisperEngine:
         words = [word for its_words in by_utterance for word in its_words]
         if not words:
             return [[] for _ in utterances]
-        starts = self._starts(heard, words, settings)
-        probabilities = self._probabilities(heard, utterances, by_utterance, settings)
-        ends = [*starts[1:], heard.window.duration]
+        starts = self._starts(encoded, words, settings)
+        probabilities = self._probabilities(encoded, utterances, by_utterance, settings)
+        ends = [*starts[1:], encoded.window.duration]
         timed = iter(
             [
                 TimedWord(start, max(start, end), word.strip(), probability)
@@ -123,12 +131,12 @@ class WhisperEngine:
         )
         return [[next(timed) for _ in its_words] for its_words in by_utterance]
 
-    def _starts(self, heard: Heard, words: Sequence[str], settings: DecodeSettings) -> list[float]:
+    def _starts(self, encoded: EncodedWindow, words: Sequence[str], settings: DecodeSettings) -> list[float]:
         """Seconds from the window's start at which each word's first letter is attended to (token, if it is long)."""
         by_word = [self._tokens.encode_letters(word) for word in words]
         if sum(map(len, by_word)) > _ALIGNED_TOKENS:
             by_word = [self._tokens.encode(word) for word in words]
-        times = _first_times(self._aligned(heard, by_word, settings).alignments)
+        times = _first_times(self._aligned(encoded, by_word, settings).alignments)
         at, starts = 0, list[float]()
         for its_tokens in by_word:
             starts.append(times.get(at, 0) * TIMESTAMP_STEP_S)
@@ -137,14 +145,14 @@ class WhisperEngine:
 
     def _probabilities(
         self,
-        heard: Heard,
+        encoded: EncodedWindow,
         utterances: Sequence[Utterance],
         by_utterance: Sequence[Sequence[str]],
         settings: DecodeSettings,
     ) -> list[float]:
         """The geometric mean of the probabilities of each word's tokens."""
         written = [utterance.tokens for utterance in utterances]
-        of_tokens = iter(self._aligned(heard, written, settings).text_token_probs)
+        of_tokens = iter(self._aligned(encoded, written, settings).text_token_probs)
         means: list[float] = []
         for utterance, words in zip(utterances, by_utterance, strict=True):
             ends = utterance.token_ends
@@ -156,11 +164,11 @@ class WhisperEngine:
         return means
 
     def _aligned(
-        self, heard: Heard, words: Sequence[Sequence[int]], settings: DecodeSettings
+        self, encoded: EncodedWindow, words: Sequence[Sequence[int]], settings: DecodeSettings
     ) -> ctranslate2.models.WhisperAlignmentResult:
         tokens = [token for word in words for token in word][:_ALIGNED_TOKENS]
-        frames = math.ceil(heard.window.duration * 100)
-        return self._model.align(heard.encoding, self._start_sequence(settings), [tokens], [frames])[0]
+        frames = math.ceil(encoded.window.duration * 100)
+        return self._model.align(encoded.encoding, self._start_sequence(settings), [tokens], [frames])[0]
 
     def _start_sequence(self, settings: DecodeSettings) -> list[int]:
         sequence = [self._tokens.sot]
@@ -178,77 +186,77 @@ class WhisperEngine:
             *self._start_sequence(settings),
         ]
 
-    def _room(self, settings: DecodeSettings) -> int:
+    def _max_new_tokens(self, settings: DecodeSettings) -> int:
         """How many tokens there may be before the end."""
-        room = min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(self._prompt(settings))) - 1
-        return room if settings.max_tokens is None else min(room, settings.max_tokens)
+        max_new_tokens = min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(self._prompt(settings))) - 1
+        return max_new_tokens if settings.max_tokens is None else min(max_new_tokens, settings.max_tokens)
 
     @staticmethod
     def _max_length(prompt: Sequence[int], most: int) -> int:
         """What to ask CTranslate2 for to get so many tokens: it writes half of it, the prompt's included."""
         return min(_CONTEXT_TOKENS, max(2 * most, most + len(prompt)))
 
-    def _hypothesis(self, heard: Heard, text: Text, settings: DecodeSettings) -> Hypothesis:
+    def _hypothesis(self, encoded: EncodedWindow, text: DecodedTokens, settings: DecodeSettings) -> Hypothesis:
         count = len(text.tokens)
-        logprobs = self._logprobs(heard, text.tokens, settings) if settings.token_logprobs else ()
+        logprobs = self._logprobs(encoded, text.tokens, settings) if settings.token_logprobs else ()
         return Hypothesis(
-            utterances=tuple(self._tokens.utterances(text.tokens, heard.window.duration, logprobs)),
+            utterances=tuple(self._tokens.utterances(text.tokens, encoded.window.duration, logprobs)),
             avg_logprob=text.logprob / (count + 1),  # the end counts too
             no_speech_prob=text.no_speech_prob,
             token_count=count,
-            is_cut_off=count >= self._room(settings),
-            weakest_avg_logprob=self._weakest(heard, text),
+            is_cut_off=count >= self._max_new_tokens(settings),
+            weakest_avg_logprob=self._weakest(encoded, text),
             languages={} if settings.prompt or settings.hotwords else text.languages,  # those push it to their own
         )
 
-    def _weakest(self, heard: Heard, text: Text) -> float | None:
+    def _weakest(self, encoded: EncodedWindow, text: DecodedTokens) -> float | None:
         """The mean log-probability of the least likely utterance that has a few tokens."""
         if not text.logprobs:
             return None
-        told = self._tokens.utterances(text.tokens, heard.window.duration, text.logprobs[: len(text.tokens)])
+        told = self._tokens.utterances(text.tokens, encoded.window.duration, text.logprobs[: len(text.tokens)])
         by_utterance = [utterance.token_logprobs for utterance in told]
         means = [sum(own) / len(own) for own in by_utterance if len(own) >= _FEW_TOKENS]
         return min(means, default=None)
 
-    def _drawn(self, heard: Heard, settings: DecodeSettings) -> Hypothesis:
-        """Draw the text with dice that are a function of the window, so that it is the same whenever it is drawn."""
-        window = heard.window
-        dice = np.random.default_rng([round(window.start * 16_000), round(window.duration * 16_000)])
-        drawn = draw(
-            lambda tokens, most: self._draft(heard, tokens, most, settings),
+    def _drawn(self, encoded: EncodedWindow, settings: DecodeSettings) -> Hypothesis:
+        """Sample the text with a seed that depends on the window alone, so that it is the same every time."""
+        window = encoded.window
+        rng = np.random.default_rng([round(window.start * 16_000), round(window.duration * 16_000)])
+        drawn = sample(
+            lambda tokens, most: self._draft(encoded, tokens, most, settings),
             self._rules,
-            dice,
+            rng,
             temperature=settings.temperature,
-            room=self._room(settings),
+            max_new_tokens=self._max_new_tokens(settings),
         )
-        tokens = () if drawn.is_senseless else drawn.tokens
-        logprobs = self._logprobs(heard, tokens, settings) if settings.token_logprobs else ()
+        tokens = () if drawn.is_degenerate else drawn.tokens
+        logprobs = self._logprobs(encoded, tokens, settings) if settings.token_logprobs else ()
         return Hypothesis(
             utterances=tuple(self._tokens.utterances(tokens, window.duration, logprobs)),
             avg_logprob=sum(drawn.logprobs) / (len(drawn.tokens) + 1),
             no_speech_prob=drawn.no_speech_prob,
             token_count=len(drawn.tokens),
-            is_cut_off=len(drawn.tokens) >= self._room(settings),
+            is_cut_off=len(drawn.tokens) >= self._max_new_tokens(settings),
             temperature=settings.temperature,
         )
 
-    def _logprobs(self, heard: Heard, tokens: Sequence[int], settings: DecodeSettings) -> list[float]:
+    def _logprobs(self, encoded: EncodedWindow, tokens: Sequence[int], settings: DecodeSettings) -> list[float]:
         """The log-probability of each token, when the model is made to write just these."""
-        logits = self._draft(heard, tokens, len(tokens), settings).logits if tokens else ()
+        logits = self._draft(encoded, tokens, len(tokens), settings).logits if tokens else ()
         return [logprob(own, token) for own, token in zip(logits, tokens, strict=False)]
 
-    def _draft(self, heard: Heard, tokens: Sequence[int], most: int, settings: DecodeSettings) -> Draft:
-        """What the model writes after the tokens, without dice or search; `most` tokens, theirs included."""
+    def _draft(self, encoded: EncodedWindow, tokens: Sequence[int], most: int, settings: DecodeSettings) -> Draft:
+        """Return what the model writes greedily after the tokens; `most` tokens, theirs included."""
         prompt = self._prompt(settings)
         (result,) = self._model.generate(
-            heard.encoding,
+            encoded.encoding,
             [[*prompt, *tokens]],
             beam_size=1,
             max_length=self._max_length(prompt, most),
             return_logits_vocab=True,
             return_no_speech_prob=True,
             suppress_blank=False,  # it takes the tokens for a part of the prompt, and would forbid the end after them
-            suppress_tokens=self._tokens.never,
+            suppress_tokens=self._tokens.suppress_tokens,
         )
         return Draft(result.sequences_ids[0], [_on_cpu(own) for own in result.logits[0]], float(result.no_speech_prob))
 
@@ -301,9 +309,9 @@ def _first_times(alignments: Sequence[tuple[int, int]]) -> dict[int, int]:
     return first
 
 
-def _stack(batch: Sequence[Heard]) -> ctranslate2.StorageView:
+def _stack(batch: Sequence[EncodedWindow]) -> ctranslate2.StorageView:
     """Put windows that were encoded one by one into one batch: encoding them together would be slower."""
-    encodings = [heard.encoding for heard in batch]
+    encodings = [encoded.encoding for encoded in batch]
     if len(encodings) == 1:
         return encodings[0]
     on_cpu = [np.asarray(encoding) for encoding in encodings]

@@ -1,9 +1,9 @@
-"""Tokens drawn at a temperature, with dice of our own: the same dice give the same text.
+"""Sampling at a temperature, with a random generator of our own: the same seed gives the same text.
 
-CTranslate2 draws too, but with dice that nobody can set back (decision 11). Here it is asked what it would write
-without dice, and for the logits of each step. As long as the draws agree with that draft, its logits are those of the
-drawn text; after the first that doesn't, a new draft is asked for. No probability changes by that: each token is drawn
-from the model's own distribution after the tokens before it.
+CTranslate2 samples too, but its random generator can't be seeded again (decision 11). Here it is asked for the greedy
+text, and for the logits of each step. As long as the samples agree with that draft, its logits are those of the sampled
+text; after the first that doesn't, a new draft is made. This changes no probability: each token is sampled from the
+model's own distribution after the tokens before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cesar.engines.timestamp_rules import Rules
+from cesar.engines.timestamp_rules import TimestampRules
 
 Logits = npt.NDArray[np.float32]
 """float32[vocabulary]: of one step; what is forbidden has a very low one."""
@@ -26,7 +26,7 @@ _ENOUGH_TO_JUDGE = 24
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is written without dice."""
+    """What the model writes greedily."""
 
     tokens: Sequence[int]
     """All of it, what was given included."""
@@ -36,51 +36,53 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What came of the draws."""
+class Sampled:
+    """A sampled text."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    """Of each token, at temperature 1; then of the end, unless there was no room for it."""
+    """Of each token, at temperature 1; then of the end, unless `max_new_tokens` came first."""
     no_speech_prob: float
-    is_senseless: bool = False
-    """The draws were given up."""
+    is_degenerate: bool = False
+    """Sampling was given up: the text makes no sense."""
 
 
 Drafting = Callable[[Sequence[int], int], Draft]
 """Goes on from the tokens it is given, to so many in all."""
 
 
-def draw(drafting: Drafting, rules: Rules, dice: np.random.Generator, *, temperature: float, room: int) -> Drawn:
-    """Draw tokens until the end comes, `room` at most, or until there is no sense in it.
+def sample(
+    drafting: Drafting, rules: TimestampRules, rng: np.random.Generator, *, temperature: float, max_new_tokens: int
+) -> Sampled:
+    """Sample tokens up to the end of the text, `max_new_tokens` at most, or until the text is degenerate.
 
-    Without sense is what is less likely than any text that would be believed: every token of it costs a draft.
+    A text is degenerate if it is less likely than any that would be believed: every token of it costs a draft.
     """
     tokens, logprobs, drafts = list[int](), list[float](), 1
-    latest = first = drafting((), room)
-    while len(tokens) < room and not _is_senseless(logprobs):
+    latest = first = drafting((), max_new_tokens)
+    while len(tokens) < max_new_tokens and not _is_degenerate(logprobs):
         begun = len(tokens)
-        for at in range(begun, min(len(latest.logits), room)):
+        for at in range(begun, min(len(latest.logits), max_new_tokens)):
             distribution = log_probabilities(latest.logits[at], tokens, rules)
-            token = _drawn(distribution, dice, temperature)
+            token = _drawn(distribution, rng, temperature)
             logprobs.append(float(distribution[token]))
             if token == rules.end_of_text:
-                return Drawn(tuple(tokens), tuple(logprobs), first.no_speech_prob)
+                return Sampled(tuple(tokens), tuple(logprobs), first.no_speech_prob)
             tokens.append(token)
             # CTranslate2 doesn't see that a time stamp closes a text which it was given: it forbids the next one.
-            is_misread = token >= rules.first_timestamp and at == begun > 0
+            is_misread = token >= rules.timestamp_begin and at == begun > 0
             if is_misread or [token] != list(latest.tokens[at : at + 1]):
                 break
         if len(tokens) == begun:
             raise RuntimeError("a draft went no further than what it was given")
         ahead = 8 + 2 * len(tokens) // drafts  # about twice as far as drafts have held so far
-        latest, drafts = drafting(tokens, min(room, len(tokens) + ahead)), drafts + 1
-    return Drawn(tuple(tokens), tuple(logprobs), first.no_speech_prob, is_senseless=_is_senseless(logprobs))
+        latest, drafts = drafting(tokens, min(max_new_tokens, len(tokens) + ahead)), drafts + 1
+    return Sampled(tuple(tokens), tuple(logprobs), first.no_speech_prob, is_degenerate=_is_degenerate(logprobs))
 
 
-def log_probabilities(logits: Logits, before: Sequence[int], rules: Rules) -> npt.NDArray[np.float64]:
+def log_probabilities(logits: Logits, before: Sequence[int], rules: TimestampRules) -> npt.NDArray[np.float64]:
     """Return the log-probability of each token after those that were written before it; -inf: forbidden."""
-    end, first = rules.end_of_text, rules.first_timestamp
+    end, first = rules.end_of_text, rules.timestamp_begin
     known = logits.astype(np.float64)
     known[known < _FORBIDDEN] = -np.inf
     known[first - 1] = -np.inf
@@ -97,7 +99,7 @@ def log_probabilities(logits: Logits, before: Sequence[int], rules: Rules) -> np
     return known - _log_sum(known)
 
 
-def _is_senseless(logprobs: Sequence[float]) -> bool:
+def _is_degenerate(logprobs: Sequence[float]) -> bool:
     return len(logprobs) >= _ENOUGH_TO_JUDGE and sum(logprobs) < _LEAST_MEAN_LOGPROB * len(logprobs)
 
 
@@ -107,12 +109,12 @@ def logprob(logits: Logits, token: int) -> float:
     return float(known[token]) - _log_sum(known)
 
 
-def _drawn(distribution: npt.NDArray[np.float64], dice: np.random.Generator, temperature: float) -> int:
+def _drawn(distribution: npt.NDArray[np.float64], rng: np.random.Generator, temperature: float) -> int:
     with np.errstate(over="ignore", under="ignore"):
         weights = np.exp((distribution - distribution.max()) / temperature)
     (possible,) = np.nonzero(weights)
     ends = np.cumsum(weights[possible])
-    at = np.searchsorted(ends, dice.random() * ends[-1], side="right")
+    at = np.searchsorted(ends, rng.random() * ends[-1], side="right")
     return int(possible[min(at, len(possible) - 1)])
 
 

@@ -39,7 +39,7 @@ class Vocabulary:
         self.sot = self.id("<|startoftranscript|>")
         self.sot_prev = self.id("<|startofprev|>")
         self.eot = self.id("<|endoftext|>")
-        self.first_timestamp = self.id("<|notimestamps|>") + 1
+        self.timestamp_begin = self.id("<|notimestamps|>") + 1
         self.languages = frozenset(code for code in LANGUAGES if self._find(f"<|{code}|>") is not None)
         specials = (
             "<|startoftranscript|>",
@@ -48,7 +48,7 @@ class Vocabulary:
             "<|transcribe|>",
             "<|translate|>",
         )
-        self.never = sorted({*config.get("suppress_ids", []), *(self.id(token) for token in specials)})
+        self.suppress_tokens = sorted({*config.get("suppress_ids", []), *(self.id(token) for token in specials)})
         """Tokens that never belong into a transcript: annotations such as ♪ and [, and control tokens."""
 
     def _find(self, token: str) -> int | None:
@@ -87,8 +87,8 @@ class Vocabulary:
         for at, token in enumerate(tokens):
             if token < self.eot:
                 text.append(at)
-            elif token >= self.first_timestamp:
-                time = (token - self.first_timestamp) * TIMESTAMP_STEP_S
+            elif token >= self.timestamp_begin:
+                time = (token - self.timestamp_begin) * TIMESTAMP_STEP_S
                 if text:
                     found.append(self._utterance(start, time, tokens, logprobs, text))
                 start, text = time, []

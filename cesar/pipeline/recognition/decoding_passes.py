@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from cesar.engines.base import Heard, Hypothesis, TimedWord
+from cesar.engines.base import EncodedWindow, Hypothesis, TimedWord
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.speech.chunking import PlannedChunk
 
@@ -117,7 +117,8 @@ class Attempt:
     start: int
     end: int
     way: Way
-    heard: Heard | None = None
+    encoded: EncodedWindow | None = None
+    """Its window after the encoder, once that has run."""
     before: Decoded | None = None
     """The best attempt at the same part before this one."""
     language: str = ""

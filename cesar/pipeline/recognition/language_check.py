@@ -110,7 +110,7 @@ class LanguageCheck:
     def next_likely(self, decoded: Decoded) -> Attempt | None:
         """Return an attempt in the next likely language, after the text in this one was not believed."""
         attempt = decoded.attempt
-        if self._choice.is_fixed or attempt.heard is None or not 1 <= len(attempt.tried) < self._settings.most_tried:
+        if self._choice.is_fixed or attempt.encoded is None or not 1 <= len(attempt.tried) < self._settings.most_tried:
             return None
         heard = self._detector.in_own_window(attempt)
         for language, probability in among(heard, self._choice.allowed).items():

@@ -93,7 +93,7 @@ class LanguageDetector:
         with self._stopwatch.measure("features"):
             spectrogram = log_mel(samples, frames=frames, n_mels=self._engine.n_mels)
         with self._stopwatch.measure("encoder"):
-            heard = self._engine.hear(Window(spectrogram, start / SAMPLE_RATE, len(samples) / SAMPLE_RATE))
+            heard = self._engine.encode(Window(spectrogram, start / SAMPLE_RATE, len(samples) / SAMPLE_RATE))
         with self._stopwatch.measure("language"):
             return self._engine.language_of(heard)
 
@@ -107,15 +107,15 @@ class LanguageDetector:
 
     def in_own_window(self, attempt: Attempt) -> Probabilities:
         """Return the probabilities for an attempt whose window is encoded."""
-        assert attempt.heard
+        assert attempt.encoded
         with self._stopwatch.measure("language"):
-            return self._engine.language_of(attempt.heard)
+            return self._engine.language_of(attempt.encoded)
 
     def in_part(self, attempt: Attempt, start: float, end: float) -> Probabilities:
         """Return the probabilities for a part of an attempt whose window is encoded, in seconds from its start."""
-        assert attempt.heard
+        assert attempt.encoded
         with self._stopwatch.measure("language"):
-            return self._engine.language_of(attempt.heard, (start, end))
+            return self._engine.language_of(attempt.encoded, (start, end))
 
     def of_recording(
         self, attempts: Iterator[Attempt], allowed: frozenset[str], hear: Callable[[Attempt], Attempt]

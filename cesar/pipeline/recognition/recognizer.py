@@ -70,7 +70,7 @@ class Likeness(NamedTuple):
 
 
 class Recognizer:
-    """The steps from a sound to its text: `attempt`, `hear`, `decode` and `weigh`, which gives further attempts.
+    """The steps from a sound to its text: `attempt`, `encode`, `decode` and `weigh`, which gives further attempts.
 
     May be used from several threads at once.
     """
@@ -98,16 +98,16 @@ class Recognizer:
         """The first attempt at a sound."""
         return Attempt(sound, sound.chunk.start, sound.chunk.end, self._first_way, language=self._decode.language)
 
-    def hear(self, attempt: Attempt) -> Attempt:
+    def encode(self, attempt: Attempt) -> Attempt:
         """Encode the attempt's window, unless it is already."""
-        if attempt.heard:
+        if attempt.encoded:
             return attempt
         frames = round(self._window_s(attempt) * FRAMES_PER_SECOND)
         with self._stopwatch.measure("features"):
             spectrogram = log_mel(attempt.samples, frames=frames, n_mels=self._engine.n_mels)
         with self._stopwatch.measure("encoder"):
             window = Window(spectrogram, attempt.start / SAMPLE_RATE, attempt.duration)
-            return replace(attempt, heard=self._engine.hear(window))
+            return replace(attempt, encoded=self._engine.encode(window))
 
     def likeness(self, attempt: Attempt) -> Likeness:
         """What has to be the same in attempts that are decoded together."""
@@ -115,9 +115,9 @@ class Recognizer:
 
     def decode(self, alike: Sequence[Attempt]) -> list[Decoded]:
         """Make text of windows that are alike. The text for one doesn't depend on the others."""
-        heard = [attempt.heard for attempt in alike if attempt.heard]
+        encoded = [attempt.encoded for attempt in alike if attempt.encoded]
         with self._stopwatch.measure("decoder"):
-            hypotheses = self._engine.decode(heard, self._decode_settings(alike[0]))
+            hypotheses = self._engine.decode(encoded, self._decode_settings(alike[0]))
         return [Decoded(attempt, hypothesis) for attempt, hypothesis in zip(alike, hypotheses, strict=True)]
 
     def weigh(self, decoded: Decoded) -> Weighed:
@@ -151,7 +151,7 @@ class Recognizer:
         """An attempt at the same stretch in another way, encoded already if its window is the same."""
         another = replace(attempt, **how)
         has_same_window = self._window_s(another) == self._window_s(attempt)
-        return another if has_same_window else replace(another, heard=None)
+        return another if has_same_window else replace(another, encoded=None)
 
     def _taken(self, best: Decoded) -> Weighed:
         """Take what is to be believed of a text, and say what is to be heard again."""
@@ -184,8 +184,8 @@ class Recognizer:
 
     def _from_scratch(self, attempt: Attempt) -> Attempt:
         """Begin with the first way; the window stays encoded if it is the same."""
-        heard = attempt.heard if attempt.way < Way.FULL else None
-        return replace(attempt, way=self._first_way, heard=heard, prompted=None)
+        encoded = attempt.encoded if attempt.way < Way.FULL else None
+        return replace(attempt, way=self._first_way, encoded=encoded, prompted=None)
 
     def _part(self, attempt: Attempt, start: int, end: int) -> Attempt:
         """A part of what was attempted, to be heard by itself; where the prompt has misled, it stays left out."""
@@ -255,11 +255,11 @@ class Recognizer:
         ]
 
     def _words(self, attempt: Attempt, hypothesis: Hypothesis) -> list[list[TimedWord]]:
-        if not self._with_words or attempt.heard is None:
+        if not self._with_words or attempt.encoded is None:
             return [[] for _ in hypothesis.utterances]
         with self._stopwatch.measure("words"):
             decode = replace(self._decode, language=attempt.language)
-            return self._engine.align(attempt.heard, hypothesis.utterances, decode)
+            return self._engine.align(attempt.encoded, hypothesis.utterances, decode)
 
     def _rest(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[list[Doubt], list[Attempt]]:
         """The stretches with speech that no utterance covers: those to be heard again, and those that were in vain."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from onnxruntime import InferenceSession
 
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples, joined
-from cesar.pipeline.speech.silero_graph import HOP_SAMPLES, HOPS, REMEMBERED, vad_network
+from cesar.pipeline.speech.silero_graph import HOP_SAMPLES, HOPS, REMEMBERED, vad_graph
 
 FRAME_SAMPLES = 512
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
@@ -62,7 +62,7 @@ class SpeechDetector:
 
     def __init__(self, network: InferenceSession | None = None) -> None:
         """network: of another detector, to be shared."""
-        self.network = network or vad_network().session()
+        self.network = network or vad_graph().session()
         self.forget()
 
     def forget(self) -> None:

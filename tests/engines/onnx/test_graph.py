@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cesar.engines.hardware import probe
-from cesar.engines.onnx.graph import Floats, Network, quantized
+from cesar.engines.onnx.graph import Floats, Graph, quantized
 
 WIDTH, OUTPUTS = 64, 96
 DICE = np.random.default_rng(7)
@@ -20,10 +20,10 @@ needs_int8_products = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def linear():
-    network = Network()
-    value = network.input("value", np.float32, ["rows", WIDTH])
-    network.output(network.linear(value, quantized(WEIGHTS), BIAS), np.float32)
-    session = network.session()
+    graph = Graph()
+    value = graph.input("value", np.float32, ["rows", WIDTH])
+    graph.output(graph.linear(value, quantized(WEIGHTS), BIAS), np.float32)
+    session = graph.session()
     return lambda rows: session.run(None, {"value": rows})[0]
 
 
@@ -57,10 +57,10 @@ def test_no_row_changes_a_bit_of_another(linear):
 @needs_int8_products
 def test_weights_may_go_once_they_are_packed():
     """onnxruntime reads them no more: their memory is free for others."""
-    network = Network()
+    graph = Graph()
     matrix = quantized(WEIGHTS)
-    network.output(network.linear(network.input("value", np.float32, ["rows", WIDTH]), matrix, BIAS), np.float32)
-    session, value = network.session(), rows(5)
+    graph.output(graph.linear(graph.input("value", np.float32, ["rows", WIDTH]), matrix, BIAS), np.float32)
+    session, value = graph.session(), rows(5)
     (before,) = session.run(None, {"value": value})
     matrix.numbers[:] = 0
     assert np.array_equal(session.run(None, {"value": value})[0], before)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from cesar.engines.onnx.decoder import Scores
 from cesar.engines.onnx.graph import Floats
 from cesar.engines.onnx.greedy import likeliest
-from cesar.engines.timestamp_rules import Rules
+from cesar.engines.timestamp_rules import TimestampRules
 from cesar.engines.whisper.sampling import log_probabilities
 
 END, FIRST, SIZE = 4, 6, 70
-RULES = Rules(END, FIRST)
+RULES = TimestampRules(END, FIRST)
 """Tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are time stamps."""
 
 

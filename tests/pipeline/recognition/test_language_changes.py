@@ -146,7 +146,7 @@ def recognized(
     result = Recognized(chunk.sound.chunk)
     left = [recognizer.attempt(chunk.sound)]
     while left:
-        [decoded] = recognizer.decode([recognizer.hear(left.pop())])
+        [decoded] = recognizer.decode([recognizer.encode(left.pop())])
         weighed = recognizer.weigh(decoded)
         result.add(weighed)
         left += weighed.again
@@ -168,7 +168,7 @@ def test_a_chunk_in_two_languages_gets_each_part_in_its_own():
 def test_a_text_that_the_model_is_sure_of_is_not_looked_into():
     result, engine = recognized(-0.3)
     assert len({said.language for said in result.said}) == 1
-    assert len(engine.heard) <= 2
+    assert len(engine.encoded) <= 2
 
 
 def test_a_text_with_one_unlikely_utterance_is_looked_into():
@@ -220,4 +220,4 @@ def test_with_a_named_language_a_text_that_the_model_is_sure_of_takes_no_further
     result, engine = recognized(-0.3, spoken=Spoken((0, "en"), (12.7, "fr")), allowed=frozenset({"en"}))
     assert result.spoken
     assert result.spoken.other == ""
-    assert len(engine.heard) == 1
+    assert len(engine.encoded) == 1

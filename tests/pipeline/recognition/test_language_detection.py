@@ -35,8 +35,8 @@ def detect(of_window, heard, allowed=EN_DE):
     engine = AnsweringEngine(lambda asked: saying(), languages=EN_DE, language_of=of_window)
     recognizer = Recognizer(engine, DecodeSettings(""))
     left = map(recognizer.attempt, heard)
-    language, probability, taken = LanguageDetector(engine).of_recording(left, allowed, recognizer.hear)
-    assert not taken or taken[0].heard, "what was encoded to find out needn't be encoded again"
+    language, probability, taken = LanguageDetector(engine).of_recording(left, allowed, recognizer.encode)
+    assert not taken or taken[0].encoded, "what was encoded to find out needn't be encoded again"
     return language, probability, [attempt.sound for attempt in taken], [attempt.sound for attempt in left], engine
 
 
@@ -45,7 +45,7 @@ def test_a_first_chunk_without_a_doubt_takes_no_full_window():
     language, probability, taken, left, engine = detect(lambda window: {"de": 0.96, "en": 0.04}, heard)
     assert (language, probability) == ("de", 0.96)
     assert (taken, left) == (heard[:1], heard[1:])
-    assert [window.log_mel.shape[1] for window in engine.heard] == [1000]
+    assert [window.log_mel.shape[1] for window in engine.encoded] == [1000]
 
 
 def test_a_doubtful_one_is_asked_about_in_a_full_window_together_with_what_follows():
@@ -55,7 +55,7 @@ def test_a_doubtful_one_is_asked_about_in_a_full_window_together_with_what_follo
     language, probability, taken, _, engine = detect(of_window, sounds(8, 8, 8, 8, 8))
     assert (language, probability) == ("de", 0.99)
     assert len(taken) == 4
-    assert [(window.log_mel.shape[1], window.duration) for window in engine.heard] == [(1000, 8), (3000, 30)]
+    assert [(window.log_mel.shape[1], window.duration) for window in engine.encoded] == [(1000, 8), (3000, 30)]
 
 
 def test_a_doubtful_beginning_is_outvoted_by_what_follows():
@@ -68,7 +68,7 @@ def test_a_doubtful_beginning_is_outvoted_by_what_follows():
 
 def test_four_windows_are_asked_at_most():
     _, probability, taken, left, engine = detect(lambda window: {"de": 0.5, "en": 0.4}, sounds(*[15] * 12))
-    assert len(engine.heard) == 5
+    assert len(engine.encoded) == 5
     assert (len(taken), len(left)) == (8, 4)
     assert probability == pytest.approx(0.5 / 0.9, abs=1e-4)
 
@@ -105,7 +105,7 @@ def recognized(
     result = Recognized(sound.chunk)
     left: list[Attempt] = [recognizer.attempt(sound)]
     while left:
-        [decoded] = recognizer.decode([recognizer.hear(left.pop())])
+        [decoded] = recognizer.decode([recognizer.encode(left.pop())])
         weighed = recognizer.weigh(decoded)
         result.add(weighed)
         left += weighed.again
@@ -130,7 +130,7 @@ def languages(result: Recognized) -> list[str]:
 def test_a_chunk_in_the_usual_language_is_decoded_once():
     result, spoken, engine = recognized(speaking(en=-0.2), lambda window: {"en": 0.8, "de": 0.2})
     assert (languages(result), spoken.probability) == (["en"], 0.8)
-    assert (len(engine.asked), len(engine.heard)) == (1, 1)
+    assert (len(engine.asked), len(engine.encoded)) == (1, 1)
 
 
 def test_a_chunk_in_another_language_gets_its_text_in_that():
@@ -138,7 +138,7 @@ def test_a_chunk_in_another_language_gets_its_text_in_that():
     assert languages(result) == ["de"]
     assert "sentence in de" in result.said[0].text
     assert (spoken.language, spoken.probability, spoken.other) == ("de", 0.99, "")
-    assert len(engine.heard) == 1, "the window needs no second pass through the encoder"
+    assert len(engine.encoded) == 1, "the window needs no second pass through the encoder"
 
 
 def test_what_is_less_clear_is_asked_in_a_full_window():
@@ -147,7 +147,7 @@ def test_what_is_less_clear_is_asked_in_a_full_window():
 
     result, _, engine = recognized(speaking(en=-0.2, de=-0.1), of_window)
     assert languages(result) == ["en"]
-    assert [window.log_mel.shape[1] for window in engine.heard] == [1000, 3000]
+    assert [window.log_mel.shape[1] for window in engine.encoded] == [1000, 3000]
 
 
 def test_the_text_that_is_likelier_is_taken_and_a_clear_contradiction_is_told():
@@ -162,7 +162,7 @@ def test_what_is_said_surely_of_a_moment_is_asked_in_a_full_window_as_well():
 
     result, _, engine = recognized(speaking(en=-0.2, de=-0.1), of_window, seconds=3)
     assert languages(result) == ["en"]
-    assert len(engine.heard) == 2
+    assert len(engine.encoded) == 2
 
 
 @pytest.mark.parametrize(("german", "taken"), [(-0.45, "en"), (-0.35, "de")])
@@ -238,7 +238,7 @@ def test_a_part_of_a_chunk_tells_what_is_spoken_in_it_unless_it_is_a_moment(dura
     check = LanguageCheck(LanguageDetector(engine), Choice("en", EN_DE))
     [sound] = sounds(10)
     part = Attempt(sound, 0, duration_s * SAMPLE_RATE, Way.NARROW, language="en")
-    part = Recognizer(engine, DecodeSettings("en")).hear(part)
+    part = Recognizer(engine, DecodeSettings("en")).encode(part)
     _, spoken, _ = check.settle(Decoded(part, saying((0, duration_s, "Words."))))
     assert spoken
     assert (spoken.is_whole, spoken.other) == (False, other)
