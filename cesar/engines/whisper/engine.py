@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -18,17 +16,16 @@ from cesar.engines.hardware import Plan
 from cesar.engines.onnx.decoder import Decoder
 from cesar.engines.onnx.greedy import DecodedTokens, GreedyDecoder
 from cesar.engines.timestamp_rules import TimestampRules
+from cesar.engines.whisper.alignment import WordAligner
 from cesar.engines.whisper.sampling import Draft, Logits, logprob, sample
-from cesar.engines.whisper.tokenizer import TIMESTAMP_STEP_S, Vocabulary, split_words
+from cesar.engines.whisper.tokenizer import CONTEXT_TOKENS, Vocabulary
 from cesar.errors import DeviceUnavailable, ModelError
 from cesar.transcript import ModelIdentity
 
-_CONTEXT_TOKENS = 448
-_ALIGNED_TOKENS = _CONTEXT_TOKENS - 8
 _ENCODED_FRAMES_PER_SECOND = 50
 _FEW_TOKENS = 5
 """What an utterance of fewer says of itself counts for little."""
-_PROMPT_TOKENS = _CONTEXT_TOKENS // 2 - 1
+_PROMPT_TOKENS = CONTEXT_TOKENS // 2 - 1
 
 
 class WhisperEngine:
@@ -45,6 +42,7 @@ class WhisperEngine:
         loading.shutdown(wait=False)
         self._tokens = Vocabulary(directory)
         self._model = model.result()
+        self._aligner = WordAligner(self._model, self._tokens)
         self.identity = identity
         self.n_mels = int(self._model.n_mels)
         self._rules = TimestampRules(self._tokens.eot, self._tokens.timestamp_begin)
@@ -112,63 +110,7 @@ class WhisperEngine:
     def align(
         self, encoded: EncodedWindow, utterances: Sequence[Utterance], settings: DecodeSettings
     ) -> list[list[TimedWord]]:
-        """Teacher-force the text letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
-
-        Probabilities still come from the tokens that the model wrote.
-        """
-        by_utterance = [split_words(utterance.text, settings.text_language) for utterance in utterances]
-        words = [word for its_words in by_utterance for word in its_words]
-        if not words:
-            return [[] for _ in utterances]
-        starts = self._starts(encoded, words, settings)
-        probabilities = self._probabilities(encoded, utterances, by_utterance, settings)
-        ends = [*starts[1:], encoded.window.duration]
-        timed = iter(
-            [
-                TimedWord(start, max(start, end), word.strip(), probability)
-                for start, end, word, probability in zip(starts, ends, words, probabilities, strict=True)
-            ]
-        )
-        return [[next(timed) for _ in its_words] for its_words in by_utterance]
-
-    def _starts(self, encoded: EncodedWindow, words: Sequence[str], settings: DecodeSettings) -> list[float]:
-        """Seconds from the window's start at which each word's first letter is attended to (token, if it is long)."""
-        by_word = [self._tokens.encode_letters(word) for word in words]
-        if sum(map(len, by_word)) > _ALIGNED_TOKENS:
-            by_word = [self._tokens.encode(word) for word in words]
-        times = _first_times(self._aligned(encoded, by_word, settings).alignments)
-        at, starts = 0, list[float]()
-        for its_tokens in by_word:
-            starts.append(times.get(at, 0) * TIMESTAMP_STEP_S)
-            at += len(its_tokens)
-        return starts
-
-    def _probabilities(
-        self,
-        encoded: EncodedWindow,
-        utterances: Sequence[Utterance],
-        by_utterance: Sequence[Sequence[str]],
-        settings: DecodeSettings,
-    ) -> list[float]:
-        """The geometric mean of the probabilities of each word's tokens."""
-        written = [utterance.tokens for utterance in utterances]
-        of_tokens = iter(self._aligned(encoded, written, settings).text_token_probs)
-        means: list[float] = []
-        for utterance, words in zip(utterances, by_utterance, strict=True):
-            ends = utterance.token_ends
-            own = [next(of_tokens, 1.0) for _ in ends]
-            for start, end in _byte_spans(utterance.text, words):
-                first, last = bisect_right(ends, start), bisect_left(ends, end)
-                logs = [math.log(max(probability, 1e-9)) for probability in own[first : last + 1]]
-                means.append(math.exp(sum(logs) / len(logs)) if logs else 0.0)
-        return means
-
-    def _aligned(
-        self, encoded: EncodedWindow, words: Sequence[Sequence[int]], settings: DecodeSettings
-    ) -> ctranslate2.models.WhisperAlignmentResult:
-        tokens = [token for word in words for token in word][:_ALIGNED_TOKENS]
-        frames = math.ceil(encoded.window.duration * 100)
-        return self._model.align(encoded.encoding, self._start_sequence(settings), [tokens], [frames])[0]
+        return self._aligner.align(encoded, utterances, self._start_sequence(settings), settings.text_language)
 
     def _start_sequence(self, settings: DecodeSettings) -> list[int]:
         sequence = [self._tokens.sot]
@@ -188,13 +130,13 @@ class WhisperEngine:
 
     def _max_new_tokens(self, settings: DecodeSettings) -> int:
         """How many tokens there may be before the end."""
-        max_new_tokens = min(_CONTEXT_TOKENS // 2, _CONTEXT_TOKENS - len(self._prompt(settings))) - 1
+        max_new_tokens = min(CONTEXT_TOKENS // 2, CONTEXT_TOKENS - len(self._prompt(settings))) - 1
         return max_new_tokens if settings.max_tokens is None else min(max_new_tokens, settings.max_tokens)
 
     @staticmethod
     def _max_length(prompt: Sequence[int], most: int) -> int:
         """What to ask CTranslate2 for to get so many tokens: it writes half of it, the prompt's included."""
-        return min(_CONTEXT_TOKENS, max(2 * most, most + len(prompt)))
+        return min(CONTEXT_TOKENS, max(2 * most, most + len(prompt)))
 
     def _hypothesis(self, encoded: EncodedWindow, text: DecodedTokens, settings: DecodeSettings) -> Hypothesis:
         count = len(text.tokens)
@@ -288,25 +230,6 @@ def _on_cpu(logits: ctranslate2.StorageView) -> Logits:
     if logits.device == "cpu":
         return np.asarray(logits)
     return np.asarray(logits.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
-
-
-def _byte_spans(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where each word stands in the text, in bytes of UTF-8."""
-    at = 0
-    for word in words:
-        bare = word.strip()
-        at = max(at, text.find(bare, at))
-        start = len(text[:at].encode())
-        yield start, start + len(bare.encode())
-        at += len(bare)
-
-
-def _first_times(alignments: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """For each text token the first encoder frame it was aligned with."""
-    first: dict[int, int] = {}
-    for token, frame in alignments:
-        first.setdefault(token, frame)
-    return first
 
 
 def _stack(batch: Sequence[EncodedWindow]) -> ctranslate2.StorageView:

@@ -15,6 +15,8 @@ from cesar.engines.languages import LANGUAGES
 from cesar.errors import ModelError
 from cesar.transcript import UNSPACED_LANGUAGES
 
+CONTEXT_TOKENS = 448
+"""What the decoder can hold: prompt and text."""
 TIMESTAMP_STEP_S = 0.02
 """Whisper's time stamps and its encoder's frames are both 20 ms apart."""
 
