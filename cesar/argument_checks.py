@@ -64,7 +64,7 @@ def optional_callable(value: object, what: str) -> None:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8: lone surrogates, which stand for bytes that are no text, can't."""
+    """Return whether a text can be encoded as UTF-8: lone surrogates, which stand for invalid bytes, can't."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 

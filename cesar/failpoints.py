@@ -1,8 +1,8 @@
 """Points at which a test can make the process die or fail: `failpoint("claim:committed")`.
 
-The variable CESAR_FAILPOINT names one, what happens there, and at which pass: `claim:committed=kill` or
-`checkpoint:begun=raise@3`. Actions: `kill` (SIGKILL to ourselves), `stop` (SIGSTOP), `raise` (an OSError), `exit`.
-Without the variable a failpoint does nothing.
+The variable CESAR_FAILPOINT specifies a point, an action and optionally the pass at which it happens:
+`claim:committed=kill` or `checkpoint:begun=raise@3`. Actions: `kill` (SIGKILL to this process), `stop` (SIGSTOP),
+`raise` (an OSError), `exit`. Without the variable a failpoint does nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def failpoint(name: str) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
-            signal.raise_signal(signal.SIGSTOP)  # by kill, another thread may take it, and this one goes on meanwhile
+            signal.raise_signal(signal.SIGSTOP)  # with os.kill, another thread may receive it while this one continues
         case "raise":
             raise OSError(errno.EIO, f"failpoint {name}")
         case "exit":

@@ -1,4 +1,4 @@
-"""How an option is declared: `Option`, and `option`, which makes a field of `cesar.options.TranscribeOptions`."""
+"""Declarations of options: `Option`, and `option`, which makes a field of `cesar.options.TranscribeOptions`."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """The declaration of an option, from which every interface has it."""
+    """The declaration of an option, from which every interface is derived."""
 
     name: str = ""
     type: Any = None
-    """Its annotation."""
+    """Its type annotation."""
     default: object = None
     help: str
-    """What it is, on one line of `--help`."""
+    """A description on one line, for `--help`."""
     details: str = ""
-    """What else there is to know: for pages."""
+    """Further description, for documentation pages."""
     unset: str = ""
-    """What holds where it is left out, unless the default says it."""
+    """The behaviour if it is omitted, unless the default says it."""
     minimum: float = -math.inf
     maximum: float = math.inf
     unit: str = ""
     max_length: int | None = None
-    """Characters that a request may have. The library has no limit."""
+    """Maximum number of characters in a request. The library has no limit."""
     example: str | None = None
     metavar: str | None = None
-    """What stands for its value in `--help`; TIME and N|all are also how it is read."""
+    """The placeholder for its value in `--help`; TIME and N|all also determine how it is parsed."""
     short: str = ""
     """A second, short flag."""
     flag: Flag | None = None
-    """The flag that the command line has instead."""
+    """The flag that replaces it on the command line."""
     is_library_only: bool = False
-    """Whether neither commands nor requests have it."""
+    """Whether it exists in the library only, not in commands or requests."""
 
     @property
     def line(self) -> str:
-        """What it is, on one line, with its unit."""
+        """The description on one line, with its unit."""
         return f"{self.help.removesuffix('.')}, in {self.unit}." if self.unit else self.help
 
     @property
     def text(self) -> str:
-        """What it is, and what else there is to know."""
+        """The full description."""
         return f"{self.line} {self.details}".strip()
 
     @property
@@ -67,12 +67,12 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that its value may be; empty where any text, or none, is accepted."""
+        """The allowed words; empty if any text, or none, is accepted."""
         return tuple(word for kind in self._parts() if get_origin(kind) is Literal for word in get_args(kind))
 
     @property
     def range(self) -> str:
-        """The accepted numbers and words as text; empty where there are no limits.
+        """The accepted numbers and words as text; empty if there are no limits.
 
         >>> from cesar.options import OPTIONS
         >>> [OPTIONS[name].range for name in ("beam_size", "task", "track")]
@@ -83,7 +83,7 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """What holds where it is left out, as text; empty for what is off by default."""
+        """The default as text; empty for what is off by default."""
         return self.unset or (f"{self.default:g}" if isinstance(self.default, float) else str(self.default or ""))
 
     def check(self, value: object) -> None:
@@ -99,7 +99,7 @@ class Option:
     def _is_within(self, value: Any) -> bool:
         if isinstance(value, str) or (self.choices and type(value) not in self.kinds):
             return value in self.choices
-        return bool(self.minimum <= value <= self.maximum)  # also not for NaN
+        return bool(self.minimum <= value <= self.maximum)  # false for NaN
 
     def _bounds(self) -> list[str]:
         if math.isinf(self.minimum):

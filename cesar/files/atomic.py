@@ -19,12 +19,12 @@ def write_whole(path: Path, text: str) -> None:
 
     The text goes to a hidden file in the same folder, which then replaces the target; after an error the target
     is unchanged and nothing else is left behind. The file keeps the permissions of the one it replaces, or gets those
-    of any new file. A symbolic link stays: its target is replaced. Devices, pipes and standard output are
+    of a new file. A symbolic link is kept: its target is replaced. Devices, pipes and standard output are
     written to directly.
 
     Raises `DiskFull` or `OutputNotWritable`.
     """
-    # A file name that is not UTF-8 may have got into the text: nobody should lose a transcript over that.
+    # The text may contain a file name that is not UTF-8: a transcript must not be lost because of that.
     content = text.encode("utf-8", "backslashreplace")
     try:
         if _is_stream(path):
@@ -37,18 +37,18 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    # Standard output may be a regular file, which the shell has opened for more than us: never replace it.
+    # Standard output may be a regular file that the shell has also opened for other programs: never replace it.
     if path in _STANDARD_STREAMS or path.parent == Path("/dev/fd"):
         return True
-    return path.exists() and not path.is_file()  # a folder ends here too: opening it gives the right error
+    return path.exists() and not path.is_file()  # true for a folder too: opening it gives the right error
 
 
 def _replace(target: Path, content: bytes) -> None:
     mode = _mode_to_keep(target)
-    # Not named after the target, whose name may already be as long as names can be.
+    # Not named after the target, whose name may already have the maximum length.
     temporary = target.parent / f".cesar-{secrets.token_hex(8)}.part"
     try:
-        # Made with its mode, so that what was private always is. (No tempfile: the umask must apply.)
+        # Created with its final mode, so that private data is always private. (Not by tempfile: the umask must apply.)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -64,7 +64,7 @@ def _replace(target: Path, content: bytes) -> None:
 def _mode_to_keep(target: Path) -> int | None:
     if not target.exists():
         return None
-    with target.open("ab") as file:  # a file that may not be written may not be replaced either
+    with target.open("ab") as file:  # a read-only file must not be replaced either
         return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
 
 
@@ -77,7 +77,7 @@ def _explain(path: Path, error: OSError) -> OutputError:
                 f"{path} is a folder, not a file", hint="Specify a file name, or use --output-dir."
             )
         case errno.ENOENT:
-            folder = Path(os.path.realpath(path)).parent  # of what a link points to, if it is one
+            folder = Path(os.path.realpath(path)).parent  # of the target, if it is a link
             return OutputNotWritable(
                 f"{path} can't be written: there is no folder {folder}",
                 hint="Create the folder, or choose another with --output or --output-dir.",

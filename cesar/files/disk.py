@@ -1,4 +1,4 @@
-"""The disk below the files: whether it is full, how much is free, and flushing a folder to it."""
+"""Disk operations: detecting a full disk, free space, and flushing a folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers of a write for which the disk, or the user's quota on it, has no space left."""
+"""Error numbers of a write when the disk or the user's quota is full."""
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for lack of space."""
+    """Return whether a write failed for lack of space."""
     return isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
 
 
@@ -29,7 +29,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder, so that its files' names are on the disk as well as their contents."""
+    """Flush a folder, so that the names of its files are on disk as well as their contents."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Files and folders that only the user who runs Cesar may read, whatever the umask says.
+"""Files and folders that only the user running Cesar may read, whatever the umask.
 
 A folder that an administrator has set up for a group (setgid, writable by the group) is left as it is.
 """
@@ -17,25 +17,25 @@ _GROUP_FILE_MODE = 0o660
 _GROUP_FOLDER_MODE = 0o770
 _GROUP_FOLDER = stat.S_ISGID | stat.S_IWGRP
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_log = logging.getLogger("cesar.api.private")  # the service shows what its own parts log
+_log = logging.getLogger("cesar.api.private")  # the service shows the logs of its own modules
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file so that a new one is readable by its owner only: for `open(..., opener=opener)`."""
+    """Open a file; create a new one readable by its owner only. For `open(..., opener=opener)`."""
     return os.open(path, flags, FILE_MODE)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for its owner alone. Raises OSError."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(missing):
-        place.mkdir(FOLDER_MODE, exist_ok=True)
+    """Create a folder and its missing parents, private to the owner. Raises OSError."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(FOLDER_MODE, exist_ok=True)
     if not folder.is_dir():
         raise NotADirectoryError(20, "Not a directory", str(folder))
 
 
 def is_for_group(folder: Path) -> bool:
-    """Whether the folder has been set up for a group to work in."""
+    """Return whether the folder is set up for a group."""
     try:
         return folder.stat().st_mode & _GROUP_FOLDER == _GROUP_FOLDER
     except OSError:
@@ -66,9 +66,9 @@ def tighten(path: Path) -> bool:
 
 
 def tighten_data_folder(folder: Path, is_ours: tuple[str, ...]) -> None:
-    """Make a folder private if nothing but Cesar's own is in it; another may be shared on purpose.
+    """Make a folder private if it contains only Cesar's files; others may be shared on purpose.
 
-    is_ours: how the names of Cesar's own files and folders begin.
+    is_ours: the prefixes of Cesar's own files and folders.
     """
     with suppress(OSError):
         if not is_for_group(folder) and all(path.name.startswith(is_ours) for path in folder.iterdir()):

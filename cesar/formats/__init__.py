@@ -1,4 +1,4 @@
-"""The formats a transcript can be written in, found by their names or by a file's extension.
+"""The formats of transcripts, found by name or by file extension.
 
 Each format is a module with one pure function, `render(transcript) -> str`; `cesar/files/atomic.py` writes files.
 """
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One way to write a transcript down."""
+    """A format of transcripts."""
 
     name: str
     extensions: tuple[str, ...]
-    """In lower case with the dot; the first is the one given to new files."""
+    """In lower case, with the dot; new files get the first one."""
     media_type: str
     render: Callable[[Transcript, SubtitleOptions], str]
-    """Pure. Its text ends with exactly one newline, unless it is empty because nothing was said."""
+    """A pure function. Its text ends with exactly one newline, unless it is empty because nothing was said."""
     is_subtitles: bool = False
-    """Whether it heeds the subtitle options."""
+    """Whether it uses the subtitle options."""
 
 
 def _without_options(render: Callable[[Transcript], str]) -> Callable[[Transcript, SubtitleOptions], str]:
@@ -49,19 +49,19 @@ FORMATS: Mapping[str, Format] = {
         Format("md", (".md", ".markdown"), "text/markdown", _without_options(markdown.render)),
     )
 }
-"""Every format by its name."""
+"""Every format, by name."""
 
 
 def render(transcript: Transcript, name: str, subtitles: SubtitleOptions | None = None) -> str:
-    """Write the transcript in the format of that name; raises `UnknownFormat`.
+    """Render the transcript in the format of that name; raise `UnknownFormat` if there is none.
 
-    subtitles: how srt and vtt are set; the other formats don't heed it.
+    subtitles: the limits for srt and vtt; other formats ignore them.
     """
     return _find(name).render(transcript, subtitles or SubtitleOptions())
 
 
 def format_for_path(path: str | PathLike[str]) -> str | None:
-    """Name the format that a file's extension stands for, in either case; None if it stands for none.
+    """Return the name of the format with a file's extension, in either case, or None.
 
     >>> format_for_path("talks/Opening.SRT")
     'srt'
@@ -71,9 +71,9 @@ def format_for_path(path: str | PathLike[str]) -> str | None:
 
 
 def parse_formats(names: str) -> tuple[str, ...]:
-    """Read a list of format names with commas between them, keeping its order and dropping repeats.
+    """Parse a comma-separated list of format names, keeping its order and dropping duplicates.
 
-    Raises `UnknownFormat` for a name that is none, and when no name is left.
+    Raises `UnknownFormat` for an unknown name or an empty list.
 
     >>> parse_formats("srt, vtt,SRT")
     ('srt', 'vtt')

@@ -1,4 +1,4 @@
-"""JSON: everything a transcript holds. `Transcript.from_dict` reads it back."""
+"""JSON: everything in a transcript. `Transcript.from_dict` reads it back."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 _INDENT = "  "
 _ON_ONE_LINE = frozenset({"tokens", "token_logprobs", "token_bytes"})
-"""The lists that programs read, and that would take hundreds of lines of a segment."""
+"""Lists for programs, which would otherwise take hundreds of lines per segment."""
 
 
 def render(transcript: Transcript) -> str:
-    """Write the whole transcript, its keys in the order of the fields, and each list of tokens on one line.
+    """Render the whole transcript, with keys in the order of the fields, and each list of tokens on one line.
 
-    JSON has no word for NaN or infinity: a number that is not finite becomes null.
+    JSON has no NaN or infinity: a number that is not finite becomes null.
     """
     return "".join(_format(_finite(transcript.to_dict()), "\n")) + "\n"
 
 
 def _format(value: Any, newline: str) -> Iterator[str]:
-    """Yield the pieces of a value that begins on a line with the indentation that `newline` ends with."""
+    """Yield the parts of a value that begins on a line with the indentation in `newline`."""
     if isinstance(value, dict) and value:
         items: Iterable[tuple[str, Any]] = ((f"{_plain(key)}: ", key) for key in value)
         yield from _format_container("{}", ((lead, value[key], key in _ON_ONE_LINE) for lead, key in items), newline)

@@ -1,4 +1,4 @@
-"""Markdown: a document to be read, in paragraphs that begin with the time they were spoken."""
+"""Markdown: a document of paragraphs, each with its start time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 _INLINE = re.compile(r"[\\`*_~\[\]<]|&(?=#?\w+;)")
 _CLOSING = re.compile(r"(?<= )(?=#+$)")
-"""Where marks would be taken for the end of a heading."""
+"""Where marks would be parsed as the end of a heading."""
 _BACKSLASH = r"\\"
 _LEADING = re.compile(r"(?:#{1,6}|[-+>=]|\d{1,9}(?=[.)]))")
 
 
 def render(transcript: Transcript) -> str:
-    """Write a title, a line that says what this is the transcript of, and then the paragraphs."""
+    """Render a title, a line about the recording and the transcription, and the paragraphs."""
     spoken = paragraphs(spoken_segments(transcript))
     text = (f"[{clock(paragraph[0].start)}] {escape(paragraph_text(paragraph))}" for paragraph in spoken)
     return "\n\n".join([_title(transcript), _facts(transcript), *text]) + "\n"
 
 
 def escape(text: str) -> str:
-    r"""Put a backslash before what Markdown would take for markup.
+    r"""Put a backslash before characters that Markdown would parse as markup.
 
-    A mark that counts only at the start of a line is escaped at the start of the text.
+    Markup that counts only at the start of a line is escaped at the start of the text.
 
     >>> print(escape("# of files_in *this* folder"))
     \# of files\_in \*this\* folder
@@ -49,7 +49,7 @@ def _title(transcript: Transcript) -> str:
 
 def _facts(transcript: Transcript) -> str:
     origin = transcript.origin
-    dated = "Recorded" if origin.recorded_at_source == "media" else "File of"  # a copy may have a date of its own
+    dated = "Recorded" if origin.recorded_at_source == "media" else "File of"  # a copy may have its own date
     facts = [
         f"{dated}: {escape(flatten(origin.recorded_at[:10]))}" if origin.recorded_at else "",
         f"Duration: {clock(transcript.duration)}",

@@ -1,4 +1,4 @@
-"""Segments gathered into paragraphs, by the pauses between sentences and by length. A pure function of the segments."""
+"""Segments grouped into paragraphs, by the pauses between sentences and by length."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from cesar.transcript import Segment
 
 TURN_PAUSE_S = 2.0
-"""A pause this long after a sentence always begins a paragraph: a new thought, often a new speaker."""
+"""A pause this long after a sentence always starts a paragraph: a new thought, often a new speaker."""
 PAUSE_S = 1.2
-"""A pause this long begins one if the paragraph is not a short one."""
+"""A pause this long starts a paragraph unless the current one is short."""
 SHORT = 200
-"""Columns. What has fewer is joined to the next sentence, so that a slow speaker's text is no list of lines."""
+"""Columns. A shorter paragraph is continued, so that the text of a slow speaker is not a list of lines."""
 LONG = 700
 """Columns. A paragraph this long ends with its sentence."""
 LONG_S = 90.0
-"""So does one that lasts this long."""
+"""A paragraph that lasts this long ends with its sentence."""
 UNENDED = 400
-"""Columns. Where no sentence has ended for so long (Thai, speech without punctuation), a pause is enough."""
+"""Columns. If no sentence has ended for this long (Thai, speech without punctuation), a pause is enough."""
 ENDLESS = 1200
-"""Columns. Without any end or pause, a paragraph ends here."""
+"""Columns. Without the end of a sentence or a pause, a paragraph ends here."""
 ENDLESS_S = 180.0
 
 
 def paragraphs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
-    """Gather segments into paragraphs. None is cut within a sentence, unless a sentence would never end."""
+    """Group segments into paragraphs, which end with a sentence unless the sentence is endless."""
     current: list[Segment] = []
     for segment in segments:
         if current and _begins_paragraph(segment, current):
@@ -41,7 +41,7 @@ def paragraphs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
 
 
 def paragraph_text(paragraph: Sequence[Segment]) -> str:
-    """Return a paragraph's text on one line."""
+    """Return the text of a paragraph on one line."""
     return join_texts(flatten(segment.text) for segment in paragraph)
 
 

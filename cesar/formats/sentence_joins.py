@@ -1,8 +1,8 @@
-"""Sentences that go on in the next segment: the full stop that a model puts at the end of its window is dropped.
+"""Sentences that continue in the next segment: the full stop that the model puts at the end of a window is removed.
 
-Whisper hears a recording window by window and likes to end each with a full stop, in the middle of a sentence too:
-"… we are tired out." and then "with walking". Only the formats for readers (txt, md, srt, vtt) drop such a stop, and
-nothing else is ever changed: no letter, no word, no other mark. JSON and tsv keep each segment as the model wrote it.
+Whisper tends to end each window with a full stop, even in the middle of a sentence: "… we are tired out." and then
+"with walking". Only the formats for readers (txt, md, srt, vtt) remove such a full stop, and they never change anything
+else: no word and no other punctuation. JSON and tsv keep each segment as the model wrote it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from cesar.transcript import Segment, Transcript
 
 LONGEST_PAUSE_S = 3.0
-"""After a longer pause a full stop stays, whatever follows."""
+"""After a longer pause a full stop is kept, whatever follows."""
 
 
 def spoken_segments(transcript: Transcript) -> list[Segment]:
-    """Return the segments that have a text, each without the full stop that the next one shows to be none.
+    """Return the segments with text, without the full stops that do not end a sentence.
 
-    A stop is none if the text after it begins in lower case within `LONGEST_PAUSE_S`, unless it belongs to an
-    abbreviation or, in languages that write them so, to an ordinal number. A transcript with fewer capitals
-    than such places is taken to be written without capitals, and is left as it is.
+    A full stop does not end a sentence if the next text begins in lower case within `LONGEST_PAUSE_S`, unless it
+    belongs to an abbreviation or, in languages that write them that way, to an ordinal number. A transcript with more
+    such places than capitalised segments is assumed to be written without capitals, and is returned unchanged.
     """
     segments = [segment for segment in transcript.segments if flatten(segment.text)]
     seams = {

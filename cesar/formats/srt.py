@@ -1,4 +1,4 @@
-"""SubRip subtitles, the format nearly every player reads."""
+"""SubRip subtitles, the format that almost every player reads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def render(transcript: Transcript, subtitles: SubtitleOptions | None = None) -> str:
-    """Write numbered cues with a blank line between them; "" when nothing was said."""
+    """Render numbered cues, separated by empty lines; "" when nothing was said."""
     return "\n".join(_block(number, cue) for number, cue in enumerate(cues(transcript, subtitles), start=1))
 
 
 def _block(number: int, cue: Cue) -> str:
-    # SubRip has no escapes, and players may take any line with the arrow for times.
+    # SubRip has no escapes, and players may parse any line with the arrow as times.
     text = "\n".join(cue.lines).replace("-->", "->")
     return f"{number}\n{timecode(cue.start, ',')} --> {timecode(cue.end, ',')}\n{text}\n"

@@ -1,4 +1,4 @@
-"""Plain text: what was said, in paragraphs."""
+"""Plain text in paragraphs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def render(transcript: Transcript) -> str:
-    """Write each paragraph on one line, without times, and a blank line between two; "" when nothing was said."""
+    """Render each paragraph on one line, separated by empty lines, without times; "" when nothing was said."""
     found = [paragraph_text(paragraph) for paragraph in paragraphs(spoken_segments(transcript))]
     return "\n\n".join(found) + "\n" if found else ""

@@ -1,4 +1,4 @@
-"""How a time in seconds is written in a transcript."""
+"""Formatting of times in seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def timecode(seconds: float, decimal_mark: str) -> str:
-    """Write a time as subtitles do.
+    """Format a time as in subtitles.
 
     >>> timecode(3725.5, ",")
     '01:02:05,500'
@@ -19,7 +19,7 @@ def timecode(seconds: float, decimal_mark: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write a time in full seconds, rounded down.
+    """Format a time in full seconds, rounded down.
 
     >>> clock(3725.5)
     '01:02:05'

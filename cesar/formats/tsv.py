@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(transcript: Transcript) -> str:
-    """Write a header and a row a segment: start and end in whole milliseconds, and the text on one line."""
+    """Render a header and one row per segment: start and end in whole milliseconds, and the text on one line."""
     rows = (_row(segment) for segment in transcript.segments if flatten(segment.text))
     return "".join(["start\tend\ttext\n", *rows])
 

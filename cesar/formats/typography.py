@@ -1,4 +1,4 @@
-"""How text looks to a reader: spaces, characters and their width, the end of a sentence. Knows no times."""
+"""Properties of text as readers see it: spaces, characters and their width, ends of sentences."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _OPENING = "\"'“‘«„([¿¡-–— "
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
 
 _JOINER = "\u200d"
-# What is no combining mark: joiners, Thai and Lao "am", Korean vowels and finals, skin tones, tags of flags.
+# Not combining marks: joiners, Thai and Lao "am", Korean vowels and finals, skin tones, tags of flags.
 _EXTENDERS = re.compile("[\u200c\u200d\u0e33\u0eb3\u1160-\u11ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
 _REGIONAL_INDICATORS = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
 
 
 def flatten(text: str) -> str:
-    r"""Put text on one line: each run of spaces, line breaks and control characters becomes one space.
+    r"""Put text on one line: replace each run of spaces, line breaks and control characters by one space.
 
     >>> flatten(" So\tmuch\n\nof it. ")
     'So much of it.'
@@ -39,7 +39,7 @@ def flatten(text: str) -> str:
 
 
 def ends_sentence(text: str) -> bool:
-    """Return whether text ends as a sentence does, and not with an abbreviation or an initial."""
+    """Return whether text ends like a sentence, not with an abbreviation or an initial."""
     end = unquote_end(text.rstrip())
     return end[-1:] in _SENTENCE_MARKS and not _ABBREVIATION.search(end)
 
@@ -52,7 +52,7 @@ def ends_with_stop(text: str, language: str) -> bool:
 
 
 def starts_in_lower_case(text: str) -> bool:
-    """Return whether text begins with a word in lower case, which no sentence does; "iPhone" is no such word."""
+    """Return whether text begins with a lower-case word, as no sentence does; "iPhone" does not count."""
     start = text.lstrip(_OPENING)[:2]
     return start[:1].islower() and not start[1:].isupper()
 
@@ -63,9 +63,9 @@ def is_capitalised(text: str) -> bool:
 
 
 def join_texts(texts: Iterable[str]) -> str:
-    """Join texts with spaces, but with none beside a Chinese or Japanese character.
+    """Join texts with spaces, but without them next to a Chinese or Japanese character.
 
-    Thai, Lao, Khmer and Burmese have no spaces between words, only between sentences.
+    Thai, Lao, Khmer and Burmese have spaces between sentences, but not between words.
 
     >>> join_texts(["今日は。", "はい。"]) + " " + join_texts(["One.", "Two."])
     '今日は。はい。 One. Two.'
@@ -78,14 +78,14 @@ def join_texts(texts: Iterable[str]) -> str:
 
 
 def is_wide(char: str) -> bool:
-    """Return whether a character is full-width and of a script without spaces; Korean has them."""
+    """Return whether a character is full-width and of a script without spaces; Korean has spaces."""
     return east_asian_width(char) in "WF" and not HANGUL.match(char)
 
 
 def unquote_end(text: str) -> str:
-    """Take away the quotation marks and brackets at the end, and make full-width punctuation plain.
+    """Remove quotation marks and brackets at the end, and convert full-width punctuation to plain.
 
-    Only the last eight characters are given, enough to see how the text ends.
+    Returns only the last eight characters, enough to see how the text ends.
     """
     end = normalize("NFKC", text[-8:])
     while end and (end[-1] in "\"'" or category(end[-1]) in {"Pe", "Pf", "Pi"}):  # Pi: German ends with “
@@ -94,9 +94,9 @@ def unquote_end(text: str) -> str:
 
 
 def character_starts(text: str) -> list[int]:
-    """Find where each character begins, taken as readers do: a letter with its accents, a whole emoji.
+    """Return the index of each character as readers perceive it: a letter with its accents, a whole emoji.
 
-    A short form of Unicode's grapheme clusters (Standard Annex #29). A space never joins anything.
+    A simplified version of Unicode's grapheme clusters (Standard Annex #29). A space never joins anything.
     """
     starts: list[int] = []
     for index, char in enumerate(text):

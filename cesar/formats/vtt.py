@@ -15,11 +15,11 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def render(transcript: Transcript, subtitles: SubtitleOptions | None = None) -> str:
-    """Write the header and then the cues, a blank line before each."""
+    """Render the header and the cues, each preceded by an empty line."""
     return "\n".join(["WEBVTT\n", *(_block(cue) for cue in cues(transcript, subtitles))])
 
 
 def _block(cue: Cue) -> str:
-    # With ">" escaped, no text can hold the arrow that would begin a new cue.
+    # With ">" escaped, no text can contain the arrow that would start a new cue.
     text = "\n".join(cue.lines).translate(_ESCAPES)
     return f"{timecode(cue.start, '.')} --> {timecode(cue.end, '.')}\n{text}\n"

@@ -1,4 +1,4 @@
-"""A model in one file, to be carried to a machine without a network: NAME.cesar-model.
+"""A model in one file, for machines without a network: NAME.cesar-model.
 
 It is a plain tar: manifest.json (name, revision, size and SHA-256 of every file), then the files. The reader trusts
 nothing in it: only known names, only plain files, only the sizes that the manifest gives.
@@ -35,7 +35,7 @@ _BLOCK_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a model's files must be."""
+    """The expected files of a model."""
 
     name: str
     revision: str
@@ -55,13 +55,13 @@ class Manifest:
 
 
 def manifest_from_json(text: str | bytes) -> Manifest:
-    """Read a manifest; raise ValueError if it is not one in every detail."""
+    """Parse a manifest; raise ValueError if it is invalid in any detail."""
     data = json.loads(text)
     match data:
         case {"cesar_model": 1, "name": str(name), "revision": str(revision), "files": dict(files)}:
             pass
         case _:
-            raise ValueError("it has not the fields of a manifest")
+            raise ValueError("it lacks the fields of a manifest")
     if not NAME.fullmatch(name) or WEIGHTS not in files or not set(files) <= set(MODEL_FILES):
         raise ValueError("no model has such a name or such files")
     return Manifest(name, revision, {file: _file_entry(entry) for file, entry in files.items()})
@@ -75,7 +75,7 @@ def _file_entry(data: Any) -> FileEntry:
 
 
 def require_name(name: str) -> None:
-    """Raise `InputError` for a name that no model can have."""
+    """Raise `InputError` for an invalid name of a model."""
     if not NAME.fullmatch(name):
         raise InputError(
             f"a model can't be called {name!r}",
@@ -117,7 +117,7 @@ def opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
     try:
         tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
     except (tarfile.TarError, OSError) as error:
-        raise _not_a_model(path, "it is no tar file") from error
+        raise _not_a_model(path, "it is not a tar file") from error
     with tar:
         yield tar, _read_manifest(tar, path)
 
@@ -132,7 +132,7 @@ def extract(tar: tarfile.TarFile, manifest: Manifest, path: Path, folder: Path) 
             _extract_member(tar, member, manifest, folder, path)
     except tarfile.TarError as error:
         raise ModelCorrupt(
-            f"{path} is damaged: {error}", hint="It was cut off while copying: copy it again from its source."
+            f"{path} is damaged: {error}", hint="It was truncated while being copied: copy it again from its source."
         ) from error
 
 
@@ -142,7 +142,7 @@ def _extract_member(
     announced = manifest.files.get(member.name)
     is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
     if announced is None or not is_plain or member.size != announced.size or (folder / member.name).exists():
-        raise _not_a_model(path, f"{member.name!r} is not as its manifest says")
+        raise _not_a_model(path, f"{member.name!r} does not match its manifest")
     source = tar.extractfile(member)
     if source:
         with source, (folder / member.name).open("wb") as target:

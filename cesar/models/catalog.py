@@ -1,8 +1,8 @@
-"""The only list of model names: which weights each one stands for, to the byte. `store` finds them.
+"""The only list of model names, with the exact weights of each. `store` finds them.
 
-Every revision and digest below was found, the same, in several public projects that pin these files. Those of
-base and tiny.en were also computed from the files; each config.json up to medium's was rebuilt and agreed.
-None would mean that a value could not be established, and is not checked; today there is none.
+Every revision and digest below was found identical in several public projects that pin these files. Those of base and
+tiny.en were also computed from the files; each config.json up to medium's was rebuilt and matched. None would mean an
+unknown value that is not checked; currently there is none.
 
 The hub now calls the repository of large-v3-turbo dropbox-dash/faster-whisper-large-v3-turbo; it redirects.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.bin"
 _SCRIPTED = "scripted:"
-"""The prefix of a file that stands for a model; see `cesar.engines.scripted`."""
+"""The prefix of a script used as a model; see `cesar.engines.scripted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class FileEntry:
     """The expected digest and size of a file."""
 
     sha256: str | None = None
-    """Hexadecimal; None means not known, and not checked."""
+    """Hexadecimal; None means unknown and not checked."""
     size: int | None = None
     """In bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsPackage:
-    """Python packages that carry a model's files as data: they are never imported."""
+    """Python packages that contain a model's files as data; they are never imported."""
 
     extra: str
     """Cesar's own extra that installs them."""
@@ -41,18 +41,18 @@ class WeightsPackage:
     folder: str
     """The folder of the small files, as in the first distribution's RECORD."""
     weights: tuple[str, ...]
-    """model.bin, or the parts that it is split into: one in each distribution, in order."""
+    """model.bin, or the parts it is split into: one per distribution, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A model by name."""
+    """A model known by name."""
 
     name: str
     repository: str
     """On the Hugging Face hub."""
     revision: str | None
-    """The commit there; None means not known, so a download takes the newest."""
+    """The commit there; None means unknown: the newest is downloaded."""
     licence: str
     languages: Literal["multilingual", "en"]
     """The languages it was trained for: distil-large-v3 has a token for every language, but was trained on English."""

@@ -1,6 +1,7 @@
-"""Where a model may be on this machine, and whether the files there are what they should be.
+"""The locations of a model on this machine, and checks of the files there.
 
-Searching changes nothing, hashes nothing and needs no network; `check` hashes. `store` decides which location is used.
+Searching neither changes nor hashes anything and needs no network; `check` hashes. `store` decides which location is
+used.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def folder_location(directory: Path) -> ModelLocation:
         pieces={name: (directory / name,) for name in MODEL_FILES if (directory / name).is_file()},
         revision="unknown",
         description=f"the folder {directory}",
-        fix_hint="Get it again from where it came.",
+        fix_hint="Get it again from its source.",
     )
 
 
@@ -108,7 +109,7 @@ def _package_location(entry: ModelEntry, package: WeightsPackage) -> ModelLocati
     installed = [distribution for distribution in found if distribution]
     if not installed:
         return None
-    # The part of a missing package is looked for beside the others, so it is reported as missing.
+    # The part of a missing package is searched for next to the others, and thus reported as missing.
     owners = [distribution or installed[0] for distribution in found]
     pieces: dict[str, tuple[Path, ...]] = {
         name: (_located(owners[0], f"{package.folder}/{name}"),) for name in entry.files
@@ -160,7 +161,7 @@ def _snapshots(entry: ModelEntry) -> list[Path]:
 
 
 def hub_cache() -> Path:
-    """Return the folder in which Hugging Face's own library keeps its downloads."""
+    """Return the folder in which the Hugging Face library keeps its downloads."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.path.expandvars(os.environ[variable])).expanduser()

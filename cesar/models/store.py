@@ -1,8 +1,8 @@
-"""Models on this machine: find one, list and verify them, fetch, export and import.
+"""The models on this machine: locate, list, verify, download, export and import.
 
-A model is looked for in a folder that the user names, in Cesar's own store, in installed packages of weights (which
-are never imported) and in the Hugging Face cache; then, only if that is allowed, on the network. Nothing is
-used before its SHA-256 matches the catalog.
+A model is searched for in a folder named by the user, in Cesar's own store, in installed weights packages (which are
+never imported) and in the Hugging Face cache; then, only if allowed, on the network. Nothing is used before its SHA-256
+matches the catalog.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """Where a model is, if anywhere; not whether it is sound."""
+    """The location of a model, if any; it may be damaged."""
 
     name: str
     entry: ModelEntry | None
     """None for a model in the store that is not in the catalog."""
     directory: Path | None
-    """None: it is not on this machine."""
+    """None if it is not on this machine."""
     source: Source | None
 
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """One file of a model, hashed afresh."""
+    """The result of hashing one file of a model."""
 
     file: str
     expected: str | None
-    """SHA-256, or None if it is not known."""
+    """SHA-256; None if unknown."""
     actual: str | None
-    """None: the file is missing."""
+    """SHA-256; None if the file is missing."""
     ok: bool
 
 
@@ -87,7 +87,7 @@ def locate(
     """Find a model by its catalog name, its name in the store, or its folder; the module's docstring has the order.
 
     A catalog name always means the catalog's model: write ./NAME for a folder of the same name.
-    Weights that come in parts are joined into the store first.
+    Weights split into parts are first joined in the store.
     Raises `UnknownModel`, `ModelNotInstalled`, `ModelCorrupt`, `DownloadFailed`, and `DiskFull` or
     `OutputNotWritable` if a model can't be written to the store.
     """
@@ -108,7 +108,7 @@ def pull(
     on_progress: download.OnProgress | None = None,
     catalog: Mapping[str, ModelEntry] = CATALOG,
 ) -> InstalledModel:
-    """Make sure that a catalog model is here and sound; download it if it is missing or damaged.
+    """Ensure that a catalog model is installed and intact; download it if it is missing or damaged.
 
     A damaged model in the store is removed. Raises what `locate` raises, except for damage found here.
     """
@@ -123,7 +123,7 @@ def pull(
 
 
 def list_models(store: Path, *, catalog: Mapping[str, ModelEntry] = CATALOG) -> list[ModelStatus]:
-    """Return every model of the catalog, then the others in the store; checks only that the files exist."""
+    """Return every model of the catalog, then the others in the store; only check that the files exist."""
     listed = []
     for entry in catalog.values():
         found = next((location for location in locations_of(entry, store) if location.is_complete), None)
@@ -136,9 +136,9 @@ def list_models(store: Path, *, catalog: Mapping[str, ModelEntry] = CATALOG) -> 
 
 
 def verify(name_or_dir: str, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> list[FileCheck]:
-    """Hash every file of a model afresh, ignoring what is remembered.
+    """Hash every file of a model again, ignoring cached digests.
 
-    Raises `UnknownModel`, and `ModelNotInstalled` if the model is nowhere, not even in part.
+    Raises `UnknownModel`, and `ModelNotInstalled` if no file of the model is found.
     """
     if entry := catalog.get(name_or_dir):
         location = next(locations_of(entry, store), None)
@@ -175,7 +175,7 @@ def export_model(name_or_dir: str, target: Path, *, store: Path, catalog: Mappin
 def import_model(path: Path, *, store: Path, catalog: Mapping[str, ModelEntry] = CATALOG) -> InstalledModel:
     """Import a model into the store from a file written by `export_model` or from a folder, replacing an older one.
 
-    Raises `InputError` for a file and `UnknownModel` for a folder that is no model, `ModelCorrupt` for a damaged
+    Raises `InputError` for a file and `UnknownModel` for a folder that is not a model, `ModelCorrupt` for a damaged
     one, `DiskFull` and `OutputNotWritable`; the store is then unchanged.
     """
     if path.is_dir():
@@ -191,7 +191,7 @@ def import_model(path: Path, *, store: Path, catalog: Mapping[str, ModelEntry] =
 
 
 def _find(entry: ModelEntry, store: Path) -> InstalledModel | None:
-    """Return the first sound one. Damage at a location that claims to be exactly the model wanted is an error."""
+    """Return the first intact one. Damage at a location that claims to be exactly this model is an error."""
     for location in locations_of(entry, store):
         try:
             return verified(location, entry, store)

@@ -1,7 +1,7 @@
-"""The child's side: load an engine, take requests, run the pipeline, send events.
+"""The child's side: load an engine, receive requests, run the pipeline, send events.
 
-Requests come on standard input, events go out on what was standard output: native code that prints goes to standard
-error instead. When the parent is gone, so is the child; that it watches for before it imports anything heavy.
+Requests arrive on standard input; events are sent on the original standard output, while anything printed goes to
+standard error. The child exits when its parent does: it starts to watch for that before it imports anything heavy.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def main() -> None:
     """Serve the parent until it closes standard input."""
     _die_with_parent()
     raise_oom_score()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features in NumPy: with more, five times the work is done
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else onnxruntime tries to report home, seconds after its import
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # with more, NumPy takes five times the CPU time for features
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # otherwise onnxruntime sends telemetry, seconds after its import
     events = _Events(_private_stdout())
     faulthandler.enable()
     threading.Thread(target=_import_pipeline, daemon=True).start()
@@ -52,9 +52,9 @@ def main() -> None:
         os.nice(spec.niceness)
     try:
         engine, plan = _load(spec)
-    except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
+    except BaseException as error:  # noqa: BLE001 (the parent must be told of any error)
         events.send(_failure(error))
-        os._exit(1)  # an interpreter that ends in good order stumbles over the thread that reads
+        os._exit(1)  # a regular exit would block on the reading thread
     limit_memory(plan, _size_of_model(spec))
     events.send(messages.Loaded(engine.identity, plan.warnings))
     while True:
@@ -66,13 +66,13 @@ def _serve(request: Request, engine: Engine, plan: Plan, events: _Events) -> Non
         from cesar.pipeline.run import transcribe
 
         answer: Event = transcribe(request, engine, plan, events)
-    except BaseException as error:  # noqa: BLE001 (whatever it is, the parent must hear of it)
+    except BaseException as error:  # noqa: BLE001 (the parent must be told of any error)
         answer = _failure(error)
     events.send(answer)
 
 
 class _Events:
-    """The pipeline's listener: tells the parent."""
+    """The pipeline's listener: sends its events to the parent."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -141,33 +141,33 @@ def _failure(error: BaseException) -> messages.Failed:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Tell by the words of a library; ours may hold any words, such as the name of a recording."""
+    """Recognise a library's message; Cesar's own may contain any words, such as the name of a recording."""
     if isinstance(error, CesarError) and not isinstance(error, ModelError):
         return False
     return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _import_pipeline() -> None:
-    """Have it at hand when the model is loaded; what goes wrong comes up again where it is needed."""
+    """Import the pipeline while the model loads; an error will be raised again where it is used."""
     with suppress(Exception):
         import cesar.pipeline.run  # noqa: F401
 
 
 def _private_stdout() -> BinaryIO:
-    """Keep standard output for events; whatever prints there goes to standard error from now on."""
+    """Reserve standard output for events; redirect anything else printed there to standard error."""
     private = os.dup(1)
     os.dup2(2, 1)
-    sys.stdout.flush()  # what a start-up file has printed
+    sys.stdout.flush()  # output of a startup file
     return os.fdopen(private, "wb")
 
 
 def _read_requests(lines: queue.SimpleQueue[bytes]) -> None:
     for line in sys.stdin.buffer:
         lines.put(line)
-    os._exit(0)  # the parent closed the pipe, or is dead: nobody wants what is being worked on
+    os._exit(0)  # the parent closed the pipe or is dead: the result is no longer needed
 
 
 def _die_with_parent() -> None:
-    """Ask Linux for a kill when the parent dies, so that even a hang in native code doesn't outlive it."""
+    """Have Linux kill this process when the parent dies, so that not even a hang in native code outlives it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

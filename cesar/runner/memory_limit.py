@@ -1,7 +1,7 @@
-"""How much memory a recogniser may take, and who goes first when the machine has none left (Linux).
+"""The memory limit of a child process, and its priority for the OOM killer (Linux).
 
-A hostile or broken recording can make a decoder ask for any amount. The limit turns that into an error of this one
-recording, and the system's choice falls on the recogniser, not on the service or on what else runs here.
+A hostile or broken recording can make a decoder request any amount of memory. The limit turns that into an error for
+this recording only, and the OOM killer chooses the child, not the service or another program.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ OUT_OF_MEMORY = (
     "out of memory",
     "can't start new thread",
 )
-"""What libraries and the C++ runtime say when there is no memory left."""
+"""Messages of libraries and the C++ runtime when memory runs out."""
 _HIGHEST_OOM_SCORE = "1000"
-"""The highest oom_score_adj there is: proc_pid_oom_score_adj(5)."""
+"""The highest oom_score_adj: proc_pid_oom_score_adj(5)."""
 _ANY_RECORDING_BYTES = 2**30
-"""For decoding and for what an odd recording takes beyond it. The usual ones take a tenth."""
+"""For decoding, with a reserve for unusual recordings. Ordinary ones take a tenth."""
 _WINDOW_BYTES = 32 * 2**20
-"""For a worker's features, logits and texts."""
+"""For the features, logits and texts of a thread."""
 
 
 def raise_oom_score() -> None:
-    """Make this process the first that the system ends when memory runs out."""
+    """Make this process the first that the system kills when memory runs out."""
     if sys.platform == "linux":
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_HIGHEST_OOM_SCORE, encoding="ascii")
 
 
 def limit_memory(plan: Plan, model_bytes: int) -> None:
-    """Limit what this process may take from now on, the model being loaded; what lies on a card does not count.
+    """Limit the memory of this process, whose model is loaded; GPU memory does not count.
 
-    Only data counts (RLIMIT_DATA): libraries reserve addresses by the gigabyte that they never use.
+    Only data counts (RLIMIT_DATA): libraries reserve gigabytes of address space that they never use.
     """
     if sys.platform != "linux" or plan.device != "cpu":
         return
@@ -52,9 +52,9 @@ def limit_memory(plan: Plan, model_bytes: int) -> None:
 
 
 def allowance(plan: Plan, model_bytes: int, loaded_bytes: int, machine_bytes: int) -> int:
-    """Return how many bytes of data a recogniser may have: ample for its work, and no more than the machine has.
+    """Return the memory limit in bytes of data: ample for the work, but at most what the machine has.
 
-    model_bytes: the size of the weights. loaded_bytes: what it has taken when the model is loaded.
+    model_bytes: the size of the weights. loaded_bytes: the memory in use once the model is loaded.
     """
     batch = plan.batch_size * model_bytes // 8  # see `hardware.choose`
     work = plan.workers * (2 * batch + model_bytes // 2 + _WINDOW_BYTES)
@@ -62,7 +62,7 @@ def allowance(plan: Plan, model_bytes: int, loaded_bytes: int, machine_bytes: in
 
 
 def _data_bytes() -> int:
-    """Return the data of this process as RLIMIT_DATA counts it."""
+    """Return the size of this process's data as counted by RLIMIT_DATA."""
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))

@@ -1,7 +1,7 @@
-"""Text divided into parts and lines, so that the costs of the breaks and the raggedness add up to least.
+"""Splits text into parts and lines, minimising the total cost of breaks and raggedness.
 
-The method is that of Knuth and Plass, "Breaking Paragraphs into Lines" (1981), with costs for subtitles.
-Times are no business of this module.
+The method is that of Knuth and Plass, "Breaking Paragraphs into Lines" (1981), with costs for subtitles. This module
+knows no times.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TOP_LINE_FACTOR = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """A flattened text that is ready to be divided. Places in it are indices into `text`."""
+class BreakableText:
+    """A flattened text that is ready to be split. Positions are indices into `text`."""
 
     text: str
     line_length: int
@@ -33,22 +33,22 @@ class Copy:
     widths: Sequence[int]
     """The width of text[:i] for each i."""
     costs: dict[int, float]
-    """What a break costs, for each place where one may be."""
+    """The cost of a break at each allowed position."""
     stops: Sequence[int]
-    """0 and all those places in order; the last is the text's end."""
+    """0 and all allowed positions, in order; the last is the end of the text."""
     reach: dict[int, int]
-    """For each stop, the last one that a single line from there can reach."""
+    """For each stop, the last one that fits on a line that starts there."""
 
     def end_of(self, stop: int) -> int:
-        """Return the index after the last character before a stop, without the space that a break swallows."""
+        """Return the index after the last character before a stop, without the space that a break replaces."""
         return stop - 1 if self.text[stop - 1] == " " else stop
 
     def width(self, start: int, stop: int) -> int:
-        """Measure the text from one stop to another, in columns."""
+        """Return the width of the text from one stop to another, in columns."""
         return self.widths[self.end_of(stop)] - self.widths[start]
 
     def fits(self, start: int, stop: int, max_lines: int) -> bool:
-        """Return whether the text between two stops can be set in so many lines."""
+        """Return whether the text between two stops fits in that many lines."""
         for _ in range(max_lines):
             start = self.reach[start]
             if start >= stop:
@@ -56,7 +56,7 @@ class Copy:
         return False
 
     def lines(self, start: int, stop: int) -> tuple[str, ...]:
-        """Set the text between two stops in the fewest lines, balanced and broken where it disturbs least."""
+        """Split the text between two stops into as few lines as possible, balanced, with the best breaks."""
 
         def cost(begin: int, end: int) -> float:
             width = self.width(begin, end)
@@ -69,19 +69,19 @@ class Copy:
         return tuple(self.text[begin : self.end_of(end)] for begin, end in divide(stops, cost))
 
 
-def prepare(text: str, language: str, line_length: int, seams: Iterable[int] = ()) -> Copy:
-    """Measure flattened text and find where its lines may be broken; at a seam they always may."""
+def prepare(text: str, language: str, line_length: int, seams: Iterable[int] = ()) -> BreakableText:
+    """Measure flattened text and find where it may be broken; a break at a seam is always allowed."""
     widths = columns(text)
     costs = dict.fromkeys(seams, BETWEEN_WORDS) | break_costs(text, language, line_length)
     stops = [0, *sorted(costs)]
-    # How wide the text is up to each stop, without the space that a break there swallows.
+    # The width of the text up to each stop, without the space that a break there replaces.
     ends = [widths[stop - 1] if text[stop - 1] == " " else widths[stop] for stop in stops]
     reach = {start: stops[bisect_right(ends, widths[start] + line_length) - 1] for start in stops}
-    return Copy(text, line_length, widths, costs, stops, reach)
+    return BreakableText(text, line_length, widths, costs, stops, reach)
 
 
 def divide(stops: Sequence[int], cost: Callable[[int, int], float]) -> list[tuple[int, int]]:
-    """Cut the way from the first stop to the last into steps whose costs add up to least.
+    """Return the steps from the first stop to the last with the lowest total cost.
 
     An infinite cost forbids a step and every longer one with the same end. Steps from one stop to the next
     must be allowed.

@@ -1,4 +1,4 @@
-"""Where a line may be broken, and how much a break at each place disturbs the reader.
+"""Where a line may be broken, and the cost of a break at each position.
 
 The order of preference is that of the Netflix Timed Text Style Guide: after punctuation, before conjunctions,
 not between an article or a preposition and its noun. East Asian lines follow kinsoku, the rules for what may
@@ -23,12 +23,12 @@ AFTER_CLAUSE = 0.1
 BEFORE_CONJUNCTION = 0.2
 BETWEEN_WORDS = 0.3
 AFTER_SHORT_WORD = 0.5
-"""Up to three letters are mostly an article or a preposition, in any language with an alphabet."""
+"""A word of up to three letters is usually an article or a preposition, in any language with an alphabet."""
 BETWEEN_CHARACTERS = 0.7
-"""In a script without spaces, where a word may go on."""
+"""In a script without spaces, where a word may continue."""
 WITHIN_LIKELY_WORD = 1.0
 BEFORE_LONE_MARK = 3.0
-"""As in French, which has a space before a question mark."""
+"""As in French, with a space before a question mark."""
 WITHIN_WORD = 50.0
 """Only for a word longer than a line."""
 
@@ -44,24 +44,24 @@ CONJUNCTIONS = {
     "ru": "если и или когда которая которые который но потому хотя что чтобы",
     "sv": "att eftersom eller för men när och om så som utan",
 }
-"""By language, where they are known; words that mostly begin a clause."""
+"""Words that usually begin a clause, for the languages where they are known."""
 
 _CLAUSE_MARKS = frozenset(",;:—、،؛")
 _NEVER_FIRST = frozenset(",.;:!?%~—、。・ー々ゝゞぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาๆฯ")
 # Thai and Lao write these vowels before the consonant that they follow in speech.
 _NEVER_LAST = frozenset("เแโใไເແໂໃໄ")
 _UNSPACED_NARROW = re.compile("[\u0e00-\u109f\u1780-\u17ff]+")  # Thai, Lao, Tibetan, Burmese, Khmer
-# What ends in hiragana or in a Chinese particle is a phrase. But particles and endings in hiragana belong to
-# what comes before them, and katakana to each other.
+# Text that ends in hiragana or in a Chinese particle is a phrase. But particles and suffixes in hiragana belong to the
+# preceding text, and consecutive katakana belong together.
 _BETWEEN_PHRASES = re.compile("[\u3041-\u309f的们吗呢吧][^\u3041-\u309f]")
 _WITHIN_LIKELY_WORD = re.compile(".[\u3041-\u309f]|[\u30a1-\u30ff]{2}")
 
 
 def break_costs(text: str, language: str, limit: int) -> dict[int, float]:
-    """Find every index of flattened text where a line may begin, with the cost of breaking there.
+    """Return every index of flattened text where a line may begin, with the cost of a break there.
 
-    The text's end is one of them and costs nothing. No two neighbours are further apart than `limit` columns:
-    a longer word is torn between its characters.
+    The end of the text is included and costs nothing. Adjacent indices are at most `limit` columns apart: a longer word
+    is split between its characters.
     """
     conjunctions = frozenset(CONJUNCTIONS.get(language, "").split())
     costs: dict[int, float] = {}
@@ -73,7 +73,7 @@ def break_costs(text: str, language: str, limit: int) -> dict[int, float]:
         costs[index] = _cost_between(word, following, conjunctions)
     del costs[index]
     costs[len(text)] = 0.0
-    return _torn_costs(text, limit, costs) | costs
+    return _split_costs(text, limit, costs) | costs
 
 
 def _cost_between(word: str, following: str, conjunctions: frozenset[str]) -> float:
@@ -103,15 +103,15 @@ def _costs_within(word: str) -> Iterator[tuple[int, float]]:
 
 
 def _between_words(text: str) -> frozenset[int]:
-    """Find where words begin in the runs of scripts that write them without spaces."""
+    """Return where words begin within runs of scripts without spaces."""
     runs = list(_UNSPACED_NARROW.finditer(text))
     if not runs:
         return frozenset()
     try:
-        from icu4py.breakers import LineBreaker  # 33 MB on the disk: loaded only for these scripts
-    except ImportError:  # a platform that it isn't built for: any character may begin a line, and no text is lost
+        from icu4py.breakers import LineBreaker  # 33 MB on disk: loaded only for these scripts
+    except ImportError:  # a platform without it: any character may begin a line, and no text is lost
         return frozenset(range(len(text)))
-    # Its places are counted in UTF-16; within a run that is the same.
+    # Its positions are in UTF-16 code units, which are the same within a run.
     return frozenset(run.start() + start for run in runs for start, _ in LineBreaker(run[0], "th").segments())
 
 
@@ -144,11 +144,11 @@ def _is_unspaced(char: str) -> bool:
     return bool(_UNSPACED_NARROW.match(char)) or is_wide(char)
 
 
-def _torn_costs(text: str, limit: int, costs: dict[int, float]) -> dict[int, float]:
+def _split_costs(text: str, limit: int, costs: dict[int, float]) -> dict[int, float]:
     width = columns(text)
-    torn: dict[int, float] = {}
+    split: dict[int, float] = {}
     for start, end in pairwise([0, *sorted(costs)]):
         if width[end] - width[start] > limit:
             inner = character_starts(text[start:end].rstrip(" "))[1:]
-            torn.update((start + index, WITHIN_WORD) for index in inner)
-    return torn
+            split.update((start + index, WITHIN_WORD) for index in inner)
+    return split

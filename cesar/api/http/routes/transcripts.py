@@ -55,7 +55,7 @@ _AUDIO: dict[int | str, dict[str, Any]] = {
 
 
 def _limit(limit: Limit) -> Any:
-    return Query(ge=limit.least, le=limit.most, description=f"srt and vtt: {limit.help}.")
+    return Query(ge=limit.minimum, le=limit.maximum, description=f"srt and vtt: {limit.help}.")
 
 
 def _subtitle_options(
