@@ -120,6 +120,17 @@ def test_endless_heads_are_refused_with_431_and_not_stored(service: Service, beg
         b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: example.org\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n",
+        b"GET /health HTTP/1.1\nHost: localhost\n\n",
+        b"GET /health HTTP/1.1\r\n" + HOST + b"X-A: b\r\n c\r\n\r\n",
+        b"GET /health HTTP/2.0\r\n" + HOST + b"\r\n",
+        b"GET http://example.org/health HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         CHUNKED_UPLOAD + b"FFFFFFFFFFFFFFFFFFFF\r\n",
         CHUNKED_UPLOAD + b"1\r\n-\r\n" * 100_000,
     ],
@@ -131,6 +142,16 @@ def test_invalid_http_gets_400_as_a_problem(service: Service, sent: bytes) -> No
         answer = received(caller)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"bad_request" in answer
+
+
+def test_expect_gets_an_interim_response_except_in_http_1_0(service: Service) -> None:
+    answers = []
+    for version in (b"1.1", b"1.0"):
+        with closing(connect(service)) as caller:
+            head = b"POST /transcribe/url HTTP/" + version + b"\r\n" + HOST + b"Content-Type: application/json\r\n"
+            caller.sendall(head + b"Connection: close\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n{}")
+            answers.append(received(caller).split()[1])
+    assert answers == [b"100", b"422"]
 
 
 def test_endless_nonsense_logs_few_lines_all_in_json(

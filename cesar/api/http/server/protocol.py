@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -24,6 +24,7 @@ from cesar.api.http.middleware.security_headers import SECURITY_HEADERS
 from cesar.api.http.server.connections import Connections
 from cesar.api.http.server.fair_loop import fair_selector_of
 from cesar.api.http.server.fair_queue import FairQueue
+from cesar.api.http.server.head import find_fault
 from cesar.errors import BadRequest, HeadTooLarge, ServiceError, ServiceOverloaded
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -83,7 +84,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._bytes_without_body = 0
         self._framing_bytes = 0
         """Bytes of framing in the body, beyond its content."""
-        self._is_too_large = self._is_pipeline_full = False
+        self._is_pipeline_full = False
+        self._rejection: BadRequest | HeadTooLarge | None = None
+        """Why the parser was stopped; None: it stopped by itself."""
         self._is_chunked = self._needs_new_parser = False
         self._ignores_input = False
         """Whether further input is discarded."""
@@ -159,7 +162,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._is_pipeline_full:
                 self._close_after_answers()
             else:
-                self._refuse(_head_too_large() if self._is_too_large else _malformed(error))
+                self._refuse(self._rejection or _malformed(error))
         else:
             if self._bytes_without_body > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
@@ -197,12 +200,12 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the response, unless there are two Host headers: servers and proxies differ in which one counts.
-
-        (RFC 9112, section 3.2.)
-        """
-        if sum(name == b"host" for name, _ in self.headers) > 1:
-            raise _RefusedError
+        """Start the response, unless a proxy could read the head in another way than this service does."""
+        version = self.parser.get_http_version()
+        if fault := find_fault(version, self.headers, self.url):
+            self._reject(BadRequest(f"the request is not valid HTTP: {fault}", hint="Send HTTP/1.1."))
+        if version == "1.0":
+            self.expect_100_continue = False  # such clients do not know interim responses (RFC 9110, 10.1.1)
         self._stop_head_timer()
         self._is_head = False
         self._head_bytes = self._headers = self._bytes_without_body = 0
@@ -258,8 +261,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES or self._headers > MAX_HEADERS:
-            self._is_too_large = True
-            raise _RefusedError
+            self._reject(_head_too_large())
+
+    def _reject(self, error: BadRequest | HeadTooLarge) -> NoReturn:
+        """Stop the parser, and refuse the request with this error."""
+        self._rejection = error
+        raise _RefusedError
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None:
