@@ -82,7 +82,7 @@ class Monitor:
         self._heap = Heap()
         self._failures = ThrottledLog(_log)
         self._bugs = ThrottledErrorLog(_log, "the service could not check its health")
-        repository.database.on_write = metrics.record_write
+        repository.database.on_write = metrics.database.record_write
 
     @property
     def is_running(self) -> bool:
@@ -133,8 +133,8 @@ class Monitor:
             self._sample = replace(self._sample, queue_stats=None, disk_free_bytes=free)
         else:
             self._sample = replace(self._sample_from(found, free), fault=self._fault)  # until the next probe
-            self._metrics.update(found, now)
-            self._metrics.record_wal_size(_wal_size(database.location.path))
+            self._metrics.queue.update(found, now)
+            self._metrics.database.record_wal_size(_wal_size(database.location.path))
         self._sample = replace(self._sample, fault=await self._find_fault())
         self._sampled_at = self._clock()
         return self._sample
@@ -181,7 +181,7 @@ class Monitor:
         while True:
             due_at = self._clock() + _TICK_INTERVAL_S
             await asyncio.sleep(_TICK_INTERVAL_S)
-            self._metrics.record_lag(self._clock() - due_at)
+            self._metrics.http.record_lag(self._clock() - due_at)
             if self._clock() - self._sampled_at >= _SAMPLE_INTERVAL_S:
                 try:
                     await self.sample()
