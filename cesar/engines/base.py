@@ -1,4 +1,4 @@
-"""The one seam to models: what the pipeline asks of any recogniser, and the values that cross it."""
+"""The one seam to models: `Engine`, which the pipeline uses, and the values that cross it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from cesar.transcript import ModelIdentity
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Sound as a model takes it: the log-mel of one stretch, filled up with silence to the window's length."""
+    """The encoder's input: the log-mel of a stretch of sound, padded with silence to the window's length."""
 
     log_mel: npt.NDArray[np.float32]
     """float32[n_mels, frames], 100 frames a second."""
     start: float
-    """Where the window begins, in seconds from the start of the recording."""
+    """In seconds from the start of the recording."""
     duration: float
-    """Seconds of real sound in it; the rest is filling."""
+    """Seconds of sound in it; the rest is padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedWindow:
-    """A window after the encoder: opaque to all but the engine that made it, which need not keep the log-mel."""
+    """A window after the encoder. Only the engine that made it can read `encoding`; the log-mel may be gone."""
 
     window: Window
     encoding: object
@@ -42,59 +42,59 @@ class DecodeSettings:
     hotwords: str | None = None
     beam_size: int = 5
     avoid_repetition: bool = False
-    """Make it costly to say the same again: for a second attempt at a window whose text ran in circles."""
+    """Penalise repetition: for a second pass over a window whose text repeated itself."""
     max_tokens: int | None = None
-    """Where to give up, if that is before the model's own limit: speech has so many tokens a second, a loop more."""
+    """A limit below the model's own: speech has so many tokens a second, a loop has more."""
     temperature: float = 0.0
-    """Above 0: draw each token from its distribution, sharpened by this, with dice that depend on the window alone."""
+    """Above 0: sample each token, with a seed that depends on the window alone."""
     token_logprobs: bool = False
-    """Whether the log-probability of each token is wanted."""
+    """Whether to return the log-probability of each token."""
 
     @property
     def text_language(self) -> str:
-        """The language of the text: the one that is spoken, or English if it is to be translated."""
+        """The language of the text: the spoken one, or English for a translation."""
         return "en" if self.task == "translate" else self.language
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Text between two time stamps, in seconds from the start of its window."""
+    """Text between two timestamps, in seconds from the start of its window."""
 
     start: float
     end: float
     text: str
     tokens: tuple[int, ...] = ()
-    """The text in the model's own tokens, as it wrote them."""
+    """The text as tokens of the model."""
     token_ends: tuple[int, ...] = ()
     """Where each token ends in the text, in bytes of UTF-8."""
     token_logprobs: tuple[float, ...] = ()
-    """The log-probability of each token after those before it; empty unless wanted."""
+    """The log-probability of each token after those before it; empty unless requested."""
     token_bytes: tuple[str, ...] = ()
-    """What each token says, in bytes of UTF-8, hexadecimal; empty unless log-probabilities are wanted."""
+    """The bytes of each token, in hexadecimal; empty unless log-probabilities are requested."""
     is_open: bool = False
-    """The model gave no closing time stamp: `end` is the end of the window's sound."""
+    """The model gave no closing timestamp: `end` is the end of the window's sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the model makes of one window."""
+    """The text of one window, and how sure the model is of it."""
 
     utterances: tuple[Utterance, ...]
     avg_logprob: float
     no_speech_prob: float
     token_count: int
     is_cut_off: bool = False
-    """The model ran out of room for tokens before it had said everything."""
+    """The limit of tokens was reached before the text ended."""
     temperature: float = 0.0
-    """What its tokens were drawn at; 0: without dice."""
+    """The sampling temperature; 0: greedy or beam search."""
     weakest_avg_logprob: float | None = None
-    """Mean log-probability of the least likely utterance; None where decoding doesn't tell."""
+    """Mean log-probability of the least likely utterance; None if unknown."""
     languages: Mapping[str, float] = field(default_factory=dict)
-    """The probability of each language, as `Engine.language_of` gives it; empty where decoding doesn't tell."""
+    """The probability of each language, as `Engine.language_of` returns it; empty if unknown."""
 
     @property
     def text(self) -> str:
-        """All of it, as one string."""
+        """All utterances as one string."""
         return "".join(utterance.text for utterance in self.utterances).strip()
 
 
@@ -113,15 +113,15 @@ class Engine(Protocol):
 
     identity: ModelIdentity
     n_mels: int
-    """Mel bands the model was trained on."""
+    """Number of mel bands."""
     languages: frozenset[str]
-    """Codes of the languages it knows; one of them means that there is nothing to detect."""
+    """Codes of the languages it knows. If there is one, there is nothing to detect."""
 
     def encode(self, window: Window) -> EncodedWindow:
         """Run the encoder on one window."""
 
     def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
-        """Return the probability of each language; part: in that alone, in seconds from the window's start."""
+        """Return the probability of each language, in a part only if given: in seconds from the window's start."""
 
     def decode(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[Hypothesis]:
         """Return the text of each window. All windows of a batch have the same number of frames."""
@@ -129,7 +129,4 @@ class Engine(Protocol):
     def align(
         self, encoded: EncodedWindow, utterances: Sequence[Utterance], settings: DecodeSettings
     ) -> list[list[TimedWord]]:
-        """Find when each word of the utterances, which were decoded from this window, is spoken.
-
-        Gives a list of words for each utterance.
-        """
+        """Return the words of each utterance, which was decoded from this window, with their times."""
