@@ -118,7 +118,8 @@ class Job(BaseModel):
 
     id: str = Field(default_factory=lambda: str(uuid4()), min_length=1)
     status: JobStatus = JobStatus.QUEUED
-    audio_path: NonEmpty
+    audio_path: NonEmpty | None = None
+    """The recording's file; None until it has been fetched from `source_url`."""
     model_size: Annotated[Text, AfterValidator(_known_model)] = "base"
     created_at: UtcTime = Field(default_factory=utc_now)
     started_at: UtcTime | None = None
@@ -143,7 +144,7 @@ class Job(BaseModel):
     submitter: Text = ""
     """The id of the API key it was submitted with."""
     source_url: Text | None = None
-    """The address from which the worker fetches the recording; until then, `audio_path` is the same."""
+    """The address from which the worker fetches the recording; it needs no `audio_path`."""
     audio_digest: str | None = None
     """SHA-256 of the recording, hexadecimal, if Cesar stores it; None: it is the user's own file."""
     audio_bytes: int | None = None
@@ -189,9 +190,16 @@ class Job(BaseModel):
     claim: Claim | None = Field(default=None, exclude=True, repr=False)
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Name the recording after its file."""
+        """Require a recording, and name it after its file."""
+        if not self.location:
+            raise ValueError("a job needs an audio_path or a source_url")
         if not self.name:
-            self.name = PurePath(self.audio_path).name
+            self.name = PurePath(self.location).name
+
+    @property
+    def location(self) -> str:
+        """Where the recording is: its path or, until it has been fetched, its address."""
+        return self.audio_path or self.source_url or ""
 
     def refresh(self, stored: Job) -> Self:
         """Take over every value of the stored job; return this job."""
@@ -201,7 +209,7 @@ class Job(BaseModel):
     @property
     def must_fetch(self) -> bool:
         """Whether the recording has to be fetched from `source_url` before it can be transcribed."""
-        return self.source_url is not None and self.audio_digest is None
+        return self.audio_path is None
 
     @property
     def progress(self) -> float:

@@ -248,8 +248,8 @@ class JobRepository(JobReader):
 
         return await self.database.write("name part", name)
 
-    async def store_download(self, job: Job, arrived: Path, digest: str, size_bytes: int) -> Job:
-        """Store a job's downloaded recording, refresh the job passed in, and return it. Raises `ClaimLost`."""
+    async def store_download(self, job: Job, arrived: Path, digest: str, size_bytes: int) -> str:
+        """Store a job's downloaded recording, refresh the job passed in, and return its path. Raises `ClaimLost`."""
 
         def keep(connection: sa.Connection) -> transitions.Row:
             row = attempts.store_download(connection, job, self._store.path_of(digest), digest, size_bytes)
@@ -259,7 +259,8 @@ class JobRepository(JobReader):
 
         row = await self._write("fetched", keep)
         await asyncio.to_thread(self._store.remove_partial, job.id)
-        return job.refresh(self._claimed(row))
+        job.refresh(self._claimed(row))
+        return str(row["audio_path"])
 
     async def release(self, job: Job) -> Job:
         """Return a claimed job, with its checkpoints, to the queue; this is not a failure. Raises `ClaimLost`."""

@@ -229,16 +229,16 @@ class BackgroundWorker:
     async def _fetch_and_transcribe(self, run: JobRun) -> dict[str, str]:
         """Fetch the recording if necessary; then run the transcription in a thread, when it is the job's turn."""
         job = run.job
-        was_dispatched = not job.must_fetch
-        if job.must_fetch:
-            await fetch_recording(run, self.repository, self._settings, self._errors.report)
-        await self._recogniser.acquire(job, run.stopped, is_next=was_dispatched)
+        is_next, audio_path = not job.must_fetch, job.audio_path
+        if audio_path is None:
+            audio_path = await fetch_recording(run, self.repository, self._settings, self._errors.report)
+        await self._recogniser.acquire(job, run.stopped, is_next=is_next)
         self._fetches.discard(job)
         self._wake.set()  # a fetch slot may be free
         self._current_job_id = job.id
-        file = await asyncio.to_thread(SourceFile.of, job.audio_path)
+        file = await asyncio.to_thread(SourceFile.of, audio_path)
         _context.set(RunContext(run.snapshot(), file, self._settings, self.repository, run))  # the thread gets a copy
-        return await asyncio.to_thread(self._run_transcription, job.audio_path, job.model_size)  # by the transcriber
+        return await asyncio.to_thread(self._run_transcription, audio_path, job.model_size)  # by the transcriber
 
     def _run_transcription(self, audio_path: str, model_size: str) -> dict[str, str]:
         """Transcribe a recording; runs in a thread."""

@@ -38,7 +38,7 @@ def test_a_fetch_resumes_after_its_worker_is_killed(tmp_path, recording):
     environ, flags = options(tmp_path)
     with MediaServer(recording) as server:
         server.hold_at = _SYNCED_BYTES + _MIB
-        [job] = submit(database, Job(audio_path=server.url, source_url=server.url, model_size=model(tmp_path)))
+        [job] = submit(database, Job(source_url=server.url, model_size=model(tmp_path)))
         with working(database, *flags, environ=environ) as first:
             wait_until(lambda: row_of(database, job)["fetched_bytes"] > _SYNCED_BYTES, PATIENCE_S)
             assert row_of(database, job)["phase"] == "fetching"

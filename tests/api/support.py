@@ -79,7 +79,7 @@ class QueueCase(IsolatedAsyncioTestCase):
         await repository.connect()
         return repository
 
-    async def queue(self, audio_path: str = "/talk.wav", **fields: Any) -> Job:
+    async def queue(self, audio_path: str | None = "/talk.wav", **fields: Any) -> Job:
         return await self.repository.create(Job(audio_path=audio_path, **fields))
 
     async def claim(self, repository: JobRepository | None = None) -> Job:

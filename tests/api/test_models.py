@@ -69,6 +69,20 @@ def test_a_path_is_stripped() -> None:
     assert Job(audio_path="  /my talk.wav\n").audio_path == "/my talk.wav"
 
 
+def test_a_job_needs_a_path_or_an_address() -> None:
+    for missing in ({}, {"audio_path": None}, {"source_url": ""}):
+        with pytest.raises(ValidationError, match="audio_path or a source_url"):
+            Job(**missing)
+
+
+def test_a_remote_recording_has_no_path_until_it_has_been_fetched() -> None:
+    address = "https://example.org/talk.mp3"
+    job = Job(source_url=address)
+    assert (job.audio_path, job.location, job.name, job.must_fetch) == (None, address, "talk.mp3", True)
+    job.audio_path = "/data/talk"
+    assert (job.location, job.must_fetch) == ("/data/talk", False)
+
+
 def test_unknown_fields_are_refused() -> None:
     assert refused(colour="red") == [("colour", "Extra inputs are not permitted")]
     with pytest.raises(ValidationError, match="Extra inputs"):

@@ -46,7 +46,7 @@ class FetchingWorkerCase(WorkerCase):
         return self.employ(self.gate, **{"settings": self.settings, **options})
 
     async def queue_fetch(self, **fields: Any) -> Job:
-        return await self.queue(self.server.url, source_url=self.server.url, **fields)
+        return await self.queue(None, source_url=self.server.url, **fields)
 
     async def has_half(self, job: Job) -> None:
         """Wait until half of the recording is reported."""
@@ -116,7 +116,7 @@ class TestFetching(FetchingWorkerCase):
 
 class TestWithoutStore(WorkerCase):
     async def test_a_remote_recording_is_an_error_where_none_can_be_stored(self) -> None:
-        job = await self.queue("http://127.0.0.1/a.wav", source_url="http://127.0.0.1/a.wav")
+        job = await self.queue(None, source_url="http://127.0.0.1/a.wav")
         self.employ(self.gate)
         await self.is_over(job)
         job = await self.read(job)

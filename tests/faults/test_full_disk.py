@@ -116,9 +116,9 @@ def test_a_job_can_be_deleted_on_a_full_disk_if_nobody_else_needs_its_recording(
             await repository.create(Job(audio_path="/a.wav", options=TranscribeOptions(prompt="p" * 60_000)))
         with pytest.raises(DatabaseFull):
             await repository.delete(shared.id)
-        assert Path(shared.audio_path).exists()
+        assert Path(shared.location).exists()
         await repository.delete(mine.id)
-        assert not Path(mine.audio_path).exists()
+        assert not Path(mine.location).exists()
         assert {job.id for job in await repository.list_all()} == {shared.id, other.id}
         await repository.close()
 

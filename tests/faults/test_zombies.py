@@ -280,7 +280,7 @@ def claims_of_a_live_owner_taken_by_another(
                 meanwhile()
                 continue
             while (job := await other.get_next_queued()) is not None:
-                taken.append(job.audio_path)
+                taken.append(job.location)
         await other.close()
         await owner.close()
         return taken

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 from cesar.errors import DatabaseError
+
+T = TypeVar("T")
 
 
 def backoff(initial_s: float = 0.1, max_s: float = 5.0) -> Iterator[float]:
@@ -20,13 +23,12 @@ def backoff(initial_s: float = 0.1, max_s: float = 5.0) -> Iterator[float]:
         delay_s = min(2 * delay_s, max_s)
 
 
-async def until_written(write: Callable[[], Awaitable[object]], report: Callable[[Exception], None]) -> None:
+async def until_written(write: Callable[[], Awaitable[T]], report: Callable[[Exception], None]) -> T:
     """Write, retrying while the database is unavailable, and report each such error."""
-    for delay_s in backoff():
+    delays = backoff()
+    while True:
         try:
-            await write()
+            return await write()
         except DatabaseError as error:
             report(error)
-            await asyncio.sleep(delay_s)
-        else:
-            return
+            await asyncio.sleep(next(delays))

@@ -49,8 +49,8 @@ def _identity(path: Path) -> object:
 
 async def fetch_recording(
     run: JobRun, repository: JobRepository, settings: Settings | None, report: Callable[[Exception], None]
-) -> None:
-    """Fetch a job's recording from its `source_url` into the repository's store.
+) -> str:
+    """Fetch a job's recording from its `source_url` into the repository's store; return its path.
 
     Raises `AddressRefused`, `FetchRefused`, `FetchFailed`, `DiskFull`, or `Interrupted` when stopped.
     """
@@ -69,8 +69,10 @@ async def fetch_recording(
     assert url is not None
     partial_file = await repository.download_path(run.job)
     fetched = await fetch(url, partial_file, Limits.from_settings(settings), on_progress, run.stopped)
-    await until_written(partial(repository.store_download, run.job, partial_file, fetched.digest, fetched.size), report)
+    store = partial(repository.store_download, run.job, partial_file, fetched.digest, fetched.size)
+    path = await until_written(store, report)
     _log.info("job %s has its recording: %d bytes", run.job.id, fetched.size)
     run.progress = replace(run.progress, phase=None, fetched_bytes=fetched.size, audio_bytes=fetched.size)
     if run.should_stop():
         raise Interrupted("the work was stopped")
+    return path

@@ -146,8 +146,8 @@ def model_name(model_size: str) -> str:
 def without_paths(text: str, job: Job) -> str:
     """Replace the recording's path by its name in a text, and any other absolute path by `a file`."""
     model = str(script_of(job.model_size) or job.model_size)
-    hidden = text.replace(job.audio_path, job.name) if job.audio_path != job.name else text
-    name = PurePath(job.audio_path).name
+    hidden = text.replace(job.location, job.name) if job.location != job.name else text
+    name = PurePath(job.location).name
     hidden = hidden.replace(name, job.name) if job.audio_digest else hidden
     hidden = hidden.replace(model, model_name(job.model_size)) if PurePath(model).is_absolute() else hidden
     return _PATH.sub("a file", hidden)

@@ -51,12 +51,12 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, polic
     Raises `IdempotencyConflict` if the key was used for another request, `TooManyJobs` if the submitter has reached
     its limit, and `QueueError` if the id is taken.
     """
-    request = _request_hash(job, job.audio_digest or job.audio_path)
+    request = _request_hash(job, job.audio_digest or job.location)
     key = None if job.idempotency_key is None else stored_key(job.submitter, job.idempotency_key)
     if key is not None:
         earlier = lock_where(connection, jobs.c.idempotency_key == key)
         if earlier is not None:
-            legacy = _request_hash(job, job.audio_path)  # as earlier versions stored it
+            legacy = _request_hash(job, job.location)  # as earlier versions stored it
             if earlier["idempotency_hash"] not in (request, legacy):
                 raise IdempotencyConflict(f"the key {job.idempotency_key!r} was used for another request")
             return earlier
@@ -68,7 +68,11 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, polic
     if known is None and policy.max_open is not None:
         require_quota(connection, job.submitter, policy.max_open)
     new = {"options": job.options.to_dict(), "version": 0, "attempt": 0, "beat": 0, "idempotency_hash": request}
-    values = job.model_dump(exclude=_GENERATED_FIELDS) | {"status": JobStatus.QUEUED, "idempotency_key": key}
+    values = job.model_dump(exclude=_GENERATED_FIELDS) | {
+        "status": JobStatus.QUEUED,
+        "idempotency_key": key,
+        "audio_path": job.location,
+    }
     row = connection.execute(_INSERT, values | new).mappings().one()
     record_event(connection, row, None, "submitted")
     if known is not None:

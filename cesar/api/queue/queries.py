@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus, PageContent
 from cesar.api.queue.cursor import Changes, Cursor, Tail
-from cesar.api.queue.transitions import Row, is_status, job_from_row
+from cesar.api.queue.transitions import Row, is_status, is_to_be_fetched, job_from_row
 from cesar.api.storage.schema import chunks, events, jobs
 from cesar.errors import QueueError
 from cesar.transcript import Chunk, chunk_from_dict
@@ -71,9 +71,8 @@ def _how_many(sizes: Iterable[int], max_total: int) -> int:
 
 def fetches_before(connection: sa.Connection, job_ids: Collection[str]) -> dict[str, int]:
     """Return the number of running fetches for each of the jobs whose recording waits to be fetched."""
-    is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
-    under_way = sa.select(sa.func.count()).select_from(jobs).where(is_status(JobStatus.PROCESSING), is_elsewhere)
-    waiting = sa.select(jobs.c.id).where(is_status(JobStatus.QUEUED), is_elsewhere, jobs.c.id.in_(job_ids))
+    under_way = sa.select(sa.func.count()).select_from(jobs).where(is_status(JobStatus.PROCESSING), is_to_be_fetched())
+    waiting = sa.select(jobs.c.id).where(is_status(JobStatus.QUEUED), is_to_be_fetched(), jobs.c.id.in_(job_ids))
     ids = connection.execute(waiting).scalars().all()
     return dict.fromkeys(ids, connection.execute(under_way).scalar_one()) if ids else {}
 

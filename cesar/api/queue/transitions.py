@@ -43,6 +43,8 @@ def job_from_row(row: Row, claim: Claim | None = None) -> Job:
     """Return the job stored in a row."""
     stored = {key: value for key, value in row.items() if key not in _INTERNAL}
     stored["options"] = _clamp_times(stored["options"])
+    if row["source_url"] is not None and row["audio_digest"] is None:
+        stored["audio_path"] = None  # the column has the address (see decision 20)
     if row["submitter"] and row["idempotency_key"]:
         stored["idempotency_key"] = row["idempotency_key"].removeprefix(f"{row['submitter']}:")
     return Job.model_validate({**stored, "claim": claim}, context=STORED)
@@ -69,14 +71,14 @@ class ClaimFilter:
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """Return the conditions on the jobs; none for all jobs, so that SQLite uses the index of the queue's order."""
-        is_elsewhere = sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))
+        must_fetch = is_to_be_fetched()
         found: list[sa.ColumnElement[bool]] = []
         if self.must_fetch:
-            found.append(is_elsewhere)
+            found.append(must_fetch)
         if not self.may_fetch:
-            found.append(sa.not_(is_elsewhere))
+            found.append(sa.not_(must_fetch))
         elif self.no_fetch_for:
-            found.append(sa.or_(sa.not_(is_elsewhere), jobs.c.submitter.not_in(self.no_fetch_for)))
+            found.append(sa.or_(sa.not_(must_fetch), jobs.c.submitter.not_in(self.no_fetch_for)))
         if self.before is not None:
             priority, seq = self.before
             is_as_urgent = sa.and_(jobs.c.priority == priority, jobs.c.seq < seq)
@@ -266,3 +268,8 @@ def lock_where(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row 
 def is_status(status: JobStatus) -> sa.ColumnElement[bool]:
     """Return a condition on the status as a literal: SQLite uses no partial index for a bound value."""
     return jobs.c.status == sa.bindparam(None, status.value, literal_execute=True)
+
+
+def is_to_be_fetched() -> sa.ColumnElement[bool]:
+    """Return the condition `Job.must_fetch`."""
+    return sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))

@@ -162,7 +162,7 @@ def job_from_view(view: JobView) -> RemoteJob:
     fields: dict[str, Any] = {
         **view.model_dump(include=_SHARED_FIELDS),
         "options": view.options.model_dump(),
-        "audio_path": view.source_url or view.name.strip() or view.id,
+        "audio_path": None if view.source_url else view.name.strip() or view.id,
         "model_size": view.model,
         "attempt": view.attempts,
         "audio_digest": view.audio_sha256,

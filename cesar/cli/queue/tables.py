@@ -75,7 +75,7 @@ def details(job: Job, wait: Wait) -> list[tuple[str, str]]:
         ("id", job.id),
         ("name", job.name),
         ("status", _status(job, wait)),
-        ("recording", job.audio_path if job.audio_path != job.name else ""),
+        ("recording", job.location if job.location != job.name else ""),
         ("model", job.model_size),
         ("options", _options(job.options)),
         ("priority", str(job.priority) if job.priority else ""),

@@ -88,7 +88,7 @@ class TestRun(QueueCase):
     def start(self) -> None:
         """Start a run of the job."""
         self.run_ = JobRun(self.job)
-        recording = SourceFile.of(self.job.audio_path)
+        recording = SourceFile.of(self.job.location)
         self.context = RunContext(self.run_.snapshot(), recording, self.settings, self.repository, self.run_)
 
     async def argument(self, name: str) -> Any:

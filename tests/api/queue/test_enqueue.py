@@ -105,6 +105,15 @@ class TestSubmittingInMemory(QueueCase):
 class TestSubmittingToFile(TestSubmittingInMemory):
     in_memory = False
 
+    async def test_a_remote_recording_is_stored_as_earlier_versions_did(self) -> None:
+        address = "https://example.org/talk.mp3"
+        job = await self.queue(None, source_url=address, idempotency_key="new")
+        earlier = await self.queue(address, source_url=address, idempotency_key="old")
+        assert self.sql("SELECT audio_path FROM jobs") == [(address,), (address,)]
+        for stored in (await self.read(job), await self.read(earlier), await self.claim(), await self.claim()):
+            assert (stored.audio_path, stored.source_url, stored.must_fetch) == (None, address, True)
+        assert (await self.queue(None, source_url=address, idempotency_key="old")).id == earlier.id
+
     async def test_one_key_creates_one_job_across_two_repositories(self) -> None:
         other = await self.open()
 

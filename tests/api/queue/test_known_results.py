@@ -82,7 +82,7 @@ class TestKnownResults(StoreCase):
         await self.repository.delete(known.id)
         assert (await self.read(job)).result_text == "One. Two."
         assert await self.repository.chunks(job.id) == [ONE, TWO]
-        assert self.files() == {Path(job.audio_path)}
+        assert self.files() == {Path(job.location)}
 
     async def test_a_reused_result_can_be_reused_again(self) -> None:
         known = await self.complete()
@@ -176,7 +176,7 @@ class TestDeletingRecordings(StoreCase):
     async def test_deleting_the_last_job_deletes_the_recording(self) -> None:
         first, second = await self.submit(), await self.submit()
         await self.repository.delete(first.id)
-        assert self.files() == {Path(second.audio_path)}
+        assert self.files() == {Path(second.location)}
         await self.repository.delete(second.id)
         assert self.files() == set()
 
@@ -206,7 +206,7 @@ class TestDeletingRecordings(StoreCase):
         assert (swept.removed, swept.set_aside) == (1, 1)
         [aside] = self.store.folder.glob("aside/*/*")
         assert aside.read_bytes() == b"nobody's"
-        assert self.files() == {Path(kept.audio_path), ours, aside}
+        assert self.files() == {Path(kept.location), ours, aside}
 
     async def test_a_sweep_keeps_uploads_of_another_live_process(self) -> None:
         other = await self.open()

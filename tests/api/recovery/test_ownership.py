@@ -227,8 +227,8 @@ class TestAFolderElsewhere(FolderCase):
         self.repository = await self.open()
         job = await self.repository.get_next_queued()
         assert job is not None
-        assert Path(job.audio_path).read_bytes() == SOUND
-        assert Path(job.audio_path).is_relative_to(self.folder)
+        assert Path(job.location).read_bytes() == SOUND
+        assert Path(job.location).is_relative_to(self.folder)
         written = await self.repository.get(job.id)
         assert written is not None
         assert written.audio_path == job.audio_path
@@ -243,7 +243,7 @@ class TestAFolderElsewhere(FolderCase):
         self.repository = await self.open()
         job = await self.repository.get_next_queued()
         assert job is not None
-        assert Path(job.audio_path).read_bytes() == SOUND
+        assert Path(job.location).read_bytes() == SOUND
 
     async def test_an_idempotency_key_finds_its_job_after_a_move(self) -> None:
         job = await self.submit(idempotency_key="monday")
@@ -319,7 +319,7 @@ class TestAnOlderCopy(FolderCase):
         copy = shutil.copy(self.file, self.folder / "yesterday.db")
         self.repository = await self.open()
         new = await self.submit(b"newer sound")
-        os.utime(new.audio_path, (0, 0))  # as if a clock had jumped
+        os.utime(new.location, (0, 0))  # as if a clock had jumped
         await self.repository.close()
         right = self.file.rename(self.folder / "right.db")
         shutil.copy(copy, self.file)
@@ -368,7 +368,7 @@ class TestAFolderOfAnEarlierVersion(FolderCase):
 class TestAdopting(FolderCase):
     async def test_adopting_assigns_the_recordings_to_another_database_without_loss(self) -> None:
         job = await self.submit()
-        os.utime(job.audio_path, (0, 0))
+        os.utime(job.location, (0, 0))
         await self.repository.close()
         other = JobRepository(self.folder / "other.db", audio=self.store)
         self.addAsyncCleanup(other.close)

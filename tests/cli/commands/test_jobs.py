@@ -266,8 +266,8 @@ ADDRESS = "https://example.org/talk.mp3"
 
 
 def test_show_says_that_a_recording_waits_for_other_fetches(invoke, queue):
-    with queue.running_job(audio_path=ADDRESS, source_url=ADDRESS):
-        job = queue.add(audio_path=ADDRESS, source_url=ADDRESS)
+    with queue.running_job(audio_path=None, source_url=ADDRESS):
+        job = queue.add(audio_path=None, source_url=ADDRESS)
         beside = queue.add()
         waiting = "queued, next in line, waiting to be fetched (1 other fetch in progress)"
         assert waiting in invoke("jobs", "show", job.id)[1]

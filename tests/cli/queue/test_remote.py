@@ -111,8 +111,8 @@ def test_remote_jobs_as_json_have_the_same_fields_with_undisclosed_ones_null(inv
 
 def test_show_says_that_a_recording_waits_for_other_fetches(invoke_remote, invoke, queue):
     address = "https://example.org/talk.mp3"
-    with queue.running_job(audio_path=address, source_url=address):
-        job = queue.add(audio_path=address, source_url=address)
+    with queue.running_job(audio_path=None, source_url=address):
+        job = queue.add(audio_path=None, source_url=address)
         assert "waiting to be fetched (1 other fetch in progress)" in invoke_remote("show", job.id)[1]
         assert json.loads(invoke_remote("show", job.id, "--json")[1])["fetches_before"] == 1
 

@@ -169,9 +169,9 @@ def test_watching_says_that_a_recording_waits_for_other_fetches(queue, capfd, fe
         seen = asyncio.Event()
         async with opened(JobRepository(queue.file)) as worker, opened(observer_of(queue)) as observer:
             for _ in range(fetching):
-                await worker.create(Job(audio_path=address, source_url=address))
+                await worker.create(Job(source_url=address))
                 assert await worker.get_next_queued() is not None
-            waiting = await worker.create(Job(audio_path=address, source_url=address))
+            waiting = await worker.create(Job(source_url=address))
             watching = asyncio.create_task(follow(observer, Settings(), waiting.id, lambda _job, _events: seen.set()))
             await asyncio.wait_for(seen.wait(), 60)
             await eventually(is_told)

@@ -126,7 +126,6 @@ async def transcribe_url(
     require_address(submission.url, policy_from(service.settings))
     require_priority(caller, submission.priority, service.settings)
     source = {
-        "audio_path": submission.url,
         "source_url": submission.url,
         "name": clean_name(submission.name or _last_part(submission.url)),
     }

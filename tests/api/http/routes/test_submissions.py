@@ -324,7 +324,7 @@ class TestAddressSubmission(ServiceCase):
         told = {"source_url": url, "name": "Monday talk.mp3", "priority": 2, "status": "queued", "audio_bytes": None}
         assert {name: job[name] for name in told} == told
         stored = await self.read(job["id"])
-        assert (stored.audio_path, stored.source_url) == (url, url)
+        assert (stored.audio_path, stored.source_url) == (None, url)
 
     async def test_an_address_submission_has_a_given_name_or_its_hosts(self) -> None:
         named = await self.client.post("/transcribe/url", json={"url": "https://example.org/a.mp3", "name": "../b\\c"})
