@@ -13,6 +13,7 @@ from uuid import uuid4
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
 
 from cesar.argument_checks import is_encodable
+from cesar.limits import MAX_KEY_LENGTH, PRIORITIES
 from cesar.models.catalog import CATALOG, script_of
 from cesar.options import TranscribeOptions
 from cesar.transcript import Phase
@@ -132,9 +133,9 @@ class Job(BaseModel):
     name: Text = ""
     """The recording's display name; by default the file's name."""
     options: TranscribeOptions = Field(default_factory=TranscribeOptions)
-    priority: int = Field(default=0, ge=-1000, le=1000)
+    priority: int = Field(default=0, ge=PRIORITIES[0], le=PRIORITIES[1])
     """Higher goes first; jobs of equal priority go in the order in which they were queued."""
-    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH)] | None = None
     """Submitting the same key and request again returns the same job."""
 
     no_cache: bool = False

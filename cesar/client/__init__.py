@@ -201,9 +201,11 @@ class Client:
 def _form_fields(options: TranscribeOptions, model: str | None, priority: int, *, no_cache: bool) -> dict[str, Any]:
     """Return the fields of a request that differ from the defaults."""
     defaults = asdict(TranscribeOptions())
-    fields: dict[str, Any] = {name: value for name, value in asdict(options).items() if value != defaults[name]}
-    if options.languages:
-        fields["languages"] = ",".join(options.languages)
+    fields: dict[str, Any] = {
+        name: ",".join(value) if isinstance(value, tuple) else value
+        for name, value in asdict(options).items()
+        if value != defaults[name]
+    }
     more = {"model": model, "priority": priority or None, "no_cache": no_cache or None}
     return fields | {name: value for name, value in more.items() if value is not None}
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from cesar.errors import UsageError
+from cesar.limits import PRIORITIES
 from cesar.settings import validation as checks
 from cesar.settings.sources import from_environment, from_file, from_flags
 from cesar.settings.validation import COMPUTE_TYPES, DEVICES, Check, OneOf, WholeNumber
@@ -134,7 +135,9 @@ class Settings:
         250, "The maximum number of open connections per address.", WholeNumber(1, 10**6)
     )
     max_priority: int = setting(
-        0, "The highest priority that a key without the scope admin may request.", WholeNumber(-1000, 1000)
+        0,
+        "The highest priority that a key without the scope admin may request.",
+        WholeNumber(*PRIORITIES),
     )
     max_stored_bytes: int = setting(
         100 * 1024**3,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cesar.api.models import Job, JobStatus
+from cesar.options import TranscribeOptions
 
 _MIN_MEASURED_S = 10.0
 """Seconds of a recording that must be recognised before its own speed means anything."""
@@ -23,10 +24,14 @@ class RunningJob:
     model_size: str
     position: float
     duration: float | None
-    start: float
-    end: float | None
+    options: TranscribeOptions
     attempt: int
     started_at: datetime | None
+
+    @property
+    def done_s(self) -> float:
+        """Seconds of the requested span that are done."""
+        return max(0.0, self.position - self.options.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,7 @@ def remaining_s(job: RunningJob, throughput: Throughput | None, now: datetime) -
     speed = throughput.speed if throughput is not None else _measured_speed(job, now)
     if speed is None or job.duration is None:
         return None
-    end = min(job.end if job.end is not None else job.duration, job.duration)
-    return max(0.0, end - max(job.start, job.position)) / speed
+    return max(0.0, job.options.length_in(job.duration) - job.done_s) / speed
 
 
 def eta_s(job: QueuePosition, running_s: Iterable[float | None], now: datetime) -> float | None:
@@ -112,8 +116,8 @@ def eta_s(job: QueuePosition, running_s: Iterable[float | None], now: datetime) 
 def _measured_speed(job: RunningJob, now: datetime) -> float | None:
     if job.attempt != 1 or job.started_at is None:
         return None
-    done_s, taken_s = job.position - job.start, (now - job.started_at).total_seconds()
-    return done_s / taken_s if done_s >= _MIN_MEASURED_S and taken_s > 0 else None
+    taken_s = (now - job.started_at).total_seconds()
+    return job.done_s / taken_s if job.done_s >= _MIN_MEASURED_S and taken_s > 0 else None
 
 
 def _requested_s(job: Job) -> float | None:

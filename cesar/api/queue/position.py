@@ -93,8 +93,7 @@ def _running_job(job: Job) -> RunningJob:
         model_size=job.model_size,
         position=job.position,
         duration=job.duration,
-        start=job.options.start,
-        end=job.options.end,
+        options=job.options,
         attempt=job.attempt,
         started_at=job.started_at,
     )

@@ -29,6 +29,7 @@ from cesar.cli.transcription.subtitle_options import SubtitleFlags, subtitle_fla
 from cesar.cli.transcription.writing import write_stdout
 from cesar.errors import Interrupted, UsageError
 from cesar.formats import parse_formats
+from cesar.limits import PRIORITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,13 +50,13 @@ _filter_flags = gathered(
     build_filter,
     [
         click.Option(
-            ["--status"],
+            ["--status", "statuses"],
             multiple=True,
             type=click.Choice(STATUSES),
             help="Only jobs with this status; can be repeated.",
         ),
         click.Option(
-            ["-m", "--model", "model_size"],
+            ["-m", "--model"],
             metavar="NAME|DIR",
             shell_complete=complete_model,
             help="Only jobs for this model.",
@@ -78,7 +79,7 @@ def command() -> None:
 @inputs_argument
 @queue_flags("model")
 @transcribe_options
-@click.option("--priority", metavar="N", type=click.IntRange(-1000, 1000), default=0, help="Higher runs first.")
+@click.option("--priority", metavar="N", type=click.IntRange(*PRIORITIES), default=0, help="Higher runs first.")
 @click.option("--idempotency-key", metavar="KEY", help="Submitted again, the same key gives the same job.")
 @_json_option
 def submit(

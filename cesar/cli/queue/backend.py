@@ -6,7 +6,7 @@ Imports neither the database libraries nor the web libraries; the chosen queue d
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cesar.cli.queue.id_prefix import require_utf8
 from cesar.cli.transcription.reporters import write_stderr
@@ -104,13 +104,15 @@ def queue_location(settings: Settings) -> str:
     return str(database_file(settings))
 
 
-def build_filter(**wanted: Any) -> JobFilter:
-    """Return the filter for a list of jobs, from its fields. Raises `UsageError` for text that is not UTF-8."""
-    from cesar.api.models import JobFilter
+def build_filter(
+    *, statuses: Sequence[str] = (), model: str | None = None, name_contains: str | None = None
+) -> JobFilter:
+    """Return the filter for a list of jobs. Raises `UsageError` for text that is not UTF-8."""
+    from cesar.api.models import JobFilter, JobStatus
 
-    for text in wanted.values():
-        require_utf8("".join(text))
-    return JobFilter(**wanted)
+    for text in (model or "", name_contains or ""):
+        require_utf8(text)
+    return JobFilter(status=frozenset(map(JobStatus, statuses)), model_size=model, name_contains=name_contains)
 
 
 def read_transcript(

@@ -10,13 +10,11 @@ from cesar.cli.transcription.folders import describe_left_out
 from cesar.cli.transcription.inputs import left_out
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import UsageError
-from cesar.settings.config import DEFAULT
+from cesar.limits import MAX_KEY_LENGTH
+from cesar.settings.config import DEFAULT, Settings
 
 if TYPE_CHECKING:
     from cesar.options import TranscribeOptions
-    from cesar.settings.config import Settings
-
-_MAX_KEY_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +32,8 @@ class Submission:
         if key is None:
             return
         require_utf8(key)
-        if not 1 <= len(key) <= _MAX_KEY_LENGTH:
-            raise UsageError(f"a key of {len(key)} characters can't be used", hint=f"Use 1 to {_MAX_KEY_LENGTH}.")
+        if not 1 <= len(key) <= MAX_KEY_LENGTH:
+            raise UsageError(f"a key of {len(key)} characters can't be used", hint=f"Use 1 to {MAX_KEY_LENGTH}.")
         if for_count > 1:
             hint = "Submit each recording with its own key."
             raise UsageError(f"--idempotency-key takes one recording, and there are {for_count}", hint=hint)

@@ -25,8 +25,7 @@ def at_work(**fields: Any) -> RunningJob:
         "model_size": "base",
         "position": 0.0,
         "duration": 100.0,
-        "start": 0.0,
-        "end": None,
+        "options": TranscribeOptions(),
         "attempt": 1,
         "started_at": NOW,
     }
@@ -52,8 +51,8 @@ def test_a_running_job_needs_the_time_for_its_remainder() -> None:
 
 
 def test_only_the_requested_span_counts_for_the_remaining_time() -> None:
-    assert remaining_s(at_work(start=20.0, end=50.0), TENFOLD, NOW) == 3.0
-    assert remaining_s(at_work(start=20.0, end=500.0, position=90.0), TENFOLD, NOW) == 1.0
+    assert remaining_s(at_work(options=TranscribeOptions(start=20.0, end=50.0)), TENFOLD, NOW) == 3.0
+    assert remaining_s(at_work(options=TranscribeOptions(start=20.0, end=500.0), position=90.0), TENFOLD, NOW) == 1.0
 
 
 def test_the_remaining_time_of_a_recording_of_unknown_length_is_unknown() -> None:

@@ -75,7 +75,7 @@ class TestLine(QueueCase):
         snapshot = await self.repository.queue_snapshot()
         assert snapshot.models == {"base", "small"}
         [found] = snapshot.running
-        assert (found.id, found.start, found.end, found.attempt) == (job.id, 3.0, 9.0, 1)
+        assert (found.id, found.options, found.attempt) == (job.id, job.options, 1)
         assert found.started_at == claimed.started_at
 
 

@@ -28,6 +28,7 @@ from cesar.api.http.uploads.result_cache import result_key
 from cesar.api.models import Job
 from cesar.api.queue.enqueue import SubmissionPolicy
 from cesar.errors import AddressRefused, ServiceStopping
+from cesar.limits import MAX_KEY_LENGTH
 
 router = APIRouter(tags=["Submitting"])
 IdempotencyKey = Annotated[
@@ -35,7 +36,7 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         min_length=1,
-        max_length=255,
+        max_length=MAX_KEY_LENGTH,
         description="Any text you choose: repeating a request with the same key returns the same job, so that a "
         "request whose response was lost can be sent again. A different request with that key gives 409.",
     ),

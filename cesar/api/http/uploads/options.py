@@ -13,6 +13,7 @@ from cesar.api.http.errors import list_problems
 from cesar.api.http.option_fields import with_request_fields
 from cesar.api.http.schemas import model_name
 from cesar.errors import BadRequest, UnknownModel, UsageError
+from cesar.limits import PRIORITIES
 from cesar.models.catalog import CATALOG, absolute_script
 from cesar.options import SHARED_OPTIONS, TranscribeOptions
 from cesar.settings.config import Settings
@@ -37,7 +38,10 @@ class TranscriptionRequest(with_request_fields(_ModelField), _ModelField):  # ty
     """How to transcribe a recording."""
 
     priority: int = Field(
-        default=0, ge=-1000, le=1000, description="Higher runs first; equal priorities in order of arrival."
+        default=0,
+        ge=PRIORITIES[0],
+        le=PRIORITIES[1],
+        description="Higher runs first; equal priorities in order of arrival.",
     )
     no_cache: bool = Field(
         default=False, description="Transcribe again, even if a result for the same recording and options is stored."
