@@ -1,4 +1,4 @@
-# Cesar's service, with the model `base` in it. docs/howto/run-in-a-container.md tells how to use it.
+# Cesar's service with the model `base`. See docs/howto/run-in-a-container.md.
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 cesar && install -d -o cesar -g cesar /data
 WORKDIR /opt/cesar
