@@ -1,4 +1,4 @@
-"""The list of mutants keeps up with the tree. (`scripts/mutants` runs them.)"""
+"""The list of mutants matches the tree. (`scripts/mutants` runs them.)"""
 
 from __future__ import annotations
 
