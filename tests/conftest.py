@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis's profiles, timeouts, NumPy's threads, the signals of programs."""
+"""Shared configuration of all tests: Hypothesis profiles, timeouts, NumPy's threads, signals."""
 
 import gc
 import os
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features are ten times slower where threads fight for cores
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # features are ten times slower when threads compete for cores
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the pipeline's own tests import onnxruntime into this process
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests of the pipeline import onnxruntime into this process
 
-# Under nohup, or in a script's background, signals are ignored, and programs that tests start would inherit that.
+# Under nohup or in the background of a script, signals are ignored, and programs started by tests would inherit that.
 for number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
@@ -22,23 +22,23 @@ for number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
 settings.register_profile(
     "cesar",
     max_examples=40,
-    derandomize=True,  # the same code passes or fails, whoever runs it and however often
-    deadline=None,  # a busy machine is not a fault
+    derandomize=True,  # the same code always passes or always fails
+    deadline=None,  # a busy machine is not a failure
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,
 )
 settings.register_profile("search", settings.get_profile("cesar"), max_examples=400, derandomize=False)
-"""Looks for new counterexamples: `scripts/test --hypothesis-profile=search`."""
+"""Searches for new counterexamples: `scripts/test --hypothesis-profile=search`."""
 settings.register_profile("mutants", settings.get_profile("cesar"), phases=(Phase.explicit, Phase.generate))
-"""Ends with the first counterexample, however long it is."""
+"""Stops at the first counterexample without shrinking it."""
 settings.load_profile("cesar")
 
 _MODEL_TIMEOUT_S = 1200
-"""Models are slow to load and to run where other programs need the cores too."""
+"""Models are slow to load and to run when other programs use the cores."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests with models more time than pyproject.toml gives the others."""
+    """Allow tests with models more time than pyproject.toml allows the others."""
     for item in items:
         if item.get_closest_marker("model") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_MODEL_TIMEOUT_S))
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _quickly_made_databases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copy new databases; the tests of migrations have a fixture of the same name that doesn't."""
+    """Create new databases by copying; the tests of migrations override this fixture."""
     if database := sys.modules.get("cesar.api.storage.database"):
         from tests.support.databases import upgrade_by_copying
 
@@ -54,7 +54,7 @@ def _quickly_made_databases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the thousands of tests that were collected: now and then it took 0.3 s for them."""
+    """Hide the thousands of collected tests from the garbage collector, which sometimes took 0.3 s for them."""
     gc.collect()
     gc.freeze()
 

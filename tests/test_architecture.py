@@ -1,4 +1,4 @@
-"""The layers, the page on architecture and the glossary name all that there is, and nothing that isn't there."""
+"""The layers, the architecture page and the glossary name exactly what exists."""
 
 import configparser
 import re

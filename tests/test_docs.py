@@ -1,4 +1,4 @@
-"""The documentation has what the program has, no more and no less; its links lead somewhere, its examples are sound."""
+"""The documentation covers exactly what exists; its links and examples work."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def field_names(kind: type) -> list[str]:
 
 
 def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Give every command that does something, and the program itself."""
+    """Yield every command that is not a group, and the program itself."""
     if not isinstance(command, click.Group):
         yield path, command
         return
@@ -109,7 +109,7 @@ def test_the_section_of_a_command_begins_with_its_usage(path):
 
 @EACH_PAGE
 def test_a_url_with_shell_metacharacters_is_quoted_in_examples(page):
-    """Zsh takes a bare ? for a pattern, every shell a bare & for the end of the command."""
+    """Zsh parses an unquoted ? as a pattern, and every shell an unquoted & as the end of the command."""
     for line in page.read_text(encoding="utf-8").splitlines():
         if "curl " in line:
             assert not re.search(r"""(?<!['"`\w:/.?=&-])https?://[^\s'"`]*[?&*\[]""", line), line
@@ -121,7 +121,7 @@ def test_every_exit_code_is_listed():
 
 
 def recording_events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    """Have every event told once; a recording that was left out makes the same event as one that was not."""
+    """Report every event once; a file that is left out gives the same event as one that is not."""
     golden = json.loads((ROOT / "tests" / "golden" / "lighthouse.json").read_text(encoding="utf-8"))
     transcript = Transcript.from_dict(golden)
     error = UnknownFormat("no such format")
@@ -135,20 +135,20 @@ def recording_events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, objec
     lines.skipped("a.mp3", [Path("a.txt")], 1, 2)
     lines.failed("a.mp3", error)
     report_error(describe(error), error, as_json=True, with_traceback=False)
-    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    first = next(event for event in told if event["event"] == "file_started")
-    return [event for event in told if event["event"] != "file_started" or event is first]
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    first = next(event for event in events if event["event"] == "file_started")
+    return [event for event in events if event["event"] != "file_started" or event is first]
 
 
 def test_every_event_has_an_example_with_its_real_keys(capsys):
-    told = recording_events(capsys)
+    events = recording_events(capsys)
     examples = [json.loads(line) for block in blocks(CLI, "json") for line in block.splitlines()]
-    assert [(event["event"], list(event)) for event in examples] == [(event["event"], list(event)) for event in told]
-    assert headings(CLI, 3, under="Events") == list(dict.fromkeys(event["event"] for event in told))
+    assert [(event["event"], list(event)) for event in examples] == [(event["event"], list(event)) for event in events]
+    assert headings(CLI, 3, under="Events") == list(dict.fromkeys(event["event"] for event in events))
 
 
 def test_the_examples_cover_every_event(capsys):
-    """Guards the test above: an event that is new in the program has to be told there too."""
+    """Guard the test above: it must cover a new event too."""
     sources = inspect.getsource(reporters) + inspect.getsource(exits)
     in_program = set(re.findall(r"""_emit\(\s*"(\w+)"|"event": "(\w+)\"""", sources))
     assert {one or other for one, other in in_program} == {event["event"] for event in recording_events(capsys)}
@@ -230,7 +230,7 @@ def test_every_model_has_a_row_with_its_languages_and_size():
 
 
 def signature(function: object) -> str:
-    """Write a signature without types, and without self."""
+    """Return a signature without types and self."""
     found = inspect.signature(function)  # type: ignore[arg-type]
     bare = [param.replace(annotation=param.empty) for param in found.parameters.values() if param.name != "self"]
     text = str(found.replace(parameters=bare, return_annotation=inspect.Signature.empty)).replace("'", '"')
@@ -339,7 +339,7 @@ def test_pictures_are_well_formed_svg():
 
 
 def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
-    """Give the command that the words call, and the words that are left for it."""
+    """Return the command that the words call, and the remaining words."""
     command: click.Command = group
     while isinstance(command, click.Group) and words and words[0][0] != "-":
         found = command.get_command(click.Context(command), words[0])
@@ -349,7 +349,7 @@ def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
-    """Give the arguments of every call of cesar in the page's shell examples."""
+    """Yield the arguments of every call of cesar in the page's shell examples."""
     prompted = (line[2:] for block in blocks(page, "console") for line in block.splitlines() if line[:2] == "$ ")
     plain = (line for block in blocks(page, "sh") for line in block.splitlines())
     for line in (*prompted, *plain):
@@ -377,7 +377,7 @@ def test_every_command_line_in_an_example_parses(call, capsys):
 
 
 def test_the_pages_have_command_line_examples():
-    """Guards the test above: nothing to test is no success."""
+    """Guard the test above: it must not pass for lack of examples."""
     assert len(CALLS) > 30
 
 

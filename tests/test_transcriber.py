@@ -1,4 +1,4 @@
-"""The library's front door: what a transcript carries, what callbacks hear, and how a run is taken up again."""
+"""The library: contents of transcripts, callbacks, and resuming."""
 
 import json
 import os
@@ -38,14 +38,14 @@ def transcriber(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(transcriber):
-    """A whole run: the transcript, its chunks, and the progress on the way."""
+    """Run a whole transcription; return the transcript, its chunks and the progress."""
     chunks, progress = list[Chunk](), list[Progress]()
     transcript = transcriber.transcribe(SONNET, OPTIONS, on_chunk=chunks.append, on_progress=progress.append)
     return transcript, chunks, progress
 
 
 def end_to_end(spans):
-    """Whether each begins where the one before it ends."""
+    """Return whether each span begins where the previous one ends."""
     return all(before.end == after.start for before, after in pairwise(spans))
 
 
@@ -126,7 +126,7 @@ def test_silence_is_an_empty_transcript(transcriber, tmp_path):
 
 @pytest.mark.parametrize("done", [slice(0, 1), slice(1, 3), slice(0, 3, 2), slice(0, 3)])
 def test_chunks_of_an_earlier_run_are_reused(transcriber, whole, done):
-    """Also when it is not the beginning, and when it is all."""
+    """Even if they are not at the beginning, or if they are all chunks."""
     transcript, chunks, _ = whole
     given = chunks[done]
     fresh, progress = list[Chunk](), list[Progress]()
@@ -155,29 +155,29 @@ def test_chunks_of_another_recording_are_ignored(transcriber, whole):
 def test_transcribe_file_writes_the_transcript_and_returns_the_key_figures(transcriber, tmp_path):
     output = tmp_path / "sonnet.srt"
     positions = []
-    told = transcriber.transcribe_file(
+    summary = transcriber.transcribe_file(
         str(SONNET), str(output), OPTIONS, on_progress=lambda progress: positions.append(progress.position)
     )
     transcript = transcriber.transcribe(SONNET, OPTIONS)
-    assert told == {
+    assert summary == {
         "language": "en",
         "language_probability": 0.9,
         "audio_duration": transcript.duration,
-        "processing_time": told["processing_time"],
-        "speed_ratio": pytest.approx(31.0 / told["processing_time"], abs=0.01),
+        "processing_time": summary["processing_time"],
+        "speed_ratio": pytest.approx(31.0 / summary["processing_time"], abs=0.01),
         "segment_count": len(transcript.segments),
         "output_path": str(output),
         "model": asdict(transcript.model),
-        "timings": told["timings"],
+        "timings": summary["timings"],
         "warnings": [],
         "dropped_s": 0,
-        "origin": told["origin"],
+        "origin": summary["origin"],
     }
-    assert told["timings"].keys() == transcript.timings.keys()
-    assert told["processing_time"] > 0
+    assert summary["timings"].keys() == transcript.timings.keys()
+    assert summary["processing_time"] > 0
     assert output.read_text(encoding="utf-8").startswith("1\n00:00:")
     assert len(positions) > 3
-    json.dumps(told)
+    json.dumps(summary)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_the_format_is_that_requested_or_that_of_the_extension_or_text(
     ],
 )
 def test_an_impossible_output_is_an_error_before_any_work(transcriber, tmp_path, output, output_format, error):
-    """Not after hours of it; and no recording is ever overwritten."""
+    """Not after hours; and no recording is ever overwritten."""
     recording = tmp_path / "recording.m4a"
     recording.write_bytes(JFK.read_bytes())
     (tmp_path / "link.m4a").symlink_to(recording)
@@ -233,7 +233,7 @@ def test_a_start_after_the_end_of_the_recording_is_an_error(transcriber):
 @pytest.mark.parametrize("end", [None, 10.0, 12.0, 100.0])
 def test_the_duration_is_that_of_the_recording_whatever_part_was_requested(transcriber, end):
     transcript = transcriber.transcribe(JFK, TranscribeOptions(language="en", end=end))
-    assert transcript.duration == pytest.approx(JFK_S, abs=0.06)  # by the header, where decoding stopped early
+    assert transcript.duration == pytest.approx(JFK_S, abs=0.06)  # according to the header, if decoding stopped early
     assert transcript.ledger[-1].end == transcript.duration
 
 
@@ -251,14 +251,14 @@ def test_a_missing_model_is_not_downloaded_when_offline(tmp_path):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """Make a transcriber with real weights."""
+    """Return a factory of transcribers with real weights."""
     data_dir = tmp_path_factory.mktemp("data")
     return lambda workers: AudioTranscriber("tiny.en", settings=replace(load(), data_dir=data_dir, workers=workers))
 
 
 @pytest.fixture(scope="module")
 def really(real):
-    """A whole run with real weights and two threads: the transcript and its chunks."""
+    """Run a whole transcription with real weights and two threads; return the transcript and its chunks."""
     chunks: list[Chunk] = []
     return real(workers=2).transcribe(SONNET, on_chunk=chunks.append), chunks
 
@@ -293,7 +293,7 @@ def test_a_real_transcript_does_not_depend_on_the_number_of_threads(real, really
 
 @pytest.mark.model
 def test_resuming_a_long_real_recording_gives_the_same_bytes(real):
-    """Long enough for several batches: which windows share a batch then differs between the two runs."""
+    """Long enough for several batches: the two runs batch windows differently."""
     transcriber, chunks = real(workers=2), list[Chunk]()
     transcript = transcriber.transcribe(AUDIO / "printing-lj.m4a", on_chunk=chunks.append)
     again = transcriber.transcribe(AUDIO / "printing-lj.m4a", done=chunks[:3] + chunks[4::2])

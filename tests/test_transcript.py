@@ -55,9 +55,9 @@ transcripts = st.builds(
 )
 
 
-def made_of(*said: str, language: str = "en") -> Transcript:
+def made_of(*parts: str, language: str = "en") -> Transcript:
     model = ModelIdentity("base", "unknown", "0" * 64, "cpu", "int8")
-    return Transcript(tuple(Segment(i, i + 1, text) for i, text in enumerate(said)), language, 1.0, 9.0, model)
+    return Transcript(tuple(Segment(i, i + 1, text) for i, text in enumerate(parts)), language, 1.0, 9.0, model)
 
 
 @given(transcripts)
@@ -153,8 +153,8 @@ def test_the_repr_of_an_empty_transcript_and_of_one_segment_are_readable() -> No
 
 
 def test_the_texts_of_several_languages_are_joined_as_each_is_written() -> None:
-    said = [("en", "One."), ("en", "Two."), ("zh", "今天。"), ("zh", "明天。"), ("en", "Three."), ("", "四。")]
-    segments = tuple(Segment(n, n + 1, text, language=code) for n, (code, text) in enumerate(said))
+    texts = [("en", "One."), ("en", "Two."), ("zh", "今天。"), ("zh", "明天。"), ("en", "Three."), ("", "四。")]
+    segments = tuple(Segment(n, n + 1, text, language=code) for n, (code, text) in enumerate(texts))
     assert Transcript(segments, "zh", 1.0, 9.0, MODEL).text == "One. Two.今天。明天。 Three.四。"
     translated = Transcript(segments[:2], "zh", 1.0, 9.0, MODEL, settings={"task": "translate"})
     assert translated.text == "One. Two."

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, on a real file system."""
+"""Atomic writes on a real file system."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_relative_path_is_written_in_the_current_folder(tmp_path: Path, monkey
 
 
 def test_text_with_lone_surrogates_is_still_written(tmp_path: Path) -> None:
-    """A lone surrogate stands for a byte of a file name that is no UTF-8; in JSON, its escape is right."""
+    """A lone surrogate stands for a byte of a file name that is not UTF-8; in JSON, its escape is correct."""
     write_whole(tmp_path / "a.json", '"caf\udce9"\n')
     assert (tmp_path / "a.json").read_text() == '"caf\\udce9"\n'
 
@@ -186,7 +186,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stream", ["/dev/stdout", "/dev/fd/1"])
 def test_standard_output_redirected_to_a_file_is_appended_to(tmp_path: Path, stream: str) -> None:
-    """What the shell and others have written there must not be lost."""
+    """Output of the shell and other programs must not be lost."""
     log = tmp_path / "log.txt"
     log.write_text("before\n")
     code = "import sys, pathlib, cesar.files.atomic as o; o.write_whole(pathlib.Path(sys.argv[1]), 'text\\n')"

@@ -1,4 +1,4 @@
-"""The disk below the files: full, free, flushed."""
+"""Full disks, free space and flushing."""
 
 import errno
 import shutil

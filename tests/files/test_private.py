@@ -1,4 +1,4 @@
-"""Files and folders that nobody else may read, under any umask."""
+"""Files and folders private to the owner, under any umask."""
 
 from __future__ import annotations
 

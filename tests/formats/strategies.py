@@ -1,4 +1,4 @@
-"""Transcripts as hypothesis makes them up: any text, segments in order, with and without words."""
+"""Hypothesis strategies for transcripts: any text, segments in order, with and without words."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ ORIGINS = st.builds(
 
 @st.composite
 def segments(draw: st.DrawFn, after_ms: int, *, ms_per_character: int = 0) -> Segment:
-    """One segment that begins after a time, at least so long for each character of its text."""
+    """Generate a segment that begins after a time and lasts a minimum time per character."""
     text = draw(TEXTS)
     start = after_ms + draw(st.integers(0, 4000))
     end = start + len(text) * ms_per_character + draw(st.integers(0, 20_000))
@@ -86,7 +86,7 @@ def _words(draw: st.DrawFn, text: str, start: int, end: int) -> tuple[Word, ...]
 
 @st.composite
 def transcripts(draw: st.DrawFn, *, ms_per_character: int = 0) -> Transcript:
-    """A transcript whose segments follow one another."""
+    """Generate a transcript with segments in order."""
     found: list[Segment] = []
     for _ in range(draw(st.integers(0, 5))):
         after_ms = round(found[-1].end * 1000) if found else 0

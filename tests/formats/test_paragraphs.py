@@ -1,4 +1,4 @@
-"""Where paragraphs begin, and where a sentence that goes on in the next segment is mended."""
+"""Where paragraphs begin, and which sentences are joined across segments."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_texts_are_joined_by_the_rules_of_their_script(texts: list[str], joined:
     assert join_texts(texts) == joined
 
 
-# Seams.
+# Joined sentences.
 
 
 def test_a_sentence_that_continues_in_the_next_chunk_loses_the_full_stop_between() -> None:
@@ -158,7 +158,7 @@ def test_a_text_written_without_capitals_keeps_its_sentences() -> None:
 @given(transcripts())
 def test_joining_sentences_changes_only_full_stops_at_the_ends_of_segments(transcript: Transcript) -> None:
     said = [segment for segment in transcript.segments if flatten(segment.text)]
-    mended = spoken_segments(transcript)
-    for before, after in zip(said, mended, strict=True):
+    joined = spoken_segments(transcript)
+    for before, after in zip(said, joined, strict=True):
         assert after.text in (before.text, before.text.rstrip().removesuffix("."))
         assert (after.start, after.end, after.tokens) == (before.start, before.end, before.tokens)

@@ -1,4 +1,4 @@
-"""Renderings of two minutes of a real reading: sentences whole, paragraphs, and time to read every cue."""
+"""Renderings of two minutes of a real reading: whole sentences, paragraphs, and readable cues."""
 
 from __future__ import annotations
 

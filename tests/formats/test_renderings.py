@@ -1,4 +1,4 @@
-"""What each format's text says, read back by a strict reader of that format."""
+"""The rendering of each format, read back by a strict parser of that format."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_json_has_each_list_of_tokens_on_one_line_and_every_other_item_on_its_ow
 
 
 def test_json_has_null_for_nan() -> None:
-    """NaN is not JSON: a strict reader would refuse the whole file."""
+    """NaN is not JSON: a strict parser would reject the whole file."""
     segment = Segment(0.0, 1.0, "Hm.", avg_logprob=-math.inf, compression_ratio=math.nan)
     data = json.loads(render(transcript_of(segment), "json"), parse_constant=lambda name: 1 / 0)
     assert data["segments"][0]["avg_logprob"] is None
@@ -193,7 +193,7 @@ def test_json_begins_with_the_origin() -> None:
 
 
 def test_json_of_an_earlier_version_can_be_read() -> None:
-    """It tells no origin, and has each token on a line of its own."""
+    """It has no origin, and each token on its own line."""
     transcript = transcript_of(Segment(0, 1, "Well.", tokens=(1, 2)))
     data = transcript.to_dict()
     del data["origin"]
@@ -203,7 +203,7 @@ def test_json_of_an_earlier_version_can_be_read() -> None:
 
 
 def test_markup_at_the_start_of_a_line_is_escaped() -> None:
-    """Though a time precedes them: the text may be copied without it, or be wrapped anew by an editor."""
+    """Even after a time: the text may be copied without it, or rewrapped by an editor."""
     for text, escaped in [
         ("# one", r"\# one"),
         ("- one", r"\- one"),

@@ -1,4 +1,4 @@
-"""Blanks, characters, widths and the ends of sentences."""
+"""Spaces, characters, widths and ends of sentences."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_only_words_longer_than_a_line_are_split() -> None:
 @pytest.mark.parametrize(
     ("text", "allowed"),
     [
-        ("日本。語", {1, 3, 4}),  # not before a full stop, but after it
-        ("「日」本", {3, 4}),  # brackets stay with what they hold
+        ("日本。語", {1, 3, 4}),  # after a full stop, not before it
+        ("「日」本", {3, 4}),  # brackets stay with their content
         ("ちょっと", {3, 4}),  # a small kana does not begin a line
         ("東京Tower", {1, 2, 7}),  # a Latin word stays whole
         ("เขา", {3}),  # Thai vowels stay with their consonant, before it and after

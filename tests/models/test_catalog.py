@@ -69,7 +69,7 @@ def test_the_size_of_a_model_is_that_of_all_its_files():
 
 @ENTRIES
 def test_english_names_are_english_models(entry: ModelEntry):
-    """distil-large-v3 is one too, though its name doesn't say so."""
+    """So is distil-large-v3, although its name doesn't say so."""
     assert (entry.languages == "en") == (entry.name.endswith(".en") or entry.name.startswith("distil"))
 
 

@@ -1,4 +1,4 @@
-"""The store, with small made-up models, their true digests, real package metadata and a local hub."""
+"""The store, with small artificial models, their real digests, real package metadata and a local hub."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def install_cut(site: Path, files: Mapping[str, bytes] = FILES, cut: int = 30_00
 
 
 def left_in(store: Path) -> list[str]:
-    """What is in the store, but for locks and the memory of digests."""
+    """Return the contents of the store, except for locks and the cache of digests."""
     names = (path.name for path in store.iterdir()) if store.is_dir() else ()
     return sorted(name for name in names if not name.endswith(".lock") and name != "verified.json")
 
 
 @pytest.fixture(autouse=True)
 def hub_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hugging Face home of its own, and no way to the real hub."""
+    """Provide a separate Hugging Face home without access to the real hub."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -128,14 +128,14 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for packages, on the path."""
+    """Provide a folder for packages, on the module path."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
     return folder
 
 
-# Folders that are given
+# Folders named by the user
 
 
 def test_a_folder_is_used_in_place_under_its_own_name(tmp_path: Path, store: Path):
@@ -203,7 +203,7 @@ def test_the_error_for_a_missing_model_lists_every_way_to_get_it(store: Path):
     assert not store.exists()
 
 
-# The store, and its memory of digests
+# The store, and its cache of digests
 
 
 def test_a_model_in_the_store_is_used_in_place(store: Path):
@@ -272,7 +272,7 @@ def test_a_folder_is_found_even_if_the_store_is_not_writable(tmp_path: Path):
     assert locate(str(folder), store=tmp_path / "file" / "store", allow_network=False, catalog=NANO)
 
 
-# Packages of weights
+# Weights packages
 
 
 def test_a_complete_package_is_used_in_place(site: Path, store: Path):
@@ -381,7 +381,7 @@ def test_two_processes_joining_at_once_both_succeed(site: Path, store: Path):
         process.stdin.flush()
     answers = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    # The same inode: the second one takes what the first has joined, and doesn't pull it from under its feet.
+    # The same inode: the second one uses the file that the first joined instead of replacing it.
     weights = store / "nano" / "model.bin"
     assert answers == [f"{sha256(files['model.bin'])} {store / 'nano'} {weights.stat().st_ino}\n"] * 2
     assert left_in(store) == ["nano"]
@@ -459,11 +459,11 @@ def test_a_damaged_pinned_snapshot_is_an_error(hub_home: Path, store: Path):
 
 @dataclass
 class Hub:
-    """A hub on this machine: what it serves, how it fails, and what it was asked for."""
+    """A hub on this machine: what it serves, how it fails, and the requests it received."""
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
     cut_after: dict[str, list[int]] = field(default_factory=dict)
-    """For each request of a file, in turn: the bytes of the answer after which the connection is closed."""
+    """For each request for a file, in turn: the bytes of the response after which the connection is closed."""
     status: int | None = None
     ignores_ranges: bool = False
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -498,7 +498,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Suppress logging."""
 
 
 @pytest.fixture
@@ -516,28 +516,28 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Download again at once; gives the waits that there would have been."""
+    """Retry downloads without waiting; return the delays that would have passed."""
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     return waits
 
 
 def test_a_download_is_stored_whole_and_reports_progress(hub: Hub, store: Path):
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     model = locate(
         "nano",
         store=store,
         allow_network=True,
-        on_progress=lambda done, total: told.append((done, total)),
+        on_progress=lambda done, total: reported.append((done, total)),
         catalog=NANO,
     )
     size = sum(map(len, FILES.values()))
     assert (model.name, model.revision, model.source) == ("nano", REVISION, "download")
     assert {path.name: path.read_bytes() for path in (store / "nano").iterdir()} == FILES
     assert left_in(store) == ["nano"]
-    assert told == sorted(told)
-    assert told[-1] == (size, size)
-    assert {total for _, total in told} == {size}
+    assert reported == sorted(reported)
+    assert reported[-1] == (size, size)
+    assert {total for _, total in reported} == {size}
     assert locate("nano", store=store, allow_network=False, catalog=NANO).source == "store"
 
 
@@ -758,7 +758,7 @@ def test_verifying_a_missing_model_is_an_error(store: Path):
         verify("nano", store=store, catalog=NANO)
 
 
-# One file, to be carried
+# Export and import
 
 
 def exported(tmp_path: Path, catalog: Mapping[str, ModelEntry] = NANO) -> Path:
@@ -923,7 +923,7 @@ def hostile(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
     ids=lambda member: f"{member.name}-{member.type.decode()}",
 )
 def test_an_archive_member_missing_from_the_manifest_is_rejected(tmp_path: Path, store: Path, member: tarfile.TarInfo):
-    """Those called config.json are in the manifest, but are not files; the last one is, but has another size."""
+    """The members called config.json are in the manifest but are not files; the last one has the wrong size."""
     path = exported(tmp_path)
     (manifest, data), *others = members_of(path)
     content = b"x" if member.isreg() else b""
@@ -983,7 +983,7 @@ def test_a_model_file_with_other_weights_cant_take_a_catalog_name(tmp_path: Path
 
 
 def test_every_failure_is_a_cesar_error(tmp_path: Path):
-    """A place that is a file is refused by every verb that has to write there."""
+    """A file in place of the store is an error for every operation that writes to it."""
     place = tmp_path / "file"
     place.touch()
     path = exported(tmp_path)

@@ -10,7 +10,7 @@ from tests.runner.support import recognisers, wait_until, write_script
 
 @pytest.fixture(scope="session")
 def script(tmp_path_factory):
-    """A model that hears a sentence every two seconds; one for all tests, so that they can share its warm child."""
+    """Return a model with a sentence every two seconds; the tests share it and its warm child."""
     return write_script(tmp_path_factory.mktemp("script") / "script.json")
 
 
@@ -21,7 +21,7 @@ def transcriber(script):
 
 @pytest.fixture
 def children():
-    """Look at the children there are; some may be warm from earlier tests."""
+    """Return the running children; some may be warm from earlier tests."""
     if not Path("/proc/self/stat").exists():
         pytest.skip("looks at processes through /proc")
     return recognisers
@@ -29,7 +29,7 @@ def children():
 
 @pytest.fixture
 def faulty(tmp_path):
-    """Make a transcriber whose model does what it is told to at a second of the recording.
+    """Return a transcriber whose model fails in a given way at a given second of the recording.
 
     Its child is let go as soon as it has no work.
     """

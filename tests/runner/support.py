@@ -1,4 +1,4 @@
-"""Scripts for the scripted engine, and a look at the child processes that answer from them."""
+"""Scripts for the scripted engine, and inspection of the child processes that run them."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ JFK = AUDIO / "jfk.m4a"
 """11 s of speech: one chunk."""
 JFK_S = 11.005
 IN_THE_MIDDLE = 25.0
-"""A second of the sonnet that is neither in its first chunk nor in its last."""
+"""A time in the sonnet that is in neither its first nor its last chunk."""
 
 
 def write_script(path: Path, *faults: dict[str, Any]) -> str:
-    """Write a script that has a sentence for every two seconds; give the model's name."""
+    """Write a script with a sentence every two seconds; return the name of the model."""
     segments = [{"start": at + 0.2, "end": at + 1.8, "text": f"{_word(at)} {_word(-at)}."} for at in range(0, 240, 2)]
     path.write_text(json.dumps({"language": "en", "segments": segments, "faults": faults}), encoding="utf-8")
     return f"scripted:{path}"
 
 
 def plain(transcript: Transcript) -> str:
-    """The whole transcript but for its timings, which are never the same twice."""
+    """Return the whole transcript except its timings, which always differ."""
     return json.dumps({key: value for key, value in transcript.to_dict().items() if key not in ("timings", "origin")})
 
 
 def recognisers(parent: int | None = None) -> set[int]:
-    """The running recognisers that a process has started; without an argument: this one's."""
+    """Return the running children of a process; by default, of this one."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, ppid = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
             is_recogniser = b"cesar.runner.child" in (folder / "cmdline").read_bytes()
-        except OSError:  # it has just ended
+        except OSError:  # it has just exited
             continue
         if is_recogniser and int(ppid) == (parent or os.getpid()) and state not in "ZX":
             found.add(int(folder.name))
@@ -49,7 +49,7 @@ def recognisers(parent: int | None = None) -> set[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and not just waiting to be buried."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -57,7 +57,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], object], *, within_s: float = 60.0) -> float:
-    """Wait for a condition and give the seconds it took; AssertionError if it takes longer than it may."""
+    """Wait for a condition and return the seconds it took. Raises AssertionError on timeout."""
     begun = time.monotonic()
     while not condition():
         assert time.monotonic() - begun < within_s, "it did not happen in time"
@@ -66,5 +66,5 @@ def wait_until(condition: Callable[[], object], *, within_s: float = 60.0) -> fl
 
 
 def _word(number: int) -> str:
-    """Words that don't look like a text going round in circles."""
+    """Return words that don't look like repeated text."""
     return hashlib.sha256(str(number).encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""What becomes of a recording whose child crashes, is killed, hangs, or never comes up; the parent lives on."""
+"""Recordings whose child crashes, is killed, hangs, or never starts; the parent survives."""
 
 import os
 import re
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.slow
 
 BEGINNING = TranscribeOptions(language="en", end=5.0)
 THREE_CHUNKS = TranscribeOptions(language="en", end=31.0)
-"""Of the sonnet; the last one has the middle in it."""
+"""Chunks of the sonnet; the last one contains its middle."""
 
 
 def reached(error):
-    """The second that the message says the work had come to."""
+    """Return the position, in seconds, that the message states."""
     found = re.search(r" after (\d+) s, twice", error.message)
     assert found, error.message
     return int(found[1])
@@ -46,7 +46,7 @@ def test_losing_the_child_once_does_not_change_the_transcript(faulty, tmp_path):
     assert positions == sorted(positions)
     again: list[Chunk] = []
     assert plain(with_loss) == plain(transcriber.transcribe(SONNET, THREE_CHUNKS, on_chunk=again.append))
-    assert chunks == again, "every chunk is told once"
+    assert chunks == again, "every chunk is reported once"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_an_error_in_the_first_chunk_names_no_position(faulty):
 
 
 def test_a_child_that_dies_while_decoding_is_replaced(children, transcriber):
-    """As FFmpeg's decoders may, fed with hostile media: no window has been decoded by the model yet."""
+    """As FFmpeg's decoders may with hostile media: the model has not decoded a window yet."""
     expected = plain(transcriber.transcribe(JFK))
     before, shot = children(), set[int]()
 
@@ -116,7 +116,7 @@ def test_a_child_that_dies_while_decoding_is_replaced(children, transcriber):
 
 @pytest.fixture
 def start_up_file(tmp_path, monkeypatch):
-    """Have every interpreter that is started from now on run some lines first."""
+    """Make every interpreter started from now on run some lines first."""
 
     def write(lines):
         (tmp_path / "sitecustomize.py").write_text("import os, signal\n" + lines)
@@ -126,14 +126,14 @@ def start_up_file(tmp_path, monkeypatch):
 
 
 def test_a_truncated_message_means_the_child_died(faulty, start_up_file):
-    """Not a wait for the stall time-out: the rest of the message will never come."""
+    """Without waiting for the stall timeout: the rest of the message will never arrive."""
     start_up_file("""os.write(1, b'{"is": "Finished", "chunk": {"start": 0')\nos.kill(os.getpid(), signal.SIGKILL)""")
     with pytest.raises(ChildKilled):
         faulty().transcribe(JFK)
 
 
 def test_a_dead_child_is_noticed_even_if_another_process_holds_its_pipe(faulty, start_up_file):
-    """As one does that some other thread has forked just while the child was started."""
+    """As with a process forked by another thread while the child was being started."""
     start_up_file(
         "if os.fork():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
         "os.close(2)\nwhile os.read(0, 4096):\n    pass\nos._exit(0)\n"
@@ -154,7 +154,7 @@ def test_the_error_says_why_an_interpreter_failed_to_start(faulty, monkeypatch):
 
 
 def test_an_interpreter_that_can_not_be_started_is_an_error(faulty, monkeypatch):
-    """Such as when it was removed by an upgrade while this process runs."""
+    """For example, because an upgrade removed it while this process was running."""
     monkeypatch.setattr("cesar.runner.process._COMMAND", ("/nowhere/python",))
     with pytest.raises(RecognitionError, match=r"can't be started: .*/nowhere/python"):
         faulty().transcribe(JFK)
@@ -167,7 +167,7 @@ def test_out_of_memory_is_recognised_by_a_librarys_message_not_by_a_recordings_n
 
 
 def hostile_files(folder):
-    """Broken, lying and random media."""
+    """Broken, inconsistent and random media."""
     speech = AUDIO / "short-video.mp4"
     webm = AUDIO / "sonnet-1-opening.webm"
     yield write_text(folder / "text.mp3")

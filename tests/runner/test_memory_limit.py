@@ -1,4 +1,4 @@
-"""A recogniser has a limit of memory, and goes first where the machine has none left (Linux)."""
+"""The memory limit of a child, and its priority for the OOM killer (Linux)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_recording_that_exhausts_memory_gets_an_error_and_the_next_call_works(
     transcriber = faulty({"at": 8.0, "do": "devour"})
     with pytest.raises(ChildKilled, match=r"reached its memory limit while transcribing jfk\.m4a, twice") as caught:
         transcriber.transcribe(JFK)
-    assert not caught.value.is_transient, "a job is not tried again"
+    assert not caught.value.is_transient, "the job would be retried"
     assert transcriber.transcribe(JFK, BEGINNING).segments
 
 

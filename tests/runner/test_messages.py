@@ -1,4 +1,4 @@
-"""What is sent is what arrives; what is no whole message is told."""
+"""Messages arrive as they were sent; incomplete ones are detected."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ options = st.builds(
     temperature=st.floats(0, 1),
     token_logprobs=st.booleans(),
 )
-# Linux has names that are not UTF-8: Python reads them with lone surrogates.
+# File names on Linux may not be UTF-8: Python represents them with lone surrogates.
 names = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=[]), min_size=1, max_size=20)
 every_message = st.one_of(
     st.builds(EngineSpec, text, text, text, text, workers=st.none() | st.integers(1, 64), scripted=st.booleans()),

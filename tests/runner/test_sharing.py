@@ -1,4 +1,4 @@
-"""One warm child for all who want the same model: who waits, who stops, what a callback may do, when it is let go."""
+"""One warm child per model: waiting, stopping, callbacks, and closing it."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ THREE_CHUNKS = TranscribeOptions(language="en", end=31.0)
 
 
 class Stopped:
-    """What `should_stop` asks; says yes as soon as it was told to."""
+    """A `should_stop` that returns true once it is set."""
 
     def __init__(self):
         self.event = threading.Event()
@@ -39,7 +39,7 @@ class Stopped:
 
 
 def in_thread(work):
-    """Run it in a thread; gives the thread and the list that its result, or error, comes into."""
+    """Run a function in a thread; return the thread and the list that receives its result or error."""
     results = []
 
     def run():
@@ -55,7 +55,7 @@ def in_thread(work):
 
 @pytest.fixture
 def hanging(faulty):
-    """A transcriber that never comes past the middle of the sonnet."""
+    """Return a transcriber that never gets past the middle of the sonnet."""
     return faulty({"at": IN_THE_MIDDLE, "do": "hang"})
 
 
@@ -130,7 +130,7 @@ def test_a_call_stopped_before_it_starts_does_not_end_the_child(children, transc
 
 
 def test_stopping_while_the_model_loads_ends_the_child(children, faulty):
-    """It is asked for the first time before the child is started, and then every moment."""
+    """`should_stop` is first called before the child is started, then continually."""
     before, during = children(), set()
 
     def stop_when_there_is_a_child():
@@ -180,12 +180,12 @@ def test_stopping_while_waiting_for_another_call_leaves_that_call_alone(children
     ],
 )
 def test_an_exception_in_a_callback_propagates_and_the_next_call_gets_its_own_answer(transcriber, callback, error):
-    """Events of the recording that was given up must not be taken for those of the next one."""
+    """Events of the abandoned recording must not be taken for those of the next one."""
     calls = []
 
     def fail(*arguments):
         calls.append(arguments)
-        if len(calls) == 2:  # in the midst of the recording, with more events on the way
+        if len(calls) == 2:  # in the middle of the recording, with more events to come
             raise error("no more")
         return False
 
@@ -208,7 +208,7 @@ def test_a_callback_may_transcribe_with_another_model(transcriber, faulty):
 
 
 def test_a_stream_yields_segments_during_the_work_and_leaving_it_stops_the_work(children, hanging):
-    """The model never comes to the end, so what is given is given before it."""
+    """The model never reaches the end, so the segments are yielded before it."""
     before = children()
     for segment in hanging.stream(SONNET, THREE_CHUNKS):
         assert segment.end < IN_THE_MIDDLE

@@ -18,7 +18,7 @@ def config_file(tmp_path):
 
 
 def test_flags_override_variables_which_override_the_file_which_overrides_defaults(config_file):
-    """Each setting is given one time less often than the one before it."""
+    """Each setting is given in one source fewer than the previous one."""
     path = config_file('model = "small"\ndevice = "cpu"\nworkers = 2\n')
     environ = {"CESAR_MODEL": "medium", "CESAR_DEVICE": "cuda"}
 
@@ -129,7 +129,7 @@ def test_an_unknown_key_similar_to_none_is_rejected_with_the_list(config_file):
 
 
 def test_a_misspelt_variable_is_rejected_and_an_unrelated_one_is_ignored(config_file):
-    """Other parts have CESAR_ variables of their own, so only a likely slip is an error."""
+    """Other parts have their own CESAR_ variables, so only a likely typo is an error."""
     load(environ={"CESAR_BUILD_NUMBER": "7"}, config_file=config_file(""))
     with pytest.raises(UsageError, match="CESAR_MODLE") as caught:
         load(environ={"CESAR_MODLE": "base"}, config_file=config_file(""))

@@ -1,4 +1,4 @@
-"""A proxy that cuts connections: it stands between a client and a server, and passes on only so many bytes."""
+"""A proxy between client and server that cuts connections after a number of bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Cut:
-    """When to cut a connection: after so many bytes from the client, or from the server."""
+    """When to cut a connection: after that many bytes from the client, or from the server."""
 
     after_sent: int | None = None
     after_received: int | None = None
@@ -21,7 +21,7 @@ class Cut:
 
 @dataclass
 class Cutter:
-    """Where the proxy listens, and how many connections came. The first are cut as told; all others hold."""
+    """The address of the proxy and the number of its connections. The first ones are cut; the others are not."""
 
     url: str
     cuts: Sequence[Cut]
@@ -31,7 +31,7 @@ class Cutter:
 
 @contextmanager
 def cutting(port: int, *cuts: Cut) -> Iterator[Cutter]:
-    """Pass connections on to a port of this machine, cutting the first of them."""
+    """Forward connections to a port of this machine, cutting the first ones."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         cutter = Cutter(f"http://127.0.0.1:{listening.getsockname()[1]}", cuts)
         accepting = threading.Thread(target=_accept_all, args=(listening, cutter, port))
@@ -59,7 +59,7 @@ def _accept_all(listening: socket.socket, cutter: Cutter, port: int) -> None:
 
 
 def _pass_on(client: socket.socket, port: int, cut: Cut) -> None:
-    """Carry both ways until one side ends or the cut comes, then hang up on both."""
+    """Forward in both directions until one side ends or the cut is reached, then close both."""
     with client, suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
         answering = threading.Thread(target=_carry, args=(server, client, cut.after_received))
         answering.start()
@@ -68,7 +68,7 @@ def _pass_on(client: socket.socket, port: int, cut: Cut) -> None:
 
 
 def _carry(source: socket.socket, target: socket.socket, most: int | None) -> None:
-    """Carry up to so many bytes one way; then neither way is open any more."""
+    """Forward up to that many bytes in one direction, then close both."""
     left = most
     with suppress(OSError):
         while left != 0 and (content := source.recv(_BLOCK_BYTES if left is None else min(left, _BLOCK_BYTES))):

@@ -1,4 +1,4 @@
-"""A server that answers byte for byte what it is told to, and hangs up after each answer: to try clients on."""
+"""A server for testing clients: it sends given bytes, and hangs up after each response."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MOST_KEPT_BYTES = 1 << 20
 
 @dataclass
 class Hangups:
-    """Where it listens, and what it was asked."""
+    """The address of the server, and the requests it received."""
 
     url: str
     requests: list[str] = field(default_factory=list)
-    """Each request's head and the beginning of its body."""
+    """The head of each request and the beginning of its body."""
 
     @property
     def lines(self) -> list[str]:
@@ -28,14 +28,14 @@ class Hangups:
         return [request.splitlines()[0] for request in self.requests]
 
     def header(self, number: int, name: str) -> str | None:
-        """A header of the request of that number."""
+        """Return a header of the request with that number."""
         found = re.search(rf"^{name}: (.*)\r$", self.requests[number], re.IGNORECASE | re.MULTILINE)
         return found[1] if found else None
 
 
 @contextmanager
 def answering(*answers: bytes) -> Iterator[Hangups]:
-    """Answer one request after the other; at the end, nobody listens any more. An empty answer only hangs up."""
+    """Answer one request after another, then stop listening. An empty response just hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = Hangups(f"http://127.0.0.1:{listening.getsockname()[1]}")
         thread = threading.Thread(target=_answer_all, args=(listening, server, answers))
@@ -76,7 +76,7 @@ def _read(connection: socket.socket) -> str:
 
 
 def answer(status: int = 200, body: object = None, *, kind: str = "application/json", **headers: str) -> bytes:
-    """Write an answer; a body that is no text is written as JSON."""
+    """Return a response; a body that is not text is encoded as JSON."""
     content = (body if isinstance(body, str) else json.dumps(body)).encode()
     fields = {"Content-Type": kind, "Content-Length": str(len(content)), "Connection": "close"}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -85,11 +85,11 @@ def answer(status: int = 200, body: object = None, *, kind: str = "application/j
 
 
 def problem(status: int, code: str, **headers: str) -> bytes:
-    """Write a problem of that code."""
+    """Return a problem response with that code."""
     body = {"title": "No", "status": status, "detail": "it can't be", "code": code, "hint": "Do this."}
     return answer(status, body, kind="application/problem+json", **headers)
 
 
 def stream(text: str) -> bytes:
-    """Write a stream of events that breaks off after that text."""
+    """Return an event stream that breaks off after that text."""
     return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{text}".encode()

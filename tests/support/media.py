@@ -41,24 +41,24 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 
 def tone(seconds: float, *, hertz: float = 440.0, rate: int = 16_000, amplitude: float = 0.5) -> Sound:
-    """A sine."""
+    """Return a sine wave."""
     times = np.arange(round(seconds * rate)) / rate
     return (amplitude * np.sin(2 * np.pi * hertz * times)).astype(np.float32)
 
 
 def silence(seconds: float, *, rate: int = 16_000) -> Sound:
-    """Digital silence."""
+    """Return digital silence."""
     return np.zeros(round(seconds * rate), np.float32)
 
 
 def white_noise(seconds: float, *, rate: int = 16_000, amplitude: float = 0.1, seed: int = 1) -> Sound:
-    """Gaussian noise of that standard deviation, the same for the same seed."""
+    """Return Gaussian noise with that standard deviation, reproducible by its seed."""
     noise = np.random.default_rng(seed).normal(0.0, amplitude, round(seconds * rate))
     return np.clip(noise, -1, 1).astype(np.float32)
 
 
 def chords(seconds: float, *, rate: int = 16_000) -> Sound:
-    """Something like music: four chords of plucked strings with overtones, each of a second, over and over."""
+    """Return music-like sound: four repeating chords of plucked strings with overtones, a second each."""
     bars = [(220.0, 261.63, 329.63), (174.61, 220.0, 261.63), (261.63, 329.63, 392.0), (196.0, 246.94, 293.66)]
     times = np.arange(round(seconds * rate)) / rate
     fading = np.exp(-3 * (times % 1.0))
@@ -72,7 +72,7 @@ def chords(seconds: float, *, rate: int = 16_000) -> Sound:
 
 
 def write_wav(path: Path, sound: Sound, *, rate: int = 16_000, bits: int = 16) -> Path:
-    """An integer WAV of 8, 16, 24 or 32 bits, any rate and number of channels."""
+    """Write an integer WAV of 8, 16, 24 or 32 bits, with any rate and number of channels."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1 if sound.ndim == 1 else sound.shape[1])
         file.setsampwidth(bits // 8)
@@ -82,7 +82,7 @@ def write_wav(path: Path, sound: Sound, *, rate: int = 16_000, bits: int = 16) -
 
 
 def write_float_wav(path: Path, sound: Sound, *, rate: int = 16_000) -> Path:
-    """A 32-bit float WAV: the one form in which NaN, infinity and values beyond ±1 can be written."""
+    """Write a 32-bit float WAV, the only form that allows NaN, infinity and values beyond ±1."""
     channels = 1 if sound.ndim == 1 else sound.shape[1]
     body = np.ascontiguousarray(sound, "<f4").tobytes()
     path.write_bytes(wav_header(len(body), rate=rate, channels=channels, bits=32, tag=_IEEE_FLOAT) + body)
@@ -90,7 +90,7 @@ def write_float_wav(path: Path, sound: Sound, *, rate: int = 16_000) -> Path:
 
 
 def wav_header(data_bytes: int, *, rate: int = 16_000, channels: int = 1, bits: int = 16, tag: int = _PCM) -> bytes:
-    """The 44 bytes before a WAV's samples; they may promise anything."""
+    """Return the 44-byte header of a WAV; it may state anything."""
     frame = min(channels * bits // 8, 0xFFFF)
     return (
         struct.pack("<4sI4s", b"RIFF", min(36 + data_bytes, 0xFFFF_FFFF), b"WAVE")
@@ -102,7 +102,7 @@ def wav_header(data_bytes: int, *, rate: int = 16_000, channels: int = 1, bits: 
 def write_media(
     path: Path, sound: Sound, *, rate: int = 16_000, delay: float = 0.0, options: dict[str, str] | None = None
 ) -> Path:
-    """Sound in the form that the name's ending tells: mp3, flac, ogg, m4a, mp4, mkv, mka, webm, aiff, wav.
+    """Write sound in the format of the file extension: mp3, flac, ogg, m4a, mp4, mkv, mka, webm, aiff, wav.
 
     delay: by how many seconds the track starts after the container. options: of FFmpeg's muxer.
     """
@@ -120,7 +120,7 @@ def write_with_hole(
     rate: int = 16_000,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Sound whose time stamps jump by `missing` seconds, as when a stream was interrupted.
+    """Write sound whose timestamps jump by `missing` seconds, as when a stream was interrupted.
 
     They jump at second `at`, or up to 0.1 s away from it: between two of the codec's frames.
     """
@@ -138,7 +138,7 @@ def write_tracks(
     tags: Sequence[str] = (),
     holes: Sequence[range] = (),
 ) -> Path:
-    """Several audio tracks side by side, as screen recorders and cameras write them. tags: their languages.
+    """Write several audio tracks, as screen recorders and cameras do. tags: their languages.
 
     holes: by track, the seconds for which nothing is written.
     """
@@ -164,7 +164,7 @@ def write_tracks(
 
 
 def write_stamped(path: Path, sound: Sound, stamp: Callable[[float], float], *, rate: int = 16_000) -> Path:
-    """FLAC in Matroska whose time stamps are what `stamp` makes of the true ones."""
+    """Write FLAC in Matroska with timestamps changed by `stamp`."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("flac", rate=rate)
         assert isinstance(stream, av.AudioStream)
@@ -177,7 +177,7 @@ def write_stamped(path: Path, sound: Sound, stamp: Callable[[float], float], *, 
 
 
 def speech(name: str = "jfk.m4a") -> Sound:
-    """Real speech at 16 kHz, mono."""
+    """Return real speech at 16 kHz, mono."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=16_000)
     with av.open(str(AUDIO / name)) as container:
         frames = [*(part for frame in container.decode(audio=0) for part in resampler.resample(frame))]
@@ -186,7 +186,7 @@ def speech(name: str = "jfk.m4a") -> Sound:
 
 
 def write_video(path: Path, *, seconds: float = 1.0, sound: Sound | None = None, delay: float = 0.0) -> Path:
-    """A small video (MPEG-4), silent unless it gets a sound of 16 kHz, which may start later than the picture."""
+    """Write a small video (MPEG-4), silent unless given sound at 16 kHz, which may start after the picture."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=10)
         video.width = video.height = 32
@@ -203,14 +203,14 @@ def write_video(path: Path, *, seconds: float = 1.0, sound: Sound | None = None,
 
 
 def write_cut_off(path: Path, source: Path, *, keep: float) -> Path:
-    """The first part of another file, as a broken copy leaves it; `keep` is 0…1."""
+    """Write the first part of another file, like a truncated copy; `keep` is 0…1."""
     data = source.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
     return path
 
 
 def write_damaged(path: Path, source: Path, *, begin: float, end: float, seed: int = 1) -> Path:
-    """Another file with noise for bytes between two of its parts (0…1)."""
+    """Write another file with random bytes between two positions (0…1)."""
     data = bytearray(source.read_bytes())
     first, last = int(len(data) * begin), int(len(data) * end)
     data[first:last] = np.random.default_rng(seed).bytes(last - first)
@@ -219,13 +219,13 @@ def write_damaged(path: Path, source: Path, *, begin: float, end: float, seed: i
 
 
 def write_text(path: Path) -> Path:
-    """Words, whatever the file's name says."""
+    """Write text, whatever the file extension."""
     path.write_text("This is not a recording, whatever its name says.\n" * 40, encoding="utf-8")
     return path
 
 
 def write_playlist(path: Path, entries: Iterable[str]) -> Path:
-    """An HLS playlist (m3u8) of files or addresses."""
+    """Write an HLS playlist (m3u8) of files or URLs."""
     lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:10", "#EXT-X-MEDIA-SEQUENCE:0"]
     for entry in entries:
         lines += ["#EXTINF:10.0,", entry]
@@ -234,7 +234,7 @@ def write_playlist(path: Path, entries: Iterable[str]) -> Path:
 
 
 def _integers(sound: Sound, bits: int) -> bytes:
-    """Little-endian PCM; 8 bits are unsigned, as WAV has them."""
+    """Return little-endian PCM; 8 bits are unsigned, as in WAV."""
     if bits == 8:
         return np.clip(np.round(sound * 127) + 128, 0, 255).astype(np.uint8).tobytes()
     highest = 2 ** (bits - 1) - 1
@@ -249,7 +249,7 @@ def _integers(sound: Sound, bits: int) -> bytes:
 def _add_sound(
     container: av.container.OutputContainer, sound: Sound, rate: int, *, codec: str, holes: dict[int, float]
 ) -> None:
-    """Encode the sound; before the sample that a key of `holes` names, time jumps by its seconds."""
+    """Encode the sound; before each sample that is a key of `holes`, time jumps by its value in seconds."""
     channels = 1 if sound.ndim == 1 else sound.shape[1]
     stream = container.add_stream(codec, rate=rate)
     assert isinstance(stream, av.AudioStream)

@@ -1,4 +1,4 @@
-"""Reading Markdown pages: their headings, tables, code and links."""
+"""Parsing of Markdown pages: headings, tables, code and links."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Row:
     """A row of a table."""
 
     section: tuple[str, ...]
-    """The headings that it stands under, from the page's title down."""
+    """The headings above it, from the title of the page down."""
     column: str
     """The heading of its first column."""
     cells: tuple[str, ...]
@@ -33,7 +33,7 @@ def code_in(text: str) -> list[str]:
 
 @cache
 def read(page: Path) -> list[tuple[tuple[str, ...], Token]]:
-    """Give the page's tokens, each with the headings that it stands under."""
+    """Yield the tokens of the page, each with the headings above it."""
     found: list[tuple[tuple[str, ...], Token]] = []
     section: tuple[str, ...] = ()
     level = 0
@@ -53,7 +53,7 @@ def headings(page: Path, level: int, *, under: str | None = None) -> list[str]:
 
 
 def rows(page: Path, column: str, section: str | None = None) -> list[Row]:
-    """Give the rows of the tables whose first column has this heading, in a section and those below it."""
+    """Return the rows of tables whose first column has this heading, in a section and its subsections."""
     found: list[Row] = []
     cells: list[str] = []
     first_heading = ""
@@ -92,6 +92,6 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Name the headings as GitHub does."""
+    """Return the anchors of the headings, as on GitHub."""
     titles = {section[-1] for section, _ in read(page) if section}
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

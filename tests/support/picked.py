@@ -1,4 +1,4 @@
-"""What a recording sounds like after its channels were listened to."""
+"""The sound that is transcribed of a recording with several channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cesar.pipeline.speech.vad import Probabilities
 
 
 class Picked(NamedTuple):
-    """What would be transcribed."""
+    """The sound to transcribe."""
 
     sound: Samples
     probabilities: Probabilities
@@ -24,7 +24,7 @@ class Picked(NamedTuple):
 
 
 def picked(path: Path, track: Track | None = None) -> Picked:
-    """Read a file as a run does, as far as speech detection."""
+    """Process a file as a transcription does, up to speech detection."""
     with closing(Recording(path, track=track)) as recording:
         picker = ChannelPicker(recording.names)
         sounds, found = zip(*picker.hear(recording.channels()), strict=True)

@@ -44,7 +44,7 @@ def width(line: str) -> int:
     return columns(line)[-1]
 
 
-# What holds for every transcript.
+# Properties of every transcript.
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_no_cue_has_too_many_lines_and_no_line_is_too_long_or_empty(
 
 @given(transcripts())
 def test_cues_take_time_and_never_overlap(transcript: Transcript) -> None:
-    """In whole milliseconds, and whatever the segments' times are, even if they are all the same."""
+    """In whole milliseconds, whatever the segments' times, even if they are all the same."""
     shown = cues(transcript)
     assert all(edge == round(edge * 1000) / 1000 for cue in shown for edge in (cue.start, cue.end))
     assert all(0 <= cue.start < cue.end for cue in shown)
@@ -100,7 +100,7 @@ def test_a_cue_begins_within_its_segments_and_outlasts_them_only_for_reading_tim
 
 @given(transcripts(ms_per_character=2))
 def test_a_cue_that_is_too_short_to_read_has_no_silence_after_it(transcript: Transcript) -> None:
-    """A cue is too fast only if the next one, the end of the recording or its longest time allows no more."""
+    """A cue is too fast only if the next one, the end of the recording or the maximum duration forces it."""
     shown = cues(transcript)
     starts = [*(cue.start for cue in shown), transcript.duration]
     for cue, next_start in zip(shown, starts[1:], strict=True):
@@ -119,7 +119,7 @@ def test_the_same_transcript_gives_the_same_cues(transcript: Transcript) -> None
     assert cues(again) == cues(transcript)
 
 
-# Where text is cut.
+# Where text is split.
 
 
 def test_a_sentence_that_fits_is_one_line() -> None:
@@ -222,7 +222,7 @@ def test_a_chinese_line_has_at_most_21_characters() -> None:
 )
 @pytest.mark.parametrize("lead", ["", "👨‍👩‍👧‍👦 "])
 def test_scripts_without_spaces_break_between_words(language: str, words_: list[str], lead: str) -> None:
-    """At every length of line; a character outside the basic plane before them doesn't shift the places."""
+    """For every line length; a preceding character outside the basic plane doesn't shift the breaks."""
     text = "".join(words_)
     edges = {0, *accumulate(map(len, words_))}
     for limit in range(18, 40):
@@ -276,7 +276,7 @@ def test_a_short_cue_is_shown_long_enough_to_read() -> None:
 
 
 def test_a_cue_is_shown_as_long_as_it_takes_to_read() -> None:
-    """Twenty columns a second."""
+    """Twenty columns per second."""
     assert cues_of("thirty eight letters are in this line.", seconds=1.0)[0].end == 1.9
 
 
@@ -311,7 +311,7 @@ def test_a_cue_too_short_to_see_before_a_long_sentence_takes_its_first_words() -
 
 
 def test_fast_speech_next_to_slow_speech_is_merged_to_be_readable() -> None:
-    """36 columns in a second, and then a slow sentence: together they have time enough."""
+    """36 columns in a second, followed by a slow sentence: together they have enough time."""
     shown = cues(
         transcript_of(
             Segment(0.0, 1.0, "What on earth are you talking about?"),
@@ -364,7 +364,7 @@ def test_segments_at_the_very_end_still_get_time_within_the_recording() -> None:
 
 
 def test_a_wrong_duration_does_not_squeeze_the_cues() -> None:
-    """A transcript made by hand may not say how long the recording is."""
+    """A transcript made by hand may lack the duration of the recording."""
     assert cues(transcript_of(Segment(5.0, 7.0, "One thing."), duration=0.0)) == [Cue(5.0, 7.0, ("One thing.",))]
 
 

@@ -1,4 +1,4 @@
-"""What a break costs, and that lines and cues are broken where it costs least."""
+"""The costs of breaks, and that lines and cues are broken where it costs least."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.formats.strategies import MODEL
 WORD_S = 0.4
 WORDS = ("bravo", "gamma", "delta", "sigma", "omega", "kappa", "theta", "lambd", "zetas", "iotas", "alpha", "epsil",
          "omikr", "upsil", "digam", "sampi", "koppa")  # fmt: skip
-"""All of one width, none of them short or a conjunction."""
+"""Words of equal width, none of them short or a conjunction."""
 
 
 def cost_before(word: str, text: str, language: str = "en") -> float:
@@ -29,7 +29,7 @@ def cost_before(word: str, text: str, language: str = "en") -> float:
 
 
 def spoken(words: tuple[str, ...], pauses: dict[int, float]) -> list[Cue]:
-    """Cues of words that take the same time each; pauses: how many seconds are silent after so many words."""
+    """Return cues of words of equal duration; pauses: seconds of silence after that many words."""
     timed: list[Word] = []
     now = 0.0
     for number, word in enumerate(words, 1):
@@ -110,7 +110,7 @@ def test_a_line_that_begins_with_a_conjunction_may_be_a_little_longer_or_shorter
 
 @pytest.mark.parametrize("at", [8, 9])
 def test_of_two_equally_balanced_cue_breaks_the_one_in_a_pause_is_chosen(at: int) -> None:
-    """Seventeen words don't fit into a cue, and are cut after the eighth or the ninth."""
+    """Seventeen words don't fit in a cue, and are split after the eighth or the ninth."""
     assert words_in_first_cue(WORDS, {at: 0.5}) == at
 
 
