@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from reprlib import Repr
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from cesar.errors import UsageError
 
@@ -73,18 +73,22 @@ def settle_types(options: Any) -> None:
 
     Fields of types other than text, numbers and None are left to the class. Raises `UsageError`.
     """
-    hints = get_type_hints(type(options))
-    for field in fields(options):
-        kinds = get_args(hints[field.name]) if isinstance(hints[field.name], UnionType) else (hints[field.name],)
-        if any(get_origin(kind) or kind not in _TYPE_NAMES for kind in kinds):
-            continue
-        value = getattr(options, field.name)
+    for name, kinds in _plain_fields(options.__class__).items():
+        value = getattr(options, name)
         converted = _converted(value, kinds)
         if converted is _INVALID:
             wanted = " or ".join(_TYPE_NAMES[kind] for kind in kinds)
-            raise UsageError(f"{field.name} is {_describe(value)}", hint=f"Pass {wanted}.")
+            raise UsageError(f"{name} is {_describe(value)}", hint=f"Pass {wanted}.")
         if converted is not value:
-            object.__setattr__(options, field.name, converted)
+            object.__setattr__(options, name, converted)
+
+
+@cache
+def _plain_fields(kind: type) -> Mapping[str, tuple[type, ...]]:
+    """Return the types of each field that takes only text, numbers or None."""
+    hints = get_type_hints(kind).items()
+    found = {name: get_args(hint) if isinstance(hint, UnionType) else (hint,) for name, hint in hints}
+    return {name: kinds for name, kinds in found.items() if all(it in _TYPE_NAMES for it in kinds)}
 
 
 _INVALID: Any = object()
