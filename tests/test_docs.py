@@ -180,6 +180,18 @@ def test_every_setting_has_a_row_with_its_variable_and_default():
         assert name == "data_dir" or value == f"`{written(name)}`"
 
 
+def test_the_row_of_a_setting_begins_as_its_help_does_and_names_its_flag():
+    params = [param for command in COMMANDS.values() for param in command.params if isinstance(param, click.Option)]
+    flags = {name: [flag for param in params if param.name == name for flag in param.opts] for name in config.SETTINGS}
+    for row in rows(SETTINGS, "Setting"):
+        meaning = row.cells[3]
+        assert meaning.replace("`", "").startswith(
+            re.split(r"[:;,.]( |$)", config.SETTINGS[row.name].doc.replace("`", ""))[0]
+        )
+        assert bool(flags[row.name]) == ("Flag: " in meaning)
+        assert not flags[row.name] or code_in(meaning.partition("Flag: ")[2])[0] in flags[row.name]
+
+
 @EACH_PAGE
 def test_every_variable_named_on_a_page_is_a_setting(page):
     known = {PREFIX + name.upper() for name in config.SETTINGS} | {CONFIG_VARIABLE}

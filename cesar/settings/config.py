@@ -74,7 +74,7 @@ class Settings:
         checks.optional(checks.text("a name or a folder"), "none"),
     )
     device: str = setting("auto", "The device to run on.", OneOf(DEVICES))
-    compute_type: str = setting("auto", "Precision.", OneOf(COMPUTE_TYPES), metavar="TYPE")
+    compute_type: str = setting("auto", "The precision.", OneOf(COMPUTE_TYPES), metavar="TYPE")
     data_dir: Path = field(
         default_factory=_data_dir,
         metadata={"setting": Setting("The folder for recordings, queue and models.", checks.folder, metavar="DIR")},
@@ -164,10 +164,10 @@ class Settings:
         "The minimum speed of fetching a recording, averaged over a minute, in bytes per second.",
         checks.size,
     )
-    log_format: str = setting("text", "Format of the log.", OneOf(("text", "json")))
+    log_format: str = setting("text", "The format of the log.", OneOf(("text", "json")))
     server: str | None = setting(
         None,
-        "Use the service at URL instead of this machine.",
+        "Use the service at this URL instead of this machine.",
         checks.optional(checks.text("an address such as http://127.0.0.1:5000"), "none"),
         metavar="URL",
         default_text="CESAR_SERVER",
