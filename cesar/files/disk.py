@@ -36,3 +36,11 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def put_in_place(complete: Path, target: Path) -> None:
+    """Rename a complete file to its place, replacing what was there; both are on the disk once this returns."""
+    with complete.open("rb") as file:  # a power cut after the rename must not leave an empty file
+        os.fsync(file.fileno())
+    complete.replace(target)
+    sync_folder(target.parent)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cesar.files.disk import existing_parent, free_bytes, is_disk_full, sync_folder
+from cesar.files.disk import existing_parent, free_bytes, is_disk_full, put_in_place, sync_folder
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_free_space_is_that_of_the_nearest_folder_that_exists(tmp_path: Path) ->
 
 def test_a_folder_can_be_flushed(tmp_path: Path) -> None:
     sync_folder(tmp_path)
+
+
+def test_a_complete_file_replaces_the_one_at_its_place(tmp_path: Path) -> None:
+    (tmp_path / "queue.db").write_text("old")
+    (tmp_path / "queue.db.part").write_text("new")
+    put_in_place(tmp_path / "queue.db.part", tmp_path / "queue.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["queue.db"]
+    assert (tmp_path / "queue.db").read_text() == "new"

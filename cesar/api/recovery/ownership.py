@@ -7,7 +7,6 @@ others deleted. Every process that adds or removes recordings checks this first.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.migrate import APPLICATION_ID
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DatabaseMissing, ForeignRecordings
-from cesar.files.disk import sync_folder
+from cesar.files.disk import put_in_place, sync_folder
 from cesar.files.private import make_folder, opener
 
 MARKER = "database"
@@ -199,7 +198,4 @@ def _write(path: Path, content: str) -> None:
     unfinished = path.with_name(f"{path.name}.part")
     with open(unfinished, "w", encoding="utf-8", opener=opener) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    sync_folder(path.parent)
+    put_in_place(unfinished, path)

@@ -26,7 +26,7 @@ from cesar.api.storage.migrate import APPLICATION_ID, upgrade
 from cesar.api.storage.recordings import AudioStore
 from cesar.errors import DatabaseError, DatabaseMissing, DatabaseUnavailable, NotADatabase
 from cesar.failpoints import failpoint
-from cesar.files.disk import sync_folder
+from cesar.files.disk import put_in_place
 from cesar.files.private import FILE_MODE, file_mode_in
 from cesar.transcript import chunk_from_dict
 
@@ -335,10 +335,7 @@ def _swap(path: Path, new: Path) -> Path:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(kept.with_name(kept.name + suffix))
     failpoint("repair:set aside")
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_folder(path.parent)
+    put_in_place(new, path)
     return kept
 
 

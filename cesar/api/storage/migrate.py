@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from cesar.api.storage.location import DatabaseLocation
 from cesar.errors import DatabaseTooNew, NotADatabase
-from cesar.files.disk import sync_folder
+from cesar.files.disk import put_in_place
 from cesar.files.private import FILE_MODE
 
 HEAD = "0005"
@@ -82,8 +82,5 @@ def _back_up(engine: sa.Engine, target: Path) -> None:
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("VACUUM INTO ?", (str(unfinished),))
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(target)
-    sync_folder(target.parent)
+    put_in_place(unfinished, target)
     _log.info("a backup of the database before the migration is in %s", target)
