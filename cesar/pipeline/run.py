@@ -1,10 +1,10 @@
 """The pipeline from a media file to finished chunks: the table of contents of this package.
 
     decode ─ samples ─▶ vad ─ regions ─▶ chunk ─ plan ─▶ recognize ─ utterances ─▶ segments ─▶ Chunk
-                 └────────── tape: the last minute of sound ─────────┘
+                 └─────── ring buffer: the last minute of sound ─────┘
 
-The front end (decode to plan) runs in the caller's thread and stays just ahead of the recognition, which runs in
-`plan.workers` threads (schedule.py says who does what). Nothing here grows with the recording's length.
+The front end (`frontend.py`: decode to plan) runs in the caller's thread and stays just ahead of the recognition, which
+runs in `plan.workers` threads (`scheduler.py` says who does what). Nothing here grows with the recording's length.
 """
 
 from __future__ import annotations
@@ -17,27 +17,25 @@ from typing import Protocol
 
 from cesar.engines.base import DecodeSettings, Engine
 from cesar.engines.hardware import Plan
-from cesar.errors import RangeOutsideRecording, UnknownLanguage, UsageError
+from cesar.errors import UnknownLanguage, UsageError
 from cesar.options import TranscribeOptions
-from cesar.pipeline.audio.channels import ChannelPicker
 from cesar.pipeline.audio.decode import Recording
-from cesar.pipeline.audio.ring_buffer import Tape
-from cesar.pipeline.recognition.decoding_passes import Attempt, Sound
+from cesar.pipeline.frontend import FrontEnd
+from cesar.pipeline.recognition.decoding_passes import Attempt
 from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
 from cesar.pipeline.recognition.language_detection import LanguageDetector
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.request import Outcome, Request
-from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
-from cesar.pipeline.scheduler import Schedule
-from cesar.pipeline.speech.chunking import ChunkSettings, PlannedChunk, pack
-from cesar.pipeline.speech.vad import Probabilities, VadSettings, listen
+from cesar.pipeline.samples import SAMPLE_RATE
+from cesar.pipeline.scheduler import Scheduler
+from cesar.pipeline.speech.chunking import PlannedChunk
 from cesar.pipeline.stopwatch import Stopwatch
 from cesar.pipeline.text.segments import finish
 from cesar.transcript import Chunk
 
 
 class Listener(Protocol):
-    """Who wants to know how a run is going."""
+    """Is told how a run is going."""
 
     def opened(self, duration: float | None) -> None:
         """The recording is open; its length in seconds by its header, if that tells."""
@@ -65,7 +63,7 @@ def transcribe(request: Request, engine: Engine, plan: Plan, listener: Listener)
     stopwatch = Stopwatch(on_lap=listener.alive)
     with closing(_opened(request, listener)) as recording:
         listener.opened(recording.header_duration)
-        front_end = _FrontEnd(recording, request.options, stopwatch)
+        front_end = FrontEnd(recording, request.options, stopwatch)
         sounds = front_end.sounds()
         decode = _decode_settings(request.options)
         allowed = _allowed(request.options, engine)
@@ -85,7 +83,7 @@ def transcribe(request: Request, engine: Engine, plan: Plan, listener: Listener)
             languages=LanguageCheck(detector, Choice(language, allowed)) if len(engine.languages) > 1 else None,
         )
         attempts = chain((replace(one, language=language) for one in begun), map(recognizer.attempt, sounds))
-        for done in Schedule(recognizer, plan, listener.worked).run(_not_done(attempts, frozenset(request.done))):
+        for done in Scheduler(recognizer, plan, listener.worked).run(_not_done(attempts, frozenset(request.done))):
             if isinstance(done, PlannedChunk):
                 listener.skipped(*_span(done))
             else:
@@ -117,61 +115,6 @@ def _opened(request: Request, listener: Listener) -> Recording:
     return Recording(request.path, track=track, max_duration_s=longest, on_step=listener.alive)
 
 
-class _FrontEnd:
-    """Decoding, speech detection and planning, pulled along by whoever takes the sounds."""
-
-    def __init__(self, recording: Recording, options: TranscribeOptions, stopwatch: Stopwatch) -> None:
-        self._recording = recording
-        self._stopwatch = stopwatch
-        self._first = round(options.start * SAMPLE_RATE)
-        self._last = None if options.end is None else round(options.end * SAMPLE_RATE)
-        self._has_stopped = False
-        self._tape = Tape(self._first)
-        self._picker = ChannelPicker(recording.names, self._first)
-        self._has_speech = False
-
-    def sounds(self) -> Iterator[Sound]:
-        """Yield the plan's chunks with their samples."""
-        heard = self._stopwatch.each("speech detection", self._picker.hear(self._blocks()))
-        for chunk in pack(listen(self._recorded(heard), VadSettings()), ChunkSettings()):
-            self._has_speech = True
-            placed = _moved(chunk, self._first, self._tape.end)
-            yield Sound(placed, self._tape.cut(placed.start, placed.end))
-
-    @property
-    def warnings(self) -> list[str]:
-        """What was wrong with the recording, and which of its channels were taken."""
-        return [*self._recording.warnings, *self._picker.warnings(has_speech=self._has_speech)]
-
-    def _recorded(self, heard: Iterable[tuple[Samples, Probabilities]]) -> Iterator[Probabilities]:
-        for sound, probabilities in heard:
-            self._tape.record(sound)
-            yield probabilities
-
-    @property
-    def duration(self) -> float:
-        """Length of the recording in seconds: as decoded, or as the header states it if decoding stopped at `end`."""
-        reached = self._recording.samples_given / SAMPLE_RATE
-        header = self._recording.stated_duration if self._has_stopped else None
-        return round(max(reached, header or 0.0), 3)
-
-    def _blocks(self) -> Iterator[Channels]:
-        """The part of the recording that was asked for."""
-        position = 0
-        for block in self._stopwatch.each("decode", self._recording.channels()):
-            begin, position = position, position + block.shape[1]
-            if position > self._first:
-                yield block[:, max(0, self._first - begin) : None if self._last is None else self._last - begin]
-            if self._last is not None and position >= self._last:
-                self._has_stopped = True
-                return
-        if position <= self._first:
-            raise RangeOutsideRecording(
-                f"the start ({self._first / SAMPLE_RATE:g} s) lies after the end of {self._recording.path.name} "
-                f"({position / SAMPLE_RATE:.1f} s)"
-            )
-
-
 def _check(options: TranscribeOptions, engine: Engine) -> None:
     wanted = (*options.languages, *([options.language] if options.language else []))
     for language in wanted:
@@ -199,12 +142,6 @@ def _not_done(attempts: Iterable[Attempt], done: Collection[tuple[float, float]]
     """Leave of a chunk that is done already nothing but its plan."""
     for attempt in attempts:
         yield attempt.sound.chunk if _span(attempt.sound.chunk) in done else attempt
-
-
-def _moved(chunk: PlannedChunk, by: int, end: int) -> PlannedChunk:
-    """Count from the start of the recording instead of from where listening began; nothing reaches past the end."""
-    moved = (replace(region, start=region.start + by, end=min(region.end + by, end)) for region in chunk.regions)
-    return PlannedChunk(chunk.start + by, min(chunk.end + by, end), tuple(moved))
 
 
 def _span(chunk: PlannedChunk) -> tuple[float, float]:

@@ -53,7 +53,7 @@ class _Task:
     place: _Place
 
 
-class Schedule:
+class Scheduler:
     """One run through a recording with `plan.workers` workers.
 
     on_work: told, in whatever thread, how far the work has come: see `Progress.worked`.

@@ -7,10 +7,10 @@ import pytest
 from cesar.engines.base import DecodeSettings, Hypothesis
 from cesar.engines.hardware import Plan
 from cesar.pipeline import scheduler
-from cesar.pipeline.recognition.decoding_passes import Attempt, Recognized, Sound
+from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, Recognized
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE
-from cesar.pipeline.scheduler import Schedule
+from cesar.pipeline.scheduler import Scheduler
 from cesar.pipeline.speech.chunking import PlannedChunk
 from cesar.pipeline.speech.vad import Region
 from tests.pipeline.engines import AnsweringEngine, Asked, saying
@@ -30,13 +30,13 @@ def plan(workers: int = 1, batch_size: int = 8) -> Plan:
     return Plan("cpu", "none", workers, 1, batch_size)
 
 
-def sounds(*lengths: float) -> list[Sound]:
+def sounds(*lengths: float) -> list[ChunkAudio]:
     """One after the other, 20 s apart; hardly anything in them is speech, so that few words will do."""
-    made: list[Sound] = []
+    made: list[ChunkAudio] = []
     for number, length in enumerate(lengths):
         start, end = number * 20 * SAMPLE_RATE, int((number * 20 + length) * SAMPLE_RATE)
         region = Region(start, start + SAMPLE_RATE, 0.9)
-        made.append(Sound(PlannedChunk(start, end, (region,)), np.zeros(end - start, np.float32)))
+        made.append(ChunkAudio(PlannedChunk(start, end, (region,)), np.zeros(end - start, np.float32)))
     return made
 
 
@@ -44,9 +44,9 @@ def fine(asked: Asked) -> Hypothesis:
     return saying((0, 1, f"Number {asked.start / 20:.0f}."))
 
 
-def run(engine: AnsweringEngine, heard: list[Sound], how: Plan) -> list[Recognized | PlannedChunk]:
+def run(engine: AnsweringEngine, heard: list[ChunkAudio], how: Plan) -> list[Recognized | PlannedChunk]:
     recognizer = Recognizer(engine, DecodeSettings("en", beam_size=1))
-    return list(Schedule(recognizer, how).run(map(recognizer.attempt, heard)))
+    return list(Scheduler(recognizer, how).run(map(recognizer.attempt, heard)))
 
 
 def starts(engine: AnsweringEngine) -> list[int]:
@@ -101,7 +101,7 @@ def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large(be
         return saying((0, 1, "Hm."), logprob=-0.3)
 
     recognizer = Recognizer(AnsweringEngine(unsure_at_first), DecodeSettings("en", beam_size=beam_size))
-    list(Schedule(recognizer, plan(workers=2)).run(map(recognizer.attempt, sounds(*[SHORT_S] * 16))))
+    list(Scheduler(recognizer, plan(workers=2)).run(map(recognizer.attempt, sounds(*[SHORT_S] * 16))))
     assert sizes[:2] == sizes_at_once
     assert len(sizes) == 16
 
@@ -148,7 +148,7 @@ def test_a_slow_reader_of_sound_does_not_hold_up_the_first_text(monkeypatch):
         assert decoded.wait(60), "the first sound has to be recognised while the second is still being read"
         yield second
 
-    assert len(list(Schedule(recognizer, plan()).run(slowly()))) == 2
+    assert len(list(Scheduler(recognizer, plan()).run(slowly()))) == 2
 
 
 def test_a_failure_in_a_worker_is_raised_where_the_results_are_taken():
@@ -166,7 +166,7 @@ def test_the_work_is_seen_to_get_on_before_the_first_batch_is_decoded():
     engine = AnsweringEngine(fine)
     recognizer = Recognizer(engine, DecodeSettings("en", beam_size=1))
     heard = sounds(*[LONG_S] * 8)
-    list(Schedule(recognizer, plan(), reached.append).run(map(recognizer.attempt, heard)))
+    list(Scheduler(recognizer, plan(), reached.append).run(map(recognizer.attempt, heard)))
     assert {asked.batch_size for asked in engine.asked} == {8}, "all of them are decoded at once"
     assert reached[:8] == [LONG_S / 2 * encoded for encoded in range(1, 9)]
     assert reached == sorted(reached)
@@ -177,5 +177,5 @@ def test_work_on_a_chunk_counts_from_where_the_unfinished_ones_begin():
     recognizer = Recognizer(AnsweringEngine(fine), DecodeSettings("en", beam_size=1))
     done, *others = sounds(LONG_S, LONG_S, LONG_S)
     attempts: list[Attempt | PlannedChunk] = [done.chunk, *map(recognizer.attempt, others)]
-    list(Schedule(recognizer, plan(), reached.append).run(attempts))
+    list(Scheduler(recognizer, plan(), reached.append).run(attempts))
     assert reached[0] == 20 + LONG_S / 2

@@ -12,7 +12,7 @@ CAPACITY_S = 60
 """Longer than the longest chunk with its margins, the pause after it and one block together."""
 
 
-class Tape:
+class RingBuffer:
     """Keeps the newest blocks of a stream; `cut` gives any part of them by position in the recording."""
 
     def __init__(self, start: int = 0) -> None:
@@ -31,6 +31,6 @@ class Tape:
     def cut(self, start: int, end: int) -> Samples:
         """Return a copy of the samples from start to end."""
         if not self._start <= start <= end <= self.end:
-            raise IndexError(f"samples {start}-{end} are not on the tape ({self._start}-{self.end})")
+            raise IndexError(f"samples {start}-{end} are not in the buffer ({self._start}-{self.end})")
         kept = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.float32)
         return kept[start - self._start : end - self._start].copy()

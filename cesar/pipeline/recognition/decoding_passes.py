@@ -15,7 +15,7 @@ from cesar.pipeline.speech.chunking import PlannedChunk
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class ChunkAudio:
     """A chunk of the plan with its samples."""
 
     chunk: PlannedChunk
@@ -113,7 +113,7 @@ class Way(IntEnum):
 class Attempt:
     """One try at a part of a sound: `start` and `end` in samples from the start of the recording."""
 
-    sound: Sound
+    sound: ChunkAudio
     start: int
     end: int
     way: Way

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cesar.engines.base import DecodeSettings, Engine, Hypothesis, TimedWord, Utterance, Window
 from cesar.pipeline.audio.log_mel import FRAMES_PER_SECOND, log_mel
-from cesar.pipeline.recognition.decoding_passes import Attempt, Decoded, Doubt, Said, Sound, Way, Weighed
+from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, Decoded, Doubt, Said, Way, Weighed
 from cesar.pipeline.recognition.language_check import LanguageCheck
 from cesar.pipeline.recognition.prompt_echo import prompt_of
 from cesar.pipeline.recognition.quality import (
@@ -94,7 +94,7 @@ class Recognizer:
         self._judge = Judge(prompt=prompt_of(decode.prompt, decode.hotwords))
         self._stopwatch = stopwatch or Stopwatch()
 
-    def attempt(self, sound: Sound) -> Attempt:
+    def attempt(self, sound: ChunkAudio) -> Attempt:
         """The first attempt at a sound."""
         return Attempt(sound, sound.chunk.start, sound.chunk.end, self._first_way, language=self._decode.language)
 

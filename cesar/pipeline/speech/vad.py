@@ -113,7 +113,7 @@ class Listened:
     """No region that is still to come starts before this sample."""
 
 
-def listen(probabilities: Iterable[Probabilities], settings: VadSettings) -> Iterator[Listened]:
+def detect_regions(probabilities: Iterable[Probabilities], settings: VadSettings) -> Iterator[Listened]:
     """Turn frame probabilities into speech regions, in order and never overlapping, each as soon as its end is known.
 
     The last region may end up to one frame after the recording: the detector sees whole frames only.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
-from cesar.pipeline.recognition.decoding_passes import Attempt, Recognized, Sound, Way
+from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, Recognized, Way
 from cesar.pipeline.recognition.language_changes import likely_changes
 from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
 from cesar.pipeline.recognition.language_detection import LanguageDetector
@@ -22,7 +22,9 @@ def attempt(*speech: tuple[float, float], at: float = 0.0, samples: Samples | No
     """At a chunk that begins there, with speech in these seconds of it."""
     start, end = round(at * SAMPLE_RATE), round((at + speech[-1][1]) * SAMPLE_RATE)
     regions = tuple(Region(start + round(a * SAMPLE_RATE), start + round(b * SAMPLE_RATE), 0.99) for a, b in speech)
-    sound = Sound(PlannedChunk(start, end, regions), np.zeros(end - start, np.float32) if samples is None else samples)
+    sound = ChunkAudio(
+        PlannedChunk(start, end, regions), np.zeros(end - start, np.float32) if samples is None else samples
+    )
     return Attempt(sound, start, end, Way.NARROW, language="en")
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
 from cesar.engines.languages import UNKNOWN
-from cesar.pipeline.recognition.decoding_passes import Attempt, Decoded, Recognized, Sound, Spoken, Way, Weighed
+from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, Decoded, Recognized, Spoken, Way, Weighed
 from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
 from cesar.pipeline.recognition.language_detection import LanguageDetector, among
 from cesar.pipeline.recognition.recognizer import Recognizer
@@ -18,12 +18,12 @@ EN_DE = frozenset({"en", "de"})
 OfWindow = Callable[[Window], Mapping[str, float]]
 
 
-def sounds(*lengths: int) -> list[Sound]:
+def sounds(*lengths: int) -> list[ChunkAudio]:
     """One after the other, each of that many seconds, speech from end to end."""
     ends = [int(end) for end in np.cumsum(lengths) * SAMPLE_RATE]
     starts = [0, *ends[:-1]]
     return [
-        Sound(PlannedChunk(start, end, (Region(start, end, 0.99),)), np.zeros(end - start, np.float32))
+        ChunkAudio(PlannedChunk(start, end, (Region(start, end, 0.99),)), np.zeros(end - start, np.float32))
         for start, end in zip(starts, ends, strict=True)
     ]
 

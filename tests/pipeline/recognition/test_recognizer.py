@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from cesar.engines.base import DecodeSettings, Hypothesis
 from cesar.engines.hardware import Plan
-from cesar.pipeline.recognition.decoding_passes import Recognized, Sound
+from cesar.pipeline.recognition.decoding_passes import ChunkAudio, Recognized
 from cesar.pipeline.recognition.quality import compression_ratio
 from cesar.pipeline.recognition.recognizer import Recognizer, RecognizeSettings
 from cesar.pipeline.samples import SAMPLE_RATE
-from cesar.pipeline.scheduler import Schedule
+from cesar.pipeline.scheduler import Scheduler
 from cesar.pipeline.speech.chunking import PlannedChunk
 from cesar.pipeline.speech.vad import Region, speech_between
 from cesar.pipeline.stopwatch import Stopwatch
@@ -29,21 +29,21 @@ LONG = (
 FULL_S = 30.0
 
 
-def sound(start: float, end: float, *regions: tuple[float, float], confidence: float = 0.99) -> Sound:
+def sound(start: float, end: float, *regions: tuple[float, float], confidence: float = 0.99) -> ChunkAudio:
     """A chunk from start to end; it is speech all over unless regions are given."""
     spoken = tuple(
         Region(int(a * SAMPLE_RATE), int(b * SAMPLE_RATE), confidence) for a, b in regions or ((start, end),)
     )
     first, last = int(start * SAMPLE_RATE), int(end * SAMPLE_RATE)
-    return Sound(PlannedChunk(first, last, spoken), np.zeros(last - first, np.float32))
+    return ChunkAudio(PlannedChunk(first, last, spoken), np.zeros(last - first, np.float32))
 
 
-def recognize(recognizer: Recognizer, sounds: Sequence[Sound], plan: Plan = ALONE) -> list[Recognized]:
-    results = list(Schedule(recognizer, plan).run(map(recognizer.attempt, sounds)))
+def recognize(recognizer: Recognizer, sounds: Sequence[ChunkAudio], plan: Plan = ALONE) -> list[Recognized]:
+    results = list(Scheduler(recognizer, plan).run(map(recognizer.attempt, sounds)))
     return [result for result in results if isinstance(result, Recognized)]
 
 
-def recognized(answer: Answer, heard: Sound, *, with_words: bool = False) -> tuple[Recognized, AnsweringEngine]:
+def recognized(answer: Answer, heard: ChunkAudio, *, with_words: bool = False) -> tuple[Recognized, AnsweringEngine]:
     engine = AnsweringEngine(answer)
     (result,) = recognize(Recognizer(engine, ENGLISH, with_words=with_words), [heard])
     return result, engine
@@ -379,7 +379,7 @@ def test_an_invention_after_real_words_is_dropped_alone():
 PROMPTED = replace(ENGLISH, prompt="A talk by Jane Roe.", hotwords="Foobar, Kubernetes")
 
 
-def with_prompt(prompted: Hypothesis, unprompted: Hypothesis, heard: Sound) -> tuple[Recognized, AnsweringEngine]:
+def with_prompt(prompted: Hypothesis, unprompted: Hypothesis, heard: ChunkAudio) -> tuple[Recognized, AnsweringEngine]:
     """One text while the prompt is there, another without it."""
     engine = AnsweringEngine(lambda asked: prompted if asked.settings.prompt else unprompted)
     (result,) = recognize(Recognizer(engine, PROMPTED), [heard])

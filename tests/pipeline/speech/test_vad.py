@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cesar.pipeline.audio.decode import BLOCK_SAMPLES, Recording
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.speech.chunking import ChunkSettings, pack
-from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Region, SpeechDetector, VadSettings, listen
+from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Region, SpeechDetector, VadSettings, detect_regions
 from tests.pipeline.strategies import blocked, frame_probabilities
 from tests.support import media
 
@@ -27,7 +27,7 @@ def in_blocks(samples: Samples, size: int = BLOCK_SAMPLES) -> list[Samples]:
 
 def regions_of(samples: Samples) -> list[Region]:
     probabilities = SpeechDetector().probabilities(in_blocks(samples))
-    return [region for news in listen(probabilities, SETTINGS) for region in news.regions]
+    return [region for news in detect_regions(probabilities, SETTINGS) for region in news.regions]
 
 
 def speech_of(name: str) -> Samples:
@@ -62,7 +62,7 @@ def test_the_silence_of_a_meeting_is_not_taken_for_speech():
 
 def test_chunks_hold_nearly_all_that_is_said_in_a_meeting():
     probabilities = SpeechDetector().probabilities(in_blocks(speech_of("meeting-es2003a-0-30s.wav")))
-    chunks = pack(listen(probabilities, SETTINGS), ChunkSettings())
+    chunks = pack(detect_regions(probabilities, SETTINGS), ChunkSettings())
     found = seconds([(chunk.start, chunk.end) for chunk in chunks])
     for start, end in MEETING_TURNS:
         assert overlap(found, start, end) > 0.97 * (end - start)
@@ -149,7 +149,7 @@ def frames(*stretches: tuple[float, float]) -> np.ndarray:
 
 
 def heard(*stretches: tuple[float, float]) -> list[tuple[float, float]]:
-    regions = [region for news in listen([frames(*stretches)], SETTINGS) for region in news.regions]
+    regions = [region for news in detect_regions([frames(*stretches)], SETTINGS) for region in news.regions]
     return [(round(region.start / SAMPLE_RATE, 1), round(region.end / SAMPLE_RATE, 1)) for region in regions]
 
 
@@ -183,14 +183,14 @@ def test_the_rest_of_a_region_that_was_cut_is_speech_however_short():
     """By itself a frame would be taken for a click."""
     length = math.ceil(SETTINGS.max_region_s / FRAME_S)
     probabilities = np.array([0.9] * (length - 5) + [0, 0, 0.9, 0, 0] + [0] * 20, np.float32)
-    (regions,) = (news.regions for news in listen([probabilities], SETTINGS) if news.regions)
+    (regions,) = (news.regions for news in detect_regions([probabilities], SETTINGS) if news.regions)
     found = [(region.start // FRAME_SAMPLES, region.end // FRAME_SAMPLES) for region in regions]
     assert found == [(0, length - 3), (length - 3, length - 2)]
 
 
 @given(frame_probabilities())
 def test_regions_are_ordered_and_neither_overlap_nor_grow_too_long(probabilities):
-    regions = [region for news in listen([probabilities], SETTINGS) for region in news.regions]
+    regions = [region for news in detect_regions([probabilities], SETTINGS) for region in news.regions]
     assert all(before.end <= after.start for before, after in pairwise(regions))
     for region in regions:
         assert 0 <= region.start < region.end <= len(probabilities) * FRAME_SAMPLES
@@ -200,7 +200,7 @@ def test_regions_are_ordered_and_neither_overlap_nor_grow_too_long(probabilities
 
 @given(frame_probabilities())
 def test_speech_of_two_frames_or_more_is_never_missed(probabilities):
-    regions = [region for news in listen([probabilities], SETTINGS) for region in news.regions]
+    regions = [region for news in detect_regions([probabilities], SETTINGS) for region in news.regions]
     heard = {frame for region in regions for frame in range(region.start // FRAME_SAMPLES, region.end // FRAME_SAMPLES)}
     loud = [index for index, value in enumerate(probabilities) if value >= SETTINGS.onset]
     assert all(first in heard for first, second in pairwise(loud) if second == first + 1)
@@ -210,15 +210,15 @@ def test_speech_of_two_frames_or_more_is_never_missed(probabilities):
 def test_regions_do_not_depend_on_the_blocks(data):
     probabilities = data.draw(frame_probabilities())
     blocks = data.draw(blocked(probabilities))
-    whole = [region for news in listen([probabilities], SETTINGS) for region in news.regions]
-    assert [region for news in listen(blocks, SETTINGS) for region in news.regions] == whole
+    whole = [region for news in detect_regions([probabilities], SETTINGS) for region in news.regions]
+    assert [region for news in detect_regions(blocks, SETTINGS) for region in news.regions] == whole
 
 
 @given(st.data())
 def test_no_later_region_starts_before_what_was_promised(data):
     blocks = data.draw(blocked(data.draw(frame_probabilities())))
     promised = 0
-    for news in listen(blocks, SETTINGS):
+    for news in detect_regions(blocks, SETTINGS):
         assert all(region.start >= promised for region in news.regions)
         assert news.until >= promised
         assert all(region.end <= news.until for region in news.regions)
@@ -229,6 +229,6 @@ def test_no_later_region_starts_before_what_was_promised(data):
 def test_what_is_settled_lags_behind_by_one_region_at_most(data):
     blocks = data.draw(blocked(data.draw(frame_probabilities())))
     fed = 0
-    for block, news in zip(blocks, listen(blocks, SETTINGS), strict=False):
+    for block, news in zip(blocks, detect_regions(blocks, SETTINGS), strict=False):
         fed += len(block)
         assert fed * FRAME_SAMPLES - news.until <= (SETTINGS.max_region_s + FRAME_S) * SAMPLE_RATE
