@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from cesar.api.job_recordings import JobRecordings
 from cesar.api.models import (
     LEASE_TTL_S,
     Claim,
@@ -29,12 +29,11 @@ from cesar.api.queue.reader import JobReader
 from cesar.api.recovery import ownership
 from cesar.api.storage.database import Database
 from cesar.api.storage.location import DatabaseLocation
-from cesar.api.storage.recordings import ASIDE_DAYS, AudioStore, SweepResult
+from cesar.api.storage.recordings import AudioStore, SweepResult
 from cesar.errors import DatabaseFull, QueueError
 from cesar.transcript import Chunk
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 class JobRepository(JobReader):
@@ -83,13 +82,13 @@ class JobRepository(JobReader):
             await asyncio.to_thread(ownership.require_database, location, store, for_recordings=for_recordings)
         await self.database.connect(check=check)
         if for_recordings:
-            await self.database.write("claim folder", self._claim_folder)
+            await self.database.write("claim folder", self._recordings.claim_folder)
 
     async def connect_for_work(self) -> None:
         """Open the database as a worker does: claim the recordings' folder if any job has a recording."""
         await self.connect(check=True)
         if self.audio is not None and await self.database.read(queries.has_recordings):
-            await self.database.write("claim folder", self._claim_folder)
+            await self.database.write("claim folder", self._recordings.claim_folder)
 
     async def close(self) -> None:
         """Close the database and give up all claims."""
@@ -120,8 +119,8 @@ class JobRepository(JobReader):
                 self._owner.ensure_lock()
             row = enqueue.submit(connection, job, self._owner.name, self._clock(), policy)
             if upload is not None and row["id"] == job.id:
-                self._claim_folder(connection)
-                self._store.add(upload, row["audio_digest"])
+                self._recordings.claim_folder(connection)
+                self._recordings.store.add(upload, row["audio_digest"])
             return row
 
         row = await self._write("submit", submit)
@@ -133,8 +132,8 @@ class JobRepository(JobReader):
 
         def name(connection: sa.Connection) -> Path:
             self._owner.ensure_lock()
-            self._claim_folder(connection)
-            return self._store.new_upload(self._owner.name)
+            self._recordings.claim_folder(connection)
+            return self._recordings.store.new_upload(self._owner.name)
 
         return await self.database.write("name upload", name)
 
@@ -175,7 +174,9 @@ class JobRepository(JobReader):
             row = transitions.claim_next(connection, self._owner.name, self._clock(), wanted)
             if row is None:
                 break
-            claimed.append(self._claimed(self._with_current_path(connection, row)))
+            if self.audio is not None:
+                row = self._recordings.with_current_path(connection, row)
+            claimed.append(self._claimed(row))
             wanted = replace(wanted, no_fetch_for={*wanted.no_fetch_for, row["submitter"]})
         return claimed
 
@@ -243,8 +244,8 @@ class JobRepository(JobReader):
         """Return the path of a job's partial download, in a folder claimed for this database."""
 
         def name(connection: sa.Connection) -> Path:
-            self._claim_folder(connection)
-            return self._store.partial_path(job.id)
+            self._recordings.claim_folder(connection)
+            return self._recordings.store.partial_path(job.id)
 
         return await self.database.write("name part", name)
 
@@ -252,13 +253,13 @@ class JobRepository(JobReader):
         """Store a job's downloaded recording, refresh the job passed in, and return its path. Raises `ClaimLost`."""
 
         def keep(connection: sa.Connection) -> transitions.Row:
-            row = attempts.store_download(connection, job, self._store.path_of(digest), digest, size_bytes)
-            self._claim_folder(connection)
-            self._store.add(arrived, digest)
+            row = attempts.store_download(connection, job, self._recordings.store.path_of(digest), digest, size_bytes)
+            self._recordings.claim_folder(connection)
+            self._recordings.store.add(arrived, digest)
             return row
 
         row = await self._write("fetched", keep)
-        await asyncio.to_thread(self._store.remove_partial, job.id)
+        await asyncio.to_thread(self._recordings.store.remove_partial, job.id)
         job.refresh(self._claimed(row))
         return str(row["audio_path"])
 
@@ -320,10 +321,15 @@ class JobRepository(JobReader):
             removals.record(connection, [row], self._clock())
             return row
 
+        def make_room(connection: sa.Connection) -> None:
+            row = queries.find(connection, job_id)
+            if row is not None and row["status"] != JobStatus.PROCESSING and self.audio is not None:
+                self._recordings.remove_before_deletion(connection, row)
+
         try:
             row = await self._write("delete", delete)
         except DatabaseFull:  # a deletion is written down first, and even that needs room
-            await self._write("make room", lambda connection: self._remove_only_recording(connection, job_id))
+            await self._write("make room", make_room)
             row = await self._write("delete", delete)
         await self._delete_recordings([row])
 
@@ -343,112 +349,28 @@ class JobRepository(JobReader):
     async def sweep(self) -> SweepResult:
         """Set aside recordings without a job, such as a crash leaves behind, and restore those that a job needs.
 
-        Deletions that a crash interrupted are completed.
-
-        Recordings newer than the last write to the database stay: it may be an older copy.
+        Deletions that a crash interrupted are completed. See `JobRecordings.sweep`.
         """
 
         def sweep(connection: sa.Connection) -> SweepResult:
-            if self.database.location.is_memory:  # what it knew about recordings is gone
-                return SweepResult()
             self._owner.ensure_lock()
-            self._claim_folder(connection)
-            spared = ownership.retained_digests(self._store)
-            finished = removals.finish(connection, self._store, spared)
-            result = self._store.sweep(
-                is_needed=lambda digest: queries.has_audio(connection, digest),
-                is_dead=self._owner.is_dead,
-                has_job=lambda job_id: queries.is_unfinished(connection, job_id),
-                known_until=queries.last_written(connection),
-                retained=spared,
-            )
-            ownership.retain(self._store, result.retained)
-            return replace(result, removed=result.removed + finished)
+            return self._recordings.sweep(connection, self._owner.is_dead)
 
         result = await self._write("sweep", sweep)
-        self._report_sweep(result)
+        self._recordings.report(result)
         return result
-
-    def _report_sweep(self, result: SweepResult) -> None:
-        folder = self._store.folder
-        if result.retained:
-            text = "%d recordings in %s have no job in this database, which may be an older copy; they are kept"
-            _log.warning(text, len(result.retained), folder)
-        if result.set_aside:
-            text = "%d files in %s that no job needs were moved to `aside`, where they are kept for %d days"
-            _log.warning(text, result.set_aside, folder, ASIDE_DAYS)
-        if result.restored:
-            _log.warning(
-                "%d recordings in %s were restored from `aside`, since they have jobs again", result.restored, folder
-            )
 
     async def adopt_recordings(self) -> int:
         """Make the folder's recordings this database's, whatever they belonged to; return how many have no job."""
-        await self._write("adopt", lambda c: ownership.adopt(c, self.database.location, self._store))
-        return len(ownership.retained_digests(self._store))
-
-    def _remove_only_recording(self, connection: sa.Connection, job_id: str) -> None:
-        """Remove the recording of a job that is to be deleted, if no other has it; nothing is written."""
-        row = queries.find(connection, job_id)
-        if row is None or self.audio is None or row["status"] == JobStatus.PROCESSING:
-            return
-        if row["audio_digest"] is not None and queries.has_audio(connection, row["audio_digest"], at_least=2):
-            return
-        for store in self._stores_of(connection, row):
-            store.remove_partial(job_id)
-            if row["audio_digest"] is not None:
-                store.remove(row["audio_digest"])
-
-    def _claim_folder(self, connection: sa.Connection) -> None:
-        ownership.claim(connection, self.database.location, self._store)
+        return await self._write("adopt", self._recordings.adopt)
 
     async def _delete_recordings(self, gone: Sequence[transitions.Row]) -> None:
         """Delete the recordings of deleted jobs, unless others have them, and the rows' traces in the log."""
-
-        def forget(connection: sa.Connection) -> None:
-            for row in gone:
-                for store in self._stores_of(connection, row):
-                    store.remove_partial(row["id"])
-                    if row["audio_digest"] is not None:
-                        if not queries.has_audio(connection, row["audio_digest"]):
-                            store.remove(row["audio_digest"])
-                        removals.drop(connection, row["audio_digest"])
-
         if self.audio is not None and any(row["audio_digest"] or row["source_url"] for row in gone):
-            await self._write("forget", forget)
+            await self._write("forget", lambda connection: self._recordings.remove(connection, gone))
         if gone:
             with suppress(DatabaseFull):  # they are deleted; the log is emptied when there is room
                 await self.database.truncate_wal()
-
-    def _stores_of(self, connection: sa.Connection, row: transitions.Row) -> list[AudioStore]:
-        """Return the folders with a job's recording that belong to this database; a copy of it has no right to them."""
-        location, mine, written = self.database.location, self._store, self._store
-        if row["audio_digest"] is not None and Path(row["audio_path"]).name == row["audio_digest"]:
-            written = AudioStore(Path(row["audio_path"]).parents[1])  # this process may use another folder
-        is_ours = (
-            location.is_memory
-            or ownership.read_marker(written) is None
-            or ownership.is_owner(connection, location, written)
-        )
-        stores = [written] if is_ours else []
-        if written.folder != mine.folder and ownership.is_owner(connection, location, mine):
-            stores.append(mine)  # the folder was moved since
-        return stores
-
-    def _with_current_path(self, connection: sa.Connection, row: transitions.Row) -> transitions.Row:
-        """Return a job's row with the recording's current path: the data folder may have been moved.
-
-        A recording that was fetched, and deleted since, is to be fetched again.
-        """
-        if self.audio is None or row["audio_digest"] is None:
-            return row
-        path = self.audio.path_of(row["audio_digest"])
-        if path.is_file():
-            is_moved = str(path) != row["audio_path"]
-            return transitions.update_row(connection, row, audio_path=str(path)) if is_moved else row
-        if row["source_url"] is None:
-            return row
-        return transitions.update_row(connection, row, audio_path=row["source_url"], audio_digest=None)
 
     # Notifications
 
@@ -490,7 +412,7 @@ class JobRepository(JobReader):
         return result
 
     @property
-    def _store(self) -> AudioStore:
+    def _recordings(self) -> JobRecordings:
         if self.audio is None:
             raise QueueError("this repository can't store recordings", hint="Pass it an AudioStore.")
-        return self.audio
+        return JobRecordings(self.database.location, self.audio)

@@ -44,7 +44,7 @@ def job_from_row(row: Row, claim: Claim | None = None) -> Job:
     stored = {key: value for key, value in row.items() if key not in _INTERNAL}
     stored["options"] = _clamp_times(stored["options"])
     if row["source_url"] is not None and row["audio_digest"] is None:
-        stored["audio_path"] = None  # the column has the address (see decision 20)
+        stored["audio_path"] = None  # the column has the address (see decision 22)
     if row["submitter"] and row["idempotency_key"]:
         stored["idempotency_key"] = row["idempotency_key"].removeprefix(f"{row['submitter']}:")
     return Job.model_validate({**stored, "claim": claim}, context=STORED)
