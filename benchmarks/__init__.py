@@ -1,1 +1,1 @@
-"""One script a question, printing JSON: `scripts/bench NAME`. Results are kept in docs/benchmarks.md."""
+"""One script per question, printing JSON: `scripts/bench NAME`. Results are published in docs/benchmarks.md."""

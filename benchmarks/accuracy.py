@@ -1,6 +1,6 @@
-"""How many words are wrong: Cesar against faster-whisper's sequential beam-5 run with the same weights.
+"""Word error rate: Cesar against faster-whisper, sequential with beam size 5, with the same weights.
 
-Word error rate after Whisper's own normaliser (characters instead of words for Chinese and Japanese), per clip and
+The rate is computed after Whisper's own normaliser (characters instead of words for Chinese and Japanese), per clip and
 over all English clips together. Prints a table on standard error and JSON on standard output.
 """
 
@@ -26,7 +26,7 @@ from cesar.settings.config import load
 
 @dataclass(frozen=True)
 class Score:
-    """Errors in one text."""
+    """The errors in a text."""
 
     words: int
     errors: int
@@ -39,7 +39,7 @@ class Score:
 
 
 def score(clip: Clip, text: str) -> Score:
-    """Compare a text with what was spoken."""
+    """Compare a text with the spoken words."""
     if clip.language == "en":
         normalize: Callable[[str], str] = EnglishTextNormalizer()
     else:
@@ -50,18 +50,18 @@ def score(clip: Clip, text: str) -> Score:
 
 
 def total(scores: Iterable[Score]) -> Score:
-    """All as one text."""
+    """Return the total of several scores."""
     every = list(scores)
     return Score(*(sum(getattr(one, name) for one in every) for name in ("words", "errors", "deleted")))
 
 
 def cesar_text(transcriber: AudioTranscriber, beam_size: int, clip: Clip) -> str:
-    """What Cesar makes of the clip; every text is left to detect its language."""
+    """Return Cesar's text of the clip, with language detection."""
     return transcriber.transcribe(clip.path, TranscribeOptions(beam_size=beam_size)).text
 
 
 def baseline(model: str) -> Callable[[Clip], str]:
-    """faster-whisper as its users run it, with the very same weights."""
+    """Return a function that transcribes with faster-whisper and the same weights."""
     from faster_whisper import WhisperModel
 
     settings = load()
@@ -76,7 +76,7 @@ def baseline(model: str) -> Callable[[Clip], str]:
 
 
 def compare(model: str, chosen: list[Clip], beam_size: int) -> dict[str, object]:
-    """Run both on every clip that the model knows the language of."""
+    """Run both on every clip in a language of the model."""
     ours = partial(cesar_text, AudioTranscriber(model), beam_size)
     theirs = baseline(model)
     rows: dict[str, tuple[Score, Score]] = {}

@@ -1,8 +1,8 @@
-"""One caller against the rest: what each attack does to the memory of `cesar serve`, and to others' requests.
+"""One caller against the rest: the effect of attacks on the memory of `cesar serve` and on other requests.
 
-Prints JSON. For each attack: memory before, at its peak and after it, in MiB, and how long `GET /livez` took meanwhile,
-on a new connection each time, asked every 20 ms by a process of its own. The attackers are on the same machine, so
-its cores are shared with them. `--only NAME` takes one.
+Prints JSON. For each attack: the memory before, at its peak and after, in MiB, and the time of `GET /livez`
+meanwhile, on a new connection each time, requested every 20 ms by a separate process. The attackers run on the same
+machine and share its cores. `--only NAME` runs one attack.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def chunked(content: bytes) -> bytes:
 
 
 def flood(beginning: bytes, unit: bytes) -> Attack:
-    """Send one thing again and again, on connection after connection."""
+    """Send the same bytes repeatedly, on one connection after another."""
 
     def attack(port: int) -> None:
         until = time.monotonic() + ATTACK_S
@@ -53,7 +53,7 @@ def flood(beginning: bytes, unit: bytes) -> Attack:
 
 
 def many(count: int, sent: bytes, *, drip: bytes = b"", window_bytes: int = 0) -> Attack:
-    """Open connections, send something on each, and read nothing; drip: a byte of it every now and then."""
+    """Open connections, send bytes on each, and read nothing; drip: bytes sent again from time to time."""
 
     def attack(port: int) -> None:
         until = time.monotonic() + ATTACK_S
@@ -74,7 +74,7 @@ def many(count: int, sent: bytes, *, drip: bytes = b"", window_bytes: int = 0) -
 
 
 def again(sent: bytes, *, at_once: int = 1) -> Attack:
-    """Ask one thing again and again, each time on new connections, and read the answers."""
+    """Send the same request repeatedly, each time on new connections, and read the responses."""
 
     def attack(port: int) -> None:
         until = time.monotonic() + ATTACK_S
@@ -93,7 +93,7 @@ def again(sent: bytes, *, at_once: int = 1) -> Attack:
 
 
 def uploads(count: int, unit: bytes) -> Attack:
-    """Send that many recordings at once, each as fast as it is taken."""
+    """Send that many recordings at once, each as fast as possible."""
 
     def attack(port: int) -> None:
         until = time.monotonic() + ATTACK_S
@@ -126,31 +126,31 @@ ATTACKS: dict[str, Attack] = {
     "endless headers": flood(b"GET / HTTP/1.1\r\n" + HOST, b"X-A: " + b"a" * 60_000 + b"\r\n"),
     "one endless header": flood(b"GET / HTTP/1.1\r\n" + HOST + b"X-A: ", b"a" * 65_536),
     "many small headers": flood(b"GET / HTTP/1.1\r\n" + HOST, b"a:\r\n" * 16_384),
-    "an endless address": flood(b"GET /", b"%41" * 20_000),
+    "an endless URL": flood(b"GET /", b"%41" * 20_000),
     "endless trailers": flood(UPLOAD + chunked(b"--x\r\n") + b"0\r\n", b"X-A: " + b"a" * 60_000 + b"\r\n"),
     "an endless chunk extension": flood(UPLOAD + b"3;", b"a" * 65_536),
     "an upload in chunks of one byte": flood(UPLOAD, chunked(b"-") * 10_000),
     "a million fields": flood(UPLOAD, chunked(b"".join(PART % b"a%d" % n for n in range(500)))),
-    "a preamble without end": flood(UPLOAD, chunked(b"a" * 65_536)),
-    "nonsense": again(b"nonsense\r\n\r\n", at_once=10),
-    "offers to upgrade": again(
+    "an endless preamble": flood(UPLOAD, chunked(b"a" * 65_536)),
+    "invalid requests": again(b"nonsense\r\n\r\n", at_once=10),
+    "upgrade requests": again(
         get("/livez", b"Connection: Upgrade", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"), at_once=10
     ),
     "pipelined requests, unread": many(100, (b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 2000),
     "2,000 idle connections": many(2000, b""),
-    "2,000 half heads, dripped": many(2000, b"GET / HTTP/1.1\r\n", drip=b"X"),
-    "500 answers, unread": many(500, get("/openapi.json"), window_bytes=2048),
+    "2,000 partial heads, sent slowly": many(2000, b"GET / HTTP/1.1\r\n", drip=b"X"),
+    "500 responses, unread": many(500, get("/openapi.json"), window_bytes=2048),
     "500 event streams, unread": many(500, get("/events"), window_bytes=2048),
-    "500 JSON bodies, dripped": many(
+    "500 JSON bodies, sent slowly": many(
         500, b"POST /transcribe/url HTTP/1.1\r\n" + HOST + b"Content-Length: 9999\r\n\r\n", drip=b" "
     ),
-    "500 uploads, dripped": many(500, UPLOAD, drip=chunked(b"-")),
+    "500 uploads, sent slowly": many(500, UPLOAD, drip=chunked(b"-")),
     "200 uploads at full speed": uploads(200, b"a" * 60_000),
     "200 uploads in chunks of 8 bytes": uploads(200, b"abcdefgh"),
-    "ranges by the thousand": again(
+    "thousands of ranges": again(
         get("/jobs/none/audio", b"Range: bytes=" + b",".join(b"%d-" % n for n in range(5000))), at_once=10
     ),
-    "the description again and again": again(get("/openapi.json"), at_once=10),
+    "the API document, repeatedly": again(get("/openapi.json"), at_once=10),
     "thousands of unknown fields": again(
         post_json("/transcribe/url", b"{%b}" % b",".join(b'"k%d":1' % n for n in range(20_000))), at_once=10
     ),
@@ -169,7 +169,7 @@ def connect(port: int, window_bytes: int = 0) -> socket.socket:
 
 
 def probe(port: int) -> None:
-    """Ask every 20 ms until standard input is closed; print how long each answer took, in seconds."""
+    """Send a request every 20 ms until standard input is closed; print the time of each, in seconds."""
     stopped = threading.Event()
 
     def wait() -> None:
@@ -192,7 +192,7 @@ def probe(port: int) -> None:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[int, int]]:
-    """Run the service without a worker; give its port and process id."""
+    """Run the service without a worker; yield its port and process id."""
     log = folder / "serve.log"
     options = ("--port", "0", "--no-worker", "--data-dir", str(folder / "data"))
     with log.open("wb") as stderr:
@@ -215,7 +215,7 @@ def memory_mib(pid: int) -> float:
 
 
 def measured(attack: Attack, port: int, pid: int) -> dict[str, float]:
-    """Attack, and watch memory and others' requests meanwhile."""
+    """Attack, and measure memory and other requests meanwhile."""
     before, peak, is_over = memory_mib(pid), [0.0], threading.Event()
 
     def watch() -> None:
@@ -230,7 +230,7 @@ def measured(attack: Attack, port: int, pid: int) -> dict[str, float]:
         output, _ = asking.communicate("")
     is_over.set()
     watcher.join()
-    time.sleep(2.5)  # what is refused is read for two seconds more
+    time.sleep(2.5)  # rejected requests are read for two more seconds
     took = sorted(json.loads(output))
     return {
         "before_mib": before,

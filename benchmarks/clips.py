@@ -1,4 +1,4 @@
-"""The clips that benchmarks run on: a folder with a manifest.json that tells what is spoken in each file."""
+"""The clips for benchmarks: a folder with a manifest.json that has the words of each file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEST_AUDIO = Path(__file__).resolve().parents[1] / "tests" / "audio"
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording with its words."""
+    """A recording with its words."""
 
     name: str
     path: Path
@@ -19,13 +19,13 @@ class Clip:
     language: str
     duration_s: float
     is_two_at_once: bool
-    """Two people talk over each other: no plain word error rate is fair."""
+    """Two people talk at the same time: a simple word error rate would be unfair."""
     group: str = ""
     speaker: str | None = None
 
 
 def clips(folder: Path = TEST_AUDIO) -> list[Clip]:
-    """Give every clip of the folder's manifest."""
+    """Return every clip in the folder's manifest."""
     return [
         Clip(
             name=entry["file"],

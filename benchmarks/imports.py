@@ -1,9 +1,9 @@
-"""How long a program waits for `import cesar`, in seconds beyond the interpreter's own start; printed as JSON.
+"""The time of `import cesar`, in seconds beyond the interpreter's own startup, as JSON.
 
     scripts/bench imports [--runs 20]
 
-`bare` is the import alone; `used` adds the first use of a public name, which is what imports the rest. Every run is a
-fresh interpreter; the three kinds take turns, so that whatever else the machine does falls on all of them.
+`bare` is the import alone; `used` adds the first use of a public name, which imports the rest. Every run is a fresh
+interpreter; the three kinds alternate, so that other load affects all of them equally.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     runs = parser.parse_args().runs
-    for program in PROGRAMS.values():  # compiled, and in the system's cache
+    for program in PROGRAMS.values():  # compiled, and in the file cache
         seconds_of(program)
     taken = [{name: seconds_of(program) for name, program in PROGRAMS.items()} for _ in range(runs)]
     medians = {name: statistics.median(run[name] for run in taken) for name in PROGRAMS}

@@ -1,8 +1,7 @@
-"""How often the detected language is right, by how sure Cesar is of it, and how often a wrong one comes with a warning.
+"""Accuracy of language detection by its stated probability, and how often wrong results come with a warning.
 
-Every clip is transcribed whole, and so are short cuts from its middle, which are harder. Half of each group, by
-speaker, is where thresholds were chosen; the other half says how well they do. Prints tables on standard error and JSON
-on standard output.
+Every clip is transcribed whole, and so are short clips from its middle, which are harder. Thresholds were chosen on one
+half of each group, by speaker; the other half tests them. Prints tables on standard error and JSON on standard output.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from cesar import AudioTranscriber, TranscribeOptions
 
 _EDGES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.0)
 _LONGEST_S = 40.0
-"""Of longer clips, so much from the start."""
+"""Seconds used from the start of longer clips."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What became of one sound."""
+    """The result for one clip."""
 
     clip: str
     group: str
@@ -44,12 +43,12 @@ class Guess:
 
 
 def is_chosen_on(clip: Clip) -> bool:
-    """Whether the clip belongs to the half on which thresholds are chosen: by its speaker, else by its name."""
+    """Return whether the clip is in the half used to choose thresholds, by its speaker or its name."""
     return hashlib.sha256((clip.speaker or clip.name).encode()).digest()[0] % 2 == 0
 
 
 def guesses(transcriber: AudioTranscriber, chosen: Iterable[Clip], cuts_s: Iterable[float]) -> Iterator[Guess]:
-    """Transcribe each clip, whole and cut."""
+    """Transcribe each clip, whole and shortened."""
     lengths = [None, *cuts_s]
     for clip in chosen:
         for cut_s in lengths:
@@ -72,7 +71,7 @@ def guesses(transcriber: AudioTranscriber, chosen: Iterable[Clip], cuts_s: Itera
 
 
 def table(title: str, rows: list[Guess]) -> None:
-    """Print how many were right and wrong, by how sure the guess was."""
+    """Print the number of correct and wrong results by probability."""
     heard = [row for row in rows if row.detected != "unknown"]
     count = Counter((next(edge for edge in _EDGES if row.probability >= edge), row.is_right) for row in heard)
     wrong = [row for row in heard if not row.is_right]

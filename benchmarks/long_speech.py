@@ -1,12 +1,12 @@
-"""Makes the recordings that `scripts/bench speed` and `memory` need: 16 kHz, mono, 16 bit, nothing repeated.
+"""Creates the recordings for `scripts/bench speed` and `memory`: 16 kHz, mono, 16 bit, without repetition.
 
     scripts/bench long_speech FOLDER [--audio FOLDER] [--cache FOLDER]
 
-ten-minutes.wav: clips of the audio folder with pauses between, then telephone prompts. one-hour.wav: the same, more
-prompts, then dialogue. five-seconds.wav, sixty-seconds.wav, sixty-1.wav to sixty-4.wav: pieces. A .txt beside a
-recording has the words spoken, where they are known. Prompts and dialogue are in the Debian packages
-asterisk-core-sounds-en-g722, asterisk-core-sounds-en and flight-of-the-amazon-queen: they are fetched into the cache by
-`apt-get download` and unpacked there by `dpkg-deb -x`; nothing is installed.
+ten-minutes.wav: clips of the audio folder separated by pauses, then telephone prompts. one-hour.wav: the same, more
+prompts, then dialogue. five-seconds.wav, sixty-seconds.wav, sixty-1.wav to sixty-4.wav: excerpts. A .txt file next to a
+recording has its words, where known. Prompts and dialogue are in the Debian packages asterisk-core-sounds-en-g722,
+asterisk-core-sounds-en and flight-of-the-amazon-queen: they are downloaded to the cache with `apt-get download` and
+unpacked there with `dpkg-deb -x`; nothing is installed.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ BETWEEN_PROMPTS_S, BETWEEN_LINES_S = 0.5, 0.4
 MINUTES_OF_PROMPTS = 20
 PROMPTS, WORDS, DIALOGUE = "asterisk-core-sounds-en-g722", "asterisk-core-sounds-en", "flight-of-the-amazon-queen"
 _SPOKEN = re.compile(r"[A-Za-z0-9 ,.'’!?;:-]+")
-"""Text without signs and remarks: what is read out as it stands."""
+"""Text without symbols and remarks, read as it is."""
 _AMONG_THE_CLIPS = "demo-congrats"
 """The prompt that is phone-prompt-8k.wav."""
 
 
 @dataclass
-class Tape:
-    """Sounds one after another, and the words in them."""
+class Compilation:
+    """Concatenated sounds, with their words."""
 
     sounds: list[Sound] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     samples: int = 0
 
     def add(self, sound: Sound, words: str, pause_s: float) -> None:
-        """Append a sound and the silence after it."""
+        """Append a sound, followed by silence."""
         silence = np.zeros(round(pause_s * SAMPLE_RATE), np.int16)
         self.sounds += [sound, silence]
         self.samples += len(sound) + len(silence)
@@ -68,46 +68,46 @@ class Tape:
 
     @property
     def minutes(self) -> float:
-        """How long it is."""
+        """The length in minutes."""
         return self.samples / SAMPLE_RATE / 60
 
     def joined(self) -> Sound:
-        """All of it."""
+        """Return the whole sound."""
         return np.concatenate(self.sounds)
 
 
-def ten_minutes(audio: Path, prompts: Iterator[tuple[Sound, str]]) -> Tape:
-    """Clips of several speakers, each followed by a longer pause than the one before, then prompts."""
+def ten_minutes(audio: Path, prompts: Iterator[tuple[Sound, str]]) -> Compilation:
+    """Return clips of several speakers, followed by increasingly long pauses, then prompts."""
     by_name = {clip.name: clip for clip in clips(audio)}
-    tape = Tape()
+    compilation = Compilation()
     for number, clip in enumerate(by_name[name] for name in CLIPS if name in by_name):
-        tape.add(decoded(clip.path), clip.reference, FIRST_PAUSE_S + number * LONGER_BY_S)
-    add_prompts(tape, prompts, 10)
-    return tape
+        compilation.add(decoded(clip.path), clip.reference, FIRST_PAUSE_S + number * LONGER_BY_S)
+    add_prompts(compilation, prompts, 10)
+    return compilation
 
 
-def one_hour(tape: Tape, prompts: Iterator[tuple[Sound, str]], cache: Path) -> None:
-    """Go on with the prompts that are left, then with dialogue."""
-    add_prompts(tape, prompts, tape.minutes + MINUTES_OF_PROMPTS)
+def one_hour(compilation: Compilation, prompts: Iterator[tuple[Sound, str]], cache: Path) -> None:
+    """Append the remaining prompts, then dialogue."""
+    add_prompts(compilation, prompts, compilation.minutes + MINUTES_OF_PROMPTS)
     (container,) = package(DIALOGUE, cache).rglob("queen.1c")
     seen: set[bytes] = set()
     for line in mpeg_audio.lines(container.read_bytes()):
-        if tape.minutes >= 60:
+        if compilation.minutes >= 60:
             return
         if line not in seen:
-            tape.add(mpeg_audio.decode(line, SAMPLE_RATE), "", BETWEEN_LINES_S)
+            compilation.add(mpeg_audio.decode(line, SAMPLE_RATE), "", BETWEEN_LINES_S)
             seen.add(line)
     raise SystemExit(f"{container.name} has too little speech for an hour")
 
 
-def add_prompts(tape: Tape, prompts: Iterator[tuple[Sound, str]], minutes: float) -> None:
-    """Add prompts until the tape is that long, or none are left."""
-    while tape.minutes < minutes and (prompt := next(prompts, None)):
-        tape.add(*prompt, BETWEEN_PROMPTS_S)
+def add_prompts(compilation: Compilation, prompts: Iterator[tuple[Sound, str]], minutes: float) -> None:
+    """Append prompts until the recording is that long, or none are left."""
+    while compilation.minutes < minutes and (prompt := next(prompts, None)):
+        compilation.add(*prompt, BETWEEN_PROMPTS_S)
 
 
 def prompts_of(cache: Path) -> Iterator[tuple[Sound, str]]:
-    """The prompts of three words or more, in the order of the list of their words."""
+    """Yield the prompts of three or more words, in the order of the list."""
     (listed,) = package(WORDS, cache).rglob("core-sounds-en.txt*")
     content = gzip.decompress(listed.read_bytes()) if listed.suffix == ".gz" else listed.read_bytes()
     by_name = {path.stem: path for path in package(PROMPTS, cache).rglob("en_US_f_Allison/*.g722")}
@@ -118,7 +118,7 @@ def prompts_of(cache: Path) -> Iterator[tuple[Sound, str]]:
 
 
 def package(name: str, cache: Path) -> Path:
-    """The folder of an unpacked Debian package, fetched if it is not in the cache."""
+    """Return the folder of an unpacked Debian package, downloaded if it is not in the cache."""
     folder = cache / name
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def package(name: str, cache: Path) -> Path:
 
 
 def decoded(path: Path) -> Sound:
-    """A whole file as samples."""
+    """Return the samples of a file."""
     recording = Recording(path)
     samples = np.clip(np.concatenate(list(recording.blocks())), -1, 1)
     recording.close()
@@ -140,7 +140,7 @@ def decoded(path: Path) -> Sound:
 
 
 def five_seconds(audio: Path) -> tuple[Sound, str]:
-    """A sentence, or its beginning up to a pause; where the folder has none, that of the reading, without words."""
+    """Return a sentence, or its beginning up to a pause; by default that of the reading, without words."""
     sentences = [clip for clip in clips(audio) if clip.name.startswith("lj/") and clip.reference[0].isupper()]
     if sentences:
         nearest = min(sentences, key=lambda clip: abs(clip.duration_s - 5))
@@ -152,7 +152,7 @@ def five_seconds(audio: Path) -> tuple[Sound, str]:
 
 
 def write(path: Path, sound: Sound, words: str = "") -> None:
-    """Write a recording, and its words if they are known."""
+    """Write a recording, and its words if known."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         file.writeframes(sound.tobytes())
@@ -173,14 +173,14 @@ def main() -> None:
     minute = 60 * SAMPLE_RATE
     write(asked.folder / "sixty-seconds.wav", decoded(asked.audio / "printing-lj.m4a")[:minute])
     prompts = prompts_of(cache)
-    tape = ten_minutes(asked.audio, prompts)
-    sound = tape.joined()
-    write(asked.folder / "ten-minutes.wav", sound, " ".join(tape.words))
+    compilation = ten_minutes(asked.audio, prompts)
+    sound = compilation.joined()
+    write(asked.folder / "ten-minutes.wav", sound, " ".join(compilation.words))
     for number in range(4):  # spread over the clips and the prompts
         start = number * (len(sound) - minute) // 3
         write(asked.folder / f"sixty-{number + 1}.wav", sound[start : start + minute])
-    one_hour(tape, prompts, cache)
-    write(asked.folder / "one-hour.wav", tape.joined())
+    one_hour(compilation, prompts, cache)
+    write(asked.folder / "one-hour.wav", compilation.joined())
 
 
 if __name__ == "__main__":

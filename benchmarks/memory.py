@@ -1,11 +1,11 @@
-"""How much memory a run takes, against the recording's length.
+"""The memory of a transcription by the length of the recording.
 
     scripts/bench memory --recording FILE [--models front-end tiny.en base] [--lengths 10m 1h 10h 24h] [--forms wav mp3]
 
-The recording's speech is repeated to each length, without encoding it anew. `front-end` is everything but the model:
-decoding, speech detection, planning and features, with an engine that answers from a file. Prints JSON, and a table on
-standard error: the most that the command and its child held together (proportional set size, read from /proc five times
-a second), and the most that each of them had: the larger one, the child, by the system's count (ru_maxrss).
+The speech of the recording is repeated to each length without encoding it again. `front-end` is everything except the
+model: decoding, speech detection, chunking and features, with an engine that answers from a file. Prints JSON, and a
+table on standard error: the peak of the command and its child together (proportional set size, read from /proc five
+times per second), and the peak of each: the larger one, the child, as reported by the system (ru_maxrss).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True)
 class Peak:
-    """The most memory that a run took, in MiB."""
+    """The peak memory of a run, in MiB."""
 
     together: float
     parent: float
@@ -41,7 +41,7 @@ class Peak:
 
 
 def measured(command: list[str]) -> tuple[Peak, float]:
-    """Run a command; give its peak and its seconds."""
+    """Run a command; return its peak memory and its seconds."""
     begun = time.perf_counter()
     together, parent = 0.0, 0.0
     with TemporaryFile() as errors:
@@ -62,7 +62,7 @@ def measured(command: list[str]) -> tuple[Peak, float]:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all below it."""
+    """Yield a process and its descendants."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -71,7 +71,7 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def kib(pid: int, file: str, name: str) -> float:
-    """A figure in KiB that Linux keeps of a process; 0 of one that is gone."""
+    """Return a figure in KiB from /proc; 0 if the process is gone."""
     with suppress(OSError):
         _, _, rest = Path(f"/proc/{pid}/{file}").read_text().partition(name)
         return float(rest.split()[0]) if rest else 0.0
@@ -80,7 +80,7 @@ def kib(pid: int, file: str, name: str) -> float:
 
 def write_wav(source: Path, target: Path, seconds: float) -> None:
     """Repeat a recording as WAV (16 kHz, mono, 16 bit) by writing its frames again."""
-    import av  # in the process that writes only
+    import av  # only in the process that writes
 
     resampler = av.AudioResampler(format="s16", layout="mono", rate=16_000)
     with av.open(str(source), "r") as container:
@@ -94,7 +94,7 @@ def write_wav(source: Path, target: Path, seconds: float) -> None:
 
 
 def write_mp3(source: Path, target: Path, seconds: float) -> None:
-    """Encode a recording as MP3 once, and write its packets again and again."""
+    """Encode a recording as MP3 once, and write its packets repeatedly."""
     import av
 
     once = target.with_name("once.mp3")
@@ -125,7 +125,7 @@ FORMS: dict[str, Callable[[Path, Path, float], None]] = {"wav": write_wav, "mp3"
 
 
 def make(form: str, source: Path, target: Path, seconds: float) -> None:
-    """Write a recording in a process of its own: what this one ever held counts in the peak of what it starts."""
+    """Write a recording in a separate process: the memory of this one counts in the peak of its children."""
     writing = Process(target=FORMS[form], args=(source, target, seconds))
     writing.start()
     writing.join()
@@ -134,12 +134,12 @@ def make(form: str, source: Path, target: Path, seconds: float) -> None:
 
 
 def seconds_of(length: str) -> float:
-    """Read a length: 90s, 10m, 24h."""
+    """Parse a length: 90s, 10m, 24h."""
     return float(length[:-1]) * UNITS[length[-1]]
 
 
 def measure(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Every model with every form of every length; each file is made, used by all models, and deleted."""
+    """Measure every model with every format and length; each file is created, used by all models, and deleted."""
     script = folder / "words.json"
     script.write_text(json.dumps({"language": "en", "segments": [{"start": 0.5, "end": 1.0, "text": "Words."}]}))
     rows: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
-"""Lines of speech that lie as MPEG audio in a larger file, found by the form of their frames alone.
+"""MPEG audio stored within larger files, found by the structure of its frames.
 
-Frame headers are described in ISO/IEC 11172-3 and 13818-3; only layer III is looked for.
+Frame headers are described in ISO/IEC 11172-3 and 13818-3; only layer III is supported.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
-"""Layer III in versions 2.5, 2 and 1, with and without a checksum."""
+"""Layer III in versions 2.5, 2 and 1, with and without checksum."""
 _KBIT = {
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-"""By the two bits that tell the version."""
+"""By the two bits of the version."""
 _FEWEST_FRAMES = 8
-"""Two bytes that look like a header are common by chance; as many headers in a row are not."""
+"""Two bytes that look like a header are common by chance; that many consecutive headers are not."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where one frame lies."""
+    """The position of a frame."""
 
     start: int
     end: int
     form: tuple[int, int]
-    """Version and sampling rate: the same all through a line."""
+    """Version and sampling rate: constant within a recording."""
     begins_anew: bool
-    """It takes no bits from frames before it (`main_data_begin` is 0): most often where another line begins."""
+    """It uses no bits of preceding frames (`main_data_begin` is 0): usually the start of a recording."""
 
 
 def lines(content: bytes) -> Iterator[bytes]:
-    """Give each line: frames of one form that follow one another without a gap, from where an encoder began."""
+    """Yield each recording: consecutive frames of one kind, from the start of an encoding."""
     at = 0
     while found := _SYNC.search(content, at):
         frames = _run(content, found.start())
@@ -51,7 +51,7 @@ def lines(content: bytes) -> Iterator[bytes]:
 
 
 def decode(line: bytes, rate: int) -> NDArray[np.int16]:
-    """Make a line mono samples at a rate."""
+    """Decode a recording to mono samples at a rate."""
     resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
     with av.open(io.BytesIO(line), "r", format="mp3") as container:
         frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
@@ -59,7 +59,7 @@ def decode(line: bytes, rate: int) -> NDArray[np.int16]:
 
 
 def _run(content: bytes, start: int) -> list[Frame]:
-    """The frames that follow one another from here; none if they are too few to be any."""
+    """Return the consecutive frames from here; none if they are too few."""
     frames: list[Frame] = []
     frame = _frame(content, start)
     while frame and frame.end <= len(content) and (not frames or frame.form == frames[0].form):
@@ -69,7 +69,7 @@ def _run(content: bytes, start: int) -> list[Frame]:
 
 
 def _frame(content: bytes, at: int) -> Frame | None:
-    """The frame that begins here; None if none does."""
+    """Return the frame that begins here, or None."""
     header = content[at : at + 7]
     if len(header) < 7 or not _SYNC.match(header):
         return None

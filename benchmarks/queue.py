@@ -1,7 +1,7 @@
-"""What the queue costs, with jobs that do nothing: speed beside other queues, wake-up time, bytes on the disk.
+"""The cost of the queue, with jobs that do nothing: speed compared with other queues, wake-up time, bytes on disk.
 
-How its verbs take to a full table is measured by `queue_growth`; what it adds to a real transcription by `overhead`.
-Everything lies in a fresh folder below --folder, which must be on a real disk. Prints JSON.
+`queue_growth` measures its operations on a full table, `overhead` what it adds to a real transcription. All data is
+in a new folder in --folder, which must be on a real disk. Prints JSON.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Make = Callable[[], Awaitable[Queue]]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many percent of all don't exceed."""
+    """Return the percentile of the values."""
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
 
 
@@ -63,11 +63,11 @@ def in_ms(seconds: Sequence[float]) -> dict[str, float]:
     }
 
 
-# Speed, beside other queues
+# Speed, compared with other queues
 
 
 async def one_job(queue: Queue) -> tuple[float, ...]:
-    """Take a job through the verbs; give the seconds of each."""
+    """Process a job; return the seconds of each operation."""
     begun = time.perf_counter()
     await queue.submit()
     submitted = time.perf_counter()
@@ -78,7 +78,7 @@ async def one_job(queue: Queue) -> tuple[float, ...]:
 
 
 async def time_verbs(queues: Sequence[Queue], count: int) -> dict[str, list[tuple[float, ...]]]:
-    """Take one job through each queue in turn, again and again: whatever else the machine does falls on all."""
+    """Process jobs in all queues in alternation, so that other load affects all equally."""
     taken: dict[str, list[tuple[float, ...]]] = {queue.name: [] for queue in queues}
     for _ in range(_WARM_UP + count):
         for queue in random.sample(queues, len(queues)):
@@ -87,7 +87,7 @@ async def time_verbs(queues: Sequence[Queue], count: int) -> dict[str, list[tupl
 
 
 async def time_worker(queue: Queue, count: int) -> float:
-    """Have the queue's own worker empty it; give the seconds from one job's start to the next one's."""
+    """Let the queue's own worker process all jobs; return the seconds from one start to the next."""
     for _ in range(count):
         await queue.submit()
     starts: list[float] = []
@@ -110,7 +110,7 @@ async def time_worker(queue: Queue, count: int) -> float:
 
 
 async def time_workers(makers: Sequence[Make], rounds: int) -> dict[str, list[float]]:
-    """Have every worker empty a queue of its own in turn; give the seconds of a job in each round."""
+    """Let every worker process its own queue in turn; return the seconds per job of each round."""
     taken: dict[str, list[float]] = {}
     for _ in range(rounds):
         for make in random.sample(makers, len(makers)):
@@ -121,7 +121,7 @@ async def time_workers(makers: Sequence[Make], rounds: int) -> dict[str, list[fl
 
 
 async def speed(folder: Path, count: int, rounds: int) -> dict[str, Any]:
-    """Every queue's verbs, then every queue's worker, in turn; ratios are medians of jobs', or rounds', own ratios."""
+    """Measure the operations, then the workers, in turn; ratios are medians of the ratios per job or round."""
     result: dict[str, Any] = {"jobs": count, "rounds of workers": rounds}
     async with AsyncExitStack() as stack:
         makers: list[Make] = [partial(_in_folder, kind, folder) for kind in ON_SQLITE]
@@ -179,7 +179,7 @@ def _compared(seconds: Sequence[float], cesars: Sequence[float]) -> dict[str, fl
 
 
 async def wake(folder: Path, count: int) -> dict[str, Any]:
-    """How long an idle worker takes from a submission's commit to the start of the work, if it polls once a minute."""
+    """Measure the time from the commit of a submission to the start of the work, polling once a minute."""
     database = folder / "wake.db"
     repository = JobRepository(database)
     await repository.connect()
@@ -195,7 +195,7 @@ async def wake(folder: Path, count: int) -> dict[str, Any]:
     working = asyncio.create_task(worker.run())
     same: list[float] = []
     for _ in range(count):
-        await asyncio.sleep(random.uniform(0, 0.05))  # it is idle again
+        await asyncio.sleep(random.uniform(0, 0.05))  # until it is idle again
         await repository.create(Job(audio_path="/recordings/interview.m4a"))
         committed = time.monotonic()
         same.append(await started.get() - committed)
@@ -207,7 +207,7 @@ async def wake(folder: Path, count: int) -> dict[str, Any]:
 
 
 async def _wake_from_another_process(database: Path, started: asyncio.Queue[float], count: int) -> list[float]:
-    """All processes of a machine share the monotonic clock."""
+    """Measure the same with a submission by another process; processes share the monotonic clock."""
     pipe = asyncio.subprocess.PIPE
     submitter = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _SUBMITTER, str(database), stdin=pipe, stdout=pipe
@@ -216,7 +216,7 @@ async def _wake_from_another_process(database: Path, started: asyncio.Queue[floa
     assert submitter.stdout is not None
     seconds = []
     for _ in range(count):
-        await asyncio.sleep(random.uniform(0, 0.5))  # at any time between two looks
+        await asyncio.sleep(random.uniform(0, 0.5))  # at any time between two polls
         submitter.stdin.write(b"\n")
         committed = float(await submitter.stdout.readline())
         seconds.append(await started.get() - committed)
@@ -229,7 +229,7 @@ async def _wake_from_another_process(database: Path, started: asyncio.Queue[floa
 
 
 async def bytes_per_job(folder: Path, count: int) -> dict[str, Any]:
-    """Finish jobs with the text and the chunks of a real recording of a minute; look at the file."""
+    """Finish jobs with the text and the chunks of a real recording of a minute; measure the file."""
     chunks: list[Chunk] = []
     transcript = AudioTranscriber("tiny.en").transcribe(write_minute(folder / "minute.wav"), on_chunk=chunks.append)
     database = folder / "bytes.db"
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--wakes", type=int, default=300)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        Path(name).chmod(0o755)  # PostgreSQL may have to run as somebody else
+        Path(name).chmod(0o755)  # PostgreSQL may have to run as another user
         json.dump(asyncio.run(measure(arguments, Path(name))), sys.stdout, indent=1)
 
 

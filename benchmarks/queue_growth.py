@@ -1,8 +1,8 @@
-"""Whether the queue's verbs take longer in a full table: with 10, 10,000 and 1,000,000 jobs, finished or waiting.
+"""The operations of the queue on full tables: with 10, 10,000 and 1,000,000 jobs, finished or waiting.
 
-The rows are made by plain SQL in one transaction, finished ones with a text and their three events. Prints JSON: for
-every verb the median and the 99th percentile, how the median compares with the smallest table's, and how SQLite
-reaches the rows of each statement.
+The rows are inserted with plain SQL in one transaction, finished ones with a text and their three events. Prints JSON:
+for every operation the median and the 99th percentile, the ratio of the median to the smallest table's, and SQLite's
+query plan for each statement.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _HISTORY = (
 
 
 def fill(database: Path, status: JobStatus, rows: int) -> None:
-    """Put so many jobs into a database that was made by a repository."""
+    """Insert that many jobs into a database created by a repository."""
     is_done = status is JobStatus.COMPLETED
     options = {"beam_size": 5, "end": None, "hotwords": None, "language": None, "prompt": None, "start": 0.0}
     values = {"options": json.dumps(options), "status": status, "done": is_done, "text": _TEXT, "rows": rows}
@@ -73,7 +73,7 @@ def fill(database: Path, status: JobStatus, rows: int) -> None:
 
 
 def seldom(repository: JobRepository, job: Job) -> dict[str, Call]:
-    """The calls that may well read much, and are not made for every job."""
+    """Calls that may read many rows, and are not made for every job."""
     presenter = JobPresenter(repository)
 
     async def shown_page() -> Any:
@@ -97,7 +97,7 @@ def seldom(repository: JobRepository, job: Job) -> dict[str, Call]:
 
 
 async def time_calls(repository: JobRepository, seconds: dict[str, list[float]], *, with_seldom: bool) -> None:
-    """Take a job through every verb; add the seconds of each call to those before."""
+    """Process a job with every operation; append the seconds of each call."""
 
     async def timed(name: str, call: Call) -> Any:
         begun = time.perf_counter()
@@ -121,7 +121,7 @@ async def time_calls(repository: JobRepository, seconds: dict[str, list[float]],
 
 @contextmanager
 def statements() -> Iterator[list[tuple[str, Any]]]:
-    """Take note of every statement that is run meanwhile."""
+    """Record every statement executed within the block."""
     seen: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -135,7 +135,7 @@ def statements() -> Iterator[list[tuple[str, Any]]]:
 
 
 def how(connection: sqlite3.Connection, statement: str, parameters: Sequence[Any]) -> str:
-    """How SQLite reaches the rows, in its own words."""
+    """Return SQLite's query plan."""
     verb = " ".join(statement.split()[:2])
     if verb.startswith(("BEGIN", "INSERT")):
         return verb.removesuffix(" INTO")
@@ -144,7 +144,7 @@ def how(connection: sqlite3.Connection, statement: str, parameters: Sequence[Any
 
 
 async def plans(repository: JobRepository, database: Path) -> dict[str, list[str]]:
-    """Give the statements of every verb, each with the way SQLite takes."""
+    """Return the statements of every operation, each with its query plan."""
     job = await repository.create(Job(audio_path=_RECORDING))
     found: dict[str, list[str]] = {}
 
@@ -169,7 +169,7 @@ async def plans(repository: JobRepository, database: Path) -> dict[str, list[str
 
 
 async def filled(database: Path, status: JobStatus, rows: int) -> JobRepository:
-    """Give a repository with so many jobs in it."""
+    """Return a repository with that many jobs."""
     maker = JobRepository(database)
     await maker.connect()
     await maker.close()
@@ -180,7 +180,7 @@ async def filled(database: Path, status: JobStatus, rows: int) -> JobRepository:
 
 
 async def measure(folder: Path, status: JobStatus, sizes: Sequence[int], count: int) -> dict[str, Any]:
-    """Call the verbs of all sizes in turn, so that whatever else the machine does falls on all."""
+    """Call the operations on all sizes in alternation, so that other load affects all equally."""
     databases = {rows: folder / f"{status}-{rows}.db" for rows in sizes}
     repositories = {rows: await filled(database, status, rows) for rows, database in databases.items()}
     seconds: dict[int, dict[str, list[float]]] = {rows: {} for rows in sizes}

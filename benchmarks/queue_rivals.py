@@ -1,6 +1,6 @@
-"""Other queues beside ours, all behind the same few verbs, each used as its documentation shows.
+"""Other queues compared with Cesar's, behind the same operations, each used as its documentation shows.
 
-What a queue has on the disk when a verb returns is said in its `keeps`, so that like is compared with like.
+What a queue has on disk when an operation returns is stated in its `keeps`, so that like is compared with like.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from uuid import uuid4
 from cesar.api import BackgroundWorker, Job, JobRepository, JobStatus
 
 TEXT = "Words that stand for words. " * 32
-"""As long as what is said in a minute."""
+"""As long as a minute of speech."""
 
 Tick = Callable[[], None]
 
 
 class Queue(Protocol):
-    """A queue of no-op jobs in a fresh place."""
+    """A new queue of no-op jobs."""
 
     name: str
     keeps: str
-    """What is on the disk when a verb returns."""
+    """What is on disk when an operation returns."""
     has_worker: bool
 
     async def open(self) -> None: ...
@@ -35,13 +35,13 @@ class Queue(Protocol):
     async def claim(self) -> Any: ...
     async def finish(self, job: Any) -> None: ...
     async def work(self, tick: Tick) -> None:
-        """Run the library's own worker, one job at a time, which calls `tick` for each job; ends when cancelled."""
+        """Run the library's own worker, one job at a time, which calls `tick` for each job, until cancelled."""
 
     async def close(self) -> None: ...
 
 
 class Cesar:
-    """Our repository and our worker."""
+    """Cesar's repository and worker."""
 
     name = "cesar"
     keeps = "each verb one transaction with fsync: row, event, fence; the text with the result"
@@ -80,7 +80,7 @@ class Cesar:
 
 
 class BareSqlite:
-    """The least that a durable queue on SQLite does: one row written, one commit, for each verb; nothing around it."""
+    """The minimum of a durable queue on SQLite: for each operation, one row written and one commit."""
 
     name = "bare sqlite"
     keeps = "each verb one transaction with fsync: one row; no event, no fence; no worker"
@@ -120,7 +120,7 @@ class BareSqlite:
 
 
 class BareSqliteUnsynced(BareSqlite):
-    """The same, but the disk is not waited for: the difference is what fsync costs."""
+    """The same without waiting for the disk: the difference is the cost of fsync."""
 
     name = "bare sqlite, no fsync"
     keeps = "nothing until the next checkpoint: a power cut loses what was acknowledged"
@@ -161,7 +161,7 @@ class Huey:
         self.tick = tick
         consumer = self.huey.create_consumer(workers=1, periodic=False, initial_delay=0.01)
         threads: list[threading.Thread] = [consumer.scheduler, *(thread for _, thread in consumer.worker_threads)]
-        for thread in threads:  # what consumer.start() does, but for its signal handlers
+        for thread in threads:  # like consumer.start(), but without signal handlers
             thread.start()
         try:
             await asyncio.Event().wait()
@@ -173,7 +173,7 @@ class Huey:
 
 
 class HueyFsync(Huey):
-    """The same, told to sync."""
+    """The same with fsync."""
 
     name = "huey, fsync=True"
     keeps = "the same, by its own option"
@@ -275,6 +275,6 @@ class PgQueuer:
 
 
 ON_SQLITE: tuple[Callable[[Path], Queue], ...] = (Cesar, BareSqlite, BareSqliteUnsynced, Huey, HueyFsync)
-"""Each is made with a folder of its own."""
+"""Each is created with its own folder."""
 ON_POSTGRESQL: tuple[Callable[[str], Queue], ...] = (Procrastinate, PgQueuer)
-"""Each is made with the address of a database of its own."""
+"""Each is created with the URL of its own database."""

@@ -1,9 +1,10 @@
-"""The service under load, and what it adds to a transcription: a real `cesar serve` in a process of its own.
+"""The service under load, and its overhead for a transcription: a real `cesar serve` in a separate process.
 
-Prints JSON. --only responsive: how long a trivial GET takes while a long recording is transcribed, beside an idle
-service. load: 200 watchers of events, 500 queued jobs, 20 uploads of 100 MB at once: errors, and memory. overhead: from
-POST to text for 5 s and 60 s, beside `AudioTranscriber` called directly, in turns. rival: the same clips through
-wyoming-faster-whisper. whisper_1: the endpoint for OpenAI's clients beside `/transcribe`, and 50 callers at once.
+Prints JSON. --only responsive: the time of a trivial GET while a long recording is transcribed, compared with an idle
+service. load: 200 event streams, 500 queued jobs, 20 simultaneous uploads of 100 MB: errors, and memory. overhead:
+from POST to text for 5 s and 60 s, compared with calling `AudioTranscriber` directly, alternating. rival: the same
+clips through wyoming-faster-whisper. whisper_1: the endpoint for OpenAI's clients compared with `/transcribe`, and 50
+simultaneous calls.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _SETTINGS = {
 
 @contextmanager
 def serving(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
-    """Run the service; give its address and process id."""
+    """Run the service; yield its URL and process id."""
     log = folder / "serve.log"
     command = [sys.executable, "-m", "cesar", "serve", "--port", "0", "--data-dir", str(folder / "data"), *options]
     with log.open("wb") as stderr, subprocess.Popen(command, stderr=stderr, env=os.environ | _SETTINGS) as process:
@@ -69,7 +70,7 @@ def in_ms(seconds: list[float]) -> dict[str, float]:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that a process has had (Linux)."""
+    """Return the peak memory of a process (Linux)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
 
@@ -82,7 +83,7 @@ async def submit(client: httpx.AsyncClient, recording: Path, **fields: str) -> s
 
 
 async def is_over(client: httpx.AsyncClient, job: str) -> str:
-    """Follow the job's events to its end; give its status."""
+    """Follow a job's events to its end; return its status."""
     async with client.stream("GET", f"/jobs/{job}/events") as events:
         name = ""
         async for line in events.aiter_lines():
@@ -93,9 +94,9 @@ async def is_over(client: httpx.AsyncClient, job: str) -> str:
 
 
 async def ask_every(address: str, path: str, until: Callable[[], bool]) -> list[float]:
-    """Ask for something every 20 ms on one connection; give how long each answer took.
+    """Send a request every 20 ms on one connection; return the time of each response.
 
-    By hand: a client library takes longer than the service.
+    Without a client library, which would take longer than the service.
     """
     host, port = address.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -121,7 +122,7 @@ async def calling(address: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def responsive(folder: Path) -> dict[str, Any]:
-    """A trivial GET, idle and beside the transcription of a long recording: in turns of the same service."""
+    """Measure a trivial GET, alternately idle and during the transcription of a long recording."""
     found: dict[str, Any] = {}
     with serving(folder, "--model", MODEL, "--offline") as (address, _):
         async with calling(address) as client:
@@ -139,7 +140,7 @@ async def responsive(folder: Path) -> dict[str, Any]:
 
 
 async def load_(folder: Path) -> dict[str, Any]:
-    """Many at once: watchers, waiting jobs, large uploads."""
+    """Measure many event streams, waiting jobs and large uploads at once."""
     large = folder / "large.wav"
     with wave.open(str(large), "wb") as file:
         file.setparams((2, 2, 48000, 0, "NONE", ""))
@@ -187,7 +188,7 @@ def write_five_seconds(path: Path) -> Path:
 
 
 async def overhead(folder: Path, rounds: int) -> dict[str, Any]:
-    """From POST to text, beside the library called directly, in turns; both have the model warm."""
+    """Measure from POST to text, alternating with the library called directly; both with a warm model."""
     clips = {"5 s": write_five_seconds(folder / "five.wav"), "60 s": write_minute(folder / "minute.wav")}
     direct = AudioTranscriber(MODEL, settings=load({"offline": True, "idle_timeout_s": 3600}))
     found: dict[str, Any] = {}
@@ -221,7 +222,7 @@ CALLERS = 50
 
 
 async def ask_whisper_1(client: httpx.AsyncClient, recording: Path, prompt: str) -> str:
-    """Transcribe as programs written for OpenAI do; give the job's id."""
+    """Transcribe like programs written for OpenAI; return the job's id."""
     with recording.open("rb") as file:
         answer = await client.post(
             "/v1/audio/transcriptions",
@@ -234,7 +235,7 @@ async def ask_whisper_1(client: httpx.AsyncClient, recording: Path, prompt: str)
 
 
 async def whisper_1(folder: Path, rounds: int) -> dict[str, Any]:
-    """The synchronous endpoint beside the asynchronous one. Each request has its own prompt, so that none joins."""
+    """Compare the synchronous endpoint with the asynchronous one. Unique prompts prevent deduplication."""
     clips = {"5 s": write_five_seconds(folder / "five.wav"), "60 s": write_minute(folder / "minute.wav")}
     found: dict[str, Any] = {}
     with serving(folder, "--model", MODEL, "--offline") as (address, pid):
@@ -243,7 +244,7 @@ async def whisper_1(folder: Path, rounds: int) -> dict[str, Any]:
                 pairs = []
                 for number in range(rounds + 1):
                     took: dict[str, float] = {}
-                    words = ("one", "two") if number // 2 % 2 else ("two", "one")  # what is asked for costs time too
+                    words = ("one", "two") if number // 2 % 2 else ("two", "one")  # the order matters
                     for which in ("plain", "whisper-1") if number % 2 else ("whisper-1", "plain"):
                         begun = time.perf_counter()
                         if which == "plain":
@@ -282,7 +283,7 @@ async def whisper_1(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 async def rival(folder: Path, rounds: int) -> dict[str, Any]:
-    """The same clips through wyoming-faster-whisper with the same weights, beside the service, in turns."""
+    """Alternate the same clips between the service and wyoming-faster-whisper with the same weights."""
     from cesar.models import store
 
     weights = store.locate(MODEL, store=load().models_dir, allow_network=False).directory

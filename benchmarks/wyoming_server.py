@@ -1,4 +1,4 @@
-"""wyoming-faster-whisper for the length of a benchmark, with the same weights as Cesar: started, and asked."""
+"""wyoming-faster-whisper for the duration of a benchmark, with the same weights as Cesar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PORT = 18_765
 
 @asynccontextmanager
 async def wyoming(folder: Path, weights: Path, first: Path) -> AsyncIterator[None]:
-    """Run the server: int8, beam 5, English, a thread a core. It is ready when it has heard the `first` clip."""
+    """Run the server: int8, beam 5, English, one thread per core. It has transcribed the `first` clip."""
     program = str(Path(sys.executable).with_name("wyoming-faster-whisper"))
     command = [
         *(program, "--uri", f"tcp://127.0.0.1:{_PORT}", "--model", str(weights), "--data-dir", str(folder)),
@@ -39,7 +39,7 @@ async def wyoming(folder: Path, weights: Path, first: Path) -> AsyncIterator[Non
 
 
 async def ask_wyoming(clip: Path) -> str:
-    """Send a clip over a connection of its own; give the text."""
+    """Send a clip on a separate connection; return the text."""
     from wyoming.asr import Transcribe, Transcript
     from wyoming.audio import AudioChunk, AudioStart, AudioStop
     from wyoming.client import AsyncTcpClient

@@ -1,1 +1,1 @@
-"""Cesar's speed beside others': `scripts/bench speed`. `__main__` is the way in; each part is a module."""
+"""Cesar's speed compared with other programs: `scripts/bench speed`. `__main__` is the entry point."""

@@ -1,11 +1,11 @@
-"""How fast Cesar is beside others with the same weights, as whole processes, in turns.
+"""Cesar's speed compared with other programs and the same weights, as whole processes, alternating.
 
     scripts/bench speed --recordings FOLDER [--only long first ...] [--models tiny.en base] [--runs 3]
 
-The folder is made by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (the hour's first segment),
-short (five seconds, warm and cold), four (minutes handed to a service at once), limit (what the machine could do at
-the most), workers (one and two). Prints JSON, and tables on standard error. Processor seconds are those of all
-processes of a run, peak memory that of the largest, by the system's count. Use a quiet machine; quote the ratios.
+The folder is created by `scripts/bench long_speech`. Parts: long (ten minutes), hour, first (the first segment of the
+hour), short (five seconds, warm and cold), four (four minutes sent to a service at once), limit (the machine's peak
+performance), workers (one and two). Prints JSON, and tables on standard error. CPU seconds are those of all processes
+of a run, peak memory that of the largest, as reported by the system. Use an idle machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 def parts(model: str, folder: Path, runs: int) -> dict[str, Callable[[], Rows]]:
-    """Every part with one model, by its name."""
+    """Return every part with one model, by name."""
     ten_minutes, short = folder / "ten-minutes.wav", folder / "five-seconds.wav"
     minutes = [folder / f"sixty-{number}.wav" for number in range(1, 5)]
     return {

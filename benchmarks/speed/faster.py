@@ -1,8 +1,8 @@
 """faster-whisper as a program: `python -m benchmarks.speed.faster KIND WEIGHTS RECORDING`.
 
-KIND is `sequential` (its default, beam 5), `words` (the same with word times), `batched` (its fastest: beam 1, eight
-windows at once), `first` (sequential; stops at the first segment) or `warm` (a run to warm up, then ten; prints the
-seconds of each as JSON).
+KIND is `sequential` (its default, beam size 5), `words` (the same with word timestamps), `batched` (its fastest: beam
+size 1, eight windows at once), `first` (sequential; stops at the first segment) or `warm` (a run to warm up, then
+ten; prints the seconds of each as JSON).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def seconds(model: WhisperModel, recording: str) -> float:
-    """From the call to the text."""
+    """Return the seconds from the call to the text."""
     begun = time.perf_counter()
     segments, _ = model.transcribe(recording)
     assert "".join(segment.text for segment in segments)

@@ -1,4 +1,4 @@
-"""From the start of a process to the first segment that a user can read: `first`."""
+"""The time from the start of a process to the first readable segment: `first`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.speed.commands import SEQUENTIAL, cesar, faster
 
 
 def first(model: str, recording: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Cesar's events (--json-lines) against the first item of faster-whisper's generator."""
+    """Compare Cesar's events (--json-lines) with the first item of faster-whisper's generator."""
     measures = {
         "Cesar": partial(_until, '"event": "segment"', cesar(model, recording, "--json-lines")),
         SEQUENTIAL: partial(_until, "segment:", faster("first", model, recording)),
@@ -32,7 +32,7 @@ def first(model: str, recording: Path, rounds: int) -> dict[str, dict[str, Any]]
 
 
 def _until(sign: str, command: Sequence[str]) -> float:
-    """Seconds until the command writes a line with the sign in it; the rest of its work isn't waited for."""
+    """Return the seconds until the command writes a line with this text, then end it."""
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Four clips of a minute handed in at once: `four`, Cesar's service against wyoming-faster-whisper, beam 5 on both."""
+"""Four clips of a minute at once: `four`, Cesar's service against wyoming-faster-whisper, both with beam 5."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CESAR, WYOMING = "cesar serve", "wyoming-faster-whisper"
 
 
 def four(model: str, clips: Sequence[Path], short: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Seconds until the last text; both servers are told the language, and have the model loaded."""
+    """Measure the seconds until the last text; both servers get the language and have the model loaded."""
     with TemporaryDirectory() as name:
         taken = asyncio.run(_in_turns(model, clips, short, rounds, Path(name)))
     found = {name: median(seconds, 3) for name, seconds in taken.items()}

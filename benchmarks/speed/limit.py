@@ -1,11 +1,11 @@
-"""How near Cesar's run comes to what the machine could do at the most: `limit`.
+"""How close Cesar comes to the machine's peak performance: `limit`.
 
-The least seconds that Whisper takes are counted from its shapes, with these assumptions: every window of the plan is
-heard once and decoded greedily, eight together. Linear layers multiply in int8, attention and convolutions in float32,
-each at the machine's peak for large matrices. A step of the decoder takes as long as the slower of its arithmetic and
-its traffic: all weights (a byte each) once a step for all eight, and each window's own keys and values for
-cross-attention (float32), at the speed of a copy; what a cache may hold is not allowed for. Decoding of the file,
-speech detection, spectrograms, softmax, norms and start-up count for nothing. So nothing reaches 100 %.
+The minimum time of Whisper is computed from its shapes, with these assumptions: every window is encoded once and
+decoded greedily, in batches of eight. Linear layers multiply in int8, attention and convolutions in float32, each at
+the machine's peak for large matrices. A step of the decoder takes as long as the slower of its arithmetic and its
+memory traffic: all weights (a byte each) once per step for the batch, and the keys and values of each window for
+cross-attention (float32), at the speed of a copy; caches are ignored. Decoding the file, speech detection,
+spectrograms, softmax, norms and startup are not counted. Nothing can therefore reach 100 %.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MELS, VOCABULARY = 80, 51_865
 
 @dataclass(frozen=True)
 class Shape:
-    """Width of the model, and layers of its encoder and of its decoder."""
+    """The width of the model, and the layers of its encoder and decoder."""
 
     width: int
     layers: int
@@ -39,19 +39,19 @@ SHAPES = {"tiny": Shape(384, 4), "base": Shape(512, 6), "small": Shape(768, 12)}
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the machine does at the most, with all cores."""
+    """The peak performance of the machine, with all cores."""
 
     float32_gops: float
     int8_gops: float
     copy_gb_s: float
 
     def seconds(self, *, int8: float = 0, float32: float = 0) -> float:
-        """How long so many multiplications, each with its addition, take."""
+        """Return the time of that many multiply-adds."""
         return 2 * (int8 / self.int8_gops + float32 / self.float32_gops) / 1e9
 
 
 def encoder_s(shape: Shape, peaks: Peaks, window_s: float) -> float:
-    """One window through the encoder, and to the keys and values that the decoder attends to."""
+    """Return the time of the encoder and of the keys and values for one window."""
     width, positions = shape.width, 50 * window_s
     linear = (12 + 2) * shape.layers * positions * width**2
     attention = 2 * shape.layers * positions**2 * width
@@ -60,7 +60,7 @@ def encoder_s(shape: Shape, peaks: Peaks, window_s: float) -> float:
 
 
 def token_s(shape: Shape, peaks: Peaks, window_s: float) -> float:
-    """One token of one window, as its part of a step."""
+    """Return the time of one token of one window, as its share of a step."""
     width, positions = shape.width, 50 * window_s
     weights = 14 * shape.layers * width**2 + VOCABULARY * width
     attended = 2 * shape.layers * positions * width
@@ -69,7 +69,7 @@ def token_s(shape: Shape, peaks: Peaks, window_s: float) -> float:
 
 
 def limit(model: str, recording: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """The machine's peaks, the least seconds for an hour of such speech, and Cesar's."""
+    """Measure the machine's peaks, the minimum time for an hour of such speech, and Cesar's time."""
     shape, hours = SHAPES[model.partition(".")[0]], length_s(recording) / 3600
     measures = {"peaks": partial(run, _program("peaks")), "Cesar": partial(run, cesar(model, recording, "-f", "json"))}
     taken = in_turns(measures, rounds)
@@ -77,8 +77,8 @@ def limit(model: str, recording: Path, rounds: int) -> dict[str, dict[str, Any]]
     peaks = {name: max(one[name] for one in measured) for name in measured[0]}
     windows: Sequence[float] = json.loads(run([*_program("windows"), str(recording)]).text)
     segments = json.loads(taken["Cesar"][-1].text)["segments"]
-    written = sum(2 + len(segment["tokens"]) for segment in segments)  # each between two time stamps
-    tokens = written + 4 * len(windows)  # the start, in three tokens at the most, and the end
+    written = sum(2 + len(segment["tokens"]) for segment in segments)  # each between two timestamps
+    tokens = written + 4 * len(windows)  # up to three start tokens, and the end
     encoder = sum(encoder_s(shape, Peaks(**peaks), window) for window in windows)
     decoder = tokens * token_s(shape, Peaks(**peaks), sum(windows) / len(windows))
     least, wall_s = encoder + decoder, median((one.wall_s for one in taken["Cesar"]), 3)

@@ -1,7 +1,7 @@
-"""The most that this machine computes and moves: `python -m benchmarks.speed.peaks`, JSON.
+"""The machine's peak computation and memory bandwidth: `python -m benchmarks.speed.peaks`, JSON.
 
-Products of large square matrices by onnxruntime, in float32 and in int8 (VNNI where there is such), and copies by
-numpy, a thread a core; the best of several.
+Products of large square matrices with onnxruntime, in float32 and in int8 (with VNNI where available), and copies with
+numpy, one thread per core; the best of several runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The shortest of several times, after one to warm up."""
+    """Return the shortest of several times, after a warm-up."""
     work()
     taken = []
     for _ in range(TIMES):
@@ -51,7 +51,7 @@ def seconds(work: Callable[[], object]) -> float:
 def product(
     operator: str, a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], result: npt.DTypeLike
 ) -> Callable[[], object]:
-    """A product of two matrices by onnxruntime, a thread a core."""
+    """Return a product of two matrices with onnxruntime, one thread per core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
     session = onnxruntime.InferenceSession(model(operator, a, b, result), options, providers=["CPUExecutionProvider"])
@@ -59,7 +59,7 @@ def product(
 
 
 def copied_gb_s() -> float:
-    """Bytes read and written a second, by copies that no cache holds."""
+    """Return the bytes read and written per second by copies larger than any cache."""
     cores = os.cpu_count() or 1
     pairs = [(np.ones(COPIED_BYTES, np.uint8), np.empty(COPIED_BYTES, np.uint8)) for _ in range(cores)]
     with ThreadPoolExecutor(cores) as threads:
@@ -68,7 +68,7 @@ def copied_gb_s() -> float:
 
 
 def model(operator: str, a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], result: npt.DTypeLike) -> bytes:
-    """An ONNX model of one operator, c = operator(a, b)."""
+    """Return an ONNX model of one operator, c = operator(a, b)."""
     return protobuf.model(
         nodes=[protobuf.node(operator, ["a", "b"], ["c"])],
         inputs=[protobuf.value("a", a.dtype, a.shape), protobuf.value("b", b.dtype, b.shape)],

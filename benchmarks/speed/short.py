@@ -17,7 +17,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 def warm(model: str, clip: Path, rounds: int) -> Rows:
-    """From call to text; each round has a new process for both, which says how long ten calls took."""
+    """Measure from call to text; each round has new processes, which report the time of ten calls."""
     ours = [sys.executable, "-m", "benchmarks.speed.warm", model, str(clip)]
     commands = {"Cesar, warm": ours, "faster-whisper, warm": faster("warm", model, clip)}
     taken = in_turns({name: partial(_calls, command) for name, command in commands.items()}, rounds)
@@ -25,7 +25,7 @@ def warm(model: str, clip: Path, rounds: int) -> Rows:
 
 
 def cold(model: str, clip: Path, rounds: int) -> Rows:
-    """A whole command from start to end."""
+    """Measure a whole command."""
     with TemporaryDirectory() as folder:
         commands = {
             "cesar transcribe, cold": cesar(model, clip, "-q"),
@@ -40,7 +40,7 @@ def _calls(command: Sequence[str]) -> list[float]:
 
 
 def _rows(taken: dict[str, list[float]]) -> Rows:
-    """The other side is the last one."""
+    """Return rows that compare with the last entry."""
     found = {name: median(seconds, 4) for name, seconds in taken.items()}
     rival = list(found)[-1]
     return {

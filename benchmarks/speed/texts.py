@@ -1,26 +1,26 @@
-"""How two texts differ, after Whisper's own normaliser for English."""
+"""The differences between two texts, after Whisper's own normaliser for English."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 LEAST_RUN = 4
-"""Words in a row that are missing or too many are counted from this number on: fewer are a matter of hearing."""
+"""Minimum number of consecutive missing or added words to count; fewer are ordinary errors."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs from a reference, each in percent of the reference's words."""
+    """Differences from a reference, in percent of its words."""
 
     wrong: float
     lost: float
-    """Words in runs of four or more that the text lacks."""
+    """Missing words in runs of four or more."""
     added: float
-    """Words in runs of four or more that only the text has."""
+    """Added words in runs of four or more."""
 
 
 def difference(reference: str, text: str) -> Difference:
-    import jiwer  # only now: what the benchmark holds counts in the peaks of the commands that it starts
+    import jiwer  # imported late: the memory of the benchmark counts in the peaks of the commands that it starts
     from whisper_normalizer.english import EnglishTextNormalizer
 
     normalize = EnglishTextNormalizer()

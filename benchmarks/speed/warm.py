@@ -1,4 +1,4 @@
-"""`AudioTranscriber` kept warm: `python -m benchmarks.speed.warm MODEL RECORDING`.
+"""A warm `AudioTranscriber`: `python -m benchmarks.speed.warm MODEL RECORDING`.
 
 Transcribes once to warm up, then ten times; prints the seconds of each from call to text as JSON.
 """
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def seconds(transcriber: AudioTranscriber, recording: str) -> float:
-    """From the call to the text."""
+    """Return the seconds from the call to the text."""
     begun = time.perf_counter()
     assert transcriber.transcribe(recording).text
     return time.perf_counter() - begun

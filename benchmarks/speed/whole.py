@@ -1,4 +1,4 @@
-"""A whole recording from file to text, as commands in turns: `long`, `hour` and `workers`."""
+"""A whole recording from file to text, as alternating commands: `long`, `hour` and `workers`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 def long(model: str, recording: Path, short: Path, rounds: int) -> Rows:
-    """Cesar as it comes, with beam 5 and with word times, against faster-whisper; words wrong where they are known."""
+    """Compare Cesar by default, with beam 5 and with word times, with faster-whisper; with error rates if known."""
     runs = in_turns({name: partial(run, command) for name, command in _all(model, recording, short).items()}, rounds)
     rows = _rows(runs, recording)
     if (spoken := recording.with_suffix(".txt")).exists():
@@ -27,7 +27,7 @@ def long(model: str, recording: Path, short: Path, rounds: int) -> Rows:
 
 
 def hour(model: str, recording: Path, short: Path, rounds: int) -> Rows:
-    """The defaults alone, and how much the other texts lack and have beside the sequential run's."""
+    """Compare the defaults, and the texts with that of the sequential run."""
     commands = _defaults(model, recording, short)
     runs = in_turns({name: partial(run, command) for name, command in commands.items()}, rounds)
     rows = _rows(runs, recording)
@@ -43,7 +43,7 @@ def hour(model: str, recording: Path, short: Path, rounds: int) -> Rows:
 
 
 def workers(model: str, recording: Path, short: Path, rounds: int) -> Rows:
-    """One thread that recognises, and two."""
+    """Compare one recognition thread with two."""
     commands = {f"Cesar, {count} worker{'s' * (count > 1)}": {"CESAR_WORKERS": str(count)} for count in (1, 2)}
     command = cesar(model, recording, "-q")
     run(cesar(model, short, "-q"))
@@ -52,7 +52,7 @@ def workers(model: str, recording: Path, short: Path, rounds: int) -> Rows:
 
 
 def _defaults(model: str, recording: Path, short: Path) -> dict[str, list[str]]:
-    """The three commands at their defaults, each run on something short before, so that all files are at hand."""
+    """Return the three commands with their defaults, each run on a short clip first to fill the file cache."""
     for kind in ("sequential", "batched"):
         run(faster(kind, model, short))
     run(cesar(model, short, "-q"))
@@ -73,13 +73,13 @@ def _all(model: str, recording: Path, short: Path) -> dict[str, list[str]]:
 
 
 def length_s(recording: Path) -> float:
-    """How long a WAV file is."""
+    """Return the length of a WAV file."""
     with wave.open(str(recording)) as file:
         return float(file.getnframes() / file.getframerate())
 
 
 def _rows(runs: Mapping[str, Sequence[Run]], recording: Path) -> Rows:
-    """Medians a command, and how many times as long the faster-whisper runs took."""
+    """Return medians per command, and how many times as long the faster-whisper runs took."""
     seconds = length_s(recording)
     wall = {name: median((one.wall_s for one in its_runs), 3) for name, its_runs in runs.items()}
     rivals = [name for name in runs if not name.startswith("Cesar")]

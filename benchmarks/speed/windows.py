@@ -1,4 +1,4 @@
-"""The seconds of each window in Cesar's plan of a recording, JSON: `python -m benchmarks.speed.windows RECORDING`."""
+"""The length of each of Cesar's windows for a recording, as JSON: `python -m benchmarks.speed.windows RECORDING`."""
 
 from __future__ import annotations
 
