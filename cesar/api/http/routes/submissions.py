@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -14,7 +13,7 @@ from cesar.api.http.middleware.auth import Caller, Submitter
 from cesar.api.http.quotas import require_priority
 from cesar.api.http.schemas import JobView
 from cesar.api.http.uploads.file_writer import require_free_space
-from cesar.api.http.uploads.multipart import FILE_FIELD, Upload, clean_name, receive_upload
+from cesar.api.http.uploads.multipart import FILE_FIELD, receive_upload
 from cesar.api.http.uploads.options import (
     FORM_FIELDS,
     TranscriptionRequest,
@@ -25,10 +24,12 @@ from cesar.api.http.uploads.options import (
     resolve_model,
 )
 from cesar.api.http.uploads.result_cache import result_key
+from cesar.api.http.uploads.source import Source
 from cesar.api.models import Job
 from cesar.api.queue.enqueue import SubmissionPolicy
-from cesar.errors import AddressRefused, ServiceStopping
+from cesar.errors import ServiceStopping
 from cesar.limits import MAX_KEY_LENGTH
+from cesar.options import TranscribeOptions
 
 router = APIRouter(tags=["Submitting"])
 IdempotencyKey = Annotated[
@@ -53,15 +54,6 @@ _RECORDING = {
 def _body(kind: str, schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     """Return the OpenAPI description of a body that the framework doesn't parse."""
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema, "example": example}}}}
-
-
-def _last_part(url: str) -> str:
-    """Return the last part of an address's path, or its host if the path is empty."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise AddressRefused(f"the address can't be read: {error}") from None
-    return unquote(parts.path).rstrip("/").rpartition("/")[2] or parts.hostname or ""
 
 
 @router.post(
@@ -95,7 +87,8 @@ async def transcribe(
         submission = parse_form(dict(upload.fields))
         require_priority(caller, submission.priority, service.settings)
         async with service.storage_quota.reserve(caller, service.settings, upload.size_bytes, upload.digest):
-            job = _job(submission, service, caller, **_upload_fields(upload, service), idempotency_key=idempotency_key)
+            source = Source.of_upload(upload, service.audio)
+            job = _job(submission, source, service, caller, idempotency_key)
             key = await asyncio.to_thread(result_key, job, service.settings)
             job = await service.repository.create(job, upload=upload.path, policy=_policy(service, key))
     return await _accepted(service, response, job)
@@ -126,41 +119,33 @@ async def transcribe_url(
     submission = await parse_json(request)
     require_address(submission.url, policy_from(service.settings))
     require_priority(caller, submission.priority, service.settings)
-    source = {
-        "source_url": submission.url,
-        "name": clean_name(submission.name or _last_part(submission.url)),
-    }
-    job = _job(submission, service, caller, **source, idempotency_key=idempotency_key)
+    source = Source.at_address(submission.url, submission.name)
+    job = _job(submission, source, service, caller, idempotency_key)
     await asyncio.to_thread(require_free_space, service.settings.audio_dir, 0, service.settings.min_free_bytes)
-    async with service.storage_quota.reserve(caller, service.settings, _text_bytes(submission)):
+    async with service.storage_quota.reserve(caller, service.settings, _text_bytes(job.options)):
         job = await service.repository.create(job, policy=_policy(service, None))
     return await _accepted(service, response, job)
 
 
-def _text_bytes(submission: TranscriptionRequest) -> int:
-    """Return the approximate size of a request in the queue; prompt and hotwords may be long."""
-    return len(submission.prompt or "") + len(submission.hotwords or "")
+def _text_bytes(options: TranscribeOptions) -> int:
+    """Return the approximate size of the options in the queue; prompt and hotwords may be long."""
+    return sum(len(value) for value in options.to_dict().values() if isinstance(value, str))
 
 
-def _job(submission: TranscriptionRequest, service: Service, caller: Caller, **more: Any) -> Job:
+def _job(request: TranscriptionRequest, source: Source, service: Service, caller: Caller, key: str | None) -> Job:
     return Job(
-        model_size=resolve_model(submission.model, service.settings),
-        options=submission.options(),
-        priority=submission.priority,
-        no_cache=submission.no_cache,
+        name=source.name,
+        audio_path=source.audio_path,
+        audio_digest=source.audio_digest,
+        audio_bytes=source.audio_bytes,
+        source_url=source.source_url,
+        model_size=resolve_model(request.model, service.settings),
+        options=request.options(),
+        priority=request.priority,
+        no_cache=request.no_cache,
+        idempotency_key=key,
         submitter=caller.key_id,
-        **more,
     )
-
-
-def _upload_fields(upload: Upload, service: Service) -> dict[str, Any]:
-    """Return the job's fields for an uploaded recording."""
-    return {
-        "audio_path": str(service.audio.path_of(upload.digest)),
-        "audio_digest": upload.digest,
-        "audio_bytes": upload.size_bytes,
-        "name": upload.name,
-    }
 
 
 def _policy(service: Service, key: str | None) -> SubmissionPolicy:
