@@ -145,7 +145,7 @@ class NotMedia(InputError):
     """The file is neither audio nor video, or is too damaged to open."""
 
     code = "not_media"
-    default_hint = "Check that the file plays in a media player; a file cut off while copying must be copied again."
+    default_hint = "Check that the file plays in a media player; if it was truncated while being copied, copy it again."
 
 
 class NoAudioTrack(InputError):
