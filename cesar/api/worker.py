@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from cesar.api.execution import temporary_files
-from cesar.api.execution.backoff import backoff, until_written
+from cesar.api.execution.backoff import backoff, retry_until_available
 from cesar.api.execution.claim_keeper import claim_kept
 from cesar.api.execution.job_run import JobRun
 from cesar.api.execution.outcomes import Cancelled, Completed, Failed, Outcome, Released, outcome_of, was_killed
@@ -284,7 +284,7 @@ class BackgroundWorker:
                     _log.warning("job %s: %.1f s with speech gave no text; its warnings say why", job.id, dropped_s)
             case Failed(error) if outcome.is_transient:
                 queue_again = self.repository.requeue_killed if was_killed(error) else self.repository.retry_later
-                await until_written(partial(queue_again, job), self._errors.report)
+                await retry_until_available(partial(queue_again, job), self._errors.report)
                 _log.error("job %s failed and may be retried: %s", job.id, outcome.message)
             case Failed(error):
                 await self._save(job)
@@ -294,7 +294,7 @@ class BackgroundWorker:
                 await self._save(job)
                 _log.info("job %s is cancelled", job.id)
             case Released(reason):
-                await until_written(partial(self.repository.release, job), self._errors.report)
+                await retry_until_available(partial(self.repository.release, job), self._errors.report)
                 _log.info("job %s is released at %.0f s (%s)", job.id, run.progress.position, reason)
 
     async def _save(self, job: Job) -> None:
@@ -304,7 +304,7 @@ class BackgroundWorker:
         async def write() -> None:
             await self.repository.update(written)
 
-        await until_written(write, self._errors.report)
+        await retry_until_available(write, self._errors.report)
         job.refresh(written)
 
 

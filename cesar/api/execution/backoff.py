@@ -23,12 +23,15 @@ def backoff(initial_s: float = 0.1, max_s: float = 5.0) -> Iterator[float]:
         delay_s = min(2 * delay_s, max_s)
 
 
-async def until_written(write: Callable[[], Awaitable[T]], report: Callable[[Exception], None]) -> T:
-    """Write, retrying while the database is unavailable, and report each such error."""
+async def retry_until_available(
+    call: Callable[[], Awaitable[T]], report: Callable[[Exception], None] | None = None
+) -> T:
+    """Call, and call again while the database is unavailable. Each such error is reported."""
     delays = backoff()
     while True:
         try:
-            return await write()
+            return await call()
         except DatabaseError as error:
-            report(error)
+            if report is not None:
+                report(error)
             await asyncio.sleep(next(delays))

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Self
 
-from cesar.api.execution.backoff import until_written
+from cesar.api.execution.backoff import retry_until_available
 from cesar.api.execution.job_run import JobRun
 from cesar.api.repository import JobRepository
 from cesar.errors import AddressRefused, Interrupted, RecordingChanged
@@ -70,7 +70,7 @@ async def fetch_recording(
     partial_file = await repository.download_path(run.job)
     fetched = await fetch(url, partial_file, Limits.from_settings(settings), on_progress, run.stopped)
     store = partial(repository.store_download, run.job, partial_file, fetched.digest, fetched.size)
-    path = await until_written(store, report)
+    path = await retry_until_available(store, report)
     _log.info("job %s has its recording: %d bytes", run.job.id, fetched.size)
     run.progress = replace(run.progress, phase=None, fetched_bytes=fetched.size, audio_bytes=fetched.size)
     if run.should_stop():

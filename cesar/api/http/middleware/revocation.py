@@ -10,10 +10,10 @@ from contextlib import aclosing
 
 from starlette.requests import Request
 
-from cesar.api.execution.backoff import backoff
+from cesar.api.execution.backoff import retry_until_available
 from cesar.api.http.dependencies import Service
 from cesar.api.http.middleware.auth import Caller
-from cesar.errors import DatabaseError, Unauthorised
+from cesar.errors import Unauthorised
 
 CHECK_INTERVAL_S = 0.8
 """How often a key is checked again; each result may be `api_keys.FRESH_S` old."""
@@ -31,17 +31,11 @@ class KeyValidity:
 
         Waits while the database is unavailable.
         """
-        delays = backoff()
-        while (now := time.monotonic()) - self._checked_at >= CHECK_INTERVAL_S:
-            try:
-                is_valid = await self._check()
-            except DatabaseError:
-                await asyncio.sleep(next(delays))
-                continue
-            if not is_valid:
+        now = time.monotonic()
+        if now - self._checked_at >= CHECK_INTERVAL_S:
+            if not await retry_until_available(self._check):
                 raise Unauthorised("the API key was revoked")
             self._checked_at = now
-            return
 
     async def wait_until_revoked(self) -> None:
         """Raise `Unauthorised` when the key is revoked."""

@@ -5,15 +5,15 @@ Deltas can't be withdrawn: if the job is restarted after the first delta, the st
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import Request
 
-from cesar.api.execution.backoff import backoff
+from cesar.api.execution.backoff import retry_until_available
 from cesar.api.http import errors
 from cesar.api.http.dependencies import Service
 from cesar.api.http.openai.errors import error_envelope, status_of
@@ -25,7 +25,7 @@ from cesar.api.http.openai.wait import require_completed, require_running
 from cesar.api.http.responses.stored import load_chunks
 from cesar.api.queue.cursor import Cursor, Tail
 from cesar.api.queue.transcripts import transcript_of
-from cesar.errors import CesarError, DatabaseError, JobNotFound, StaleJob
+from cesar.errors import CesarError, JobNotFound, StaleJob
 from cesar.transcript import Segment
 
 _CHUNKS_AT_ONCE = 10
@@ -68,15 +68,12 @@ async def stream_events(service: Service, request: OpenAIRequest, job_id: str) -
 
 async def follow_tails(service: Service, job_id: str) -> AsyncGenerator[Tail, None]:
     """Yield what is new of a job as it is stored, until the job has finished."""
-    cursor, delays = Cursor(), backoff()
+    cursor = Cursor()
     with service.hub.subscribe(job_id) as wake:
         while True:
             wake.clear()
-            try:
-                tail = await service.repository.tail(job_id, cursor, limit=_CHUNKS_AT_ONCE)
-            except DatabaseError:
-                await asyncio.sleep(next(delays))
-                continue
+            read = partial(service.repository.tail, job_id, cursor, limit=_CHUNKS_AT_ONCE)
+            tail = await retry_until_available(read)
             cursor = _advance(cursor, tail, job_id)
             assert tail is not None
             if tail.chunks:
@@ -86,7 +83,6 @@ async def follow_tails(service: Service, job_id: str) -> AsyncGenerator[Tail, No
             if tail.job.status.is_final:
                 return
             require_running(service)
-            delays = backoff()
             await wake.wait()
 
 

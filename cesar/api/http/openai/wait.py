@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from cesar.api.execution.backoff import backoff
+from cesar.api.execution.backoff import retry_until_available
 from cesar.api.http.dependencies import Service
 from cesar.api.http.schemas import without_paths
 from cesar.api.models import Job, JobStatus
-from cesar.errors import BY_CODE, CesarError, DatabaseError, Interrupted, JobNotFound, ServiceStopping
+from cesar.errors import BY_CODE, CesarError, Interrupted, JobNotFound, ServiceStopping
 
 
 async def until_finished(service: Service, job_id: str) -> Job:
@@ -16,19 +14,13 @@ async def until_finished(service: Service, job_id: str) -> Job:
 
     Raises `JobNotFound` if it is deleted, `ServiceStopping` if the service stops first: the job stays queued.
     """
-    delays = backoff()
     with service.hub.subscribe(job_id) as wake:
         while True:
             wake.clear()
-            try:
-                job = await _read(service, job_id)
-            except DatabaseError:
-                await asyncio.sleep(next(delays))
-                continue
+            job = await retry_until_available(lambda: _read(service, job_id))
             if job.status.is_final:
                 return job
             require_running(service)
-            delays = backoff()
             await wake.wait()
 
 
