@@ -38,6 +38,8 @@ class _Account:
     stored: int = 0
     pending: int = 0
     """Accepted, but not stored yet."""
+    created: int = 0
+    """Number of jobs created."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -70,6 +72,7 @@ class StorageQuota:
         try:
             yield
             account.stored += size_bytes
+            account.created += 1
         finally:
             account.pending -= size_bytes
 
@@ -79,13 +82,18 @@ class StorageQuota:
         limit = settings.max_stored_bytes - size_bytes
         is_old = self._clock() - account.counted_at >= _RECOUNT_INTERVAL_S
         if is_old or account.stored + account.pending > limit:
-            counted_at = self._clock()
-            account.stored = await self._repository.stored_bytes(caller.key_id, besides=digest)
-            account.counted_at = counted_at
+            await self._recount(account, caller, digest)
         if account.stored + account.pending > limit:
             raise StorageLimitReached(
                 f"the jobs of this API key take {account.stored} of {settings.max_stored_bytes} bytes"
             )
+
+    async def _recount(self, account: _Account, caller: Caller, digest: str) -> None:
+        """Count what is stored: again, if a job was created meanwhile, which may be missing."""
+        created = -1
+        while account.created != created:
+            created, account.counted_at = account.created, self._clock()
+            account.stored = await self._repository.stored_bytes(caller.key_id, besides=digest)
 
     def _account_of(self, key_id: str) -> _Account:
         account = self._accounts.setdefault(key_id, _Account())

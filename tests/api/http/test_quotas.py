@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import ClassVar
+from typing import Any, ClassVar
+from unittest.mock import patch
 
 import httpx
 
 from cesar.api.queue.api_keys import Scope
 from tests.api.http.support import ServiceCase, require_problem
+from tests.api.support import eventually
 
 SOUND = b"not really sound"
 
@@ -71,6 +73,36 @@ class TestStorageQuota(ServiceCase):
         mine = await self.key("mine")
         answers = await asyncio.gather(*(self.hand_in(mine, bytes([n]) * 100_000) for n in range(20)))
         assert sorted(answer.status_code for answer in answers) == [202] * 2 + [507] * 18
+
+    async def test_a_recording_stored_while_the_quota_is_recounted_counts(self) -> None:
+        """The second upload's count is taken before the first one is stored, and returned after."""
+        mine = await self.key("mine")
+        create, count = self.service.repository.create, self.service.repository.stored_bytes
+        counts, is_counted, is_stored = 0, asyncio.Event(), asyncio.Event()
+
+        async def create_late(*args: Any, **kwargs: Any) -> Any:
+            await is_counted.wait()
+            return await create(*args, **kwargs)
+
+        async def count_early(*args: Any, **kwargs: Any) -> int:
+            nonlocal counts
+            counts += 1
+            found = await count(*args, **kwargs)
+            if counts == 2:
+                is_counted.set()
+                await is_stored.wait()
+            return found
+
+        with (
+            patch.object(self.service.repository, "create", create_late),
+            patch.object(self.service.repository, "stored_bytes", count_early),
+        ):
+            first = asyncio.create_task(self.hand_in(mine, b"a" * 200_000))
+            await eventually(lambda: counts == 1)
+            second = asyncio.create_task(self.hand_in(mine, b"b" * 200_000))
+            assert (await first).status_code == 202
+            is_stored.set()
+            require_problem(await second, 507, "storage_limit")
 
     async def test_repeated_quota_refusals_do_not_fill_the_log(self) -> None:
         mine = await self.key("mine")
