@@ -109,8 +109,32 @@ class JobProgress:
         return cls(job.phase, job.position, job.duration, job.fetched_bytes, job.audio_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The result of a completed job."""
+
+    result_text: str | None = None
+    detected_language: str | None = None
+    outcome: Mapping[str, Any] | None = None
+    """The transcript without its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure:
+    """Why a job failed, or the latest attempt of one that is to be retried."""
+
+    error_code: str | None = None
+    error_message: str | None = None
+    error_hint: str | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return a job's failure."""
+        return cls(job.error_code, job.error_message, job.error_hint)
+
+
 class Job(BaseModel):
-    """One recording to be transcribed, with its progress and outcome.
+    """One recording to be transcribed: the request, `JobProgress`, `JobResult` or `JobFailure`, and a `Claim`.
 
     A job returned by `JobRepository.get_next_queued` carries its claim; one that was only read does not.
     """

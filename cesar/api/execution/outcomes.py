@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cesar.api.execution.job_run import JobRun, StopReason
-from cesar.api.models import JobStatus, utc_now
+from cesar.api.models import JobFailure, JobResult, JobStatus, utc_now
 from cesar.errors import (
     CesarError,
     ChildKilled,
@@ -41,10 +41,8 @@ class Completed:
         return {
             "status": JobStatus.COMPLETED,
             "completed_at": utc_now(),
-            "result_text": self.result["text"],
-            "detected_language": self.result["language"],
-            "outcome": self.details,
-            **dict.fromkeys(("error_code", "error_message", "error_hint")),
+            **asdict(JobResult(self.result["text"], self.result["language"], self.details)),
+            **asdict(JobFailure()),
         }
 
 
@@ -66,14 +64,11 @@ class Failed:
 
     def changes(self) -> dict[str, Any]:
         """Return the job's new values."""
-        known = self.error if isinstance(self.error, CesarError) else None
-        return {
-            **({} if self.is_transient else {"status": JobStatus.ERROR, "completed_at": utc_now()}),
-            "error_code": known.code if known else CesarError.code,
-            "error_message": self.message,
-            "error_hint": known and known.hint,
-            **dict.fromkeys(("result_text", "detected_language", "outcome")),
-        }
+        code, hint = CesarError.code, None
+        if isinstance(self.error, CesarError):
+            code, hint = self.error.code, self.error.hint
+        changes = asdict(JobFailure(code, self.message, hint)) | asdict(JobResult())
+        return changes if self.is_transient else changes | {"status": JobStatus.ERROR, "completed_at": utc_now()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from cesar.api.models import Job, JobProgress, JobStatus
+from cesar.api.models import Job, JobFailure, JobProgress, JobStatus
 from cesar.api.queue.leases import Heartbeat
 from cesar.api.queue.losses import record_loss
 from cesar.api.queue.transitions import MAX_DELAY, Row, is_status, lock_claimed, lock_where, transition, update_row
@@ -30,14 +30,14 @@ def retry_later(connection: sa.Connection, job: Job, delay: timedelta, now: date
     """
     row = lock_claimed(connection, job)
     failures = row["failures"] + 1
-    error = {"error_code": job.error_code, "error_message": job.error_message, "error_hint": job.error_hint}
+    failure = asdict(JobFailure.of(job))
     if row["cancel_requested_at"] is not None:
         return transition(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
     if failures > MAX_RETRIES:
-        return transition(connection, row, JobStatus.ERROR, "given up", failures=failures, completed_at=now, **error)
+        return transition(connection, row, JobStatus.ERROR, "given up", failures=failures, completed_at=now, **failure)
     wait = min(delay * 2 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1)  # noqa: S311 - no secret
     return transition(
-        connection, row, JobStatus.QUEUED, "to be retried", failures=failures, run_after=now + wait, **error
+        connection, row, JobStatus.QUEUED, "to be retried", failures=failures, run_after=now + wait, **failure
     )
 
 
@@ -51,9 +51,8 @@ def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
 
 def requeue_killed(connection: sa.Connection, job: Job, now: datetime, delay: timedelta) -> Row:
     """Queue a job again after the system killed its recogniser; its error says so. Raises `ClaimLost`."""
-    error = {"error_code": job.error_code, "error_message": job.error_message, "error_hint": job.error_hint}
     row = lock_claimed(connection, job)
-    return record_loss(connection, row, "recogniser killed", now, delay, is_begun=True, error=error)
+    return record_loss(connection, row, "recogniser killed", now, delay, is_begun=True, failure=JobFailure.of(job))
 
 
 def reclaim(connection: sa.Connection, seen: Heartbeat, reason: str, now: datetime, delay: timedelta) -> None:

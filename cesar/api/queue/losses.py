@@ -7,13 +7,14 @@ jobs fared meanwhile. A job is to blame if it lost its worker far more often tha
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from math import prod
 from typing import Any
 
 import sqlalchemy as sa
 
-from cesar.api.models import JobStatus
+from cesar.api.models import JobFailure, JobStatus
 from cesar.api.queue.transitions import MAX_DELAY, Row, transition
 from cesar.api.storage.schema import events, jobs
 from cesar.errors import WorkerLost
@@ -43,21 +44,23 @@ def record_loss(  # noqa: PLR0913 - what is known about a loss
     delay: timedelta,
     *,
     is_begun: bool,
-    error: dict[str, str | None] | None = None,
+    failure: JobFailure | None = None,
 ) -> Row:
     """Queue a job again after its worker or recogniser was killed, or end it if it is to blame.
 
-    is_begun: whether recognition had begun. error: the error that its worker reported, if it survived.
+    is_begun: whether recognition had begun. failure: what its worker reported, if it survived.
     """
     if row["cancel_requested_at"] is not None:
         return transition(connection, row, JobStatus.CANCELLED, reason, completed_at=now)
     is_counted_for_delay = is_begun or row["losses"] < _MAX_DELAYING_LOSSES_BEFORE_BEGUN
     lost, losses = row["lost"] + is_begun, row["losses"] + is_counted_for_delay
     if is_begun and _is_to_blame(connection, row, lost, losses):
-        end: dict[str, Any] = {**(error or _worker_lost(lost)), "lost": lost, "losses": losses, "completed_at": now}
+        failure = failure or _worker_lost(lost)
+        end: dict[str, Any] = {"lost": lost, "losses": losses, "completed_at": now, **asdict(failure)}
         return transition(connection, row, JobStatus.ERROR, end["error_code"], **end)
     wait = delay_after(losses, delay)
-    later: dict[str, Any] = {"run_after": now + wait if wait else None, "lost": lost, "losses": losses, **(error or {})}
+    later: dict[str, Any] = {"run_after": now + wait if wait else None, "lost": lost, "losses": losses}
+    later |= asdict(failure) if failure else {}
     return transition(connection, row, JobStatus.QUEUED, reason, **later)
 
 
@@ -111,8 +114,8 @@ def _other_jobs_lose_workers(connection: sa.Connection, row: Row) -> bool:
     return connection.execute(others.limit(1)).first() is not None
 
 
-def _worker_lost(lost: int) -> dict[str, str | None]:
+def _worker_lost(lost: int) -> JobFailure:
     error = WorkerLost(
         f"the worker was lost {lost} times in a row during this recording, while other jobs completed or none were lost"
     )
-    return {"error_code": error.code, "error_message": error.message, "error_hint": error.hint}
+    return JobFailure(error.code, error.message, error.hint)

@@ -7,31 +7,27 @@ together with its event. A worker's changes are fenced: they are refused once it
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobStatus, utc_now
+from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobFailure, JobResult, JobStatus, utc_now
 from cesar.api.storage.schema import events, jobs
 from cesar.errors import ClaimLost, InvalidTransition, JobNotFound, StaleJob
 from cesar.options import MAX_SECONDS
 
 MAX_DELAY = timedelta(minutes=10)
-_OUTCOME_COLUMNS = (
-    "started_at",
-    "completed_at",
-    "result_text",
-    "detected_language",
-    "outcome",
-    "error_code",
-    "error_message",
-    "error_hint",
-)
+_OUTCOME_COLUMNS = ("started_at", "completed_at", *asdict(JobResult()), *asdict(JobFailure()))
 """The columns that `update` writes."""
-_EMPTY = ("run_after", "cancel_requested_at", "completed_at", "error_code", "error_message", "error_hint", "phase")
-_FRESH: dict[str, Any] = {"failures": 0, "lost": 0, "losses": 0, **dict.fromkeys(_EMPTY)}
+_FRESH: dict[str, Any] = {
+    "failures": 0,
+    "lost": 0,
+    "losses": 0,
+    **dict.fromkeys(("run_after", "cancel_requested_at", "completed_at", "phase")),
+    **asdict(JobFailure()),
+}
 """What is reset when a failed or cancelled job is queued again."""
 _INTERNAL = {"beat", "fingerprint", "idempotency_hash"}
 _UPDATE = sa.update(jobs).where(jobs.c.seq == sa.bindparam("this")).returning(*jobs.c)

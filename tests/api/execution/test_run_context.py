@@ -1,9 +1,8 @@
-"""Which failures are transient; what a run exchanges between its thread and the event loop."""
+"""What a run exchanges between its thread and the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,69 +11,14 @@ from unittest.mock import patch
 
 import pytest
 
-from cesar import errors
 from cesar.api.execution.job_run import JobRun
-from cesar.api.execution.outcomes import is_transient, was_killed
 from cesar.api.execution.recording import SourceFile
 from cesar.api.execution.run_context import RunContext
 from cesar.api.models import Job, JobProgress
-from cesar.errors import ClaimLost, DatabaseUnavailable, Interrupted, RecordingChanged
+from cesar.errors import DatabaseUnavailable, Interrupted, RecordingChanged
 from cesar.settings.config import Settings, load
 from cesar.transcript import Chunk, Progress
 from tests.api.support import NO_MODEL, QueueCase, chunk
-
-TRANSIENT = {
-    errors.RecognitionError,
-    errors.WorkerLost,
-    errors.RecordingChanged,
-    errors.DiskFull,
-    errors.DownloadFailed,
-    errors.FetchFailed,
-}
-
-
-@pytest.mark.parametrize("kind", errors.BY_CODE.values(), ids=lambda kind: kind.__name__)
-def test_only_these_of_our_errors_are_transient(kind: type[errors.CesarError]) -> None:
-    assert is_transient(kind("it failed")) == (kind in TRANSIENT)
-
-
-@pytest.mark.parametrize("kind", [errors.ChildCrashed, errors.ChildKilled, errors.ChildStalled])
-def test_errors_that_the_recording_cannot_have_caused_are_transient(kind: type[errors.RecognitionError]) -> None:
-    error = kind("it failed before the recording was opened")
-    error.is_transient = True
-    assert is_transient(error)
-    assert was_killed(error) == (kind is errors.ChildKilled)
-
-
-def test_exhausting_the_memory_limit_is_not_a_kill() -> None:
-    assert not was_killed(errors.ChildKilled("memory ran out"))
-
-
-@pytest.mark.parametrize(
-    ("error", "is_so"),
-    [
-        (OSError(errno.ENOSPC, "no space"), True),
-        (OSError(errno.EDQUOT, "quota"), True),
-        (OSError(errno.ENOMEM, "no memory"), True),
-        (OSError(errno.EMFILE, "too many open files"), True),
-        (OSError(errno.ENFILE, "too many open files in the system"), True),
-        (MemoryError(), True),
-        (OSError(errno.EIO, "broken disk"), False),
-        (FileNotFoundError("gone"), False),
-        (PermissionError(errno.EACCES, "not yours"), False),
-        (TimeoutError("slow"), False),
-        (ValueError("a bug"), False),
-        (KeyboardInterrupt(), False),
-    ],
-)
-def test_other_errors_are_transient_only_for_want_of_resources(error: BaseException, is_so: bool) -> None:
-    assert is_transient(error) is is_so
-
-
-def test_errors_caused_by_a_transient_error_are_transient() -> None:
-    error = errors.ModelCorrupt("config.json can't be read")
-    error.__cause__ = OSError(errno.EMFILE, "too many open files")
-    assert is_transient(error)
 
 
 class TestRun(QueueCase):
@@ -229,7 +173,3 @@ class TestRun(QueueCase):
                 await self.repository.checkpoint(self.job, finished)
             await self.repository.release(self.job)
             self.job = await self.claim()
-
-
-def test_a_lost_claim_is_not_a_transient_failure() -> None:
-    assert not is_transient(ClaimLost("lost"))
