@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from cesar.argument_checks import is_encodable
 from cesar.errors import UsageError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -21,16 +22,17 @@ class Flag:
     help: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """The declaration of an option, from which every interface is derived."""
 
+    help: str
+    """A description on one line, for `--help`."""
+    _: KW_ONLY
     name: str = ""
     type: Any = None
     """Its type annotation."""
     default: object = None
-    help: str
-    """A description on one line, for `--help`."""
     details: str = ""
     """Further description, for documentation pages."""
     unset: str = ""
@@ -104,12 +106,9 @@ class Option:
     def _bounds(self) -> list[str]:
         if math.isinf(self.minimum):
             return []
-        bounds = (
-            f"{self.minimum} to {self.maximum}"
-            if math.isfinite(self.maximum)
-            else f"a number from {self.minimum} upwards"
-        )
-        return [f"{bounds} {self.unit}".strip()]
+        if math.isinf(self.maximum):
+            return [f"a number from {self.minimum} upwards"]
+        return [f"{self.minimum} to {self.maximum} {self.unit}".strip()]
 
     def _parts(self) -> tuple[Any, ...]:
         is_whole = isinstance(self.type, type) or get_origin(self.type) in (Literal, tuple)
@@ -120,11 +119,17 @@ class Option:
         return self.name.replace("_", " ")
 
 
-def option(default: T, help: str, **declared: Any) -> T:  # noqa: A002 - as click calls it
-    """Declare a field; the rest are fields of `Option`."""
-    about = Option(default=default, help=help, **declared)
-    found: T = field(default=default, metadata={"option": about})
-    return found
+def _field_maker(make: Callable[P, Option]) -> Callable[Concatenate[T, P], T]:
+    def make_field(default: T, /, *args: P.args, **declared: P.kwargs) -> T:
+        declared_option = replace(make(*args, **declared), default=default)
+        found: T = field(default=default, metadata={"option": declared_option})
+        return found
+
+    return make_field
+
+
+option = _field_maker(Option)
+"""Declares a field by its default, its help and other fields of `Option`."""
 
 
 def declared_options(kind: type) -> Mapping[str, Option]:

@@ -45,11 +45,13 @@ class Setting:
         return f"{line} [default: {self.default_text}]" if self.default_text else line
 
 
-def setting(default: T, doc: str, check: Check, **flag: Any) -> T:
-    """Declare a field of `Settings`; `flag` has further fields of `Setting`."""
-    is_shown = isinstance(default, (str, int)) and not isinstance(default, bool)
-    about = Setting(doc, check, **{"default_text": str(default) if is_shown else "", **flag})
-    found: T = field(default=default, metadata={"setting": about})
+def setting(
+    default: T, doc: str, check: Check, *, default_text: str = "", metavar: str | None = None, short: str = ""
+) -> T:
+    """Declare a field of `Settings` by its default, and the fields of `Setting`."""
+    if isinstance(default, (str, int)) and not isinstance(default, bool):
+        default_text = str(default)
+    found: T = field(default=default, metadata={"setting": Setting(doc, check, default_text, metavar, short)})
     return found
 
 
