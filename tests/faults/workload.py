@@ -19,7 +19,7 @@ from typing import Any
 
 from cesar.api.models import Job, JobStatus
 from cesar.api.repository import JobRepository
-from cesar.api.storage import database
+from cesar.api.storage import sqlite_engine
 from cesar.api.storage.location import DatabaseLocation
 from cesar.errors import DatabaseFull, DatabaseUnavailable
 from cesar.transcript import Chunk, Segment
@@ -235,8 +235,8 @@ def main() -> None:
     parser.add_argument("--on-network", action="store_true", help="have Cesar think that there is no shared memory")
     asked = parser.parse_args()
     if asked.synchronous:
-        rules = database._writer_pragmas
-        database._writer_pragmas = lambda location, busy_timeout_s: (
+        rules = sqlite_engine._writer_pragmas
+        sqlite_engine._writer_pragmas = lambda location, busy_timeout_s: (
             *rules(location, busy_timeout_s),
             f"synchronous={asked.synchronous}",
         )

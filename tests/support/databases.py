@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cesar.api.storage import database
 from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.migrate import upgrade
+from cesar.api.storage.sqlite_engine import writing_engine
 
 _turn = threading.Lock()
 
@@ -29,7 +29,7 @@ def upgrade_by_copying(engine: sa.Engine, location: DatabaseLocation, schema: st
 @cache
 def _template() -> sqlite3.Connection:
     location = DatabaseLocation(None)
-    engine = database._engine(location, "BEGIN IMMEDIATE", ())
+    engine = writing_engine(location, 1.0)
     upgrade(engine, location, None)
     with engine.connect() as connection:
         driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]

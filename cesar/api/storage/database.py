@@ -1,16 +1,14 @@
 """The database behind the queue: a writing and a reading connection, each on its own thread.
 
-Everything specific to SQLite is here: how it is opened, locked, and kept from losing what it has acknowledged. The
-queue's operations are in `repository`.
+It locks the database, and loses nothing that it has acknowledged. `sqlite_engine` opens the file, `sqlite_errors`
+translates its errors; the queue's operations are in `repository`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +17,15 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
-from sqlalchemy.pool import StaticPool
 
 from cesar.api.storage.integrity import find_damage
 from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.migrate import current_revision, upgrade
+from cesar.api.storage.sqlite_engine import BUSY_TIMEOUT_S, milliseconds, open_files, reading_engine, writing_engine
+from cesar.api.storage.sqlite_errors import is_busy, translate_errors
 from cesar.errors import (
     DatabaseDamaged,
     DatabaseError,
-    DatabaseFull,
     DatabaseNotWritable,
     DatabaseUnavailable,
     NotADatabase,
@@ -38,11 +36,9 @@ from cesar.files.private import file_mode_in
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
-BUSY_TIMEOUT_S = 10.0
 CHECKED_BYTES = 2**30
 """Maximum size of a database that a service or worker checks for damage on opening it."""
 _LOCK_POLL_S = 0.002
-_REPAIR_HINT = "If it was Cesar's, run `cesar doctor --repair`; otherwise name another file with --database."
 _log = logging.getLogger(__name__)
 
 
@@ -145,17 +141,17 @@ class Database:
         if self._writer is not None:
             return
         self.location.prepare()
-        with self._write_lock(BUSY_TIMEOUT_S), _translate_errors(self.location):
+        with self._write_lock(BUSY_TIMEOUT_S), translate_errors(self.location):
             if check and (found := find_damage(self.location, CHECKED_BYTES)) is not None:
                 raise DatabaseDamaged(f"{self.location} is damaged: {found}")
             schema = current_revision(self.location)
-            reader = writer = _engine(self.location, "BEGIN IMMEDIATE", _writer_pragmas(self.location, self._timeout_s))
+            reader = writer = writing_engine(self.location, self._timeout_s)
             try:
                 upgrade(writer, self.location, schema)
-                _open_files(writer)
+                open_files(writer)
                 if not self.location.is_memory:
-                    reader = _engine(self.location, "BEGIN", (f"busy_timeout={_ms(BUSY_TIMEOUT_S)}", "query_only=ON"))
-                    _open_files(reader)
+                    reader = reading_engine(self.location)
+                    open_files(reader)
             except BaseException:
                 writer.dispose()
                 raise
@@ -206,13 +202,13 @@ class Database:
     @contextmanager
     def _recording_failures(self) -> Iterator[None]:
         try:
-            with _translate_errors(self.location):
+            with translate_errors(self.location):
                 yield
         except NotADatabase as error:
             self._record_damage(error.message)
             raise DatabaseDamaged(error.message) from error
         except DatabaseUnavailable as error:
-            if _is_busy(error.__cause__):
+            if is_busy(error.__cause__):
                 self._busy_at = time.monotonic()
             raise
 
@@ -226,14 +222,14 @@ class Database:
             raise DatabaseDamaged(self.damage)
 
     def _data_version(self) -> int:
-        with _translate_errors(self.location), self._require_open(self._writer).connect() as connection:
+        with translate_errors(self.location), self._require_open(self._writer).connect() as connection:
             driver: Any = connection.connection.driver_connection
             return int(driver.execute("PRAGMA data_version").fetchone()[0])
 
     def _truncate_wal(self) -> None:
         with (
             self._write_lock(),
-            _translate_errors(self.location),
+            translate_errors(self.location),
             self._require_open(self._writer).connect() as connection,
         ):
             driver: Any = connection.connection.driver_connection
@@ -241,7 +237,7 @@ class Database:
             try:
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
-                driver.execute(f"PRAGMA busy_timeout={_ms(self._timeout_s)}")
+                driver.execute(f"PRAGMA busy_timeout={milliseconds(self._timeout_s)}")
 
     def _require_file(self) -> None:
         """Raise `DatabaseUnavailable` if the file was deleted or replaced: writes to it would be lost."""
@@ -294,98 +290,7 @@ def _lock_for(location: DatabaseLocation) -> FileLock | None:
     return FileLock(f"{location.path}-lock", thread_local=False, mode=file_mode_in(location.path.parent))
 
 
-def _writer_pragmas(location: DatabaseLocation, busy_timeout_s: float) -> tuple[str, ...]:
-    """Return the pragmas of the writing connection. FULL: what is acknowledged has reached the disk."""
-    return (
-        f"busy_timeout={_ms(busy_timeout_s)}",
-        # A write-ahead log needs shared memory, which network file systems lack.
-        f"journal_mode={'TRUNCATE' if location.is_on_network else 'WAL'}",
-        "synchronous=FULL",
-        "fullfsync=ON",  # macOS: fsync alone does not reach the disk
-        "foreign_keys=ON",
-        "secure_delete=ON",  # overwrite deleted data: transcripts are private
-        "mmap_size=0",
-        f"journal_size_limit={64 * 2**20}",
-    )
-
-
-def _open_files(engine: sa.Engine) -> None:
-    """Open all files of the connection now: SQLite creates missing files, and later they could be another process's."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
-
-
-def _engine(location: DatabaseLocation, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:
-    """Return an engine with one connection, opened on first use and kept; each transaction starts with `begin`."""
-    engine = sa.create_engine(
-        location.url,
-        poolclass=StaticPool,
-        json_serializer=_to_json,
-        hide_parameters=True,  # they may be transcripts, and errors are logged
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own lowers only A to Z
-
-    @sa.event.listens_for(engine, "begin")
-    def begin_transaction(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
 def _retrieve_exception(done: asyncio.Future[Any]) -> None:
     """Retrieve an exception that may have no caller left, so that asyncio doesn't log it."""
     if not done.cancelled():
         done.exception()
-
-
-@contextmanager
-def _translate_errors(location: DatabaseLocation) -> Iterator[None]:
-    """Translate SQLite's errors into ours."""
-    try:
-        yield
-    except sa.exc.IntegrityError:
-        raise  # a bug of ours: the statements respect every constraint
-    except sa.exc.DBAPIError as error:
-        raise _to_database_error(error.orig, location) from error
-    except sqlite3.DatabaseError as error:
-        raise _to_database_error(error, location) from error
-    except OSError as error:
-        raise DatabaseUnavailable(f"{location} can't be used: {error}") from error
-
-
-def _to_database_error(error: BaseException | None, location: DatabaseLocation) -> DatabaseError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the low byte is the primary code
-    match code:
-        case sqlite3.SQLITE_FULL:
-            return DatabaseFull(f"no space is left for {location}")
-        case sqlite3.SQLITE_CORRUPT:
-            return DatabaseDamaged(f"{location} is damaged ({error})")
-        case sqlite3.SQLITE_NOTADB:
-            return NotADatabase(f"{location} is not a database, or is damaged ({error})", hint=_REPAIR_HINT)
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return DatabaseNotWritable(f"{location} is not writable")
-        case sqlite3.SQLITE_CANTOPEN:
-            return DatabaseNotWritable(f"{location} can't be opened, or its folder is not writable")
-    return DatabaseUnavailable(f"{location} does not respond: {error}")
-
-
-def _is_busy(error: BaseException | None) -> bool:
-    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    return code == sqlite3.SQLITE_BUSY
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

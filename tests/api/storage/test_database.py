@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from cesar.api.models import Job
-from cesar.api.storage.database import Database, _to_database_error
+from cesar.api.storage.database import Database
 from cesar.api.storage.location import DatabaseLocation
+from cesar.api.storage.sqlite_errors import translate_errors
 from cesar.errors import (
     DatabaseDamaged,
     DatabaseError,
@@ -228,9 +229,10 @@ class TestTroubles(QueueCase):
 def test_sqlite_errors_are_translated(code: int, kind: type[DatabaseError]) -> None:
     error = sqlite3.OperationalError("what SQLite says")
     error.sqlite_errorcode = code
-    meaning = _to_database_error(error, DatabaseLocation(Path("/data/queue.db")))
-    assert type(meaning) is kind
-    assert "/data/queue.db" in meaning.message
+    with pytest.raises(kind) as translated, translate_errors(DatabaseLocation(Path("/data/queue.db"))):
+        raise error
+    assert translated.type is kind
+    assert "/data/queue.db" in translated.value.message
 
 
 def test_closing_waits_for_readers(tmp_path: Path) -> None:
