@@ -232,11 +232,6 @@ class Job(BaseModel):
         return self
 
     @property
-    def must_fetch(self) -> bool:
-        """Whether the recording has to be fetched from `source_url` before it can be transcribed."""
-        return self.audio_path is None
-
-    @property
     def progress(self) -> float:
         """The completed share of the requested span, 0 to 1; 0 while the recording's length is unknown."""
         if self.status is JobStatus.COMPLETED:

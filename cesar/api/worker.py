@@ -151,7 +151,7 @@ class BackgroundWorker:
             if first is not None:
                 limits["before"] = first
             job = await self.repository.get_next_queued(**limits)
-            if job is not None and job.must_fetch:
+            if job is not None and job.audio_path is None:
                 settled = self._start_fetch(job)
         if settled is not None:  # a head start, so that jobs from fast servers keep their position
             await wait_for_any(settled, self._recogniser.awaited, self._shutdown_event, timeout_s=_HEAD_START_S)
@@ -201,7 +201,8 @@ class BackgroundWorker:
 
     async def _process_job(self, job: Job) -> None:
         """Process one claimed job until it is completed, failed, cancelled or released."""
-        self._current_job_id = self._current_job_id if job.must_fetch else job.id
+        if job.audio_path is not None:
+            self._current_job_id = job.id
         try:
             job.status, job.started_at = JobStatus.PROCESSING, utc_now()
             await self._save(job)
@@ -229,9 +230,10 @@ class BackgroundWorker:
     async def _fetch_and_transcribe(self, run: JobRun) -> dict[str, str]:
         """Fetch the recording if necessary; then run the transcription in a thread, when it is the job's turn."""
         job = run.job
-        is_next, audio_path = not job.must_fetch, job.audio_path
+        audio_path, is_next = job.audio_path, True
         if audio_path is None:
             audio_path = await fetch_recording(run, self.repository, self._settings, self._errors.report)
+            is_next = False
         await self._recogniser.acquire(job, run.stopped, is_next=is_next)
         self._fetches.discard(job)
         self._wake.set()  # a fetch slot may be free

@@ -78,9 +78,9 @@ def test_a_job_needs_a_path_or_an_address() -> None:
 def test_a_remote_recording_has_no_path_until_it_has_been_fetched() -> None:
     address = "https://example.org/talk.mp3"
     job = Job(source_url=address)
-    assert (job.audio_path, job.location, job.name, job.must_fetch) == (None, address, "talk.mp3", True)
+    assert (job.audio_path, job.location, job.name) == (None, address, "talk.mp3")
     job.audio_path = "/data/talk"
-    assert (job.location, job.must_fetch) == ("/data/talk", False)
+    assert job.location == "/data/talk"
 
 
 def test_unknown_fields_are_refused() -> None:

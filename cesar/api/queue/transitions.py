@@ -267,5 +267,5 @@ def is_status(status: JobStatus) -> sa.ColumnElement[bool]:
 
 
 def is_to_be_fetched() -> sa.ColumnElement[bool]:
-    """Return the condition `Job.must_fetch`."""
+    """Return the condition of jobs without an `audio_path`: their recordings have still to be fetched."""
     return sa.and_(jobs.c.source_url.is_not(None), jobs.c.audio_digest.is_(None))

@@ -111,7 +111,7 @@ class TestSubmittingToFile(TestSubmittingInMemory):
         earlier = await self.queue(address, source_url=address, idempotency_key="old")
         assert self.sql("SELECT audio_path FROM jobs") == [(address,), (address,)]
         for stored in (await self.read(job), await self.read(earlier), await self.claim(), await self.claim()):
-            assert (stored.audio_path, stored.source_url, stored.must_fetch) == (None, address, True)
+            assert (stored.audio_path, stored.source_url) == (None, address)
         assert (await self.queue(None, source_url=address, idempotency_key="old")).id == earlier.id
 
     async def test_one_key_creates_one_job_across_two_repositories(self) -> None:
