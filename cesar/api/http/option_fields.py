@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
@@ -54,9 +55,13 @@ def _bounded(kind: Any, declared: Option) -> Any:
     """Return a type with the option's limits."""
     if kind is str:
         return Annotated[str, Field(max_length=declared.max_length)]
+    limits: dict[str, Any] = {"ge": _finite(declared.minimum), "le": _finite(declared.maximum)}
     if kind is float:
-        return Annotated[float, Field(ge=declared.minimum, le=declared.maximum, allow_inf_nan=False)]
+        return Annotated[float, Field(**limits, allow_inf_nan=False)]
     if kind is int:
-        has_maximum = declared.maximum < float("inf")
-        return Annotated[int, Field(ge=declared.minimum, le=declared.maximum if has_maximum else None)]
+        return Annotated[int, Field(**limits)]
     return kind
+
+
+def _finite(limit: float) -> float | None:
+    return limit if math.isfinite(limit) else None
