@@ -1,7 +1,7 @@
-"""What a caller may ask of one transcription: `TranscribeOptions`. Each option is declared here, once.
+"""The options of a transcription: `TranscribeOptions`. Each option is declared once, here.
 
-From the declarations are made: the checks, the flags of the command line (`cesar.cli.shared_options`), the fields of
-requests and of jobs over HTTP (`cesar.api.http.option_fields`), and the tables in docs/reference.
+Derived from the declarations are the checks, the flags of the command line (`cesar.cli.shared_options`), the fields of
+requests and jobs over HTTP (`cesar.api.http.option_fields`), and the tables in docs/reference.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from cesar.errors import UsageError
 from cesar.option_declarations import Flag, Option, declared_options, option
 
 MAX_SECONDS = 10**9
-"""The latest time in a recording that may be asked for: 30 years. Beyond it, counting samples would overflow."""
+"""The latest allowed time in a recording: 30 years. Beyond it, counting samples would overflow."""
 MAX_TEXT = 64 * 1024
-"""Characters of a text that a request may have."""
+"""Maximum number of characters of a text in a request."""
 Task = Literal["transcribe", "translate"]
 Track = int | Literal["all"]
 
 
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """How one recording is to be transcribed.
+    """How to transcribe a recording.
 
-    Raises `UsageError` (or `UnknownLanguage`) when a value can't be used.
+    Raises `UsageError` (or `UnknownLanguage`) for an invalid value.
     """
 
     language: str | None = option(
@@ -58,14 +58,14 @@ class TranscribeOptions:
     prompt: str | None = option(
         None,
         "Text in the style to follow: names, spelling, punctuation.",
-        details="It is put before every chunk.",
+        details="It precedes every chunk.",
         max_length=MAX_TEXT,
         metavar="TEXT",
     )
     hotwords: str | None = option(
         None,
         "Expected words, separated by spaces or commas.",
-        details="Where the text has nothing but them, or the prompt, and the audio does not bear them out, the chunk "
+        details="If the text consists of nothing but them, or the prompt, and the audio does not confirm them, the chunk "
         "is recognised without them.",
         max_length=MAX_TEXT,
         metavar="TEXT",
@@ -130,7 +130,7 @@ class TranscribeOptions:
         return {**asdict(self), "languages": list(self.languages)}
 
     def length_in(self, duration: float) -> float:
-        """Return the seconds asked for of a recording of this length: all, unless start or end says less."""
+        """Return the requested seconds of a recording of this length: all, unless start or end limits them."""
         end = duration if self.end is None else min(self.end, duration)
         return max(0.0, end - self.start)
 
@@ -145,18 +145,18 @@ class TranscribeOptions:
             raise UsageError(f"the end ({self.end} s) must come after the start ({self.start} s)")
 
     def _read_languages(self) -> None:
-        """Write the candidates as codes, each once; a single one is the language."""
+        """Convert the candidates to unique codes; a single one becomes the language."""
         given: Sequence[str] | str = self.languages
         names = given.split(",") if isinstance(given, str) else given
         codes = tuple(dict.fromkeys(map(language_code, names)))
         if codes and self.language is not None:
-            raise UsageError("language and languages can't be used together", hint="Leave one of them out.")
+            raise UsageError("language and languages can't be used together", hint="Omit one of them.")
         if len(codes) == 1:
             object.__setattr__(self, "language", codes[0])
         object.__setattr__(self, "languages", codes if len(codes) > 1 else ())
 
 
 OPTIONS: Mapping[str, Option] = declared_options(TranscribeOptions)
-"""Every option by name, in the order in which they are shown."""
+"""Every option by name, in display order."""
 SHARED_OPTIONS = {name: declared for name, declared in OPTIONS.items() if not declared.is_library_only}
-"""Those that commands and requests have too."""
+"""The options that commands and requests also have."""
