@@ -65,8 +65,8 @@ class TranscribeOptions:
     hotwords: str | None = option(
         None,
         "Expected words, separated by spaces or commas.",
-        details="If the text consists of nothing but them, or the prompt, and the audio does not confirm them, the chunk "
-        "is recognised without them.",
+        details="If the text consists of nothing but them, or the prompt, and the audio does not confirm them, the "
+        "chunk is recognised without them.",
         max_length=MAX_TEXT,
         metavar="TEXT",
     )

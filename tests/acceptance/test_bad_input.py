@@ -56,10 +56,10 @@ class BadRecording:
 
 BAD_RECORDINGS = (
     BadRecording("gone.mp3", lambda path: None, "file_not_found", "Check the path"),
-    BadRecording("papers", write_folder_without_media, "no_media_in_folder", "Name a folder that has audio"),
+    BadRecording("papers", write_folder_without_media, "no_media_in_folder", "Name a folder with audio"),
     BadRecording("empty.mp3", Path.touch, "empty_recording", "Record or copy the file again"),
     BadRecording("text.mp3", media.write_text, "not_media", "plays in a media player"),
-    BadRecording("moov-missing.mp4", write_mp4_without_index, "not_media", "must be copied again"),
+    BadRecording("moov-missing.mp4", write_mp4_without_index, "not_media", "copy it again"),
     BadRecording("mute.mp4", media.write_video, "no_audio_track", "Only recordings with sound"),
     BadRecording(
         "no-samples.wav",
