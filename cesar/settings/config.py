@@ -110,7 +110,9 @@ class Settings:
     open_timeout_s: float = setting(
         60.0, "Seconds within which a recording must give sound, or be rejected.", checks.seconds
     )
-    host: str = setting("127.0.0.1", "Where to listen.", checks.text("an address such as 127.0.0.1"), metavar="ADDRESS")
+    host: str = setting(
+        "127.0.0.1", "The address to listen on.", checks.text("an address such as 127.0.0.1"), metavar="ADDRESS"
+    )
     port: int = setting(5000, "The port to listen on; 0 chooses a free one.", WholeNumber(0, 65535), metavar="N")
     require_key: bool | None = setting(
         None,
