@@ -68,7 +68,7 @@ def is_encodable(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def settle_types(options: Any) -> None:
+def coerce_types(options: Any) -> None:
     """Check every field of a frozen dataclass against its type, and convert other libraries' numbers to plain ones.
 
     Fields of types other than text, numbers and None are left to the class. Raises `UsageError`.

@@ -1,4 +1,4 @@
-"""Whether a host is this machine itself."""
+"""Recognises loopback hosts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address can be reached from this machine only.
+    """Return whether a host name or address can be reached only from this machine.
 
     >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "cesar.example")]
     [True, True, True, False, False]

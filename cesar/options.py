@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from cesar.argument_checks import settle_types
+from cesar.argument_checks import coerce_types
 from cesar.engines.languages import language_code
 from cesar.errors import UsageError
 from cesar.option_declarations import Flag, Option, declared_options, option
@@ -135,7 +135,7 @@ class TranscribeOptions:
         return max(0.0, end - self.start)
 
     def __post_init__(self) -> None:
-        settle_types(self)
+        coerce_types(self)
         if self.language is not None:
             object.__setattr__(self, "language", language_code(self.language))
         self._read_languages()

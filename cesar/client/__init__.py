@@ -108,7 +108,7 @@ class Client:
         no_cache: bool = False,
         idempotency_key: str | None = None,
     ) -> JobView:
-        """Have the service fetch a recording from an http or https URL; otherwise like `submit`."""
+        """Submit the http or https URL of a recording for the service to fetch; otherwise like `submit`."""
         response = self._connection.request(
             "POST",
             "/transcribe/url",

@@ -32,7 +32,7 @@ def digest_of(pieces: Iterable[Path]) -> str:
 
 def remembered_digest(file: Path, store: Path) -> str:
     """Return the file's SHA-256: from the cache if the file is unchanged, otherwise by hashing it."""
-    marks = _marks(file)  # before hashing, so that a file changed meanwhile is not taken for verified
+    marks = _marks(file)  # before hashing, so that a file changed meanwhile does not count as verified
     known = _read(store).get(_key(file), {})
     if known.items() >= marks.items() and isinstance(known.get("sha256"), str):
         return str(known["sha256"])
@@ -42,7 +42,7 @@ def remembered_digest(file: Path, store: Path) -> str:
 
 
 def remember(digests: Mapping[Path, str], store: Path) -> None:
-    """Cache digests that have just been computed, unless the store can't be written to."""
+    """Cache digests that have just been computed, unless the store is not writable."""
     _write(store, {_key(file): {**_marks(file), "sha256": digest} for file, digest in digests.items()})
 
 
@@ -67,7 +67,7 @@ def _write(store: Path, updates: Mapping[str, dict[str, Any]]) -> None:
     memory = {file: known for file, known in _read(store).items() if Path(file).exists()} | dict(updates)
     with suppress(OSError):
         make_folder(store.parent)
-        store.mkdir(exist_ok=True)  # models are no secret
+        store.mkdir(exist_ok=True)  # models are not secret
         temporary = store / f".{MEMORY}.{os.getpid()}.{threading.get_ident()}"
         temporary.write_text(json.dumps(memory, indent=1), encoding="utf-8")
         temporary.replace(store / MEMORY)

@@ -1,4 +1,4 @@
-"""Imports models into the store, from a file or a folder, and makes the manifests that exports contain."""
+"""Imports models into the store from a file or a folder, and creates manifests for exports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model is installed in the store: under a lock, in a folder beside its place, renamed when complete.
+"""Installs a model in the store: under a lock, in a temporary folder that is renamed when complete.
 
 Therefore a folder with a model's name is always complete, even after a kill or a race.
 """
@@ -36,7 +36,7 @@ def writing_into(folder: Path) -> Iterator[None]:
 
 
 def require_room(folder: Path, needed_bytes: int) -> None:
-    """Raise `DiskFull` at once if so many bytes don't fit."""
+    """Raise `DiskFull` if that many bytes don't fit."""
     if free_bytes(folder) < needed_bytes:
         raise _disk_full(folder, needed_bytes)
 
@@ -59,7 +59,7 @@ def locked(store: Path, name: str) -> Iterator[None]:
 
     with writing_into(store):
         make_folder(store.parent)
-        store.mkdir(exist_ok=True)  # models are no secret
+        store.mkdir(exist_ok=True)  # models are not secret
         with FileLock(store / f".{name}.lock"):
             yield
 
@@ -82,9 +82,9 @@ def staged(store: Path, name: str) -> Iterator[Path]:
 
 
 def put_in_place(folder: Path, target: Path) -> None:
-    """Rename a complete folder to its place, replacing what was there. Call it under `locked`."""
+    """Rename a complete folder to its target, replacing an existing one. Call it under `locked`."""
     for file in folder.iterdir():
-        with file.open("rb+") as stream:  # a power cut after the rename must not leave empty files
+        with file.open("rb+") as stream:  # a power failure after the rename must not leave empty files
             os.fsync(stream.fileno())
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Turns a model's location into an installed model: verified, joined where it is split, and rightly named."""
+"""Turns a model's location into an installed model: verified, joined if it is split, and with its correct name."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class InstalledModel:
 
     name: str
     directory: Path
-    """Absolute; holds model.bin, config.json, tokenizer.json and the vocabulary."""
+    """Absolute; contains model.bin, config.json, tokenizer.json and the vocabulary."""
     revision: str
-    """The publisher's revision where it is known, else "unknown"."""
+    """The publisher's revision if known, else "unknown"."""
     digest: str
     """SHA-256 of model.bin, hexadecimal."""
     source: Source
@@ -66,7 +66,7 @@ def _joined(location: ModelLocation, entry: ModelEntry, store: Path) -> ModelLoc
 
 
 def install(fill: Callable[[Path], None], origin: ModelLocation, files: Mapping[str, FileEntry], store: Path) -> None:
-    """Install a model at `origin.directory` in the store if the files that `fill` writes are sound.
+    """Install a model at `origin.directory` in the store if the files written by `fill` are intact.
 
     Call it under `locked`. Raises `ModelCorrupt`, which describes the location that the files come from.
     """
@@ -79,12 +79,12 @@ def install(fill: Callable[[Path], None], origin: ModelLocation, files: Mapping[
 
 
 def compute_digest(file: Path) -> str:
-    """Return a file's SHA-256, ignoring what is remembered."""
+    """Return a file's SHA-256, ignoring the cache."""
     return digest_of([file])
 
 
 def installed_folder(folder: Path, store: Path, catalog: Mapping[str, ModelEntry]) -> InstalledModel:
-    """Identify the model in a folder that the user named.
+    """Identify the model in a folder named by the user.
 
     It gets the catalog's name and revision if all the files are the same, otherwise the folder's name.
     """
@@ -115,7 +115,7 @@ def stored_names(store: Path) -> list[str]:
 
 
 def stored_model(folder: Path, store: Path) -> InstalledModel:
-    """Verify a model that was imported under a name of its own against its manifest."""
+    """Verify a model imported under its own name against its manifest."""
     manifest = stored_manifest(folder)
     location = folder_location(folder.absolute())
     digests = check(location, folder.name, manifest.files, partial(remembered_digest, store=store))
@@ -123,7 +123,7 @@ def stored_model(folder: Path, store: Path) -> InstalledModel:
 
 
 def stored_manifest(folder: Path) -> Manifest:
-    """Read the manifest of an imported model; it lists no files if the folder was put there by other means."""
+    """Read the manifest of an imported model; it lists no files if the folder was not imported."""
     file = folder / MANIFEST
     if not file.is_file():
         return Manifest(folder.name, "unknown", {})

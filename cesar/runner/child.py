@@ -168,6 +168,6 @@ def _read_requests(lines: queue.SimpleQueue[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
-    """Have Linux kill this process when the parent dies, so that not even a hang in native code outlives it."""
+    """Make Linux kill this process when the parent dies, so that not even a hang in native code outlives it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -118,7 +118,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._table.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell every request that its client has gone; uvicorn tells only the newest."""
+        """Notify every request that its client has disconnected; uvicorn notifies only the newest."""
         self._stop_head_timer()
         self._stop_read_timer()
         if self._linger_timer is not None:
@@ -327,7 +327,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._linger_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
 
     def _abandon(self) -> None:
-        """Tell the requests that their client has gone."""
+        """Notify the requests that their client has disconnected."""
         waiting = [cycle for cycle, _ in self.pipeline]
         self.pipeline.clear()
         for cycle in [self._running, *waiting]:
