@@ -6,10 +6,10 @@ frame of 7.1 or of a recorder with many inputs is a segmentation fault.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import av
 import av.filter
+
+from cesar.pipeline.audio.filter_graph import filter_graph
 
 _FEWEST = 8
 _Shape = tuple[str, str, int]
@@ -28,7 +28,8 @@ class Packer:
             return frame
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:
-            self._shape, self._graph = shape, _graph_for(frame)
+            self._shape = shape
+            self._graph = filter_graph(frame, [("aformat", f"sample_fmts={frame.format.packed.name}")])
         pts, time_base = frame.pts, frame.time_base
         frame.pts = None
         self._graph.push(frame)
@@ -36,16 +37,3 @@ class Packer:
         assert isinstance(packed, av.AudioFrame)
         packed.pts, packed.time_base = pts, time_base
         return packed
-
-
-def _graph_for(frame: av.AudioFrame) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        format=frame.format,
-        sample_rate=frame.sample_rate,
-        layout=frame.layout,
-        time_base=Fraction(1, frame.sample_rate),
-    )
-    packed = graph.add("aformat", f"sample_fmts={frame.format.packed.name}")
-    graph.link_nodes(source, packed, graph.add("abuffersink")).configure()
-    return graph

@@ -6,7 +6,6 @@ FFmpeg's filters do the arithmetic (through PyAV); which mix is right for which 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 import av
 import av.error
@@ -14,6 +13,7 @@ import av.filter
 import numpy as np
 
 from cesar.errors import BadAudio
+from cesar.pipeline.audio.filter_graph import filter_graph
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, joined
 
 
@@ -111,16 +111,7 @@ def _graph_for(frame: av.AudioFrame) -> av.filter.Graph:
 
 
 def _linked(frame: av.AudioFrame, filters: list[tuple[str, str | None]], *, is_mono: bool = False) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        format=frame.format,
-        sample_rate=frame.sample_rate,
-        layout=frame.layout,
-        time_base=Fraction(1, frame.sample_rate),
-    )
     wanted = f"sample_rates={SAMPLE_RATE}:sample_fmts=flt"  # planar, eight channels and more crash PyAV
     if is_mono:
         wanted += ":channel_layouts=mono"
-    nodes = [graph.add(name, options) for name, options in [*filters, ("aformat", wanted), ("abuffersink", None)]]
-    graph.link_nodes(source, *nodes).configure()
-    return graph
+    return filter_graph(frame, [*filters, ("aformat", wanted)])
