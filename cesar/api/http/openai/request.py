@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cesar.api.http.openai.chunking import check_chunking
@@ -48,17 +48,18 @@ def parse_request(form: Form, task: Task) -> OpenAIRequest:
         raise invalid_field("model", "you must provide a model")
     response_format = _format(form)
     if task == "translate":
-        return OpenAIRequest(model, _options(form, task=task), response_format)
+        return OpenAIRequest(model, _basic_options(form, task), response_format)
     granularities = frozenset(form.listed("timestamp_granularities")) or frozenset({"segment"})
     _require_known("timestamp_granularities", granularities, _GRANULARITIES)
     check_chunking(form.structure("chunking_strategy"))
     _require_no_speakers(form)
+    language, candidates = _languages(form)
     request = OpenAIRequest(
         model,
-        _options(
-            form,
-            task=task,
-            **_languages(form),
+        replace(
+            _basic_options(form, task),
+            language=language,
+            languages=candidates,
             hotwords=_hotwords(form),
             word_timestamps=response_format is ResponseFormat.VERBOSE_JSON and "word" in granularities,
             token_logprobs=_wants_logprobs(form, response_format),
@@ -83,10 +84,10 @@ def _format(form: Form) -> ResponseFormat:
         raise invalid_field("response_format", f"there is no response_format {name[:64]!r}", f"Use {known}.") from None
 
 
-def _options(form: Form, **more: object) -> TranscribeOptions:
-    options = {"prompt": form.text("prompt"), "temperature": _temperature(form), **more}
+def _basic_options(form: Form, task: Task) -> TranscribeOptions:
+    """Return the options that both endpoints have."""
     try:
-        return TranscribeOptions(**options)  # type: ignore[arg-type]  # each has its field's type
+        return TranscribeOptions(task=task, prompt=form.text("prompt"), temperature=_temperature(form))
     except UsageError as error:
         raise invalid_field("prompt", error.message, error.hint) from None
 
@@ -102,13 +103,13 @@ def _temperature(form: Form) -> float:
     return temperature
 
 
-def _languages(form: Form) -> dict[str, object]:
-    """Return the language or the candidates as options."""
+def _languages(form: Form) -> tuple[str | None, tuple[str, ...]]:
+    """Return the language, or the candidates."""
     language, candidates = form.text("language"), form.listed("languages")
     if language and candidates:
         raise invalid_field("languages", "language and languages can't be used together", "Leave one of them out.")
     codes = tuple(_code("languages", candidate) for candidate in candidates)
-    return {"language": _code("language", language) if language else None, "languages": codes}
+    return _code("language", language) if language else None, codes
 
 
 def _code(field: str, name: str) -> str:
