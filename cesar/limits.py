@@ -1,6 +1,6 @@
-"""Limits of what is submitted to a queue, the same on the command line, over HTTP and in the database."""
+"""Limits on submissions, shared by the command line, the HTTP API and the database."""
 
 PRIORITIES = (-1000, 1000)
-"""The lowest and the highest."""
+"""The lowest and the highest priority."""
 MAX_KEY_LENGTH = 255
-"""Characters of an idempotency key."""
+"""Maximum length of an idempotency key, in characters."""

@@ -1,4 +1,4 @@
-"""One transcription as its caller's process sees it: what is reported, what is finished, and the transcript of it."""
+"""The parent process's state of one transcription: callbacks, finished chunks, and the resulting transcript."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ShouldStop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """A caller's functions, called in its own thread. Raises `UsageError` for one that can't be called."""
+    """The caller's callbacks, called in its own thread. Raises `UsageError` for one that is not callable."""
 
     on_progress: OnProgress | None = None
     on_chunk: OnChunk | None = None
@@ -34,9 +34,9 @@ class Callbacks:
 
 
 class Transcription:
-    """The state of one transcription in its caller's process: its finished chunks, in order, and its progress.
+    """The state of one transcription in the parent process: its finished chunks, in order, and its progress.
 
-    done: chunks of an earlier one; `done` has them by their start and end.
+    done: chunks of an earlier run; the attribute `done` has them by start and end.
     """
 
     def __init__(self, callbacks: Callbacks, done: Sequence[Chunk]) -> None:
@@ -69,7 +69,7 @@ class Transcription:
                 self._add(self.done[start, end])
 
     def transcript(self, request: Request, loaded: Loaded, outcome: Outcome, origin: Origin) -> Transcript:
-        """Return the transcript, when all chunks are finished; reports that the rest is silence."""
+        """Return the transcript once all chunks are finished; the rest is reported as silence."""
         self._duration = outcome.duration
         self._report("recognising", position=outcome.duration)
         chunks, options = self._chunks, request.options
