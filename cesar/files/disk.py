@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a write when the disk or the user's quota is full."""
@@ -25,6 +27,8 @@ def existing_parent(folder: Path) -> Path:
 
 def free_bytes(folder: Path) -> int:
     """Return the free space on the disk of a folder, which need not exist yet. Raises OSError."""
+    import shutil  # every command imports this module, and few ask
+
     return shutil.disk_usage(existing_parent(folder)).free
 
 
