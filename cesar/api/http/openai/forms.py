@@ -18,6 +18,8 @@ from cesar.errors import BadRequest
 
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0", "null"})
+MAX_ITEMS = 1024
+"""Maximum number of items in a list; commas within them count too."""
 _HINT = "See OpenAI's reference, or `/docs`."
 
 
@@ -51,7 +53,10 @@ class Form:
         return word in _TRUE
 
     def listed(self, name: str) -> tuple[str, ...]:
-        """Return a list, in any of the encodings."""
+        """Return a list, in any of the encodings. Raises `BadRequest` if it is too long."""
+        texts = [*self._texts[name], *self._items[name]]
+        if len(texts) + sum(text.count(",") for text in texts) > MAX_ITEMS:  # counted before anything is split
+            raise invalid_field(name, f"{name} has more than {MAX_ITEMS} items", "Send fewer.")
         found: list[str] = []
         for text in self._texts[name]:
             found += _list_in(text) or text.split(",")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from cesar.api.http.errors import list_problems
@@ -19,8 +20,9 @@ from cesar.options import SHARED_OPTIONS, TranscribeOptions
 from cesar.settings.config import Settings
 
 _MAX_JSON_BYTES = 256 * 1024
-_MAX_ERRORS = 100
-"""Beyond that they are only counted: to describe thousands takes longer than to find them."""
+_HINT = "See `/docs` for the fields and their values."
+_MAX_JSON_FIELDS = 64
+"""Beyond that they are only counted: describing thousands takes longer than finding them."""
 
 
 class _ModelField(BaseModel):
@@ -88,10 +90,20 @@ async def parse_json(request: Request) -> UrlTranscriptionRequest:
                 raise BadRequest(f"the body has more than {_MAX_JSON_BYTES} bytes", hint="Send a small JSON object.")
     except ClientDisconnect:
         raise BadRequest("the client disconnected") from None
+    _require_few_fields(body)
     try:
         return UrlTranscriptionRequest.model_validate_json(bytes(body), strict=True)
     except ValidationError as error:
         raise _invalid(error) from None
+
+
+def _require_few_fields(body: bytearray) -> None:
+    try:
+        content = from_json(body)
+    except ValueError:
+        return  # validation reports it
+    if isinstance(content, dict) and len(content) > _MAX_JSON_FIELDS:
+        raise UsageError(f"the body has {len(content)} fields, most of which are unknown", hint=_HINT)
 
 
 def resolve_model(name: str | None, settings: Settings) -> str:
@@ -134,9 +146,6 @@ def absolute_model_name(name: str, settings: Settings) -> str:
 
 
 def _invalid(error: ValidationError) -> UsageError:
-    hint = "See `/docs` for the fields and their values."
-    if error.error_count() > _MAX_ERRORS:
-        return UsageError(f"{error.error_count()} fields are unknown or have unusable values", hint=hint)
     found = error.errors(include_url=False, include_context=False, include_input=False)
     problems = list_problems([(".".join(map(str, item["loc"])) or "body", item["msg"]) for item in found])
-    return UsageError(problems, hint=hint)
+    return UsageError(problems, hint=_HINT)

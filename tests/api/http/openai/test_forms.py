@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cesar.api.http.openai.forms import Form
@@ -64,3 +66,23 @@ def test_the_last_value_of_a_repeated_field_counts_and_empty_ones_are_ignored():
 def test_json_that_is_nested_too_deeply_is_plain_text():
     deep = "[" * 30_000
     assert Form([("wanted[]", deep)]).listed("wanted") == (deep,)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("wanted", "en," * 20_000)] * 31,
+        [("wanted[]", "en")] * 1025,
+        [("wanted", json.dumps(["en"] * 5000))],
+        [("wanted[]", json.dumps(["en"] * 400))] * 5,
+    ],
+)
+def test_a_list_of_thousands_is_refused_before_it_is_split(fields):
+    with pytest.raises(BadRequest) as refused:
+        Form(fields).listed("wanted")
+    assert refused.value.field == "wanted"
+    assert "more than 1024 items" in refused.value.message
+
+
+def test_a_long_list_is_parsed():
+    assert len(Form([("wanted", "en," * 1000)]).listed("wanted")) == 1000

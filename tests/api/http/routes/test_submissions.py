@@ -154,6 +154,10 @@ class TestInvalidUploads(UploadCase):
         assert "'langauge'" in problem["detail"]
         assert "language" in problem["hint"]
 
+    async def test_thousands_of_unknown_fields_are_only_counted(self) -> None:
+        answer = await self.client.post("/transcribe/url", json={f"field {number}": 0 for number in range(10_000)})
+        assert "10000 fields" in require_problem(answer, 422, "bad_option")["detail"]
+
     async def test_a_repeated_field_is_refused(self) -> None:
         form = _form(("task", b"translate", None), ("task", b"transcribe", None), ("file", SOUND, "a"))
         assert "twice" in require_problem(await self.post(form), 400, "bad_request")["detail"]
