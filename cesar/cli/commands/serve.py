@@ -39,6 +39,7 @@ def command(*, settings: Settings, no_worker: bool) -> None:
 
     from cesar.api.http.server.fair_loop import FairLoop
     from cesar.cli.server.serving import serve
+    from cesar.cli.server.signals import Watchdog
 
-    with asyncio.Runner(loop_factory=FairLoop) as runner:
-        runner.run(serve(settings, with_worker=not no_worker))
+    with Watchdog() as watchdog, asyncio.Runner(loop_factory=FairLoop) as runner:
+        runner.run(serve(settings, with_worker=not no_worker, watchdog=watchdog))

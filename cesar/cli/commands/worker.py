@@ -25,6 +25,8 @@ def command(*, settings: Settings, until_empty: bool) -> None:
     """
     import asyncio
 
+    from cesar.cli.server.signals import Watchdog
     from cesar.cli.server.working import run_worker
 
-    asyncio.run(run_worker(settings, until_empty=until_empty))
+    with Watchdog() as watchdog:
+        asyncio.run(run_worker(settings, until_empty=until_empty, watchdog=watchdog))

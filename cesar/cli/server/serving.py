@@ -22,7 +22,7 @@ from cesar.api.http.server.protocol import GuardedProtocol
 from cesar.api.models import JobStatus
 from cesar.cli.queue.local import database_file
 from cesar.cli.server.logs import SERVICE_LOGGER, service_log
-from cesar.cli.server.signals import SignalHandler, handle_signals
+from cesar.cli.server.signals import SignalHandler, Watchdog, handle_signals
 from cesar.cli.server.working import report_stop
 from cesar.cli.transcription.model_download import ensure_model
 from cesar.cli.transcription.reporters import write_stderr
@@ -43,7 +43,7 @@ _MAX_OPEN_FILES = 65_536
 _RESERVED_FILES = 256
 
 
-async def serve(settings: Settings, *, with_worker: bool) -> None:
+async def serve(settings: Settings, *, with_worker: bool, watchdog: Watchdog) -> None:
     """Answer requests and run jobs until a signal arrives."""
     database_file(settings)  # a queue in memory would end with the command
     if with_worker:
@@ -71,7 +71,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
         server.should_exit = True
         await service.stop(now=is_urgent)
 
-    handler = SignalHandler(stop, settings.shutdown_grace_s + _REQUEST_GRACE_S)
+    handler = SignalHandler(stop, settings.shutdown_grace_s + _REQUEST_GRACE_S, watchdog)
     with listening, service_log(settings.log_format), handle_signals(handler.on_signal):
         throttle_loop_errors(asyncio.get_running_loop())
         await service.repository.connect(for_recordings=True, check=True)  # a database error is reported in one line

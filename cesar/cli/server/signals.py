@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import queue
 import signal
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -21,17 +22,49 @@ _WATCHDOG_MARGIN_S = 5.0
 _WATCHDOG_EXIT_CODE = 70
 
 
+class Watchdog:
+    """A context that ends the process if it is not left by the deadline, whatever the process is stuck in."""
+
+    def __init__(self) -> None:
+        self._deadlines: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        """In seconds of the monotonic clock; None: the context was left."""
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._watch, name="cesar-watchdog", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._deadlines.put(None)
+
+    def allow(self, seconds: float) -> None:
+        """Set the deadline to this many seconds from now, unless it is earlier. Safe in a signal handler."""
+        self._deadlines.put(time.monotonic() + seconds)
+
+    def _watch(self) -> None:
+        deadline = math.inf
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                earlier = self._deadlines.get(timeout=None if deadline == math.inf else left)
+                if earlier is None:
+                    return
+                deadline = min(deadline, earlier)
+        with suppress(OSError):
+            os.write(2, b"cesar: the worker is stuck and does not stop, so it is killed; no job is lost.\n")
+        os._exit(_WATCHDOG_EXIT_CODE)
+
+
 class SignalHandler:
     """Handles signals: on the first the program finishes, on the second it stops.
 
     stop: awaited with whether the stop is urgent. grace_s: how long the program may take to finish, in seconds.
+    watchdog: ends the process if it takes much longer.
     """
 
-    def __init__(self, stop: Callable[[bool], Awaitable[None]], grace_s: float) -> None:
+    def __init__(self, stop: Callable[[bool], Awaitable[None]], grace_s: float, watchdog: Watchdog) -> None:
         self._stop = stop
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
-        self._watchdog = _Watchdog()
+        self._watchdog = watchdog
         self._count = 0
         self._stop_task: asyncio.Future[None] | None = None
 
@@ -44,27 +77,6 @@ class SignalHandler:
 
     def _start_stop(self, is_urgent: bool) -> None:
         self._stop_task = asyncio.ensure_future(self._stop(is_urgent))
-
-
-class _Watchdog:
-    """Ends the process if it does not end by itself by the deadline."""
-
-    def __init__(self) -> None:
-        self._deadlines: queue.SimpleQueue[float] = queue.SimpleQueue()
-        threading.Thread(target=self._watch, name="cesar-watchdog", daemon=True).start()
-
-    def allow(self, seconds: float) -> None:
-        """Set the deadline to this many seconds from now, unless it is earlier. Safe in a signal handler."""
-        self._deadlines.put(time.monotonic() + seconds)
-
-    def _watch(self) -> None:
-        deadline = self._deadlines.get()
-        while (left := deadline - time.monotonic()) > 0:
-            with suppress(queue.Empty):
-                deadline = min(deadline, self._deadlines.get(timeout=left))
-        with suppress(OSError):
-            os.write(2, b"cesar: the worker is stuck and does not stop, so it is killed; no job is lost.\n")
-        os._exit(_WATCHDOG_EXIT_CODE)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from cesar.api.worker import BackgroundWorker
 from cesar.cli.queue.local import LocalQueue, database_file
 from cesar.cli.queue.tables import label
 from cesar.cli.server.logs import service_log
-from cesar.cli.server.signals import SignalHandler, handle_signals
+from cesar.cli.server.signals import SignalHandler, Watchdog, handle_signals
 from cesar.cli.transcription.model_download import check_model
 from cesar.cli.transcription.reporters import write_stderr
 
@@ -28,7 +28,7 @@ _MAX_RECENT = 200
 _WAITING = JobFilter(status=frozenset({JobStatus.QUEUED}))
 
 
-async def run_worker(settings: Settings, *, until_empty: bool) -> None:
+async def run_worker(settings: Settings, *, until_empty: bool, watchdog: Watchdog) -> None:
     """Run jobs until a signal arrives or, with `until_empty`, until none is waiting."""
     file = database_file(settings)
     check_model(settings)
@@ -41,7 +41,7 @@ async def run_worker(settings: Settings, *, until_empty: bool) -> None:
         report_stop(jobs.name_of(worker.current_job_id), settings.shutdown_grace_s, is_urgent=is_urgent)
         await worker.shutdown(now=is_urgent)
 
-    handler = SignalHandler(stop, settings.shutdown_grace_s)
+    handler = SignalHandler(stop, settings.shutdown_grace_s, watchdog)
     with service_log(settings.log_format, jobs.name_jobs), handle_signals(handler.on_signal):
         try:
             await jobs.connect_for_work()

@@ -22,6 +22,7 @@ from cesar.api.http.server.fair_queue import FairQueue
 from cesar.api.http.server.protocol import GuardedProtocol, Timeouts
 from cesar.api.repository import JobRepository
 from cesar.cli.server.serving import raise_file_limit, serve, throttle_loop_errors
+from cesar.cli.server.signals import Watchdog
 from cesar.cli.transcription.model_download import check_model
 from cesar.errors import ModelNotInstalled, UnknownModel
 from cesar.settings.config import load
@@ -261,7 +262,9 @@ def test_it_says_where_it_listens_once_the_sweep_is_done(tmp_path: Path, capsys:
         return await sweep(repository)
 
     async def start_and_stop() -> None:
-        serving = asyncio.create_task(serve(load({"data_dir": str(tmp_path), "port": 0}), with_worker=False))
+        serving = asyncio.create_task(
+            serve(load({"data_dir": str(tmp_path), "port": 0}), with_worker=False, watchdog=Watchdog())
+        )
         async with asyncio.timeout(60):
             while not said or "Listening on" not in "".join(said):
                 await asyncio.sleep(0.01)
