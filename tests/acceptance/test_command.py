@@ -139,17 +139,17 @@ def test_every_container_is_transcribed(name, texts):
 @pytest.mark.parametrize("name", SAID)
 def test_every_format_has_the_same_words(name, texts):
     form = {ending: (texts / f"{Path(name).stem}.{ending}").read_text(encoding="utf-8") for ending in FORMATS}
-    said = content(form["txt"])
-    assert said
-    assert content(json.loads(form["json"])["text"]) == said
-    assert content(cues(form["srt"])) == said
+    spoken = content(form["txt"])
+    assert spoken
+    assert content(json.loads(form["json"])["text"]) == spoken
+    assert content(cues(form["srt"])) == spoken
     assert form["vtt"].startswith("WEBVTT\n\n")
-    assert content(re.sub(r"<[^>]*>", "", cues(form["vtt"].removeprefix("WEBVTT")))) == said
+    assert content(re.sub(r"<[^>]*>", "", cues(form["vtt"].removeprefix("WEBVTT")))) == spoken
     header, *rows = form["tsv"].splitlines()
     assert header == "start\tend\ttext"
-    assert content("".join(row.split("\t")[2] for row in rows)) == said
+    assert content("".join(row.split("\t")[2] for row in rows)) == spoken
     paragraphs = form["md"].split("\n\n")[2:]  # after the title and the line of facts
-    assert content("".join(re.sub(r"^\[[\d:]+\]", "", text) for text in paragraphs)) == said
+    assert content("".join(re.sub(r"^\[[\d:]+\]", "", text) for text in paragraphs)) == spoken
 
 
 def cues(subtitles: str) -> str:

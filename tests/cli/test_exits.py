@@ -54,9 +54,9 @@ def test_a_message_becomes_a_sentence_with_the_hint_after_it():
 def test_any_message_becomes_one_printable_line(nasty, capsys):
     error = errors.RecordingNotFound(f"there is no file {nasty}")
     report_error(describe(error), error, as_json=False, with_traceback=False)
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    assert said.rstrip("\n").isprintable()
+    output = capsys.readouterr().err
+    assert len(output.splitlines()) == 1
+    assert output.rstrip("\n").isprintable()
     assert one_line("größe 音") == "größe 音"
 
 

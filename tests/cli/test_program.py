@@ -59,7 +59,7 @@ def test_every_command_has_help(arguments, invoke):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["transcribe", "a.mp3", "--bogus"], "--bogus"),
         (["transcribe"], "INPUT"),
@@ -81,14 +81,14 @@ def test_every_command_has_help(arguments, invoke):
         (["completion", "tcsh"], "tcsh"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(arguments, said, invoke, tmp_path):
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, expected, invoke, tmp_path):
     make(tmp_path, "a.mp3", "b.mp3")
     code, out, err = invoke(*arguments)
     assert code == 2
     assert out == ""
     [line] = err.splitlines()
     assert line.startswith("cesar: ")
-    assert said in line
+    assert expected in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp3", "b.mp3"]
 
 
@@ -122,7 +122,7 @@ def test_wrong_usage_is_an_event_with_json_lines(invoke):
 
 
 @pytest.mark.parametrize(
-    ("output", "said"),
+    ("output", "expected"),
     [
         (["-o", "none/a.txt"], "none"),
         (["-o", "folder"], "folder"),
@@ -131,13 +131,13 @@ def test_wrong_usage_is_an_event_with_json_lines(invoke):
         (["-o", f"{'x' * 300}.txt"], "xxx"),
     ],
 )
-def test_an_impossible_output_is_reported_before_any_work(output, said, invoke, tmp_path):
+def test_an_impossible_output_is_reported_before_any_work(output, expected, invoke, tmp_path):
     make(tmp_path, "a.mp3")
     (tmp_path / "folder").mkdir()
     code, _, err = invoke("transcribe", "a.mp3", *output)
     assert code == 3
     [line] = err.splitlines()
-    assert said in line
+    assert expected in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp3", "folder"]
 
 

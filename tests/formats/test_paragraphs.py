@@ -157,8 +157,8 @@ def test_a_text_written_without_capitals_keeps_its_sentences() -> None:
 
 @given(transcripts())
 def test_joining_sentences_changes_only_full_stops_at_the_ends_of_segments(transcript: Transcript) -> None:
-    said = [segment for segment in transcript.segments if flatten(segment.text)]
+    original = [segment for segment in transcript.segments if flatten(segment.text)]
     joined = spoken_segments(transcript)
-    for before, after in zip(said, joined, strict=True):
+    for before, after in zip(original, joined, strict=True):
         assert after.text in (before.text, before.text.rstrip().removesuffix("."))
         assert (after.start, after.end, after.tokens) == (before.start, before.end, before.tokens)

@@ -80,8 +80,8 @@ def test_txt_has_every_word_in_paragraphs_of_one_line(transcript: Transcript) ->
     text = render(transcript, "txt")
     shown = text.removesuffix("\n").split("\n\n") if text else []
     assert all(paragraph == flatten(paragraph) != "" for paragraph in shown)
-    said = "".join(flatten(segment.text) for segment in transcript.segments)
-    assert re.sub(r"[ .]", "", "".join(shown)) == re.sub(r"[ .]", "", said)
+    spoken = "".join(flatten(segment.text) for segment in transcript.segments)
+    assert re.sub(r"[ .]", "", "".join(shown)) == re.sub(r"[ .]", "", spoken)
 
 
 @given(transcripts())

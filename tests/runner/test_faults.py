@@ -50,17 +50,17 @@ def test_losing_the_child_once_does_not_change_the_transcript(faulty, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "said"),
+    ("fault", "error", "fragment"),
     [
         ("crash", ChildCrashed, "crashed (SIGSEGV)"),
         ("kill", ChildKilled, "memory"),
     ],
 )
-def test_losing_the_child_twice_gives_an_error_that_says_what_happened_and_where(faulty, fault, error, said):
+def test_losing_the_child_twice_gives_an_error_that_says_what_happened_and_where(faulty, fault, error, fragment):
     transcriber = faulty({"at": IN_THE_MIDDLE, "do": fault})
     with pytest.raises(error) as caught:
         transcriber.transcribe(SONNET, THREE_CHUNKS)
-    assert said in caught.value.message
+    assert fragment in caught.value.message
     assert SONNET.name in caught.value.message
     assert 0 < reached(caught.value) <= IN_THE_MIDDLE
 

@@ -306,13 +306,13 @@ def test_an_empty_list_says_whether_there_are_no_jobs_or_none_that_match(invoke,
 
 @pytest.mark.parametrize("name", ["srt", "vtt"])
 def test_subtitles_of_a_job_respect_the_given_limits(name, invoke, queue):
-    said = "Ask not what your country can do for you, ask what you can do for your country."
-    job = queue.completed_with(said)
+    sentence = "Ask not what your country can do for you, ask what you can do for your country."
+    job = queue.completed_with(sentence)
     limits = ("--max-line-length", "20", "--max-lines", "1", "--max-cue-duration", "2.5")
     code, out, err = invoke("jobs", "show", job.id, "-f", name, *limits)
     assert (code, err) == (0, "")
     cues = [block.split("\n")[-1] for block in out.strip().split("\n\n") if "-->" in block]
-    assert " ".join(cues) == said
+    assert " ".join(cues) == sentence
     assert max(map(len, cues)) <= 20
 
 

@@ -19,7 +19,7 @@ def test_the_list_does_not_write_to_disk(invoke, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "said"),
+    ("arguments", "exit_code", "message"),
     [
         (["pull", "huge"], 4, "huge"),
         (["pull", "large-v3", "--offline"], 4, "large-v3"),
@@ -31,13 +31,13 @@ def test_the_list_does_not_write_to_disk(invoke, tmp_path, monkeypatch):
     ],
 )
 def test_an_impossible_operation_on_models_is_one_line_with_the_right_exit_code(
-    arguments, exit_code, said, invoke, tmp_path
+    arguments, exit_code, message, invoke, tmp_path
 ):
     (tmp_path / "notes.txt").write_text("no model", encoding="utf-8")
     code, out, err = invoke("models", *arguments)
     assert (code, out) == (exit_code, "")
     [line] = err.splitlines()
-    assert said in line
+    assert message in line
 
 
 def test_pull_does_not_use_the_network_if_the_settings_say_offline(invoke, monkeypatch):

@@ -96,8 +96,8 @@ def silent_model(folder):
 def test_speech_without_text_is_distinguished_from_silence(invoke, folder, silent_model):
     code, out, err = invoke("transcribe", "speech.m4a", "--model", silent_model, "-d", "out")
     assert (code, out) == (0, "")
-    said, warning = err.splitlines()
-    assert "no text" in said
+    summary, warning = err.splitlines()
+    assert "no text" in summary
     assert "no speech" not in err
     assert warning.startswith(f"cesar: speech.m4a: warning: {NOTHING}")
     assert "no words heard at 0:0" in warning
@@ -130,8 +130,8 @@ def test_dropped_speech_gives_a_warning_beside_the_text(invoke, folder):
     (folder / "sonnet.mp3").symlink_to(SPEECH.parent / "sonnet-1.mp3")
     code, out, err = invoke("transcribe", "sonnet.mp3", "--model", write_script(folder))
     assert (code, out.strip()) == (0, TEXT)
-    said, warning = err.splitlines()
-    assert said.endswith(", en")
+    summary, warning = err.splitlines()
+    assert summary.endswith(", en")
     assert "gave no text: no words heard at 0:" in warning
     assert NOTHING not in warning
 

@@ -229,7 +229,7 @@ def test_repeated_errors_in_the_event_loop_are_logged_once(caplog: pytest.LogCap
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "options", "said"),
+    ("command", "options", "messages"),
     [
         ("serve", ["--port", "0", "--model", "lrge-v3"], "Did you mean large-v3"),
         ("serve", ["--port", "0", "--model", "large-v3", "--offline"], "cesar models import"),
@@ -237,12 +237,12 @@ def test_repeated_errors_in_the_event_loop_are_logged_once(caplog: pytest.LogCap
         ("worker", ["--offline"], "cesar models import"),
     ],
 )
-def test_a_missing_model_ends_the_command_before_it_starts(command, options, said, cesar, monkeypatch):
+def test_a_missing_model_ends_the_command_before_it_starts(command, options, messages, cesar, monkeypatch):
     monkeypatch.setenv("CESAR_MODEL", "large-v3")
     done = cesar(command, *options, text=True)
     assert done.returncode == 4
     [line] = done.stderr.splitlines()
-    assert said in line
+    assert messages in line
 
 
 def test_a_worker_leaves_a_downloadable_model_to_the_job_that_needs_it(environ):
@@ -254,11 +254,11 @@ def test_a_worker_leaves_a_downloadable_model_to_the_job_that_needs_it(environ):
 
 
 def test_it_says_where_it_listens_once_the_sweep_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     sweep = JobRepository.sweep
 
     async def note_and_sweep(repository: JobRepository) -> object:
-        said.append(capsys.readouterr().err)
+        messages.append(capsys.readouterr().err)
         return await sweep(repository)
 
     async def start_and_stop() -> None:
@@ -266,13 +266,13 @@ def test_it_says_where_it_listens_once_the_sweep_is_done(tmp_path: Path, capsys:
             serve(load({"data_dir": str(tmp_path), "port": 0}), with_worker=False, watchdog=Watchdog())
         )
         async with asyncio.timeout(60):
-            while not said or "Listening on" not in "".join(said):
+            while not messages or "Listening on" not in "".join(messages):
                 await asyncio.sleep(0.01)
-                said.extend([capsys.readouterr().err] if said else [])
+                messages.extend([capsys.readouterr().err] if messages else [])
             serving.cancel()  # a signal would start the watchdog, which ends this process some time later
             with suppress(asyncio.CancelledError):
                 await serving
 
     with patch.object(JobRepository, "sweep", note_and_sweep):
         asyncio.run(start_and_stop())
-    assert "Listening on" not in said[0]
+    assert "Listening on" not in messages[0]

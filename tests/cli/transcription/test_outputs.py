@@ -13,9 +13,9 @@ def recordings(*names, folder=Path("talks")):
     return [SourceFile(folder / name) for name in names]
 
 
-def planned(names, **said):
+def planned(names, **destination):
     """Return the output file names for recordings of these names in an output folder."""
-    jobs = plan_outputs(recordings(*names), Destination(folder=Path("out"), **said))
+    jobs = plan_outputs(recordings(*names), Destination(folder=Path("out"), **destination))
     return [[target.path.name for target in job.targets] for job in jobs]
 
 

@@ -72,10 +72,10 @@ def test_a_skipped_recording_is_reported_as_finished(capsys, tmp_path):
 
 def test_lines_report_speed_language_and_warnings(capsys):
     play(LineReporter(), total=3)
-    said = capsys.readouterr().err
-    assert "[1/3] a.mp3: 30.0 s in 2.0 s (15.0x), de" in said
-    assert "cesar: a.mp3: warning: it was\\nnoisy" in said
-    assert len(said.splitlines()) == 3
+    output = capsys.readouterr().err
+    assert "[1/3] a.mp3: 30.0 s in 2.0 s (15.0x), de" in output
+    assert "cesar: a.mp3: warning: it was\\nnoisy" in output
+    assert len(output.splitlines()) == 3
 
 
 def test_quiet_lines_report_failures_only(capsys):
@@ -101,8 +101,8 @@ def test_the_traceback_of_an_internal_error_needs_verbose(capsys):
 def test_the_closing_line_counts_and_names_failures(capsys):
     failures = {"a.mp3": NotMedia("x"), "b.wav": RecordingNotFound("y")}
     LineReporter(is_quiet=True).ended(Tally(5, 3, failures))
-    said = capsys.readouterr().err
-    assert said == "cesar: 2 of 5 failed: a.mp3 (not_media), b.wav (file_not_found)\n"
+    output = capsys.readouterr().err
+    assert output == "cesar: 2 of 5 failed: a.mp3 (not_media), b.wav (file_not_found)\n"
     LineReporter(is_quiet=True).ended(Tally(5, 0, failures))
     assert capsys.readouterr().err.endswith("; 3 not tried\n")
 
@@ -135,10 +135,10 @@ def test_a_second_bar_shows_the_overall_progress_of_several_recordings(capsys, m
     monkeypatch.setenv("COLUMNS", "80")
     overall = OverallProgress({"a.mp3": 100, "b.mp3": 300})
     play(BarReporter(LineReporter(), TranscribeOptions(), overall), total=2)
-    said = capsys.readouterr().err
-    assert "all 2" in said
-    assert "50%" in said
-    assert "12%" in said
+    output = capsys.readouterr().err
+    assert "all 2" in output
+    assert "50%" in output
+    assert "12%" in output
 
 
 def test_a_single_recording_has_no_closing_line(capsys):
@@ -159,8 +159,8 @@ def test_a_closed_standard_error_does_not_stop_the_work(monkeypatch):
 def test_the_bar_disappears_and_the_lines_remain(capsys):
     options = TranscribeOptions(start=10.0, end=20.0)
     play(BarReporter(LineReporter(), options), "[red]a.mp3")
-    said = capsys.readouterr().err
-    assert "[red]a.mp3: 30.0 s in 2.0 s (15.0x), de" in said
+    output = capsys.readouterr().err
+    assert "[red]a.mp3: 30.0 s in 2.0 s (15.0x), de" in output
 
 
 def test_the_bar_covers_the_requested_part(capsys, monkeypatch):

@@ -39,7 +39,7 @@ def test_cues_are_no_longer_than_requested(invoke, model):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["-f", "srt", "--max-line-length", "9"], "Use 10 to 250."),
         (["-f", "srt,vtt", "--max-lines", "0", "-d", "texts"], "Use 1 to 10."),
@@ -48,7 +48,7 @@ def test_cues_are_no_longer_than_requested(invoke, model):
         (["-f", "json", "--max-cue-duration", "5"], "--max-cue-duration is for subtitles only."),
     ],
 )
-def test_impossible_subtitle_options_are_refused_before_any_work(invoke, model, options, said):
+def test_impossible_subtitle_options_are_refused_before_any_work(invoke, model, options, message):
     code, _, told = invoke("transcribe", SPEECH, "-m", model, *options)
     assert code == 2
-    assert said in told
+    assert message in told

@@ -41,11 +41,11 @@ def answer(
     *segments: Segment,
     model="whisper-1",
     words="segment",
-    said: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
     **options: Any,
 ):
     asked = OpenAIRequest(model, TranscribeOptions(**options), ResponseFormat(name), frozenset(words.split("+")))
-    text = render_response(asked, transcript(*segments, **(said or {}), task=options.get("task", "transcribe")))
+    text = render_response(asked, transcript(*segments, **(overrides or {}), task=options.get("task", "transcribe")))
     return json.loads(text) if name.endswith("json") else text
 
 
@@ -63,8 +63,8 @@ def test_verbose_json_has_all_ten_segment_fields_and_a_leading_space():
 
 
 def test_seconds_of_usage_are_rounded_up():
-    assert answer("verbose_json", said={"duration": 8.47})["usage"] == {"type": "duration", "seconds": 9}
-    assert answer("json", said={"duration": 8.0})["usage"] == {"type": "duration", "seconds": 8}
+    assert answer("verbose_json", overrides={"duration": 8.47})["usage"] == {"type": "duration", "seconds": 9}
+    assert answer("json", overrides={"duration": 8.0})["usage"] == {"type": "duration", "seconds": 8}
 
 
 @pytest.mark.parametrize(
@@ -99,16 +99,16 @@ def test_logprobs_have_the_bytes_of_each_token_even_of_split_characters():
 
 def test_gpt_transcribe_lists_the_spoken_languages():
     assert answer("json", FIRST, model="gpt-transcribe")["languages"] == [{"code": "en"}]
-    assert answer("json", model="gpt-transcribe", said={"language": "unknown"})["languages"] == []
+    assert answer("json", model="gpt-transcribe", overrides={"language": "unknown"})["languages"] == []
     assert "languages" not in answer("json", FIRST)
     both = answer("json", replace(FIRST, language="de"), replace(SECOND, language="en"), model="gpt-transcribe")
     assert both["languages"] == [{"code": "en"}, {"code": "de"}], "that of most of the text comes first"
 
 
 def test_a_translation_has_english_text_and_no_other_fields():
-    said = {"language": "de"}
-    assert answer("json", FIRST, task="translate", said=said) == {"text": FIRST.text}
-    found = answer("verbose_json", FIRST, task="translate", said=said)
+    overrides = {"language": "de"}
+    assert answer("json", FIRST, task="translate", overrides=overrides) == {"text": FIRST.text}
+    found = answer("verbose_json", FIRST, task="translate", overrides=overrides)
     assert (found["language"], found["task"]) == ("english", "translate")
     assert list(found) == ["task", "language", "duration", "text", "segments"]
 
@@ -126,5 +126,5 @@ def test_silence_is_an_empty_text():
 
 def test_unspaced_languages_get_no_spaces():
     segments = (Segment(0.0, 1.0, "東京は"), Segment(1.0, 2.0, "雨です。"))
-    found = answer("verbose_json", *segments, said={"language": "ja"})
+    found = answer("verbose_json", *segments, overrides={"language": "ja"})
     assert (found["text"], found["segments"][0]["text"]) == ("東京は雨です。", "東京は")

@@ -408,9 +408,9 @@ def test_the_description_names_every_field_and_status() -> None:
         *("file", "model", "language", "languages", "task", "prompt", "hotwords", "word_timestamps", "start", "end"),
         *("beam_size", "temperature", "track", "priority", "no_cache"),
     }
-    assert all(said.get("description") for said in schema["properties"].values())
+    assert all(entry.get("description") for entry in schema["properties"].values())
     assert "Location" in described["responses"]["202"]["headers"]
-    assert [said["name"] for said in described["parameters"]] == ["Idempotency-Key"]
+    assert [entry["name"] for entry in described["parameters"]] == ["Idempotency-Key"]
 
 
 def _form(*parts: tuple[str, bytes, str | None]) -> bytes:
