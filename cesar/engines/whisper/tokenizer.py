@@ -35,6 +35,7 @@ class Vocabulary:
     def __init__(self, directory: Path) -> None:
         try:
             self._tokenizer = _tokenizer(directory / "tokenizer.json")
+            self._tokenizer.encode_special_tokens = True  # a prompt with "<|endoftext|>" in it is text
             config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         except Exception as error:  # the tokenizers package raises plain Exception
             raise ModelError(f"the tokenizer of {directory.name} can't be read: {error}") from error

@@ -6,19 +6,29 @@ the prompt: a name may be spelled otherwise there, but it sounds alike, or stand
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby, pairwise
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+from cesar.pipeline.recognition.writing import (
+    is_foreign,
+    is_symbol,
+    length_of,
+    script_of,
+    scripts_of,
+    stands_alone,
+    words_of,
+)
+
 _LEAST_LETTERS = 3
 """A shorter hotword says nothing: it is in every text."""
 _LEAST_RUN_LETTERS = 7
 """Of one word of the prompt, or of two that follow each other in it: fewer are a coincidence ("of the")."""
 _LARGE_SHARE = 0.4
 """So much of a text in words of the prompt makes it doubtful, whatever their order."""
+_LEAST_LINKED = 6
+"""Without spaces between words, letters that follow each other in the prompt too; an ideograph counts two."""
 _LIKENESS = 0.5
 """How alike two texts are that may be the same sound: letters that both have in order, of all."""
 _MOST_IN_CONTEXT = 20
@@ -33,22 +43,28 @@ class Prompt:
     """All of them, as they follow each other."""
     hotwords: frozenset[str]
 
-    def is_in(self, text: str) -> bool:
+    def is_in(self, text: str, language: str = "") -> bool:
         """Return whether the text may come from the prompt: it has a hotword, or more in common than by chance.
+
+        Nor does anybody say emoji, or write a language in the prompt's script where that is not its own.
 
         >>> prompt_of("A talk by Jane Roe.", None).is_in("My name is Jane Roe and I am here.")
         True
         """
         words = words_of(text)
-        marked = self._marks(words)
+        marked = self._marks(words, language)
+        common = [word for word, is_marked in zip(words, marked, strict=True) if is_marked]
         if any(
-            word in self.hotwords or (is_prompted and len(word) >= _LEAST_RUN_LETTERS)
-            for word, is_prompted in zip(words, marked, strict=True)
+            word in self.hotwords
+            or len(word) >= _LEAST_RUN_LETTERS
+            or is_symbol(word)
+            or is_foreign(word, self._scripts, language)
+            for word in common
         ):
             return True
-        if sum(len(word) for word, is_prompted in zip(words, marked, strict=True) if is_prompted) > (
-            _LARGE_SHARE * sum(map(len, words))
-        ):
+        if _letters(common) > _LARGE_SHARE * _letters(words):
+            return True
+        if _longest_linked(words, marked) >= _LEAST_LINKED:
             return True
         pairs = set(pairwise(self.words))
         return any(
@@ -56,7 +72,7 @@ class Prompt:
             for first, second in pairwise(words)
         )
 
-    def is_borne_out(self, prompted: str, unprompted: str) -> bool:
+    def is_borne_out(self, prompted: str, unprompted: str, language: str = "") -> bool:
         """Return whether what was heard without the prompt bears out the text that was heard with it.
 
         >>> prompt = prompt_of(None, "Kubernetes")
@@ -67,7 +83,8 @@ class Prompt:
         """
         ours, theirs = words_of(prompted), words_of(unprompted)
         places = _aligned(ours, theirs)
-        marked = [is_prompted and places[at] is None for at, is_prompted in enumerate(self._marks(ours))]
+        marks = self._marks(ours, language)
+        marked = [is_prompted and places[at] is None for at, is_prompted in enumerate(marks)]
         at = 0
         for is_prompted, run in groupby(marked):
             length = len(list(run))
@@ -76,10 +93,22 @@ class Prompt:
             at += length
         return True
 
-    def _marks(self, words: Sequence[str]) -> list[bool]:
-        """Which words are the prompt's."""
+    def _marks(self, words: Sequence[str], language: str) -> list[bool]:
+        """Which words are the prompt's. Single letters of a script without spaces are, if their neighbours are too."""
         known = {*self.words, *self.hotwords}
-        return [word in known for word in words]
+        marks = [
+            (word in known and not stands_alone(word)) or is_foreign(word, self._scripts, language) for word in words
+        ]
+        for count in (2, 3):
+            linked = set(_links(self.words, count))
+            for at, letters in enumerate(_links(words, count)):
+                if letters in linked and _is_telling(letters):
+                    marks[at : at + count] = [True] * count
+        return marks
+
+    @property
+    def _scripts(self) -> frozenset[str]:
+        return scripts_of("".join(self.words))
 
 
 def prompt_of(prompt: str | None, hotwords: str | None) -> Prompt | None:
@@ -89,9 +118,24 @@ def prompt_of(prompt: str | None, hotwords: str | None) -> Prompt | None:
     return Prompt(words, frozenset(word for word in hot if len(word) >= _LEAST_LETTERS)) if words else None
 
 
-def words_of(text: str) -> list[str]:
-    """Return the words without marks, all in small letters; in Chinese, each stretch between marks."""
-    return _WORD.findall(text.casefold())
+def _links(words: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """Return every so many words that follow each other."""
+    return [tuple(words[at : at + count]) for at in range(len(words) - count + 1)]
+
+
+def _is_telling(letters: Sequence[str]) -> bool:
+    """Whether single letters in a row are more than by chance the same: two with an ideograph, or three."""
+    has_ideograph = any(script_of(letter[0]) == "CJK" for letter in letters)
+    return all(map(stands_alone, letters)) and (has_ideograph or len(letters) > 2)
+
+
+def _longest_linked(words: Sequence[str], marked: Sequence[bool]) -> int:
+    """Return the most that stands in a row in letters of the prompt, an ideograph counted twice."""
+    longest = length = 0
+    for word, is_marked in zip(words, marked, strict=True):
+        length = length + min(2, length_of(word)) if is_marked and stands_alone(word) else 0
+        longest = max(longest, length)
+    return longest
 
 
 def _aligned(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
@@ -119,10 +163,11 @@ def _is_alike(ours: Sequence[str], theirs: Sequence[str], places: Sequence[int |
         return False
     if SequenceMatcher(None, run, stretch, autojunk=False).ratio() >= _LIKENESS:
         return True
-    is_between_the_same = (from_first, to_last) == (first, last) and len(run) <= _letters(ours) // 2
-    is_as_long = len(run) <= 2 * len(stretch) and len(stretch) <= 2 * len(run)
-    return is_between_the_same and is_as_long and len(run) <= _MOST_IN_CONTEXT
+    length, other = _letters(ours[from_first:to_last]), _letters(theirs[before + 1 : after])
+    is_between_the_same = (from_first, to_last) == (first, last) and length <= _letters(ours) // 2
+    is_as_long = length <= 2 * other and other <= 2 * length
+    return is_between_the_same and is_as_long and length <= _MOST_IN_CONTEXT
 
 
 def _letters(words: Iterable[str]) -> int:
-    return sum(map(len, words))
+    return sum(map(length_of, words))

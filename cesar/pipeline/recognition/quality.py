@@ -142,7 +142,7 @@ class Judge:
         if self._prompt is None or not decoded.attempt.is_prompted:
             return False
         is_doubtful = self.disbelief(decoded) is not None or self._is_too_fast(decoded)
-        return is_doubtful or self._prompt.is_in(decoded.hypothesis.text)
+        return is_doubtful or self._prompt.is_in(decoded.hypothesis.text, decoded.attempt.language)
 
     def borne_out(self, decoded: Decoded) -> Decoded:
         """The attempt to take: the prompted one before this, if that is borne out by this one."""
@@ -150,7 +150,9 @@ class Judge:
         if prompted is None or self._prompt is None:
             return decoded
         is_believed = self.disbelief(prompted) is None and not self._is_too_fast(prompted)
-        is_heard = self._prompt.is_borne_out(prompted.hypothesis.text, decoded.hypothesis.text)
+        is_heard = self._prompt.is_borne_out(
+            prompted.hypothesis.text, decoded.hypothesis.text, prompted.attempt.language
+        )
         return prompted if is_believed and is_heard else decoded
 
     def _is_too_fast(self, decoded: Decoded) -> bool:

@@ -26,3 +26,12 @@ def test_a_common_word_is_one_token(directory, word):
 def test_every_letter_after_a_blank_is_one_token(directory):
     vocabulary = Vocabulary(directory)
     assert all(len(vocabulary.encode_letters(f" {letter}")) == 1 for letter in "abcdefghijklmnopqrstuvwxyz")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("text", ["<|endoftext|>", "<|de|> Guten Tag", "<|0.00|>"])
+def test_control_tokens_in_a_prompt_are_only_text(directory, text):
+    vocabulary = Vocabulary(directory)
+    end = vocabulary.encode("x <|endoftext|>")[-1]
+    assert len(vocabulary.encode(text)) > 3
+    assert all(vocabulary.bytes_of(token) != b"<|endoftext|>" for token in [*vocabulary.encode(text), end])

@@ -85,6 +85,83 @@ def test_words_that_only_the_prompt_has_are_not_borne_out(prompted, unprompted):
     assert not prompt.is_borne_out(prompted, unprompted)
 
 
+PROMPTS = {
+    "zh": "欢迎收看明镜新闻，我是王小明，今天我们谈论人工智能。",
+    "ja": "山田太郎です。今日は東京タワーについて話します。",
+    "ru": "Меня зовут Иван Воронцов. Сегодня мы говорим о Кубернетес.",
+    "el": "Παπαδόπουλος, Θεσσαλονίκη",
+    "ar": "أهلا وسهلا بكم في برنامج الصباح مع أحمد الخطيب",
+    "th": "สวัสดีครับ ผมชื่อสมชาย อยู่กรุงเทพมหานคร",
+    "hi": "नमस्ते, मेरा नाम विक्रमादित्य है",
+    "ko": "서울특별시 김철수 쿠버네티스",
+    "emoji": "😀🎉🚀 Party 🎈🎈🎈",
+}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "language"),
+    [
+        ("zh", "欢迎智能。", "zh"),
+        ("zh", "我是王小明", "zh"),
+        ("ja", "東京タワーについて話します。", "en"),
+        ("ja", "東京タワーについて話します。", "ja"),
+        ("ru", "Меня зовут Иван Воронцов.", "ru"),
+        ("ru", "Мени гаварым", "en"),
+        ("el", "Θεσσαλονίκη", "el"),
+        ("ar", "برنامج الصباح", "ar"),
+        ("th", "ผมชื่อสมชาย", "th"),
+        ("hi", "मेरा नाम", "hi"),
+        ("ko", "김요별스틜 쿠버수", "en"),
+        ("emoji", "I'm not here to feel fine 🎈🎈🎈", "en"),
+    ],
+)
+def test_words_of_a_prompt_in_any_script_are_not_believed_where_nothing_like_them_is_heard(prompt, text, language):
+    known = prompt_of(PROMPTS[prompt], None)
+    assert known is not None
+    assert known.is_in(text, language)
+    assert not known.is_borne_out(text, "It's not right.", language)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "unprompted", "language"),
+    [
+        ("zh", "我是王小明。", "我是王晓明。", "zh"),
+        ("zh", "今天的天气很好", "今天的天气很好", "zh"),
+        ("ja", "東京タワーに行きました。", "東京タワーに行きました。", "ja"),
+        ("ru", "Меня зовут Иван Воронцов.", "Меня зовут Иван Воронцев.", "ru"),
+        ("ru", "Иван Воронцов", "Иван Варанцов", "ru"),
+        ("hi", "मेरा नाम विक्रमादित्य है", "मेरा नाम विक्रम आदित्य है", "hi"),
+        ("th", "ผมชื่อสมชาย", "ผมชื่อสมชัย", "th"),
+    ],
+)
+def test_words_of_a_prompt_in_any_script_are_borne_out_by_what_sounds_alike(prompt, text, unprompted, language):
+    known = prompt_of(PROMPTS[prompt], None)
+    assert known is not None
+    assert known.is_borne_out(text, unprompted, language)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "language"),
+    [
+        ("zh", "他说这个很贵", "zh"),
+        ("ja", "電車が遅れているので、駅で待っていました。", "ja"),
+        ("ru", "Поезд опаздывает на десять минут", "ru"),
+        ("th", "รถไฟมาช้ามาก", "th"),
+    ],
+)
+def test_another_text_in_the_prompts_script_does_not_come_from_it(prompt, text, language):
+    known = prompt_of(PROMPTS[prompt], None)
+    assert known is not None
+    assert not known.is_in(text, language)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_text_can_be_compared_with_any_prompt(text, prompt):
+    if known := prompt_of(prompt, None):
+        known.is_in(text, "en")
+        assert known.is_borne_out(text, text, "en")
+
+
 words = st.lists(st.sampled_from(["a", "Roe", "talk", "Kubernetes", "not", "it's", "谢谢", "Straße"]), max_size=12)
 
 
