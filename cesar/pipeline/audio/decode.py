@@ -6,7 +6,7 @@ a track in its place; here they are put together, and what was wrong with the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,15 +22,13 @@ from cesar.pipeline.audio.mixing import side_by_side
 from cesar.pipeline.audio.timeline import Timeline
 from cesar.pipeline.media.containers import expected_length, open_media, stated_end
 from cesar.pipeline.media.frames import Frames
-from cesar.pipeline.media.pieces import Piece, find_pieces
+from cesar.pipeline.media.pieces import Piece, cut_off_said, find_pieces
 from cesar.pipeline.media.tags import recorded_at
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples, joined
 
 BLOCK_SAMPLES = 4 * SAMPLE_RATE
 _LOUDEST = 1e6
 """Full scale is 1. What is far beyond is no sound, and overflows in the spectrum."""
-_CUT_OFF_S = 1.0
-"""A recording that ends this much before its header says is reported as cut off."""
 
 
 class Recording:
@@ -55,7 +53,7 @@ class Recording:
         require_readable(path)
         content = find_pieces(path, on_step)
         self._pieces, self.warnings = content.pieces, list(content.warnings)
-        self._suspicions = content.suspicions
+        self._suspicions, self._shortages = content.suspicions, content.shortages
         self._size = path.stat().st_size
         self._container = open_media(path, self._pieces[0])
         try:
@@ -184,9 +182,7 @@ class Recording:
         """Return a warning if the sound ends before the header says."""
         assert line.clock is not None
         end, promised = self._origin + line.seconds, None if stated is None else stated + line.clock.shift
-        if promised is None or end >= promised - max(_CUT_OFF_S, 0.02 * promised):
-            return None
-        return f"the sound ends at {end:.1f} s, but the header says {promised:.1f} s: the file may be cut off"
+        return None if promised is None else cut_off_said(end, promised)
 
     def _require_short(self, seconds: float) -> None:
         longest = self._max_duration_s
@@ -214,11 +210,16 @@ class Recording:
         self.warnings += self._heard_of
         if self._damaged > int(self._shortfall is not None):  # a cut-off file's last packet is damaged: no news
             self.warnings.append(f"{self._damaged} damaged packets were skipped")
-        if self._shortfall is not None:
-            self.warnings.append(self._shortfall)
-        elif self._is_broken_off:
-            self.warnings.append("the file is damaged or cut off: what could be read of it was transcribed")
-        elif not self._has_losses:
-            self.warnings += self._suspicions
+        self.warnings += self._ending()
         if self.path.exists() and self.path.stat().st_size != self._size:
             self.warnings.append("the file changed while it was read: what was written meanwhile may be missing")
+
+    def _ending(self) -> Sequence[str]:
+        """Return what is to be said of the end of the file: the surest, and nothing twice."""
+        if self._shortfall is not None:
+            return [self._shortfall]
+        if self._shortages:
+            return self._shortages
+        if self._is_broken_off:
+            return ["the file is damaged or cut off: what could be read of it was transcribed"]
+        return [] if self._has_losses else self._suspicions

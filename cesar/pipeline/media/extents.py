@@ -195,6 +195,36 @@ def _transport(file: BinaryIO, _: int, at: int, size: int) -> Extent:
     return Extent(size, is_cut_off=(size - at) % PACKET_BYTES > 0)
 
 
+_LOAS_AT_ONCE = 2**16
+_LOAS_SYNC = (0x56, 0xE0)
+
+
+def _loas(file: BinaryIO, start: int, at: int, size: int) -> Extent:
+    """To the first frame whose stated codec, rate or channels differ: FFmpeg decodes it by the first one's."""
+    stated: int | None = None
+    block, base = b"", at
+    while at + 8 <= size:
+        if not base <= at <= base + len(block) - 8:
+            file.seek(at)
+            block, base = file.read(_LOAS_AT_ONCE), at
+        head = block[at - base : at - base + 8]
+        if head[0] != _LOAS_SYNC[0] or head[1] & 0xE0 != _LOAS_SYNC[1]:
+            break
+        if (found := _loas_config(head[3:])) is not None:
+            if stated is not None and found != stated:
+                return Extent(at, is_joint=True)
+            stated = found
+        at += 3 + ((head[1] & 0x1F) << 8 | head[2])
+    return Extent(min(max(at, start + 1), size), is_whole=False)
+
+
+def _loas_config(content: bytes) -> int | None:
+    """Return what a frame states of its sound (ISO/IEC 14496-3, AudioMuxElement); None: the same as the one before."""
+    bits = int.from_bytes(content[:4])
+    has_config, version = not bits >> 31, bits >> 30 & 1
+    return bits >> 3 & 0x1FFF if has_config and not version else None
+
+
 def _wavpack(file: BinaryIO, start: int, at: int, size: int) -> Extent:
     last = at
     while at + 32 <= size:
@@ -240,4 +270,5 @@ _WALKS: dict[str, _Walk] = {
     "flac": _flac,
     "au": _au,
     "wv": _wavpack,
+    "loas": _loas,
 }

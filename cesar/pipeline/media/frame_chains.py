@@ -129,6 +129,33 @@ def _loas(block: Bytes, at: Places) -> _Sized:
     return np.where(is_frame, size + 3, 0), np.zeros_like(at)
 
 
+_AMR_NARROW = (13, 14, 16, 18, 20, 21, 27, 32, 6)
+_AMR_WIDE = (17, 24, 33, 37, 41, 47, 51, 59, 61, 6)
+_AMR_NOTHING = (14, 15)
+"""Types of frames that hold nothing: lost, or not sent."""
+
+
+def _amr_sizes(sizes: tuple[int, ...]) -> Places:
+    """RFC 4867, section 5.3: by the first byte of a frame, with its type and whether it is good."""
+    table = np.zeros(256, np.int64)
+    for kind in range(16):
+        size = 1 if kind in _AMR_NOTHING else sizes[kind] if kind < len(sizes) else 0
+        table[[kind << 3, kind << 3 | 4]] = size
+    table[0] = 0  # a bad frame of the lowest rate, by zeros that overwrote others
+    return table
+
+
+_AMR_SIZES = {"amr": _amr_sizes(_AMR_NARROW), "amr-wb": _amr_sizes(_AMR_WIDE)}
+
+
+def _amr(block: Bytes, at: Places) -> _Sized:
+    return _AMR_SIZES["amr"][block[at]], np.zeros_like(at)
+
+
+def _amr_wide(block: Bytes, at: Places) -> _Sized:
+    return _AMR_SIZES["amr-wb"][block[at]], np.zeros_like(at)
+
+
 def _transport(block: Bytes, at: Places) -> _Sized:
     is_packet = (block[at] == 0x47) & (block[at + 1] < 0x80) & (block[at + 3] & 0x30 > 0)
     return np.where(is_packet, 188, 0), np.zeros_like(at)
@@ -141,7 +168,11 @@ _SIZED: dict[str, Callable[[Bytes, Places], _Sized]] = {
     "dts": _dts,
     "loas": _loas,
     "ts": _transport,
+    "amr": _amr,
+    "amr-wb": _amr_wide,
 }
+SPEECH_FIRSTS = {kind: np.flatnonzero(sizes).tolist() for kind, sizes in _AMR_SIZES.items()}
+"""The first bytes of frames of speech codecs, by their kind: too common to find a recording by them."""
 FIRST_PAIRS = {
     "mpa": [(0xFF, second) for second in range(0xE2, 0x100) if _MPEG_SIZES[second].any()],
     "adts": [(0xFF, second) for second in (0xF0, 0xF1, 0xF8, 0xF9)],

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import av
 import av.error
 
+_ZEROS_ARE_SOUND = (
+    "pcm_",
+    "adpcm_",
+    "dsd_",
+    "dfpwm",
+    "wma",
+    "nelly",
+    "s302m",
+    "atrac",
+    "qdm",
+    "interplay",
+    "roq",
+    "sol",
+)
+"""Codecs, by how their names begin, that write silence as zeros, or may."""
+_NOT_SO = frozenset({"adpcm_g722", "adpcm_g726", "adpcm_g726le"})
+_LEAST_BLANK_BYTES = 8
 Decoded = tuple[int, av.AudioFrame, int | None]
 """Track, frame, and where its packet lies in the file."""
 
@@ -20,7 +38,7 @@ class Frames:
         self._streams = [container.streams.audio[index] for index in tracks]
         self._track_of = {stream.index: index for stream, index in zip(self._streams, tracks, strict=True)}
         self.damaged_in: Counter[int] = Counter()
-        """Packets that could not be decoded, by track."""
+        """Packets that could not be decoded, or were overwritten with zeros, by track."""
         self.is_broken_off = False
         """Whether reading ended before the file did."""
 
@@ -35,6 +53,9 @@ class Frames:
             except av.error.FFmpegError:
                 self.is_broken_off = True
                 return
+            if _is_blank(packet):
+                self.damaged_in[self._track_of[packet.stream.index]] += 1
+                continue
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -43,3 +64,19 @@ class Frames:
             for frame in frames:
                 if isinstance(frame, av.AudioFrame):
                     yield self._track_of[packet.stream.index], frame, packet.pos
+
+
+def _is_blank(packet: av.Packet[Any]) -> bool:
+    """Tell whether a packet is nothing but zeros, which no encoder of its codec writes: they are no sound.
+
+    The file was overwritten there, or never written. Decoders take it for silence, or for frames of another length.
+    """
+    if packet.size < _LEAST_BLANK_BYTES:
+        return False
+    content = memoryview(packet)
+    if content[0] or content[-1] or content[len(content) // 2]:
+        return False
+    name = packet.stream.codec_context.name
+    if name.startswith(_ZEROS_ARE_SOUND) and name not in _NOT_SO:
+        return False
+    return not any(content)

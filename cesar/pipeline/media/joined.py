@@ -29,6 +29,8 @@ _HEADER_BYTES = 4096
 _PCM_TAGS = (1, 3, 6, 7, 0xFFFE)
 _OF_MANY_CODECS = frozenset({"nut", "avi", "mp4", "matroska", "asf", "mxf", "caf"})
 """Formats that hold frames of others with all their headers."""
+_LEAST_AFTER_ZEROS = 12
+"""Frames in a row."""
 _LEAST_REST_BYTES = 2**13
 _MOST_DAMAGES = 1000
 
@@ -52,13 +54,34 @@ def recordings(file: BinaryIO, size: int, most: int, on_step: Callable[[], None]
 
     most: more are not looked for. on_step: called often.
     """
-    kind = kind_at(file, 0)
+    kind = kind_at(file, 0) or _frames_after_zeros(file, size)
     found: list[Found] = []
     following = None if kind is None else (0, kind)
     while following and len(found) <= most:
         recording, following = _recording(file, size, following[0], following[1], on_step)
         found.append(recording)
     return found
+
+
+_MOST_ZEROS = 2**30
+_AFTER_ZEROS = 2**16
+
+
+def _frames_after_zeros(file: BinaryIO, size: int) -> str | None:
+    """Return the kind of bare frames that begin after zeros: the beginning was overwritten, or never came."""
+    at = 0
+    while at < min(size, _MOST_ZEROS):
+        file.seek(at)
+        block = file.read(_AFTER_ZEROS)
+        if left := len(block.lstrip(b"\0")):
+            at += len(block) - left
+            break
+        at += len(block)
+    if not at:
+        return None
+    wanted = Wanted("", _LEAST_AFTER_ZEROS, is_any=False)
+    following = first_beginning(file, at, min(size, at + _AFTER_ZEROS), wanted, lambda: None)
+    return following[1] if following and following[1] in FRAMED - {"ts"} else None
 
 
 _Next = tuple[int, str] | None
@@ -109,7 +132,7 @@ def _key(file: BinaryIO, kind: str, start: int) -> int | None:
     if length := id3_end(head):
         file.seek(start + length)
         head = file.read(10)
-    return key_of(kind, head) if kind == "adts" else None
+    return key_of(kind, head) if kind == "adts" and head.strip(b"\0") else None
 
 
 def _is_pcm(file: BinaryIO, start: int) -> bool:
