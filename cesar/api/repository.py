@@ -30,6 +30,7 @@ from cesar.api.recovery import ownership
 from cesar.api.storage.database import Database
 from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.recordings import AudioStore, SweepResult
+from cesar.api.storage.reserve import DiskReserve
 from cesar.errors import DatabaseFull, QueueError
 from cesar.transcript import Chunk
 
@@ -64,6 +65,7 @@ class JobRepository(JobReader):
             None if location.path is None else location.path.with_name(f"{location.path.name}-owners")
         )
         self._leases = LeaseMonitor(lease_ttl_s)
+        self._reserve = DiskReserve(location)
         self._retry_delay = timedelta(seconds=retry_delay_s)
         self._clock = clock
         self._monotonic = monotonic
@@ -83,6 +85,7 @@ class JobRepository(JobReader):
         await self.database.connect(check=check)
         if for_recordings:
             await self.database.write("claim folder", self._recordings.claim_folder)
+            await asyncio.to_thread(self._reserve.keep)
 
     async def connect_for_work(self) -> None:
         """Open the database as a worker does: claim the recordings' folder if any job has a recording."""
@@ -329,9 +332,19 @@ class JobRepository(JobReader):
         try:
             row = await self._write("delete", delete)
         except DatabaseFull:  # a deletion is written down first, and even that needs room
-            await self._write("make room", make_room)
-            row = await self._write("delete", delete)
+            row = await self._delete_on_full_disk(delete, make_room)
         await self._delete_recordings([row])
+        await asyncio.to_thread(self._reserve.fill)
+
+    async def _delete_on_full_disk(
+        self, delete: Callable[[sa.Connection], transitions.Row], make_room: Callable[[sa.Connection], None]
+    ) -> transitions.Row:
+        await asyncio.to_thread(self._reserve.release)
+        try:
+            return await self._write("delete", delete)
+        except DatabaseFull:
+            await self._write("make room", make_room)
+            return await self._write("delete", delete)
 
     async def prune(self, older_than: timedelta, *, limit: int = 500) -> int:
         """Delete up to `limit` jobs that finished that long ago; return the number deleted."""

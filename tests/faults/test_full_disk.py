@@ -106,11 +106,19 @@ def test_a_job_submitted_to_a_full_disk_is_refused_and_leaves_nothing(disk, roun
     assert len(acknowledged) == len(rows(disk.folder / "queue.db", "SELECT id FROM jobs"))
 
 
-def test_a_job_can_be_deleted_on_a_full_disk_if_nobody_else_needs_its_recording(disk):
+def test_jobs_can_be_deleted_on_a_full_disk(disk):
+    """The first by the reserved space; once that is gone, those whose recordings nobody else needs."""
+
     async def fill_and_delete() -> None:
         repository = JobRepository(disk.folder / "queue.db", audio=AudioStore(disk.folder / "audio"))
         await repository.connect(for_recordings=True)
-        mine, shared, other = [await keep(repository, content) for content in (b"a", b"b", b"b")]
+        first, mine, shared, other = [await keep(repository, content) for content in (b"b", b"a", b"b", b"b")]
+        reserve = disk.folder / "queue.db-reserve"
+        assert reserve.stat().st_size == 1024**2
+        assert reserve.stat().st_mode & 0o777 == 0o600
+        disk.fill()
+        await repository.delete(first.id)
+        assert not reserve.exists()
         disk.fill()
         with pytest.raises(DatabaseFull):
             await repository.create(Job(audio_path="/a.wav", options=TranscribeOptions(prompt="p" * 60_000)))
@@ -120,6 +128,9 @@ def test_a_job_can_be_deleted_on_a_full_disk_if_nobody_else_needs_its_recording(
         await repository.delete(mine.id)
         assert not Path(mine.location).exists()
         assert {job.id for job in await repository.list_all()} == {shared.id, other.id}
+        disk.make_room()
+        await repository.delete(other.id)
+        assert reserve.exists()
         await repository.close()
 
     async def keep(repository: JobRepository, content: bytes) -> Job:
