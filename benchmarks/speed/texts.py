@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LEAST_RUN = 4
+MIN_RUN = 4
 """Minimum number of consecutive missing or added words to count; fewer are ordinary errors."""
 
 
@@ -29,5 +29,5 @@ def difference(reference: str, text: str) -> Difference:
     chunks = found.alignments[0]
     lost = [c.ref_end_idx - c.ref_start_idx for c in chunks if c.type == "delete"]
     added = [c.hyp_end_idx - c.hyp_start_idx for c in chunks if c.type == "insert"]
-    in_runs = [sum(count for count in counts if count >= LEAST_RUN) for counts in (lost, added)]
+    in_runs = [sum(count for count in counts if count >= MIN_RUN) for counts in (lost, added)]
     return Difference(*(round(100 * count / words, 2) for count in (found.wer * words, *in_runs)))

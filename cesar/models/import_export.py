@@ -9,7 +9,7 @@ from cesar.models.archive import MANIFEST, Manifest, require_name
 from cesar.models.catalog import FileEntry
 from cesar.models.checksums import remembered_digest
 from cesar.models.locations import ModelLocation, folder_location
-from cesar.models.staging import join, locked, require_room
+from cesar.models.staging import join, locked, require_space
 from cesar.models.verified import install
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def import_files(
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
     with locked(store, name):
-        require_room(store, manifest.size_bytes)
+        require_space(store, manifest.size_bytes)
         install(fill_all, origin, manifest.files, store)
 
 

@@ -35,7 +35,7 @@ def writing_into(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def require_room(folder: Path, needed_bytes: int) -> None:
+def require_space(folder: Path, needed_bytes: int) -> None:
     """Raise `DiskFull` if that many bytes don't fit."""
     if free_bytes(folder) < needed_bytes:
         raise _disk_full(folder, needed_bytes)

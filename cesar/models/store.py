@@ -21,7 +21,7 @@ from cesar.models.catalog import CATALOG, WEIGHTS, FileEntry, entry_with_weights
 from cesar.models.checksums import digest_of, remember
 from cesar.models.import_export import copy_files, import_files, manifest_of
 from cesar.models.locations import check, folder_location, locations_of, missing_from, store_location
-from cesar.models.staging import locked, put_in_place, require_room
+from cesar.models.staging import locked, put_in_place, require_space
 from cesar.models.verified import (
     InstalledModel,
     compute_digest,
@@ -167,7 +167,7 @@ def export_model(name_or_dir: str, target: Path, *, store: Path, catalog: Mappin
     archive.require_name(model.name)
     manifest = manifest_of(model, store)
     path = target / f"{model.name}{archive.SUFFIX}" if target.is_dir() else target
-    require_room(path.parent, manifest.size_bytes)
+    require_space(path.parent, manifest.size_bytes)
     archive.pack(model.directory, manifest, path)
     return path
 
@@ -218,7 +218,7 @@ def _download(entry: ModelEntry, store: Path, on_progress: download.OnProgress |
         with suppress(ModelCorrupt):  # another process may have fetched it while this one waited
             if found := _find(replace(entry, package=None), store):
                 return found
-        require_room(store, entry.size_bytes - download.arrived_bytes(arriving))
+        require_space(store, entry.size_bytes - download.arrived_bytes(arriving))
         download.download(entry, arriving, on_progress)
         location = replace(folder_location(arriving), description=f"the download from {entry.repository}")
         try:

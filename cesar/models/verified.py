@@ -20,7 +20,7 @@ from cesar.models.locations import (
     missing_from,
     store_location,
 )
-from cesar.models.staging import join, locked, require_room, staged
+from cesar.models.staging import join, locked, require_space, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ def _joined(location: ModelLocation, entry: ModelEntry, store: Path) -> ModelLoc
 
     with locked(store, entry.name):
         if not (store / entry.name).is_dir():  # otherwise another process was faster
-            require_room(store, entry.size_bytes)
+            require_space(store, entry.size_bytes)
             install(fill, replace(location, directory=store / entry.name), entry.files, store)
     return store_location(entry, store)
 

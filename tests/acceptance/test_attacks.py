@@ -19,7 +19,7 @@ from tests.acceptance.service import PATIENCE_S, Service, serving
 from tests.faults.support import wait_until
 
 pytestmark = pytest.mark.slow
-MOST_GROWTH_BYTES = 60 * 2**20
+MAX_GROWTH_BYTES = 60 * 2**20
 FLOOD_BYTES = 64 * 2**20
 HOST = b"Host: localhost\r\n"
 CHUNKED_UPLOAD = (
@@ -52,7 +52,7 @@ def bounded(service: Service) -> Iterator[None]:
     """Check that memory grows little in the block, and that the service answers after it."""
     before = memory_of(service)
     yield
-    assert memory_of(service) - before < MOST_GROWTH_BYTES
+    assert memory_of(service) - before < MAX_GROWTH_BYTES
     assert service.client.get("/livez").status_code == 200
 
 

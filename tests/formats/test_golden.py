@@ -1,7 +1,7 @@
-"""Whole renderings, compared with the files in tests/golden, byte for byte.
+"""Whole renderings, compared byte for byte with the files in tests/golden.
 
-Each transcript there is its own JSON rendering. `python -m tests.formats.test_golden` renders the other files
-anew; look at the difference before you keep it.
+Each transcript there is its own JSON rendering. `python -m tests.formats.test_golden` renders the other files again;
+review the differences before you keep them.
 """
 
 from __future__ import annotations

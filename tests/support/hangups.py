@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
-_MOST_KEPT_BYTES = 1 << 20
+_MAX_KEPT_BYTES = 1 << 20
 
 
 @dataclass
@@ -67,7 +67,7 @@ def _read(connection: socket.socket) -> str:
         if not count:
             break
         come += count
-        kept += bytes(block[:count]) if len(kept) < _MOST_KEPT_BYTES else b""
+        kept += bytes(block[:count]) if len(kept) < _MAX_KEPT_BYTES else b""
         if wanted == float("inf") and b"\r\n\r\n" in kept:
             head = kept.partition(b"\r\n\r\n")[0]
             found = _LENGTH.search(head)

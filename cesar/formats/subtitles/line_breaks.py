@@ -47,9 +47,9 @@ CONJUNCTIONS = {
 """Words that usually begin a clause, for the languages where they are known."""
 
 _CLAUSE_MARKS = frozenset(",;:—、،؛")
-_NEVER_FIRST = frozenset(",.;:!?%~—、。・ー々ゝゞぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาๆฯ")
+_NOT_AT_LINE_START = frozenset(",.;:!?%~—、。・ー々ゝゞぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาๆฯ")
 # Thai and Lao write these vowels before the consonant that they follow in speech.
-_NEVER_LAST = frozenset("เแโใไເແໂໃໄ")
+_NOT_AT_LINE_END = frozenset("เแโใไເແໂໃໄ")
 _UNSPACED_NARROW = re.compile("[\u0e00-\u109f\u1780-\u17ff]+")  # Thai, Lao, Tibetan, Burmese, Khmer
 # Text that ends in hiragana or in a Chinese particle is a phrase. But particles and suffixes in hiragana belong to the
 # preceding text, and consecutive katakana belong together.
@@ -132,11 +132,11 @@ def _ends_clause(text: str) -> bool:
 
 def _may_not_begin(char: str) -> bool:
     plain = normalize("NFKC", char)[0]  # half-width and full-width forms follow the same rules
-    return plain in _NEVER_FIRST or category(plain) in {"Pe", "Pf"}
+    return plain in _NOT_AT_LINE_START or category(plain) in {"Pe", "Pf"}
 
 
 def _may_not_end(char: str) -> bool:
-    return char in _NEVER_LAST or category(char) in {"Ps", "Pi", "Sc"}
+    return char in _NOT_AT_LINE_END or category(char) in {"Ps", "Pi", "Sc"}
 
 
 def _is_unspaced(char: str) -> bool:
