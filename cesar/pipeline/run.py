@@ -9,6 +9,7 @@ runs in `plan.workers` threads (`scheduler.py` says who does what). Nothing here
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +21,7 @@ from cesar.engines.hardware import Plan
 from cesar.errors import UnknownLanguage, UsageError
 from cesar.options import TranscribeOptions
 from cesar.pipeline.audio.decode import Recording
+from cesar.pipeline.audio.tracks import Part
 from cesar.pipeline.frontend import FrontEnd
 from cesar.pipeline.recognition.decoding_passes import Attempt
 from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
@@ -111,8 +113,15 @@ def _decode_settings(options: TranscribeOptions) -> DecodeSettings:
 
 
 def _opened(request: Request, listener: Listener) -> Recording:
-    track, longest = request.options.track, request.max_duration_s
-    return Recording(request.path, track=track, max_duration_s=longest, on_step=listener.alive)
+    options = request.options
+    part = Part(options.start, math.inf if options.end is None else options.end)
+    return Recording(
+        request.path,
+        track=options.track,
+        part=part,
+        max_duration_s=request.max_duration_s,
+        on_step=listener.alive,
+    )
 
 
 def _check(options: TranscribeOptions, engine: Engine) -> None:

@@ -43,10 +43,11 @@ class Recording:
         path: Path,
         *,
         track: Track | None = None,
+        part: tracks.Part | None = None,
         max_duration_s: float | None = None,
         on_step: tracks.OnStep = lambda: None,
     ) -> None:
-        """on_step: called often while several tracks are listened to, before there is any sound."""
+        """part: by whose speech a track is chosen. on_step: called often while several are listened to."""
         self.path = path
         self.samples_given = 0
         self._max_duration_s = max_duration_s
@@ -57,7 +58,7 @@ class Recording:
         self._size = path.stat().st_size
         self._container = open_media(path, self._pieces[0])
         try:
-            self._choice = tracks.choose(path, self._container, self._pieces[0], track, on_step)
+            self._choice = tracks.choose(path, self._container, self._pieces[0], track, on_step, part or tracks.Part())
             self._require_short(self.stated_duration or 0.0)
         except BaseException:
             self._container.close()

@@ -6,6 +6,7 @@ are listened to with the speech detector first; a file of one track costs nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -111,10 +112,31 @@ class Watch:
         return [index for index, (_, meter) in self._lines.items() if meter.has_speech]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a recording that is transcribed, in seconds from its start."""
+
+    start: float = 0.0
+    end: float = math.inf
+
+    def of(self, sound: Channels, begin: int) -> Channels:
+        """Return what lies within the part of a sound that begins at that sample."""
+        first, past = (min(max(0.0, time * SAMPLE_RATE - begin), sound.shape[1]) for time in (self.start, self.end))
+        return sound[:, int(first) : int(past)]
+
+
 def choose(
-    path: Path, container: av.container.InputContainer, piece: Piece, wanted: Track | None, on_step: OnStep
+    path: Path,
+    container: av.container.InputContainer,
+    piece: Piece,
+    wanted: Track | None,
+    on_step: OnStep,
+    part: Part = Part(),
 ) -> Choice:
-    """Choose tracks to transcribe; `on_step` is called often. Raises `NoAudioTrack`, `BadAudio`, `TrackNotFound`."""
+    """Choose tracks to transcribe by the speech in a part of the recording; `on_step` is called often.
+
+    Raises `NoAudioTrack`, `BadAudio`, `TrackNotFound`.
+    """
     streams = container.streams.audio
     usable = [index for index, stream in enumerate(streams) if _is_usable(stream)]
     if not streams:
@@ -135,7 +157,7 @@ def choose(
         return Choice((usable[0],), warnings=tuple(_undecodable(streams, usable)))
     tracks = usable[:MOST_TRACKS]
     said = [*_undecodable(streams, usable), *_too_many(usable)]
-    return _chosen(streams, first, _listen(path, piece, tracks, on_step), said)
+    return _chosen(streams, first, _listen(path, piece, tracks, on_step, part), said)
 
 
 def named(stream: av.AudioStream, index: int) -> str:
@@ -186,20 +208,28 @@ def _chosen(streams: Sequence[av.AudioStream], first: int, heard: _Heard, warnin
     return Choice((taken,), watched, tuple(warnings))
 
 
-def _listen(path: Path, piece: Piece, tracks: Sequence[int], on_step: OnStep) -> _Heard:
+def _listen(path: Path, piece: Piece, tracks: Sequence[int], on_step: OnStep, part: Part) -> _Heard:
     meters = {index: SpeechMeter() for index in tracks}
+    counts = dict.fromkeys(tracks, 0)
+
+    def listen(index: int, sound: Channels) -> None:
+        meters[index].feed(part.of(sound, counts[index]))
+        counts[index] += sound.shape[1]
+
     with closing(open_media(path, piece)) as container:
         lines = {index: Timeline(path.name) for index in tracks}
         frames = Frames(container, tracks)
         for index, frame, _ in frames:
             on_step()
             for sound in lines[index].feed(frame):
-                meters[index].feed(sound)
-            if lines[index].seconds > _LISTENED_S and _is_enough(meters):
+                listen(index, sound)
+            if lines[index].seconds > part.start + _LISTENED_S and _is_enough(meters):
                 return _heard(meters, frames, is_through=False)
+            if min(counts.values()) > part.end * SAMPLE_RATE:
+                break
         for index, line in lines.items():
             for sound in line.flush():
-                meters[index].feed(sound)
+                listen(index, sound)
             meters[index].flush()
     return _heard(meters, frames, is_through=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from cesar.pipeline.audio.clock import Clock
 from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.audio.mixing import side_by_side
 from cesar.pipeline.audio.timeline import Timeline
+from cesar.pipeline.audio.tracks import Part
 from cesar.pipeline.media.frames import Decoded
 from cesar.pipeline.samples import SAMPLE_RATE, Samples, joined
 from tests.support import media
@@ -47,6 +49,20 @@ def test_the_track_with_speech_is_taken_wherever_it_stands(tmp_path, talk, endin
     heard, warnings = read(media.write_tracks(tmp_path / f"a.{ending}", sounds, codec=codec))
     assert likeness(heard, talk) > 0.98
     assert warnings == [f"track {speaking + 1} of 3 audio tracks was transcribed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+@pytest.mark.parametrize(
+    ("start", "end", "taken"), [(0.0, 11.0, 1), (11.5, math.inf, 2), (12.0, 20.0, 2), (0.0, 5.0, 1)]
+)
+def test_of_a_part_of_a_recording_the_track_that_speaks_there_is_taken(tmp_path, talk, ending, start, end, taken):
+    """In two tracks somebody speaks, in one after the other."""
+    sounds = [np.concatenate([talk, media.silence(11)]), np.concatenate([media.silence(11), talk])]
+    path = media.write_tracks(tmp_path / f"a.{ending}", sounds, codec="flac" if ending == "mkv" else None)
+    with closing(Recording(path, part=Part(start, end))) as recording:
+        assert recording.warnings[0] == f"track {taken} of 2 audio tracks was transcribed"
+        assert len(recording.warnings) == 1
 
 
 @pytest.mark.slow
