@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from cesar.pipeline.media.chunked import FORMS, read_chunks
+from cesar.pipeline.media.signatures import kind_at
 from cesar.pipeline.media.transport import PACKET_BYTES, walk_packets
 
 
@@ -195,6 +196,25 @@ def _transport(file: BinaryIO, _: int, at: int, size: int) -> Extent:
     return Extent(size, is_cut_off=(size - at) % PACKET_BYTES > 0)
 
 
+def _voc(file: BinaryIO, start: int, _: int, size: int) -> Extent:
+    """Blocks: a type up to 9, and 24 bits of length; a 0 ends them."""
+    file.seek(start + 20)
+    at = start + max(26, int.from_bytes(file.read(2), "little"))
+    while at < size:
+        file.seek(at)
+        head = file.read(4)
+        length = int.from_bytes(head[1:], "little")
+        if head[0] == 0 or head[0] > _LAST_VOC_BLOCK or len(head) < 4:
+            is_followed = size - at > _LEAST_REST_BYTES and kind_at(file, at + 1) is None
+            return Extent(min(at + 1, size), is_whole=False, is_cut_off=head[0] != 0 or is_followed)
+        if at + 4 + length > size:
+            return Extent(size, is_cut_off=True)
+        at += 4 + length
+    return Extent(size)
+
+
+_LAST_VOC_BLOCK = 9
+_LEAST_REST_BYTES = 4096
 _LOAS_AT_ONCE = 2**16
 _LOAS_SYNC = (0x56, 0xE0)
 
@@ -271,4 +291,5 @@ _WALKS: dict[str, _Walk] = {
     "au": _au,
     "wv": _wavpack,
     "loas": _loas,
+    "voc": _voc,
 }

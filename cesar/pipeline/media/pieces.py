@@ -31,6 +31,8 @@ _MOST_CUT_OFF_S = 5.0
 _LEAST_REST_S = 0.5
 _LEAST_REST_BYTES = 4096
 """Shorter remains are padding, or tags that no list of chunks announces."""
+_WITHOUT_TIMESTAMPS = frozenset({"avi", "voc", "w64", "rf64", "aiff", "caf", "au"})
+_OR_LACK_A_PART = ", or a part within the file is missing, after which times are too early"
 _INCOMPLETE = "it may be incomplete"
 _FRAMES_BY_TAG = {0x50: "mpa", 0x55: "mpa", 0x2000: "ac3", 0x2001: "dts", 0xFF: "adts", 0x1600: "adts"}
 """Codecs of WAV whose frames can be told from other bytes."""
@@ -220,7 +222,8 @@ def _suspicions(found: list[Found], size: int) -> Iterator[str]:
         if recording.rest_bytes:
             yield f"the last {recording.rest_bytes} bytes of the file are in no known format: sound may be there"
         elif recording.is_cut_off:
-            yield _cut_off_at(end, size)
+            later = _OR_LACK_A_PART if recording.kind in _WITHOUT_TIMESTAMPS else ""
+            yield _cut_off_at(end, size) + later
 
 
 def _cut_off_at(end: int, size: int) -> str:

@@ -23,6 +23,8 @@ KINDS = {
     "3gp": ("3gp", "libopencore_amrnb", 8_000, {"movflags": "faststart"}),
     "opus in mp4": ("mp4", "libopus", 48_000, {"movflags": "faststart"}),
     "tta": ("tta", "tta", 16_000, {}),
+    "voc": ("voc", "pcm_s16le", 16_000, {}),
+    "mp3 in avi": ("avi", "libmp3lame", 44_100, {}),
     "wav": ("wav", "pcm_s16le", 16_000, {}),
     "wav mp3": ("wav", "libmp3lame", 44_100, {}),
     "wav ac3": ("wav", "ac3", 48_000, {}),
@@ -199,3 +201,35 @@ def test_what_is_whole_gives_no_warning(tmp_path, kind):
     assert len(heard) / SAMPLE_RATE == pytest.approx(SECONDS, abs=0.2)
     assert second_at(heard, 18) == pytest.approx(18, abs=0.1)
     assert warnings == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["hole", "zeros", "noise", "end"])
+def test_damage_in_voc_is_told(tmp_path, damage):
+    content = rising(tmp_path / "whole", "voc").read_bytes()
+    begin, end = len(content) // 3, len(content) // 2
+    middle = {
+        "hole": b"",
+        "zeros": bytes(end - begin),
+        "noise": np.random.default_rng(1).bytes(end - begin),
+        "end": b"",
+    }
+    (tmp_path / "a").write_bytes(content[:begin] + middle[damage] + (content[end + 1 :] if damage != "end" else b""))
+    _, warnings = read(tmp_path / "a")
+    assert any("the file may be cut off: its last part is incomplete" in warning for warning in warnings)
+
+
+@pytest.mark.slow
+def test_bytes_missing_from_mp3_in_avi_are_told_to_make_later_times_too_early(tmp_path):
+    content = rising(tmp_path / "whole", "mp3 in avi").read_bytes()
+    (tmp_path / "a").write_bytes(without(content, 0.4, 0.6))
+    _, warnings = read(tmp_path / "a")
+    assert any("after which times are too early" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("ending", ["ul", "al"])
+def test_samples_of_a_telephone_without_a_header_are_taken_for_8_kilohertz(tmp_path, ending):
+    silence = {"ul": b"\xff", "al": b"\xd5"}[ending]
+    (tmp_path / f"a.{ending}").write_bytes((silence + b"\x80") * 16_000)
+    heard, _ = read(tmp_path / f"a.{ending}")
+    assert len(heard) / SAMPLE_RATE == pytest.approx(4, abs=0.01)
