@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from cesar.transcript import NOT_ASKED_FOR, Chunk, Span
+from cesar.transcript import NOT_ASKED_FOR, Chunk, Segment, Span
 
+_IMPROBABLE = -1.0
+"""Average log-probability below which openai/whisper decodes a text again."""
 _MAX_TIMES = 5
 """Number of times that a warning lists for each reason."""
 
@@ -74,6 +76,20 @@ def dropped_warning(ledger: Sequence[Span], *, has_text: bool) -> Iterator[str]:
     count = "1 stretch" if len(dropped) == 1 else f"{len(dropped)} stretches"
     lead = "" if has_text else "there is no text, although speech was detected: "
     yield f"{lead}{count} ({dropped_s(dropped):.1f} s) gave no text: {why}; see the ledger in the JSON output"
+
+
+def improbable_warning(segments: Sequence[Segment]) -> Iterator[str]:
+    """Yield one warning that names the places where the model itself finds the text improbable, if there are any.
+
+    >>> list(improbable_warning([Segment(1.0, 2.0, "Take care, Elmo!", avg_logprob=-1.1)]))
+    ['the model finds the text at 0:01 improbable: it may be wrong, or there is no intelligible speech']
+    """
+    times = [short_clock(segment.start) for segment in segments if segment.avg_logprob < _IMPROBABLE]
+    if times:
+        yield (
+            f"the model finds the text at {_listed(times)} improbable: "
+            "it may be wrong, or there is no intelligible speech"
+        )
 
 
 def _listed(times: Sequence[str]) -> str:

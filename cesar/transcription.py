@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from cesar import language_summary
 from cesar.argument_checks import optional_callable
-from cesar.ledger import dropped_warning, whole_ledger
+from cesar.ledger import dropped_warning, improbable_warning, whole_ledger
 from cesar.pipeline.request import Outcome, Request
 from cesar.runner.messages import Event, Finished, Loaded, Opened, Skipped, Worked
 from cesar.transcript import Chunk, Origin, Phase, Progress, Transcript
@@ -90,6 +90,7 @@ class Transcription:
                 *outcome.warnings,
                 *language_summary.warnings(chunks, found, options),
                 *dropped_warning(ledger, has_text=bool(segments)),
+                *improbable_warning(segments),
             ),
             ledger=ledger,
             origin=origin,

@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesar.ledger import chunk_ledger, dropped_s, dropped_warning, has_speech, whole_ledger
-from cesar.transcript import NOT_ASKED_FOR, Chunk, Span
+from cesar.ledger import chunk_ledger, dropped_s, dropped_warning, has_speech, improbable_warning, whole_ledger
+from cesar.transcript import NOT_ASKED_FOR, Chunk, Segment, Span
 
 
 def milliseconds(highest: int) -> st.SearchStrategy[float]:
@@ -185,3 +185,10 @@ def test_speech_was_detected_if_any_span_is_transcribed_or_dropped():
 
 def test_dropped_seconds_exclude_parts_outside_the_requested_range():
     assert dropped_s([*SILENT, NOTHING_HEARD, HALLUCINATED]) == 2.6
+
+
+def test_text_that_the_model_finds_improbable_gets_one_warning_with_its_places():
+    texts = [Segment(float(at), at + 1.0, "Take care.", avg_logprob=-1.2) for at in range(7)]
+    (warning,) = improbable_warning([Segment(90.0, 91.0, "And so.", avg_logprob=-0.9), *texts])
+    assert warning.startswith("the model finds the text at 0:00, 0:01, 0:02, 0:03, 0:04 and 2 more times improbable")
+    assert list(improbable_warning([Segment(0.0, 1.0, "And so.", avg_logprob=-0.9)])) == []
