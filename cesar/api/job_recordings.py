@@ -12,7 +12,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from cesar.api.queue import queries, removals, transitions
+from cesar.api.queries import lookups
+from cesar.api.queue import removals, transitions
+from cesar.api.queue.recording_references import has_audio
 from cesar.api.queue.transitions import Row
 from cesar.api.recovery import ownership
 from cesar.api.storage.location import DatabaseLocation
@@ -58,14 +60,14 @@ class JobRecordings:
             for store in self._folders_of(connection, row):
                 store.remove_partial(row["id"])
                 if row["audio_digest"] is not None:
-                    if not queries.has_audio(connection, row["audio_digest"]):
+                    if not has_audio(connection, row["audio_digest"]):
                         store.remove(row["audio_digest"])
                     removals.drop(connection, row["audio_digest"])
 
     def remove_before_deletion(self, connection: sa.Connection, row: Row) -> None:
         """Remove the recording of a job that is to be deleted, if no other has it; nothing is written."""
         digest = row["audio_digest"]
-        if digest is not None and queries.has_audio(connection, digest, at_least=2):
+        if digest is not None and has_audio(connection, digest, at_least=2):
             return
         for store in self._folders_of(connection, row):
             store.remove_partial(row["id"])
@@ -84,10 +86,10 @@ class JobRecordings:
         spared = ownership.retained_digests(self.store)
         finished = removals.finish(connection, self.store, spared)
         result = self.store.sweep(
-            is_needed=lambda digest: queries.has_audio(connection, digest),
+            is_needed=lambda digest: has_audio(connection, digest),
             is_dead=is_dead,
-            has_job=lambda job_id: queries.is_unfinished(connection, job_id),
-            known_until=queries.last_written(connection),
+            has_job=lambda job_id: lookups.is_unfinished(connection, job_id),
+            known_until=lookups.last_written(connection),
             retained=spared,
         )
         ownership.retain(self.store, result.retained)

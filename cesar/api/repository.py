@@ -21,11 +21,13 @@ from cesar.api.models import (
     JobStatus,
     utc_now,
 )
-from cesar.api.queue import attempts, enqueue, queries, removals, transitions
+from cesar.api.queries import lookups
+from cesar.api.queries.reader import JobReader
+from cesar.api.queue import attempts, enqueue, removals, transitions
 from cesar.api.queue.enqueue import SubmissionPolicy
 from cesar.api.queue.leases import LeaseMonitor, LeaseOwner, monotonic_clock
 from cesar.api.queue.notifications import JobNotifier
-from cesar.api.queue.reader import JobReader
+from cesar.api.queue.recording_references import has_recordings
 from cesar.api.recovery import ownership
 from cesar.api.storage.database import Database
 from cesar.api.storage.location import DatabaseLocation
@@ -90,7 +92,7 @@ class JobRepository(JobReader):
     async def connect_for_work(self) -> None:
         """Open the database as a worker does: claim the recordings' folder if any job has a recording."""
         await self.connect(check=True)
-        if self.audio is not None and await self.database.read(queries.has_recordings):
+        if self.audio is not None and await self.database.read(has_recordings):
             await self.database.write("claim folder", self._recordings.claim_folder)
 
     async def close(self) -> None:
@@ -216,7 +218,7 @@ class JobRepository(JobReader):
 
     async def is_cancel_requested(self, job: Job) -> bool:
         """Return whether the job should be cancelled, without a write. Raises `ClaimLost`."""
-        row = await self.database.read(lambda connection: queries.find(connection, job.id))
+        row = await self.database.read(lambda connection: lookups.find(connection, job.id))
         transitions.require_claim(row, job)
         return row is not None and row["cancel_requested_at"] is not None
 
@@ -239,7 +241,7 @@ class JobRepository(JobReader):
 
         def keep(connection: sa.Connection) -> list[Chunk]:
             attempts.drop_stale_checkpoints(connection, job, fingerprint)
-            return queries.chunks_of(connection, job.id)
+            return lookups.chunks_of(connection, job.id)
 
         return await self._write("resume", keep)
 
@@ -325,7 +327,7 @@ class JobRepository(JobReader):
             return row
 
         def make_room(connection: sa.Connection) -> None:
-            row = queries.find(connection, job_id)
+            row = lookups.find(connection, job_id)
             if row is not None and row["status"] != JobStatus.PROCESSING and self.audio is not None:
                 self._recordings.remove_before_deletion(connection, row)
 

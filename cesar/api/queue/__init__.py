@@ -1,1 +1,1 @@
-"""The queue: how jobs enter it, change state, are leased to workers, and are read."""
+"""The queue: how jobs enter it, change state, and are leased to workers."""

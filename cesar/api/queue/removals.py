@@ -12,7 +12,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from cesar.api.queue import queries
+from cesar.api.queue.recording_references import has_audio
 from cesar.api.queue.transitions import Row
 from cesar.api.storage.recordings import AudioStore, is_newer
 from cesar.api.storage.schema import removals
@@ -21,7 +21,7 @@ from cesar.api.storage.schema import removals
 def record(connection: sa.Connection, gone: Iterable[Row], now: datetime) -> None:
     """Record the recordings of jobs that have just been deleted, except those that other jobs have."""
     for digest in {row["audio_digest"] for row in gone if row["audio_digest"] is not None}:
-        if not queries.has_audio(connection, digest):
+        if not has_audio(connection, digest):
             drop(connection, digest)
             connection.execute(sa.insert(removals), {"digest": digest, "at": now})
 
@@ -42,7 +42,7 @@ def finish(connection: sa.Connection, store: AudioStore, retained: Collection[st
         with suppress(OSError):
             path = store.path_of(digest)
             is_left = path.exists() and not is_newer(path, at)
-            if is_left and digest not in retained and not queries.has_audio(connection, digest):
+            if is_left and digest not in retained and not has_audio(connection, digest):
                 store.remove(digest)
                 count += 1
             drop(connection, digest)

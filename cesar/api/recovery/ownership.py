@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from cesar.api.queue import queries
+from cesar.api.queue.recording_references import has_audio
 from cesar.api.storage.database import read_identity, set_identity
 from cesar.api.storage.location import DatabaseLocation
 from cesar.api.storage.migrate import APPLICATION_ID
@@ -95,7 +95,7 @@ def adopt(connection: sa.Connection, location: DatabaseLocation, store: AudioSto
         identity = secrets.randbelow(2**31 - 1) + 1
         set_identity(connection, identity)
     if marker is None or marker.identity != identity:
-        retain(store, (digest for digest in store.digests() if not queries.has_audio(connection, digest)))
+        retain(store, (digest for digest in store.digests() if not has_audio(connection, digest)))
     _write_marker(store.folder / MARKER, f"{identity}:{location.path}")
 
 
@@ -136,7 +136,7 @@ def _may_claim(
         return _is_same_file(marker.database, location.path) or not _is_database(marker.database, identity)
     if marker is not None and marker.database != location.path:
         return False
-    return any(queries.has_audio(connection, digest) for digest in store.digests())
+    return any(has_audio(connection, digest) for digest in store.digests())
 
 
 def _is_same(marker: FolderMarker, identity: int, location: DatabaseLocation) -> bool:

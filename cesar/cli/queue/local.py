@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cesar.api.models import JobFilter, JobPage
-from cesar.api.queue.transcripts import transcript_of
+from cesar.api.queries.transcripts import transcript_of
 from cesar.api.recovery.ownership import require_database
 from cesar.api.repository import JobRepository
 from cesar.api.storage.integrity import find_damage

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue import queries
+from cesar.api.queries import lookups
 from cesar.errors import DatabaseNotWritable
 from tests.api.support import QueueCase, eventually
 
@@ -71,7 +71,7 @@ class TestTogetherInMemory(QueueCase):
             return  # one connection for both
         with pytest.raises(DatabaseNotWritable, match="is not writable"):
             await self.repository.database.read(lambda c: c.execute(sa.text("UPDATE jobs SET priority = 7")))
-        assert await self.repository.database.read(queries.counts)
+        assert await self.repository.database.read(lookups.counts)
 
     @pytest.mark.slow
     async def test_concurrent_writes_lose_and_duplicate_nothing(self) -> None:

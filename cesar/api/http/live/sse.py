@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from cesar.api.http.schemas import event_view, job_view
 from cesar.api.models import Job, JobEvent, JobStatus
-from cesar.api.queue.cursor import Cursor, Tail
+from cesar.api.queries.cursor import Cursor, Tail
 from cesar.transcript import Chunk, Phase
 
 PING = b": ping\n\n"

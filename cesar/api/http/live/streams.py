@@ -30,7 +30,7 @@ from cesar.api.http.live.sse import (
 from cesar.api.http.middleware.revocation import KeyValidity, until_revoked
 from cesar.api.http.schemas import event_view
 from cesar.api.models import JobEvent, JobFilter, JobStatus, PageContent
-from cesar.api.queue.cursor import Cursor
+from cesar.api.queries.cursor import Cursor
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseError, Unauthorised
 

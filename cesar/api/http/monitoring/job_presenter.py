@@ -8,7 +8,7 @@ from datetime import datetime
 
 from cesar.api.http.schemas import JobView, job_view
 from cesar.api.models import Job, JobStatus, utc_now
-from cesar.api.queue.eta import Throughput, WaitEstimate, eta_s, measure_throughput, remaining_s
+from cesar.api.queries.eta import Throughput, WaitEstimate, eta_s, measure_throughput, remaining_s
 from cesar.api.repository import JobRepository
 
 _THROUGHPUT_TTL_S = 10.0

@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cesar.api.models import JobStatus
-from cesar.api.queue.stats import QueueStats, Transition
+from cesar.api.queries.stats import QueueStats, Transition
 from cesar.errors import ClaimLost, WorkerLost
 
 _TAKEOVER_REASONS = frozenset({"worker died", "lease expired", WorkerLost.code})

@@ -17,8 +17,8 @@ from cesar.api.execution.throttled_log import ThrottledErrorLog, ThrottledLog
 from cesar.api.http.monitoring.heap import Heap
 from cesar.api.http.monitoring.metrics import Metrics
 from cesar.api.models import utc_now
-from cesar.api.queue import stats
-from cesar.api.queue.stats import QueueStats, RunningProgress
+from cesar.api.queries import stats
+from cesar.api.queries.stats import QueueStats, RunningProgress
 from cesar.api.repository import JobRepository
 from cesar.errors import DatabaseDamaged, DatabaseError, OutputError
 from cesar.files.disk import free_bytes

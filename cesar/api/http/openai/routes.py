@@ -26,7 +26,7 @@ from cesar.api.http.responses.stored import load_chunks
 from cesar.api.http.schemas import job_view
 from cesar.api.http.uploads.multipart import Upload, receive_upload
 from cesar.api.models import Job
-from cesar.api.queue.transcripts import transcript_of
+from cesar.api.queries.transcripts import transcript_of
 from cesar.options import Task
 
 router = APIRouter(prefix="/v1", tags=["as OpenAI has it"], responses=RESPONSES)

@@ -23,8 +23,8 @@ from cesar.api.http.openai.responses import extra_fields, logprobs_of
 from cesar.api.http.openai.separators import separator_for
 from cesar.api.http.openai.wait import require_completed, require_running
 from cesar.api.http.responses.stored import load_chunks
-from cesar.api.queue.cursor import Cursor, Tail
-from cesar.api.queue.transcripts import transcript_of
+from cesar.api.queries.cursor import Cursor, Tail
+from cesar.api.queries.transcripts import transcript_of
 from cesar.errors import CesarError, JobNotFound, StaleJob
 from cesar.transcript import Segment
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cesar.api.models import Job
-from cesar.api.queue.cursor import Cursor
+from cesar.api.queries.cursor import Cursor
 from cesar.api.repository import JobRepository
 from cesar.errors import JobNotFound
 from cesar.transcript import Chunk

@@ -14,7 +14,7 @@ from cesar.api.http.middleware.auth import Caller, Reader, find_job
 from cesar.api.http.middleware.revocation import key_validity
 from cesar.api.http.openapi_document import inline_refs
 from cesar.api.http.schemas import EventView
-from cesar.api.queue.cursor import Cursor
+from cesar.api.queries.cursor import Cursor
 from cesar.errors import BadRequest
 
 router = APIRouter(tags=["events"])

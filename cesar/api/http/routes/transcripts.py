@@ -29,7 +29,7 @@ from cesar.api.http.responses.stored import load_chunks
 from cesar.api.http.schemas import model_name, without_paths
 from cesar.api.http.uploads.multipart import clean_name
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.transcripts import transcript_of
+from cesar.api.queries.transcripts import transcript_of
 from cesar.errors import NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
 from cesar.formats import FORMATS, render
 from cesar.formats.subtitles.cues import CUE_DURATION, LINE_LENGTH, LINES, Limit, SubtitleOptions

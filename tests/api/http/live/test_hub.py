@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from cesar.api.http.live.hub import Hub
 from cesar.api.http.live.streams import JobEventSource, stream_events
 from cesar.api.models import Job
-from cesar.api.queue.cursor import Cursor
+from cesar.api.queries.cursor import Cursor
 from tests.api.support import PATIENCE_S, QueueCase, chunk, eventually
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cesar.api.http.live.sse import event_batch
 from cesar.api.models import Job, JobEvent, JobStatus, utc_now
-from cesar.api.queue.cursor import Cursor, Tail
+from cesar.api.queries.cursor import Cursor, Tail
 from cesar.transcript import Chunk, Segment, Span
 
 NOW = utc_now()

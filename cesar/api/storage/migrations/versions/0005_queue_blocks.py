@@ -6,7 +6,7 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
-# The size of a block and the formula are also in cesar/api/queue/position.py; a test compares both.
+# The size of a block and the formula are also in cesar/api/queries/position.py; a test compares both.
 _KEY = "{row}.priority, {row}.seq / 256, {row}.model_size"
 _SPAN_S = """(SELECT CASE WHEN "end" IS NULL AND duration IS NULL THEN NULL
  ELSE max(0.0, min(coalesce("end", duration), coalesce(duration, "end")) - max(start, position)) END

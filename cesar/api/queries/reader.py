@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus, PageContent
-from cesar.api.queue import enqueue, position, queries, transitions
-from cesar.api.queue.cursor import Changes, Cursor, Tail
-from cesar.api.queue.eta import QueuePosition, QueueSnapshot, Throughput
+from cesar.api.queries import lookups, position
+from cesar.api.queries.cursor import Changes, Cursor, Tail
+from cesar.api.queries.eta import QueuePosition, QueueSnapshot, Throughput
+from cesar.api.queue import enqueue, transitions
 from cesar.api.storage.database import Database
 from cesar.errors import QueueError
 from cesar.transcript import Chunk
@@ -24,13 +25,13 @@ class JobReader:
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job; None if there is none with this id."""
-        row = await self.database.read(lambda connection: queries.find(connection, job_id))
+        row = await self.database.read(lambda connection: lookups.find(connection, job_id))
         return None if row is None else transitions.job_from_row(row)
 
     async def find_by_key(self, submitter: str, key: str) -> Job | None:
         """Return the job with a submitter's idempotency key; None if there is none."""
         stored = enqueue.stored_key(submitter, key)
-        row = await self.database.read(lambda connection: queries.find_by_key(connection, stored))
+        row = await self.database.read(lambda connection: lookups.find_by_key(connection, stored))
         return None if row is None else transitions.job_from_row(row)
 
     async def list_all(self) -> list[Job]:
@@ -50,16 +51,16 @@ class JobReader:
         """Return up to `limit` jobs that match the filter, from the end of the previous page (its `next_cursor`)."""
         if limit < 1:
             raise QueueError(f"the limit of {limit} jobs is too low", hint="Ask for at least one.")
-        request = queries.PageRequest(cursor, limit, newest_first=newest_first)
-        return await self.database.read(lambda connection: queries.page(connection, wanted, request, content))
+        request = lookups.PageRequest(cursor, limit, newest_first=newest_first)
+        return await self.database.read(lambda connection: lookups.page(connection, wanted, request, content))
 
     async def stored_bytes(self, submitter: str, *, besides: str = "") -> int:
         """Return the total size of the recordings stored for a submitter, each counted once, except that digest."""
-        return await self.database.read(lambda connection: queries.stored_bytes(connection, submitter, besides))
+        return await self.database.read(lambda connection: lookups.stored_bytes(connection, submitter, besides))
 
     async def counts(self) -> dict[JobStatus, int]:
         """Return the number of jobs of every status."""
-        return await self.database.read(queries.counts)
+        return await self.database.read(lookups.counts)
 
     async def waiting_before(self, job_id: str) -> int | None:
         """Return the number of jobs ahead of a waiting job; None if it is not waiting."""
@@ -67,7 +68,7 @@ class JobReader:
 
     async def fetches_before(self, job_ids: Collection[str]) -> dict[str, int]:
         """Return the number of running fetches for each of the jobs whose recording waits to be fetched."""
-        return await self.database.read(lambda connection: queries.fetches_before(connection, job_ids))
+        return await self.database.read(lambda connection: lookups.fetches_before(connection, job_ids))
 
     async def queue_snapshot(self) -> QueueSnapshot:
         """Return the running jobs, and the models of all unfinished ones."""
@@ -90,7 +91,7 @@ class JobReader:
 
         Both are of one state of the queue, so a finished job's last event is among them.
         """
-        return await self.database.read(lambda connection: queries.history(connection, job_id, after, limit))
+        return await self.database.read(lambda connection: lookups.history(connection, job_id, after, limit))
 
     async def events(
         self, job_id: str | None = None, *, after: int = 0, limit: int = 1000, submitter: str | None = None
@@ -100,25 +101,25 @@ class JobReader:
         job_id, submitter: return only those of this job, or of this submitter's jobs.
         """
         return await self.database.read(
-            lambda connection: queries.events_of(connection, job_id, after=after, limit=limit, submitter=submitter)
+            lambda connection: lookups.events_of(connection, job_id, after=after, limit=limit, submitter=submitter)
         )
 
     async def chunks(self, job_id: str) -> list[Chunk]:
         """Return a job's finished chunks, in the order of the recording."""
-        return await self.database.read(lambda connection: queries.chunks_of(connection, job_id))
+        return await self.database.read(lambda connection: lookups.chunks_of(connection, job_id))
 
     async def tail(self, job_id: str, after: Cursor, *, limit: int = 1000) -> Tail | None:
         """Return what has happened to a job since the cursor; None if there is no such job."""
-        return await self.database.read(lambda connection: queries.tail(connection, job_id, after, limit))
+        return await self.database.read(lambda connection: lookups.tail(connection, job_id, after, limit))
 
     async def changes(self, after: int) -> Changes:
         """Return the jobs that may have changed since an event."""
-        return await self.database.read(lambda connection: queries.changes(connection, after))
+        return await self.database.read(lambda connection: lookups.changes(connection, after))
 
     async def last_event(self) -> int:
         """Return the id of the newest event; 0 if there is none."""
-        return await self.database.read(queries.last_event)
+        return await self.database.read(lookups.last_event)
 
     async def recent_outcomes(self, model_size: str, *, limit: int = 20) -> list[Job]:
         """Return the latest jobs completed with a model, newest first."""
-        return await self.database.read(lambda connection: queries.recent_outcomes(connection, model_size, limit))
+        return await self.database.read(lambda connection: lookups.recent_outcomes(connection, model_size, limit))

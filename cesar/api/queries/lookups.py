@@ -10,7 +10,7 @@ from itertools import accumulate
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobEvent, JobFilter, JobPage, JobStatus, PageContent
-from cesar.api.queue.cursor import Changes, Cursor, Tail
+from cesar.api.queries.cursor import Changes, Cursor, Tail
 from cesar.api.queue.transitions import Row, is_status, is_to_be_fetched, job_from_row
 from cesar.api.storage.schema import chunks, events, jobs
 from cesar.errors import QueueError
@@ -142,18 +142,6 @@ def recent_outcomes(connection: sa.Connection, model_size: str, limit: int) -> l
     done = (is_status(JobStatus.COMPLETED), jobs.c.model_size == model_size, jobs.c.cached_from.is_(None))
     newest = sa.select(*_WITHOUT_TEXT).where(*done).order_by(jobs.c.seq.desc()).limit(limit)
     return [job_from_row(row) for row in connection.execute(newest).mappings()]
-
-
-def has_audio(connection: sa.Connection, digest: str, *, at_least: int = 1) -> bool:
-    """Whether some job, or at least so many, has the recording of that digest."""
-    found = connection.execute(sa.select(jobs.c.seq).where(jobs.c.audio_digest == digest).limit(at_least)).all()
-    return len(found) == at_least
-
-
-def has_recordings(connection: sa.Connection) -> bool:
-    """Whether any job has a recording that Cesar stores or will fetch."""
-    theirs = sa.or_(jobs.c.audio_digest.is_not(None), jobs.c.source_url.is_not(None))
-    return connection.execute(sa.select(jobs.c.seq).where(theirs).limit(1)).first() is not None
 
 
 def last_written(connection: sa.Connection) -> datetime | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cesar.api.models import Job, JobFilter, JobStatus
-from cesar.api.queue.eta import QueuePosition, Throughput
+from cesar.api.queries.eta import QueuePosition, Throughput
 from cesar.options import TranscribeOptions
 from tests.api.support import QueueCase
 

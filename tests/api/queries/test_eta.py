@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.eta import QueuePosition, RunningJob, Throughput, eta_s, measure_throughput, remaining_s
+from cesar.api.queries.eta import QueuePosition, RunningJob, Throughput, eta_s, measure_throughput, remaining_s
 from cesar.options import TranscribeOptions
 
 NOW = datetime(2030, 5, 17, 12, tzinfo=UTC)

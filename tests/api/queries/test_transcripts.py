@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.transcripts import transcript_of
+from cesar.api.queries.transcripts import transcript_of
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
 from cesar.errors import QueueError

@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from cesar.api.models import JobStatus
-from cesar.api.queue import queries
+from cesar.api.queries import lookups
 from cesar.api.queue.transitions import is_status
 from cesar.api.storage.schema import chunks, events, jobs
 
@@ -66,9 +66,9 @@ def queue_stats(connection: sa.Connection, now: datetime, after: int | None) -> 
     columns = (jobs.c.seq, jobs.c.attempt, jobs.c.phase, jobs.c.position, jobs.c.fetched_bytes, jobs.c.heartbeat_at)
     working = connection.execute(sa.select(*columns).where(is_status(JobStatus.PROCESSING))).all()
     found = [] if after is None else connection.execute(_since(after)).all()
-    newest = found[-1].id if found else after if after is not None else queries.last_event(connection)
+    newest = found[-1].id if found else after if after is not None else lookups.last_event(connection)
     return QueueStats(
-        counts=queries.counts(connection),
+        counts=lookups.counts(connection),
         waiting_since=_waiting_since(connection, now),
         running=tuple(RunningProgress(*row[:5]) for row in working),
         oldest_heartbeat_at=min((row.heartbeat_at for row in working if row.heartbeat_at is not None), default=None),

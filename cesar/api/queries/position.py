@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.eta import QueuePosition, QueueSnapshot, RunningJob, Throughput
+from cesar.api.queries.eta import QueuePosition, QueueSnapshot, RunningJob, Throughput
 from cesar.api.queue.transitions import is_status, job_from_row
 from cesar.api.storage.schema import UtcDateTime, jobs, queue_blocks
 

@@ -1,0 +1,1 @@
+"""Reading the queue: jobs, their history, positions and estimates, statistics, and transcripts."""
