@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from cesar.errors import RangeOutsideRecording
 from cesar.options import TranscribeOptions
-from cesar.pipeline.audio.channels import ChannelPicker
 from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.audio.ring_buffer import RingBuffer
+from cesar.pipeline.channels.picker import ChannelPicker
 from cesar.pipeline.recognition.decoding_passes import ChunkAudio
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from cesar.pipeline.speech.chunking import ChunkSettings, PlannedChunk, pack

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cesar.options import Track
-from cesar.pipeline.audio.channels import ChannelPicker
 from cesar.pipeline.audio.decode import Recording
+from cesar.pipeline.channels.picker import ChannelPicker
 from cesar.pipeline.samples import Samples
 from cesar.pipeline.speech.vad import Probabilities
 

@@ -22,7 +22,7 @@ from cesar.pipeline.audio.mixing import side_by_side
 from cesar.pipeline.audio.timeline import Timeline
 from cesar.pipeline.media.containers import expected_length, open_media, stated_end
 from cesar.pipeline.media.frames import Frames
-from cesar.pipeline.media.pieces import Piece, cut_off_said, find_pieces
+from cesar.pipeline.media.structure.pieces import Piece, cut_off_said, find_pieces
 from cesar.pipeline.media.tags import recorded_at
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples, joined
 

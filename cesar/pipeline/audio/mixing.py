@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from cesar.pipeline.audio.phase import Signs
 from cesar.pipeline.audio.timeline import Timeline
+from cesar.pipeline.channels.phase import Signs
 from cesar.pipeline.media.frames import Decoded
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 

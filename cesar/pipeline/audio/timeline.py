@@ -11,8 +11,8 @@ import numpy as np
 from cesar.errors import BadAudio
 from cesar.pipeline.audio.clock import Clock, Stamp
 from cesar.pipeline.audio.packing import Packer
-from cesar.pipeline.audio.phase import PhaseGuard
 from cesar.pipeline.audio.resample import Downmix
+from cesar.pipeline.channels.phase import PhaseGuard
 from cesar.pipeline.samples import SAMPLE_RATE, Channels
 
 _FRAMES_AHEAD = 8

@@ -17,11 +17,11 @@ import numpy as np
 
 from cesar.errors import BadAudio, NoAudioTrack, TrackNotFound
 from cesar.options import Track
-from cesar.pipeline.audio.channels import ChannelPicker
 from cesar.pipeline.audio.timeline import Timeline
+from cesar.pipeline.channels.picker import ChannelPicker
 from cesar.pipeline.media.containers import open_media
 from cesar.pipeline.media.frames import Decoded, Frames
-from cesar.pipeline.media.pieces import Piece
+from cesar.pipeline.media.structure.pieces import Piece
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, joined
 from cesar.pipeline.speech.vad import FRAME_S
 

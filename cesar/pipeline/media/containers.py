@@ -20,8 +20,8 @@ import av.error
 from cesar.errors import NotMedia
 from cesar.files.readable import require_readable
 from cesar.pipeline.media.mp4_index import require_honest_index
-from cesar.pipeline.media.pieces import Piece
-from cesar.pipeline.media.signatures import tags_end
+from cesar.pipeline.media.structure.pieces import Piece
+from cesar.pipeline.media.structure.signatures import tags_end
 
 
 def _names(*lists: str) -> frozenset[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cesar.pipeline.audio.decode import Recording
-from cesar.pipeline.media.joined import recordings
+from cesar.pipeline.media.structure.joined import recordings
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from tests.support import media
 

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cesar.pipeline.media.frame_chains import FIRST_PAIRS, HEAD_BYTES, SPEECH_FIRSTS, chains, frames_at
-from cesar.pipeline.media.signatures import id3_end
+from cesar.pipeline.media.structure.frame_chains import FIRST_PAIRS, HEAD_BYTES, SPEECH_FIRSTS, chains, frames_at
+from cesar.pipeline.media.structure.signatures import id3_end
 
 KINDS = frozenset(FIRST_PAIRS) - {"ts"}
 _CHAIN = 3

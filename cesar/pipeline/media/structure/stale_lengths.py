@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from cesar.pipeline.media.chunked import Chunks
+from cesar.pipeline.media.structure.chunked import Chunks
 
 _LARGEST = 0xFFFF_FFFF
 Patches = tuple[tuple[int, bytes], ...]

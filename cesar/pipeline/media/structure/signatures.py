@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cesar.pipeline.media.frame_chains import FIRST_PAIRS, Places, chains, unlike
+from cesar.pipeline.media.structure.frame_chains import FIRST_PAIRS, Places, chains, unlike
 
 _INITIAL = b"".join(b"\\x%02x" % flags for flags in range(256) if flags & 8)
 """WavPack: flags of the first block of those that begin at the same sample."""

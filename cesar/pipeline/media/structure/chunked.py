@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from cesar.pipeline.media.signatures import kind_at
+from cesar.pipeline.media.structure.signatures import kind_at
 
 
 @dataclass(frozen=True, slots=True)

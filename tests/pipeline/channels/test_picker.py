@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from cesar.pipeline.audio.channels import ChannelPicker
 from cesar.pipeline.audio.decode import Recording
+from cesar.pipeline.channels.picker import ChannelPicker
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from cesar.pipeline.speech.vad import Probabilities, SpeechDetector
 from tests.support import media

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cesar import AudioTranscriber
-from cesar.pipeline.audio.channels import ChannelPicker
+from cesar.pipeline.channels.picker import ChannelPicker
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from cesar.pipeline.speech.vad import Probabilities, SpeechDetector
 from tests.support import media

@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cesar.errors import BadAudio
-from cesar.pipeline.media.chunked import FORMS, Chunks, read_chunks
-from cesar.pipeline.media.damage import Damage
-from cesar.pipeline.media.frame_chains import SPEECH_FIRSTS
-from cesar.pipeline.media.frame_losses import KINDS, Loss, Losses, find_losses, stated_frames, with_stated_total
-from cesar.pipeline.media.joined import Found, recordings
-from cesar.pipeline.media.signatures import tags_end
-from cesar.pipeline.media.stale_lengths import length_patches
+from cesar.pipeline.media.structure.chunked import FORMS, Chunks, read_chunks
+from cesar.pipeline.media.structure.damage import Damage
+from cesar.pipeline.media.structure.frame_chains import SPEECH_FIRSTS
+from cesar.pipeline.media.structure.frame_losses import (
+    KINDS,
+    Loss,
+    Losses,
+    find_losses,
+    stated_frames,
+    with_stated_total,
+)
+from cesar.pipeline.media.structure.joined import Found, recordings
+from cesar.pipeline.media.structure.signatures import tags_end
+from cesar.pipeline.media.structure.stale_lengths import length_patches
 
 _PLACEHOLDER = 0x7FFF_0000
 """From here on, a length of a WAV is what programs write that don't know it yet, each another."""

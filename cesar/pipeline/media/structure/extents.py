@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from cesar.pipeline.media.chunked import FORMS, read_chunks
-from cesar.pipeline.media.signatures import kind_at
-from cesar.pipeline.media.transport import PACKET_BYTES, walk_packets
+from cesar.pipeline.media.structure.chunked import FORMS, read_chunks
+from cesar.pipeline.media.structure.signatures import kind_at
+from cesar.pipeline.media.structure.transport import PACKET_BYTES, walk_packets
 
 
 @dataclass(frozen=True, slots=True)

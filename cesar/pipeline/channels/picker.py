@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cesar.ledger import short_clock
-from cesar.pipeline.audio.quiet_speech import Amplifier, SecondHearing
-from cesar.pipeline.audio.sources import DIFFERENCE, MIX, Heard, Source, Window, sources_of
-from cesar.pipeline.audio.talkers import TwoTalkers
+from cesar.pipeline.channels.sources import DIFFERENCE, MIX, Heard, Source, Window, sources_of
+from cesar.pipeline.channels.talkers import TwoTalkers
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
+from cesar.pipeline.speech.quiet_speech import Amplifier, SecondHearing
 from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Probabilities, SpeechDetector, whole_frames
 
 _WINDOW = 25 * FRAME_SAMPLES

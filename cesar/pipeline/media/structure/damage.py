@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cesar.pipeline.media.frame_chains import chains
+from cesar.pipeline.media.structure.frame_chains import chains
 
 _CHAIN = 16
 _BLOCK = 2**20

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cesar.pipeline.audio.sources import Window
+from cesar.pipeline.channels.sources import Window
 from cesar.pipeline.samples import SAMPLE_RATE, averaged
 from cesar.pipeline.speech.vad import FRAME_S
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from cesar.pipeline.media.chunked import TAGS
-from cesar.pipeline.media.damage import Damage, goes_on_at, padding_for
-from cesar.pipeline.media.extents import extent_of
-from cesar.pipeline.media.frame_chains import key_of
-from cesar.pipeline.media.signatures import FRAMED, SELF_JOINING, Wanted, first_beginning, id3_end, kind_at
+from cesar.pipeline.media.structure.chunked import TAGS
+from cesar.pipeline.media.structure.damage import Damage, goes_on_at, padding_for
+from cesar.pipeline.media.structure.extents import extent_of
+from cesar.pipeline.media.structure.frame_chains import key_of
+from cesar.pipeline.media.structure.signatures import FRAMED, SELF_JOINING, Wanted, first_beginning, id3_end, kind_at
 
 _SAMPLES_ONLY = frozenset({"flac", "tta", "wv", "voc", "au", "amr", "ape", "dsf"}) | FRAMED
 """Formats in which frames of another one are no part of the recording."""
