@@ -311,7 +311,7 @@ class JobRepository(JobReader):
             row = transitions.lock(connection, job_id)
             if max_open is not None and transitions.can_be_retried(row):
                 enqueue.require_quota(connection, row["submitter"], max_open)
-            return transitions.retry(connection, job_id)
+            return transitions.retry(connection, job_id, self._clock())
 
         row = await self._write("retry", retry)
         self._notifier.notify_waiting()

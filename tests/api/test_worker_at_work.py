@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from cesar.api.execution import claim_keeper
 from cesar.api.models import Job, JobStatus
 from cesar.api.worker import BackgroundWorker
 from cesar.errors import NotMedia
@@ -34,7 +35,7 @@ class FakeTranscriber:
         self.made.append(named)
         return self
 
-    def transcribe_file(self, input_path: str, output_path: str, **_wishes: object) -> dict[str, Any]:
+    def transcribe_file(self, input_path: str, output_path: str, **_options: object) -> dict[str, Any]:
         self.outputs.append(Path(output_path))
         assert Path(output_path).exists()
         Path(output_path).write_text(self.text, encoding="utf-8")
@@ -44,6 +45,10 @@ class FakeTranscriber:
 
     def replaces_the_real_one(self) -> Any:
         return patch("cesar.api.worker.AudioTranscriber", self)
+
+
+def _claim_keepers() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if claim_keeper.__file__ in repr(task)]
 
 
 class TestTranscription(WorkerCase):
@@ -113,20 +118,11 @@ class TestAtWork(WorkerCase):
         await self.is_over(job)
 
     async def test_one_job_runs_at_a_time(self) -> None:
-        gate, at_work, most = Gate(is_open=True), 0, 0
-
-        def work(audio_path: str, model_size: str) -> dict[str, str]:
-            nonlocal at_work, most
-            at_work += 1
-            most = max(most, at_work)
-            result = gate(audio_path, model_size)
-            at_work -= 1
-            return result
-
+        gate = Gate(is_open=True)
         jobs = [await self.queue(f"/{number}.wav") for number in range(8)]
-        self.employ(work)
+        self.employ(gate)
         await self.is_over(*jobs)
-        assert most == 1
+        assert gate.most_at_once == 1
         assert gate.begun == [job.audio_path for job in jobs]
 
     async def test_a_job_that_was_only_created_can_be_processed(self) -> None:
@@ -142,9 +138,12 @@ class TestAtWork(WorkerCase):
 
     async def test_nothing_keeps_running_after_a_job_has_finished(self) -> None:
         job = await self.queue()
-        self.employ(Gate(is_open=True))
+        self.employ(self.gate)
+        await eventually(lambda: self.gate.begun)
+        assert len(_claim_keepers()) == 1
+        self.gate.open()
         await self.is_over(job)
-        await eventually(lambda: [task for task in asyncio.all_tasks() if "_keep_claim" in repr(task)] == [])
+        assert _claim_keepers() == []
 
     async def test_silence_is_a_result(self) -> None:
         job = await self.queue()

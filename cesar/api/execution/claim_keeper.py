@@ -29,6 +29,7 @@ async def claim_kept(
         yield
     finally:
         keeping.cancel()
+        await asyncio.wait({keeping})
 
 
 async def _keep(run: JobRun, repository: JobRepository, report: Callable[[Exception], None]) -> None:

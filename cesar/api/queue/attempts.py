@@ -32,12 +32,14 @@ def retry_later(connection: sa.Connection, job: Job, delay: timedelta, now: date
     failures = row["failures"] + 1
     failure = asdict(JobFailure.of(job))
     if row["cancel_requested_at"] is not None:
-        return transition(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
+        return transition(connection, row, JobStatus.CANCELLED, "cancelled", now, completed_at=now)
     if failures > MAX_RETRIES:
-        return transition(connection, row, JobStatus.ERROR, "given up", failures=failures, completed_at=now, **failure)
+        return transition(
+            connection, row, JobStatus.ERROR, "given up", now, failures=failures, completed_at=now, **failure
+        )
     wait = min(delay * 2 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1)  # noqa: S311 - no secret
     return transition(
-        connection, row, JobStatus.QUEUED, "to be retried", failures=failures, run_after=now + wait, **failure
+        connection, row, JobStatus.QUEUED, "to be retried", now, failures=failures, run_after=now + wait, **failure
     )
 
 
@@ -45,8 +47,8 @@ def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
     """Return a job to the queue with its checkpoints, as if nothing had happened. Raises `ClaimLost`."""
     row = lock_claimed(connection, job)
     if row["cancel_requested_at"] is not None:
-        return transition(connection, row, JobStatus.CANCELLED, "cancelled", completed_at=now)
-    return transition(connection, row, JobStatus.QUEUED, "released")
+        return transition(connection, row, JobStatus.CANCELLED, "cancelled", now, completed_at=now)
+    return transition(connection, row, JobStatus.QUEUED, "released", now)
 
 
 def requeue_killed(connection: sa.Connection, job: Job, now: datetime, delay: timedelta) -> Row:

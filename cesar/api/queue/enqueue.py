@@ -74,13 +74,13 @@ def submit(connection: sa.Connection, job: Job, owner: str, now: datetime, polic
         "audio_path": job.location,
     }
     row = connection.execute(_INSERT, values | new).mappings().one()
-    record_event(connection, row, None, "submitted")
+    record_event(connection, row, None, "submitted", now)
     if known is not None:
         return _complete_from(connection, row, known, owner, now)
     if job.status in (JobStatus.PROCESSING, JobStatus.COMPLETED, JobStatus.ERROR):
         row = claim(connection, row, owner, now, "claimed when submitted")
     if job.status.is_final:
-        row = transition(connection, row, job.status, job.status.value)
+        row = transition(connection, row, job.status, job.status.value, now)
     return row
 
 
@@ -121,5 +121,5 @@ def _complete_from(connection: sa.Connection, row: Row, known: Row, owner: str, 
     connection.execute(sa.insert(chunks).from_select(["job_seq", "attempt", "start", "end", "payload"], copied))
     result = {name: known[name] for name in _RESULT_COLUMNS}
     return transition(
-        connection, row, JobStatus.COMPLETED, "cached", completed_at=now, cached_from=known["id"], **result
+        connection, row, JobStatus.COMPLETED, "cached", now, completed_at=now, cached_from=known["id"], **result
     )

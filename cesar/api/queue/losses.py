@@ -51,17 +51,17 @@ def record_loss(  # noqa: PLR0913 - what is known about a loss
     is_begun: whether recognition had begun. failure: what its worker reported, if it survived.
     """
     if row["cancel_requested_at"] is not None:
-        return transition(connection, row, JobStatus.CANCELLED, reason, completed_at=now)
+        return transition(connection, row, JobStatus.CANCELLED, reason, now, completed_at=now)
     is_counted_for_delay = is_begun or row["losses"] < _MAX_DELAYING_LOSSES_BEFORE_BEGUN
     lost, losses = row["lost"] + is_begun, row["losses"] + is_counted_for_delay
     if is_begun and _is_to_blame(connection, row, lost, losses):
         failure = failure or _worker_lost(lost)
         end: dict[str, Any] = {"lost": lost, "losses": losses, "completed_at": now, **asdict(failure)}
-        return transition(connection, row, JobStatus.ERROR, end["error_code"], **end)
+        return transition(connection, row, JobStatus.ERROR, end["error_code"], now, **end)
     wait = delay_after(losses, delay)
     later: dict[str, Any] = {"run_after": now + wait if wait else None, "lost": lost, "losses": losses}
     later |= asdict(failure) if failure else {}
-    return transition(connection, row, JobStatus.QUEUED, reason, **later)
+    return transition(connection, row, JobStatus.QUEUED, reason, now, **later)
 
 
 def loss_probability(lost: int, *, among_lost: int, among_done: int) -> float:

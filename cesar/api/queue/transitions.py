@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobFailure, JobResult, JobStatus, utc_now
+from cesar.api.models import STORED, TRANSITIONS, Claim, Job, JobFailure, JobResult, JobStatus
 from cesar.api.storage.schema import events, jobs
 from cesar.errors import ClaimLost, InvalidTransition, JobNotFound, StaleJob
 from cesar.options import MAX_SECONDS
@@ -122,12 +122,13 @@ def update(connection: sa.Connection, job: Job, owner: str, now: datetime) -> Ro
     if job.status == row["status"]:
         return update_row(connection, row, version=row["version"] + 1, **changes)
     if job.status is JobStatus.PROCESSING:
-        row = claim(connection, row, owner, now, "claimed by update")
-        return update_row(connection, row, **changes)
+        if job.started_at == row["started_at"]:  # of an earlier attempt, or none: the claim sets it
+            del changes["started_at"]
+        return update_row(connection, claim(connection, row, owner, now, "claimed by update"), **changes)
     if job.status is JobStatus.QUEUED and job.claim is None:
         changes |= _FRESH
     reason = job.error_code if job.status is JobStatus.ERROR else None
-    return transition(connection, row, job.status, reason or job.status.value, **changes)
+    return transition(connection, row, job.status, reason or job.status.value, now, **changes)
 
 
 def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
@@ -136,7 +137,7 @@ def cancel(connection: sa.Connection, job_id: str, now: datetime) -> Row:
     match JobStatus(row["status"]):
         case JobStatus.QUEUED:
             return transition(
-                connection, row, JobStatus.CANCELLED, "cancelled", cancel_requested_at=now, completed_at=now
+                connection, row, JobStatus.CANCELLED, "cancelled", now, cancel_requested_at=now, completed_at=now
             )
         case JobStatus.PROCESSING if row["cancel_requested_at"] is None:
             return update_row(connection, row, version=row["version"] + 1, cancel_requested_at=now)
@@ -148,12 +149,12 @@ def can_be_retried(row: Row) -> bool:
     return row["status"] in (JobStatus.ERROR, JobStatus.CANCELLED)
 
 
-def retry(connection: sa.Connection, job_id: str) -> Row:
+def retry(connection: sa.Connection, job_id: str, now: datetime) -> Row:
     """Queue a failed or cancelled job again, in its old position, with its checkpoints. Raises `InvalidTransition`."""
     row = lock(connection, job_id)
     if row["status"] == JobStatus.PROCESSING:
         raise InvalidTransition(f"the job {job_id} is being processed", hint="Cancel it first.")
-    return transition(connection, row, JobStatus.QUEUED, "retried by hand", **_FRESH)
+    return transition(connection, row, JobStatus.QUEUED, "retried by hand", now, **_FRESH)
 
 
 def delete(connection: sa.Connection, job_id: str) -> Row:
@@ -202,7 +203,9 @@ def require_claim(row: Row | None, job: Job) -> None:
         raise ClaimLost(f"the claim on job {job.id} (attempt {job.claim.attempt}) was lost")
 
 
-def transition(connection: sa.Connection, row: Row, after: JobStatus, reason: str, **changes: Any) -> Row:
+def transition(
+    connection: sa.Connection, row: Row, after: JobStatus, reason: str, now: datetime, **changes: Any
+) -> Row:
     """Change a job's state, and record the event. Raises `InvalidTransition`.
 
     A job has an owner only while it is PROCESSING.
@@ -212,7 +215,7 @@ def transition(connection: sa.Connection, row: Row, after: JobStatus, reason: st
         raise InvalidTransition(f"the job {row['id']} is {before} and can't become {after}")
     owner = changes.pop("owner", None)
     moved = update_row(connection, row, status=after, owner=owner, version=row["version"] + 1, **changes)
-    record_event(connection, moved, before, reason, owner or row["owner"])
+    record_event(connection, moved, before, reason, now, owner or row["owner"])
     return moved
 
 
@@ -223,6 +226,7 @@ def claim(connection: sa.Connection, row: Row, owner: str, now: datetime, reason
         row,
         JobStatus.PROCESSING,
         reason,
+        now,
         owner=owner,
         attempt=row["attempt"] + 1,
         beat=row["beat"] + 1,
@@ -249,10 +253,10 @@ def update_row(connection: sa.Connection, row: Row, **changes: Any) -> Row:
 
 
 def record_event(
-    connection: sa.Connection, row: Row, before: JobStatus | None, reason: str, owner: str | None = None
+    connection: sa.Connection, row: Row, before: JobStatus | None, reason: str, now: datetime, owner: str | None = None
 ) -> None:
     """Record the event of a transition that has just been made."""
-    event = {"job_seq": row["seq"], "at": utc_now(), "before": before, "after": row["status"], "reason": reason}
+    event = {"job_seq": row["seq"], "at": now, "before": before, "after": row["status"], "reason": reason}
     connection.execute(sa.insert(events), {**event, "attempt": row["attempt"], "owner": owner})
 
 

@@ -15,7 +15,7 @@ class TestClaimsInMemory(QueueCase):
         await self.repository.release(job.model_copy())
         return await self.claim()
 
-    async def test_an_outcome_without_a_claim_is_refused_and_changes_nothing(self) -> None:
+    async def test_an_outcome_under_a_lost_claim_is_refused_and_changes_nothing(self) -> None:
         await self.queue()
         zombie = await self.claim()
         rightful = await self.lose(zombie)
@@ -74,6 +74,18 @@ class TestClaimsInMemory(QueueCase):
         await self.repository.update(second)
         assert (await self.claim()).id == second.id
         assert (await self.read(first)).priority == 0
+
+    async def test_a_job_set_processing_by_update_started_when_it_was_claimed(self) -> None:
+        job = await self.queue()
+        job.status = JobStatus.PROCESSING
+        await self.repository.update(job)
+        assert job.started_at == self.clocks.now
+        await self.repository.release(job)
+        self.clocks.go_on(60)
+        again = await self.read(job)
+        again.status = JobStatus.PROCESSING
+        await self.repository.update(again)
+        assert again.started_at == self.clocks.now, "not when the first attempt started"
 
     async def test_update_writes_neither_owner_nor_attempt_nor_request(self) -> None:
         job = await self.queue()
