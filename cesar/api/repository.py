@@ -23,7 +23,8 @@ from cesar.api.models import (
 )
 from cesar.api.queries import lookups
 from cesar.api.queries.reader import JobReader
-from cesar.api.queue import attempts, enqueue, removals, transitions
+from cesar.api.queue import attempts, changes, checkpoints, claims, enqueue, removals, transitions
+from cesar.api.queue.claims import QueueRank
 from cesar.api.queue.enqueue import SubmissionPolicy
 from cesar.api.queue.leases import LeaseMonitor, LeaseOwner, monotonic_clock
 from cesar.api.queue.notifications import JobNotifier
@@ -145,17 +146,17 @@ class JobRepository(JobReader):
     # For workers
 
     async def get_next_queued(
-        self, *, may_fetch: bool = True, no_fetch_for: Collection[str] = (), before: tuple[int, int] | None = None
+        self, *, may_fetch: bool = True, no_fetch_for: Collection[str] = (), before: QueueRank | None = None
     ) -> Job | None:
         """Claim the next job: the one with the highest priority, then the oldest. None if no job is waiting.
 
         may_fetch: whether the job may be one whose recording must be fetched; no_fetch_for: the submitters whose
-        recordings must not be fetched; before: claim only a job ahead of this priority and `Job.seq`.
+        recordings must not be fetched; before: claim only a job ahead of this one.
 
         The job is PROCESSING when it is returned, and no other worker gets it while the claim holds. Jobs whose
         worker was lost are queued again first.
         """
-        wanted = transitions.ClaimFilter(may_fetch=may_fetch, no_fetch_for=no_fetch_for, before=before)
+        wanted = claims.ClaimFilter(may_fetch=may_fetch, no_fetch_for=no_fetch_for, before=before)
         claimed = await self._write("claim", lambda connection: self._claim(connection, wanted))
         return claimed[0] if claimed else None
 
@@ -167,16 +168,16 @@ class JobRepository(JobReader):
         if self.audio is None:
             return []
 
-        wanted = transitions.ClaimFilter(must_fetch=True, no_fetch_for=frozenset(no_fetch_for))
+        wanted = claims.ClaimFilter(must_fetch=True, no_fetch_for=frozenset(no_fetch_for))
         return await self._write("claim", lambda connection: self._claim(connection, wanted, limit))
 
-    def _claim(self, connection: sa.Connection, wanted: transitions.ClaimFilter, limit: int = 1) -> list[Job]:
+    def _claim(self, connection: sa.Connection, wanted: claims.ClaimFilter, limit: int = 1) -> list[Job]:
         """Claim up to `limit` jobs, each of another submitter."""
         self._owner.mark_as_worker()
         self._reclaim_abandoned(connection)
         claimed: list[Job] = []
         while len(claimed) < limit:
-            row = transitions.claim_next(connection, self._owner.name, self._clock(), wanted)
+            row = claims.claim_next(connection, self._owner.name, self._clock(), wanted)
             if row is None:
                 break
             if self.audio is not None:
@@ -195,7 +196,7 @@ class JobRepository(JobReader):
 
         def write(connection: sa.Connection) -> transitions.Row:
             self._owner.ensure_lock()  # the update may be a claim
-            return transitions.update(connection, job, self._owner.name, self._clock())
+            return changes.update(connection, job, self._owner.name, self._clock())
 
         row = await self._write("update", write)
         if job.status is JobStatus.QUEUED:
@@ -219,7 +220,7 @@ class JobRepository(JobReader):
     async def is_cancel_requested(self, job: Job) -> bool:
         """Return whether the job should be cancelled, without a write. Raises `ClaimLost`."""
         row = await self.database.read(lambda connection: lookups.find(connection, job.id))
-        transitions.require_claim(row, job)
+        claims.require_claim(row, job)
         return row is not None and row["cancel_requested_at"] is not None
 
     async def mark_begun(self, job: Job) -> None:
@@ -231,7 +232,7 @@ class JobRepository(JobReader):
 
     async def checkpoint(self, job: Job, chunk: Chunk) -> None:
         """Store a finished chunk, and renew the claim. Raises `ClaimLost`."""
-        await self._write("checkpoint", lambda c: attempts.checkpoint(c, job, chunk, self._clock()))
+        await self._write("checkpoint", lambda c: checkpoints.store(c, job, chunk, self._clock()))
 
     async def resume(self, job: Job, fingerprint: str) -> list[Chunk]:
         """Return the finished chunks; drop them if they are not of the work with this fingerprint.
@@ -240,7 +241,7 @@ class JobRepository(JobReader):
         """
 
         def keep(connection: sa.Connection) -> list[Chunk]:
-            attempts.drop_stale_checkpoints(connection, job, fingerprint)
+            checkpoints.drop_stale(connection, job, fingerprint)
             return lookups.chunks_of(connection, job.id)
 
         return await self._write("resume", keep)
@@ -297,7 +298,7 @@ class JobRepository(JobReader):
 
         def cancel(connection: sa.Connection) -> transitions.Row:
             self._reclaim_abandoned(connection)
-            return transitions.cancel(connection, job_id, self._clock())
+            return changes.cancel(connection, job_id, self._clock())
 
         return transitions.job_from_row(await self._write("cancel", cancel))
 
@@ -309,9 +310,9 @@ class JobRepository(JobReader):
 
         def retry(connection: sa.Connection) -> transitions.Row:
             row = transitions.lock(connection, job_id)
-            if max_open is not None and transitions.can_be_retried(row):
+            if max_open is not None and changes.can_be_retried(row):
                 enqueue.require_quota(connection, row["submitter"], max_open)
-            return transitions.retry(connection, job_id, self._clock())
+            return changes.retry(connection, job_id, self._clock())
 
         row = await self._write("retry", retry)
         self._notifier.notify_waiting()
@@ -322,7 +323,7 @@ class JobRepository(JobReader):
 
         def delete(connection: sa.Connection) -> transitions.Row:
             self._reclaim_abandoned(connection)
-            row = transitions.delete(connection, job_id)
+            row = changes.delete(connection, job_id)
             removals.record(connection, [row], self._clock())
             return row
 
@@ -353,7 +354,7 @@ class JobRepository(JobReader):
         before = self._clock() - older_than
 
         def prune(connection: sa.Connection) -> Sequence[transitions.Row]:
-            gone = transitions.prune(connection, before, limit)
+            gone = changes.prune(connection, before, limit)
             removals.record(connection, gone, self._clock())
             return gone
 

@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from cesar.api.models import LEASE_TTL_S, Job, JobStatus
+from cesar.api.queue.claims import QueueRank
 from cesar.api.storage.recordings import AudioStore
 from cesar.api.worker import BackgroundWorker
 from cesar.settings.config import Settings, load
@@ -396,14 +397,14 @@ class TestClaims(FetchingWorkerCase):
 
     async def test_before_claims_only_jobs_ahead_of_a_position(self) -> None:
         first, second = await self.queue("/first.wav"), await self.queue("/second.wav")
-        assert await self.repository.get_next_queued(before=(0, first.seq)) is None
-        assert await self.repository.get_next_queued(before=(1, second.seq)) is None
+        assert await self.repository.get_next_queued(before=QueueRank(0, first.seq)) is None
+        assert await self.repository.get_next_queued(before=QueueRank(1, second.seq)) is None
         urgent = await self.queue("/urgent.wav", priority=1)
         for expected in (urgent, first):
-            claimed = await self.repository.get_next_queued(before=(0, second.seq))
+            claimed = await self.repository.get_next_queued(before=QueueRank(0, second.seq))
             assert claimed is not None
             assert claimed.id == expected.id
-        assert await self.repository.get_next_queued(before=(0, second.seq)) is None
+        assert await self.repository.get_next_queued(before=QueueRank(0, second.seq)) is None
 
 
 class TestStopping(FetchingWorkerCase):

@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from cesar.api.models import Claim, Job, JobStatus, utc_now
-from cesar.api.queue import attempts, transitions
+from cesar.api.queue import attempts, claims, transitions
 from cesar.api.repository import JobRepository
 from cesar.api.storage.database import Database
 from cesar.api.storage.location import DatabaseLocation
@@ -193,7 +193,7 @@ def test_a_claim_is_reclaimed_once_and_not_by_an_outdated_heartbeat(tmp_path: Pa
         await opened.connect()
 
         def in_one_transaction(connection: sa.Connection) -> None:
-            row = transitions.claim_next(connection, "somebody", utc_now())
+            row = claims.claim_next(connection, "somebody", utc_now())
             assert row is not None
             [before] = attempts.running_heartbeats(connection)
             attempts.heartbeat(connection, transitions.job_from_row(row, Claim(owner="somebody", attempt=1)), utc_now())

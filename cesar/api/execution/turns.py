@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from cesar.api.execution.waiting import wait_for_any
 from cesar.api.models import Job
+from cesar.api.queue.claims import QueueRank
 from cesar.errors import Interrupted
 
 
@@ -16,7 +17,7 @@ class ClaimLimits(TypedDict, total=False):
 
     may_fetch: bool
     no_fetch_for: frozenset[str]
-    before: tuple[int, int]
+    before: QueueRank
 
 
 class RecogniserTurns:
@@ -37,10 +38,10 @@ class RecogniserTurns:
         self._update_events()
 
     @property
-    def first(self) -> tuple[int, int] | None:
-        """The queue position (priority, sequence number) of the first waiting job; None if there is none."""
+    def first(self) -> QueueRank | None:
+        """The rank of the first waiting job; None if there is none."""
         job = self._first_waiting()
-        return None if job is None else (job.priority, job.seq)
+        return None if job is None else QueueRank(job.priority, job.seq)
 
     async def acquire(self, job: Job, stopped: asyncio.Event, *, is_next: bool = False) -> None:
         """Wait for the recogniser, and hold it until `release`. Raises `Interrupted` when stopped meanwhile.

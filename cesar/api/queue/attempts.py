@@ -1,7 +1,4 @@
-"""A job while a worker holds it: heartbeats, checkpoints, and attempts that end without an outcome.
-
-As in `transitions`, these are plain functions on a connection, each fenced by the job's claim.
-"""
+"""A job while a worker holds it: heartbeats, and attempts that end without an outcome. Each is fenced by the claim."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobFailure, JobProgress, JobStatus
+from cesar.api.queue.claims import lock_claimed
 from cesar.api.queue.leases import Heartbeat
 from cesar.api.queue.losses import record_loss
-from cesar.api.queue.transitions import MAX_DELAY, Row, is_status, lock_claimed, lock_where, transition, update_row
-from cesar.api.storage.schema import chunks, jobs
-from cesar.transcript import Chunk
+from cesar.api.queue.transitions import MAX_DELAY, Row, is_status, lock_where, transition, update_row
+from cesar.api.storage.schema import jobs
 
 MAX_RETRIES = 3
 """Maximum number of transient failures; the next one is final."""
@@ -78,26 +75,6 @@ def mark_begun(connection: sa.Connection, job: Job, now: datetime) -> Row:
     """
     row = heartbeat(connection, job, now)
     return update_row(connection, row, begun=row["attempt"])
-
-
-def checkpoint(connection: sa.Connection, job: Job, chunk: Chunk, now: datetime) -> None:
-    """Store a finished chunk, and renew the claim. Raises `ClaimLost`."""
-    row = heartbeat(connection, job, now)
-    where = sa.and_(chunks.c.job_seq == row["seq"], chunks.c.start == chunk.start)
-    connection.execute(sa.delete(chunks).where(where))
-    kept = {"job_seq": row["seq"], "start": chunk.start, "end": chunk.end, "attempt": row["attempt"]}
-    connection.execute(sa.insert(chunks), {**kept, "payload": asdict(chunk)})
-    if row["lost"] or row["losses"]:
-        update_row(connection, row, lost=0, losses=0)
-
-
-def drop_stale_checkpoints(connection: sa.Connection, job: Job, fingerprint: str) -> None:
-    """Drop the job's checkpoints unless they have this fingerprint. Raises `ClaimLost`."""
-    row = lock_claimed(connection, job)
-    if row["fingerprint"] != fingerprint:
-        connection.execute(sa.delete(chunks).where(chunks.c.job_seq == row["seq"]))
-        again = row["generation"] + (row["fingerprint"] is not None)
-        update_row(connection, row, fingerprint=fingerprint, position=0.0, generation=again)
 
 
 def store_download(connection: sa.Connection, job: Job, path: Path, digest: str, size_bytes: int) -> Row:

@@ -10,7 +10,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from cesar.api.models import Job, JobStatus
-from cesar.api.queue.transitions import Row, claim, is_status, lock_where, record_event, transition
+from cesar.api.queue.claims import claim
+from cesar.api.queue.transitions import Row, is_status, lock_where, record_event, transition
 from cesar.api.storage.schema import chunks, jobs
 from cesar.errors import CesarError, IdempotencyConflict, QueueError, TooManyJobs
 
