@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -38,7 +37,6 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `hin
 """
 _DATABASE_TIMEOUT_S = 3.0
 """How long a write waits for a busy database. It is short, so that callers get an error soon and retry."""
-_log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
@@ -72,10 +70,10 @@ def create_app(settings: Settings, *, with_worker: bool = True) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
         responses=errors.RESPONSES,
+        middleware=stack.middleware(service),
     )
     app.state.service = service
-    errors.install(app, {request_id.PREFIX: openai_errors.error_response})
-    stack.install(app, service)
+    errors.install(app, {request_id.OPENAI_PREFIX: openai_errors.error_response})
     for module in (submissions, jobs, transcripts, events, openai_routes, system):
         app.include_router(module.router)
     return app

@@ -19,6 +19,7 @@ from starlette.types import Scope as AsgiScope
 from cesar.api.execution.throttled_log import ThrottledLog
 from cesar.api.http.dependencies import Service
 from cesar.api.http.middleware.limits import RateLimit, client_network
+from cesar.api.http.middleware.request_id import OPENAI_PREFIX
 from cesar.api.models import Job
 from cesar.api.queue.api_keys import Scope
 from cesar.errors import JobNotFound, NotPermitted, Unauthorised
@@ -27,8 +28,6 @@ PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 """Open to all and not rate-limited: they reveal nothing about the service's use."""
 _OPTIONAL_KEY_PATHS = frozenset({"/health"})
 """These also answer callers without a key, with less detail."""
-_ANY_KEY_PREFIX = "/v1/"
-"""OpenAI's clients always send a key: where none is required, any value is accepted."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger(__name__)
 _bearer = HTTPBearer(
@@ -96,7 +95,8 @@ class AuthMiddleware:
             self._service.rate_limit.require(_client_address(request))
             raise Unauthorised("the service requires an API key")
         key = await self._service.keys.find(token.strip())
-        if key is None and not self._service.requires_key and request.url.path.startswith(_ANY_KEY_PREFIX):
+        # OpenAI's clients always send a key: where none is required, any value is accepted.
+        if key is None and not self._service.requires_key and request.url.path.startswith(OPENAI_PREFIX):
             return Caller("", frozenset(Scope))
         if key is None:
             self._wrong_keys.require(_client_address(request))

@@ -7,7 +7,8 @@ from uuid import uuid4
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PREFIX = "/v1/"
+OPENAI_PREFIX = "/v1/"
+"""OpenAI's endpoints."""
 HEADER = "X-Request-Id"
 
 
@@ -19,7 +20,7 @@ class RequestIdMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not scope["path"].startswith(OPENAI_PREFIX):
             await self._app(scope, receive, send)
             return
 

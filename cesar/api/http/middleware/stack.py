@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from cesar.api.http.dependencies import Service
 from cesar.api.http.errors import ProblemMiddleware
@@ -15,16 +15,18 @@ from cesar.api.http.middleware.security_headers import HeadMiddleware, SecurityH
 from cesar.api.http.monitoring.metrics import MetricsMiddleware
 
 
-def install(app: FastAPI, service: Service) -> None:
-    """Add the middleware. The last one added is outermost, and sees the responses of all others."""
-    app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(AuthMiddleware, service=service)
-    app.add_middleware(HeadMiddleware)
-    if not service.requires_key:
-        app.add_middleware(SameOriginMiddleware, settings=service.settings)
-    app.add_middleware(ProblemMiddleware)
-    app.add_middleware(LingeringCloseMiddleware)
-    app.add_middleware(add_cors, settings=service.settings)
-    app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(RequestIdMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=service.metrics)
+def middleware(service: Service) -> list[Middleware]:
+    """Return the middleware, outermost first: a request passes from top to bottom, a response from bottom to top."""
+    settings = service.settings
+    return [
+        Middleware(MetricsMiddleware, metrics=service.metrics),
+        Middleware(RequestIdMiddleware),
+        Middleware(SecurityHeadersMiddleware),
+        Middleware(add_cors, settings=settings),
+        Middleware(LingeringCloseMiddleware),
+        Middleware(ProblemMiddleware),
+        *([] if service.requires_key else [Middleware(SameOriginMiddleware, settings=settings)]),
+        Middleware(HeadMiddleware),
+        Middleware(AuthMiddleware, service=service),
+        Middleware(BodyLimitMiddleware),
+    ]
