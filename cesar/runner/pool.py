@@ -33,14 +33,14 @@ _NO_MEMORY_HINT = "Convert the recording again from its source, or choose a smal
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a child may take, in seconds."""
+    """Limits on a child, in seconds."""
 
     stall_timeout_s: float = 300.0
-    """To send anything at all."""
+    """Silence after which the child has stalled."""
     idle_timeout_s: float = 300.0
-    """To receive more work."""
+    """Time without work after which a warm child is closed."""
     open_timeout_s: float = 60.0
-    """From receiving a recording to its first sound."""
+    """Time from receiving a recording to its first sound."""
 
 
 OnEvent = Callable[[Event], None]
@@ -62,7 +62,7 @@ def run(
                 return slot.attempt(request, limits, on_event, should_stop)
             except _ChildLost as lost:
                 if before is not None and not lost.finished:
-                    raise lost.error(request, max(before.reached, lost.reached)) from before
+                    raise lost.to_error(request, max(before.reached, lost.reached)) from before
                 before, request = lost, replace(request, done=(*request.done, *lost.finished))
 
 
@@ -92,14 +92,14 @@ class _ChildLost(Exception):
         self.has_recording = has_recording
         """Whether the child had received the recording."""
 
-    def error(self, request: Request, reached: float) -> RecognitionError:
+    def to_error(self, request: Request, reached: float) -> RecognitionError:
         """Return the error for a second failure. One that the recording can't have caused is transient."""
-        error = self._error(request, reached)
+        error = self._classify(request, reached)
         is_kill = isinstance(self.cause, ChildDied) and self.cause.was_killed
         error.is_transient = is_kill or not self.has_recording
         return error
 
-    def _error(self, request: Request, reached: float) -> RecognitionError:
+    def _classify(self, request: Request, reached: float) -> RecognitionError:
         after = f" after {reached:.0f} s" if reached else ""
         what = f"while transcribing {request.path.name}{after}, twice"
         match self.cause:
@@ -121,7 +121,7 @@ class _Slot:
         self._busy = threading.Lock()
         self._user: int | None = None
         self._child: ChildProcess | None = None
-        self._is_free = False
+        self._is_in_sync = False
         """Whether the child has answered the last request, so that nothing it says can belong to an earlier one."""
         self._loaded: Loaded | None = None
         self._idle_timer: threading.Timer | None = None
@@ -154,7 +154,10 @@ class _Slot:
     def attempt(
         self, request: Request, limits: Limits, on_event: OnEvent, should_stop: ShouldStop
     ) -> tuple[Loaded, Outcome]:
-        """Send the child one request. Any exit other than by its answer kills the child."""
+        """Send the child one request. Any exit other than by its answer kills the child.
+
+        That is how cancelling works: `_next_event` raises `Interrupted`, and `finally` closes the child.
+        """
         finished: list[tuple[float, float]] = []
         reached, has_recording = 0.0, False
         try:
@@ -165,7 +168,7 @@ class _Slot:
             child.send(request)
             open_timeout = _OpenTimeout(request, limits)
             while True:
-                event = open_timeout.watch(_next_event(child, limits, open_timeout.guard(should_stop)))
+                event = open_timeout.observe(_next_event(child, limits, open_timeout.wrap(should_stop)))
                 match event:
                     case Finished(chunk=chunk):
                         finished.append((chunk.start, chunk.end))
@@ -175,16 +178,16 @@ class _Slot:
                     case Failed(code=ChildKilled.code):
                         raise ChildOutOfMemory(event.message)
                     case Failed():
-                        self._is_free = True
+                        self._is_in_sync = True
                         raise event.error()
                     case Outcome():
-                        self._is_free = True
+                        self._is_in_sync = True
                         return loaded, event
                 on_event(event)
         except (ChildDied, ChildSilent, ChildOutOfMemory) as cause:
             raise _ChildLost(cause, finished, reached, has_recording=has_recording) from cause
         finally:
-            if not self._is_free:
+            if not self._is_in_sync:
                 self.close()
 
     def _load(self, child: ChildProcess, limits: Limits, should_stop: ShouldStop) -> Loaded:
@@ -201,20 +204,20 @@ class _Slot:
 
     def close(self) -> None:
         """Kill the child, if there is one."""
-        child, self._loaded, self._is_free = self._child, None, False
+        child, self._loaded, self._is_in_sync = self._child, None, False
         if child:
             child.kill()
             self._child = None
 
     def _ready_child(self) -> ChildProcess:
-        if self._child is None or not self._is_free or not self._child.is_running:
+        if self._child is None or not self._is_in_sync or not self._child.is_running:
             self.close()
             try:
                 self._child = ChildProcess()
             except OSError as error:
                 raise RecognitionError(f"the recogniser can't be started: {error}") from error
             self._child.send(self._spec)
-        self._is_free = False
+        self._is_in_sync = False
         return self._child
 
     def _close_if_idle(self) -> None:
@@ -233,13 +236,13 @@ class _OpenTimeout:
         self._limit_s = limits.open_timeout_s
         self._deadline: float | None = time.monotonic() + limits.open_timeout_s
 
-    def watch(self, event: Event) -> Event:
+    def observe(self, event: Event) -> Event:
         """Take note of an event: any except `Opened` shows that there is sound, or that the run has ended."""
         if not isinstance(event, Opened):
             self._deadline = None
         return event
 
-    def guard(self, should_stop: ShouldStop) -> ShouldStop:
+    def wrap(self, should_stop: ShouldStop) -> ShouldStop:
         """Return a `should_stop` that raises `NotMedia` once the time is up."""
 
         def checked() -> bool:

@@ -153,7 +153,7 @@ def test_the_error_says_why_an_interpreter_failed_to_start(faulty, monkeypatch):
         faulty().transcribe(JFK)
 
 
-def test_an_interpreter_that_can_not_be_started_is_an_error(faulty, monkeypatch):
+def test_an_interpreter_that_cannot_be_started_is_an_error(faulty, monkeypatch):
     """For example, because an upgrade removed it while this process was running."""
     monkeypatch.setattr("cesar.runner.process._COMMAND", ("/nowhere/python",))
     with pytest.raises(RecognitionError, match=r"can't be started: .*/nowhere/python"):

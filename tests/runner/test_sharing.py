@@ -234,7 +234,7 @@ def test_a_stream_raises_what_transcribe_raises(transcriber):
         list(transcriber.stream(SONNET, should_stop=lambda: True))
 
 
-def test_a_model_that_can_not_be_loaded_is_an_error_and_can_be_repaired(children, faulty, tmp_path):
+def test_a_model_that_cannot_be_loaded_is_an_error_and_can_be_repaired(children, faulty, tmp_path):
     before, transcriber = children(), faulty()
     (tmp_path / "faulty.json").write_text("[]")
     with pytest.raises(ModelError, match="can't be used"):
