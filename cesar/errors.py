@@ -110,7 +110,7 @@ class UnknownFormat(UsageError):
     """There is no such transcript format."""
 
     code = "unknown_format"
-    default_hint = "Formats: txt, srt, vtt, json, tsv, md."
+    default_hint = "Use the name of a transcript format."
 
 
 class InputError(CesarError):
@@ -551,7 +551,7 @@ class NotAcceptable(ServiceError):
     """None of the formats that the caller accepts is available."""
 
     code = "not_acceptable"
-    default_hint = "Request one with `format=`: txt, srt, vtt, json, tsv or md."
+    default_hint = "Request one with `format=`."
 
 
 class RecordingNotKept(ServiceError):

@@ -1,6 +1,7 @@
 """The formats of transcripts, found by name or by file extension.
 
-Each format is a module with one pure function, `render(transcript) -> str`; `cesar/files/atomic.py` writes files.
+Each format is a module with one pure function, `render`: a transcript in (subtitles also take their options), text out.
+`cesar/files/atomic.py` writes files.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ FORMATS: Mapping[str, Format] = {
     )
 }
 """Every format, by name."""
+FORMAT_NAMES = ", ".join(FORMATS)
+"""The names, for help texts and hints."""
+UNKNOWN_FORMAT_HINT = f"Formats: {FORMAT_NAMES}."
 
 
 def render(transcript: Transcript, name: str, subtitles: SubtitleOptions | None = None) -> str:
@@ -80,7 +84,7 @@ def parse_formats(names: str) -> tuple[str, ...]:
     """
     wanted = [name.strip().lower() for name in names.split(",") if name.strip()]
     if not wanted:
-        raise UnknownFormat("no format is named")
+        raise UnknownFormat("no format is named", hint=UNKNOWN_FORMAT_HINT)
     return tuple(dict.fromkeys(_find(name).name for name in wanted))
 
 
@@ -88,4 +92,4 @@ def _find(name: str) -> Format:
     try:
         return FORMATS[name]
     except KeyError:
-        raise UnknownFormat(f"there is no format named {name!r}") from None
+        raise UnknownFormat(f"there is no format named {name!r}", hint=UNKNOWN_FORMAT_HINT) from None

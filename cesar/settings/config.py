@@ -194,6 +194,11 @@ class Settings:
                 raise UsageError(f"{name} = {value!r}{origin} can't be used", hint=f"Use {wrong}.") from None
 
     @property
+    def chosen_model(self) -> str | None:
+        """The model that the user has chosen; None leaves the choice to a service."""
+        return None if self.origins.get("model") == DEFAULT else self.model
+
+    @property
     def database_location(self) -> str:
         """The queue's database: the configured file or URL, else `cesar.db` in the data folder."""
         return self.database or str(self.data_dir / "cesar.db")

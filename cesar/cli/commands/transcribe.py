@@ -14,8 +14,7 @@ from cesar.cli.flags.gathered import gathered
 from cesar.cli.flags.options import transcribe_options
 from cesar.cli.flags.settings import NO_SERVER, setting_flags
 from cesar.cli.flags.values import complete_format, inputs_argument
-from cesar.cli.queue.submission import requested_model
-from cesar.cli.server.logs import package_log
+from cesar.cli.logs import package_log
 from cesar.cli.transcription.batch import Batch
 from cesar.cli.transcription.inputs import expand, left_out
 from cesar.cli.transcription.model_download import ensure_model
@@ -24,6 +23,7 @@ from cesar.cli.transcription.reporters import JsonReporter, LineReporter
 from cesar.cli.transcription.subtitle_options import SubtitleFlags, subtitle_flags
 from cesar.cli.transcription.writing import prepare_outputs
 from cesar.errors import UsageError
+from cesar.formats import FORMAT_NAMES
 from cesar.options import TranscribeOptions
 from cesar.settings.config import Settings
 from cesar.settings.sources import FLAG
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from cesar.cli.transcription.outputs import Destination, FileTask
     from cesar.cli.transcription.reporters import Reporter
 
-_WRITABLE_PATH = click.Path(readable=False, path_type=Path)
+_OUTPUT_PATH = click.Path(readable=False, path_type=Path)
 """Without click's own check of read access, which it reports as wrong usage."""
 _LOCAL_SETTINGS = ("device", "compute_type", "offline")
 _destination_flags = gathered(
     "destination",
     choose_destination,
     [
-        click.Option(["-o", "--output", "file"], metavar="FILE", type=_WRITABLE_PATH, help="Write the text to FILE."),
+        click.Option(["-o", "--output", "file"], metavar="FILE", type=_OUTPUT_PATH, help="Write the text to FILE."),
         click.Option(
             ["-d", "--output-dir", "folder"],
             metavar="DIR",
-            type=_WRITABLE_PATH,
+            type=_OUTPUT_PATH,
             help="Write each text to DIR, named after its recording. DIR is created if missing.",
         ),
         click.Option(
@@ -55,7 +55,7 @@ _destination_flags = gathered(
             metavar="NAMES",
             multiple=True,
             shell_complete=complete_format,
-            help="txt, srt, vtt, json, tsv, md, separated by commas. [default: by FILE's extension, else txt]",
+            help=f"{FORMAT_NAMES}, separated by commas. [default: by FILE's extension, else txt]",
         ),
         click.Option(["--skip-existing"], is_flag=True, help="Skip recordings whose texts all exist."),
     ],
@@ -109,22 +109,22 @@ def command(
     recording, and keeps the recording's extension where two would share a name: a.mp3.txt, a.wav.txt.
     Text from standard input is named stdin.
     """
-    _require_effect(settings)
+    _reject_local_flags(settings)
     limits = subtitles.options_for(destination.formats)
     tasks = plan_outputs(expand(inputs), destination)
     prepare_outputs(tasks, destination)
-    todo = [task for task in tasks if task.is_possible and not (destination.skip_existing and task.is_done)]
-    reporter = _reporter(reporting, options, todo)
+    pending = [task for task in tasks if task.is_possible and not (destination.skip_existing and task.is_done)]
+    reporter = _reporter(reporting, options, pending)
     with package_log(to_stderr=reporting.verbose and not reporting.json_lines):
         for folder, names in left_out(inputs).items():
             reporter.left_out(folder, names)
-        if settings.server is None and todo:
+        if settings.server is None and pending:
             ensure_model(settings, is_silent=reporting.quiet or reporting.json_lines)
         with _transcriber(settings, reporter) as transcriber:
             return Batch(tasks, transcriber, options, reporter, destination.skip_existing, limits).run()
 
 
-def _require_effect(settings: Settings) -> None:
+def _reject_local_flags(settings: Settings) -> None:
     """Raise `UsageError` for a flag that has no effect on a service."""
     for name in _LOCAL_SETTINGS if settings.server is not None else ():
         if settings.origins[name] == FLAG:
@@ -142,10 +142,10 @@ def _transcriber(settings: Settings, reporter: Reporter) -> Iterator[Transcriber
     from cesar.cli.queue.transcribe_remote import RemoteTranscriber
 
     with connect(settings) as client:
-        yield RemoteTranscriber(client, model=requested_model(settings), on_sent=reporter.uploaded)
+        yield RemoteTranscriber(client, model=settings.chosen_model, on_sent=reporter.uploaded)
 
 
-def _reporter(reporting: Reporting, options: TranscribeOptions, todo: list[FileTask]) -> Reporter:
+def _reporter(reporting: Reporting, options: TranscribeOptions, pending: list[FileTask]) -> Reporter:
     if reporting.json_lines:
         return JsonReporter()
     lines = LineReporter(is_quiet=reporting.quiet, is_verbose=reporting.verbose)
@@ -154,5 +154,5 @@ def _reporter(reporting: Reporting, options: TranscribeOptions, todo: list[FileT
     from cesar.cli.transcription.progress import BarReporter
     from cesar.cli.transcription.totals import OverallProgress
 
-    paths = [(task.source.name, task.source.path) for task in todo]
+    paths = [(task.source.name, task.source.path) for task in pending]
     return BarReporter(lines, options, OverallProgress.of(paths))

@@ -11,7 +11,6 @@ from cesar.cli.transcription.inputs import left_out
 from cesar.cli.transcription.reporters import write_stderr
 from cesar.errors import UsageError
 from cesar.limits import MAX_KEY_LENGTH
-from cesar.settings.config import DEFAULT, Settings
 
 if TYPE_CHECKING:
     from cesar.options import TranscribeOptions
@@ -42,8 +41,3 @@ class Submission:
         """Print what is left out of the folders among the inputs."""
         for folder, names in left_out(self.inputs).items():
             write_stderr(f"cesar: {describe_left_out(folder, names)}")
-
-
-def requested_model(settings: Settings) -> str | None:
-    """Return the model that the user has chosen; None leaves the choice to the service."""
-    return None if settings.origins.get("model") == DEFAULT else settings.model

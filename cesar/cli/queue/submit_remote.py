@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cesar.cli.queue.remote import connect, job_from_view
-from cesar.cli.queue.submission import Submission, requested_model
+from cesar.cli.queue.submission import Submission
 from cesar.cli.transcription.inputs import SourceFile, expand, local_file
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def submit_all(settings: Settings, submission: Submission, on_queued: Callable[[
     submission.report_left_out()
     with connect(settings) as client:
         for source in sources:
-            on_queued(job_from_view(_submit(client, source, submission, requested_model(settings))))
+            on_queued(job_from_view(_submit(client, source, submission, settings.chosen_model)))
 
 
 def _submit(client: Client, source: str | SourceFile, submission: Submission, model: str | None) -> JobView:

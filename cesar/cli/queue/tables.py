@@ -115,7 +115,7 @@ def summary(job: Job) -> str:
     length, took = outcome.get("duration"), (outcome.get("timings") or {}).get("total")
     times = ""
     if length is not None and took is not None:
-        times = f", {job.options.length_in(length):.1f} s in {took:.1f} s"
+        times = f", {job.options.requested_s(length):.1f} s in {took:.1f} s"
     nothing = "no text" if outcome.get("dropped_s") else "no speech"
     return f"completed{times}, {job.detected_language if job.result_text else nothing}"
 

@@ -20,8 +20,8 @@ from cesar.api.http.server.fair_loop import fair_selector_of
 from cesar.api.http.server.fair_queue import FairQueue
 from cesar.api.http.server.protocol import GuardedProtocol
 from cesar.api.models import JobStatus
+from cesar.cli.logs import SERVICE_LOGGER, service_log
 from cesar.cli.queue.local import database_file
-from cesar.cli.server.logs import SERVICE_LOGGER, service_log
 from cesar.cli.server.signals import SignalHandler, Watchdog, handle_signals
 from cesar.cli.server.working import report_stop
 from cesar.cli.transcription.model_download import ensure_model

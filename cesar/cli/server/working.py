@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from cesar.api.models import Job, JobFilter, JobStatus
 from cesar.api.worker import BackgroundWorker
+from cesar.cli.logs import service_log
 from cesar.cli.queue.local import LocalQueue, database_file
 from cesar.cli.queue.tables import label
-from cesar.cli.server.logs import service_log
 from cesar.cli.server.signals import SignalHandler, Watchdog, handle_signals
 from cesar.cli.transcription.model_download import check_model
 from cesar.cli.transcription.reporters import write_stderr

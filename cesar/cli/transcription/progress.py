@@ -114,7 +114,7 @@ class BarReporter:
         now = time.monotonic()
         self._started_at = self._started_at or now
         done = max(0.0, max(progress.position, progress.worked) - self._options.start)
-        length = self._options.length_in(math.inf if progress.duration is None else progress.duration)
+        length = self._options.requested_s(math.inf if progress.duration is None else progress.duration)
         total = length if math.isfinite(length) else None
         speed, left = speed_and_eta(done, total, now - self._started_at)
         self._progress.update(self._task, total=total, completed=done, speed=speed, left=left)

@@ -31,7 +31,7 @@ from cesar.api.http.uploads.multipart import clean_name
 from cesar.api.models import Job, JobStatus
 from cesar.api.queries.transcripts import transcript_of
 from cesar.errors import NotAcceptable, QueueError, RecordingNotKept, UnknownFormat
-from cesar.formats import FORMATS, render
+from cesar.formats import FORMAT_NAMES, FORMATS, UNKNOWN_FORMAT_HINT, render
 from cesar.formats.subtitles.cues import CUE_DURATION, LINE_LENGTH, LINES, Limit, SubtitleOptions
 from cesar.transcript import Chunk, Transcript
 
@@ -121,11 +121,12 @@ def _format_of(format_name: str | None, accept: str) -> str:
     """Choose the format. Raises `UnknownFormat` or `NotAcceptable`."""
     if format_name is not None:
         if format_name not in FORMATS:
-            raise UnknownFormat(f"there is no format named {format_name[:64]!r}")
+            raise UnknownFormat(f"there is no format named {format_name[:64]!r}", hint=UNKNOWN_FORMAT_HINT)
         return format_name
     chosen = choose(accept, _OFFERS)
     if chosen is None:
-        raise NotAcceptable(f"no format has an accepted media type: {accept[:200]}")
+        hint = f"Request one with `format=`: {FORMAT_NAMES}."
+        raise NotAcceptable(f"no format has an accepted media type: {accept[:200]}", hint=hint)
     return chosen
 
 
