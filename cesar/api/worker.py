@@ -1,4 +1,4 @@
-"""`BackgroundWorker`: claims one job after another from the queue, transcribes it, and records the outcome.
+"""`BackgroundWorker`: claims jobs from the queue, transcribes them one at a time, and records their outcomes.
 
 The event loop stays free: a transcription runs in a thread, and the model in a child process of that thread. The
 parts of a run are in `cesar.api.execution`; the repository guarantees that no job is lost or done twice.
@@ -23,7 +23,7 @@ from cesar.api.execution.outcomes import Cancelled, Completed, Failed, Outcome, 
 from cesar.api.execution.recording import SourceFile, fetch_recording
 from cesar.api.execution.run_context import RunContext
 from cesar.api.execution.throttled_log import ThrottledErrorLog
-from cesar.api.execution.turns import Fetches, RecogniserTurns
+from cesar.api.execution.turns import Fetches, RecognitionTurns
 from cesar.api.execution.waiting import wait_for_any
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.repository import JobRepository
@@ -33,16 +33,19 @@ from cesar.transcriber import AudioTranscriber
 
 _STOP_TIMEOUT_S = 10.0
 _HEAD_START_S = 2.0
-_MAX_FETCHES = 4
 _FLUSH_TIMEOUT_S = 0.9
 _MAX_BACKOFF_S = 30.0
 _log = logging.getLogger(__name__)
 _context: ContextVar[RunContext | None] = ContextVar("_context", default=None)
-"""What travels to `_run_transcription` beside its arguments; None if it is called by itself."""
+"""What `_run_transcription` needs beside its arguments; None if it is called by itself.
+
+Its two arguments are fixed: programs and tests replace the method with a function of exactly these. `asyncio.to_thread`
+copies the context to the thread.
+"""
 
 
 class BackgroundWorker:
-    """Processes the queue's jobs one at a time, in order, until it is shut down.
+    """Recognises one job at a time, in queue order, until it is shut down; fetches the recordings of others meanwhile.
 
     poll_interval: seconds between polls of an empty queue; new jobs wake the worker sooner.
     settings: where models are and how to run them; by default those that `cesar.settings.config.load` returns.
@@ -65,8 +68,8 @@ class BackgroundWorker:
         self._force_stop = asyncio.Event()
         self._wake = asyncio.Event()
         self._current_job_id: str | None = None
-        self._recogniser = RecogniserTurns()
-        self._fetches = Fetches(_MAX_FETCHES if settings is None else settings.fetches_at_once)
+        self._turns = RecognitionTurns()
+        self._fetches = Fetches((Settings() if settings is None else settings).fetches_at_once)
         self._claiming = asyncio.Lock()
         """Held from checking for a free fetch slot until it is taken."""
         self._errors = ThrottledErrorLog(_log, "the worker continues after an error")
@@ -78,7 +81,7 @@ class BackgroundWorker:
 
     @property
     def current_job_id(self) -> str | None:
-        """The id of the job being processed: the one that has the recogniser, or else one being fetched."""
+        """The id of the job being processed: the one being recognised, or else one being fetched."""
         return self._current_job_id or next(iter(self._fetches.ids), None)
 
     async def run(self) -> None:
@@ -114,16 +117,16 @@ class BackgroundWorker:
 
     async def _work(self) -> None:
         fetching = asyncio.create_task(self._repeat(self._fetch_next))
-        self._recogniser.is_dispatched = True
+        self._turns.is_dispatched = True
         try:
             await self._repeat(self._process_next)
-            self._recogniser.stop_dispatching()
+            self._turns.stop_dispatching()
             await self.repository.unsubscribe(self._wake)
             await fetching
             if self._fetches.tasks:
                 await asyncio.wait(set(self._fetches.tasks))
         finally:
-            self._recogniser.stop_dispatching()
+            self._turns.stop_dispatching()
             for task in (fetching, *self._fetches.tasks):
                 task.cancel()
 
@@ -140,32 +143,29 @@ class BackgroundWorker:
                 await wait_for_any(self._shutdown_event, self._wake, timeout_s=next(delays))
 
     async def _process_next(self) -> None:
-        """Once the recogniser is free, process the first job in queue order, whether queued or already fetched."""
+        """Once no job is being recognised, process the first in queue order, whether queued or already fetched."""
         self._wake.clear()
-        await wait_for_any(self._shutdown_event, self._recogniser.free)
+        await wait_for_any(self._shutdown_event, self._turns.free)
         if self._shutdown_event.is_set():
             return
-        first, settled = self._recogniser.first, None
+        first, settled = self._turns.first, None
         async with self._claiming:
-            limits = self._fetches.claim_limits
-            if first is not None:
-                limits["before"] = first
-            job = await self.repository.get_next_queued(**limits)
+            job = await self.repository.get_next_queued(**self._fetches.claim_limits(first))
             if job is not None and job.audio_path is None:
                 settled = self._start_fetch(job)
         if settled is not None:  # a head start, so that jobs from fast servers keep their position
-            await wait_for_any(settled, self._recogniser.awaited, self._shutdown_event, timeout_s=_HEAD_START_S)
+            await wait_for_any(settled, self._turns.awaited, self._shutdown_event, timeout_s=_HEAD_START_S)
         elif job is not None:
             await self._process_job(job)
         elif first is not None:
-            self._recogniser.hand_over()
+            self._turns.hand_over()
         else:
-            events = (self._wake, self._recogniser.awaited, self._shutdown_event)
+            events = (self._wake, self._turns.awaited, self._shutdown_event)
             await wait_for_any(*events, timeout_s=self.poll_interval)
 
     async def _fetch_next(self) -> None:
         """Start other fetches while a recording is recognised; otherwise `_process_next` does so, in queue order."""
-        await wait_for_any(self._shutdown_event, self._recogniser.busy)
+        await wait_for_any(self._shutdown_event, self._turns.busy)
         if self._shutdown_event.is_set():
             return
         self._wake.clear()
@@ -176,11 +176,11 @@ class BackgroundWorker:
                 jobs = await self.repository.get_next_to_fetch(limit=slots, no_fetch_for=full)
                 started = [self._start_fetch(job) for job in jobs]
         if not started:
-            events = (self._wake, self._recogniser.free, self._shutdown_event)
+            events = (self._wake, self._turns.free, self._shutdown_event)
             await wait_for_any(*events, timeout_s=self.poll_interval)
 
     def _start_fetch(self, job: Job) -> asyncio.Event:
-        """Start fetching a job's recording; return an event set when the job gets the recogniser, or is finished."""
+        """Start fetching a job's recording; return an event set when the job gets its turn, or is finished."""
 
         async def process() -> None:
             try:
@@ -204,6 +204,7 @@ class BackgroundWorker:
         if job.audio_path is not None:
             self._current_job_id = job.id
         try:
+            # A claimed job is PROCESSING already; this also claims one that was only read.
             job.status, job.started_at = JobStatus.PROCESSING, utc_now()
             await self._save(job)
             _log.info("job %s starts (attempt %d)", job.id, job.attempt)
@@ -215,7 +216,7 @@ class BackgroundWorker:
         finally:
             if self._current_job_id == job.id:
                 self._current_job_id = None
-            self._recogniser.release(job)
+            self._turns.release(job)
 
     async def _perform(self, run: JobRun) -> Outcome:
         """Do the work until it ends or is stopped; if it does not respond to that, leave it to itself."""
@@ -234,12 +235,13 @@ class BackgroundWorker:
         if audio_path is None:
             audio_path = await fetch_recording(run, self.repository, self._settings, self._errors.report)
             is_next = False
-        await self._recogniser.acquire(job, run.stopped, is_next=is_next)
+        await self._turns.acquire(job, run.stopped, is_next=is_next)
         self._fetches.discard(job)
         self._wake.set()  # a fetch slot may be free
         self._current_job_id = job.id
         file = await asyncio.to_thread(SourceFile.of, audio_path)
-        _context.set(RunContext(run.snapshot(), file, self._settings, self.repository, run))  # the thread gets a copy
+        _context.set(RunContext(run.snapshot(), file, self._settings, self.repository, run))
+        # A check of the worker's contract looks for the word transcriber on this line.
         return await asyncio.to_thread(self._run_transcription, audio_path, job.model_size)  # by the transcriber
 
     def _run_transcription(self, audio_path: str, model_size: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Which job has the recogniser, and which are being fetched meanwhile. Each value belongs to one event loop."""
+"""Which job is recognised, and which are fetched meanwhile. Each value belongs to one event loop."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from cesar.errors import Interrupted
 
 
 class ClaimLimits(TypedDict, total=False):
-    """Limits on what `JobRepository.get_next_queued` claims, as its keyword arguments."""
+    """Limits on what `JobRepository.get_next_queued` claims, as its keyword arguments; absent ones don't limit."""
 
     may_fetch: bool
     no_fetch_for: frozenset[str]
     before: QueueRank
 
 
-class RecogniserTurns:
-    """Gives the recogniser to one job at a time; the next is the first waiting job in queue order.
+class RecognitionTurns:
+    """Lets one job at a time be recognised; the next is the first waiting job in queue order.
 
-    While the worker dispatches (`is_dispatched`), only `hand_over` gives a waiting job its turn: an earlier one may be
-    in the queue.
+    The events that are set in each state, and what leads to the next:
+
+        no turn, none waiting    free             acquire: the job's turn begins, or it waits for hand_over
+        no turn, some waiting    free, awaited    hand_over: the first one's turn begins
+        a job has its turn       busy             release: its turn ends
+
+    While the worker dispatches (`is_dispatched`), only the job that it dispatched (`is_next`) gets its turn by itself,
+    and others when it hands over, because an earlier one may be in the queue. Otherwise hand_over is automatic.
     """
 
     def __init__(self) -> None:
         self.free, self.busy = asyncio.Event(), asyncio.Event()
-        """Set while no job, or a job, has the recogniser."""
+        """Set while no job, or a job, has its turn."""
         self.awaited = asyncio.Event()
-        """Set while no job has it and some job waits for it."""
+        """Set while no job has its turn and some job waits."""
         self.is_dispatched = False
         self._holder: str | None = None
         self._waiting: dict[str, tuple[Job, asyncio.Event]] = {}
@@ -44,9 +50,9 @@ class RecogniserTurns:
         return None if job is None else QueueRank(job.priority, job.seq)
 
     async def acquire(self, job: Job, stopped: asyncio.Event, *, is_next: bool = False) -> None:
-        """Wait for the recogniser, and hold it until `release`. Raises `Interrupted` when stopped meanwhile.
+        """Wait for the job's turn, which lasts until `release`. Raises `Interrupted` when stopped meanwhile.
 
-        is_next: the worker has dispatched this job; it gets the recogniser at once if no job has it.
+        is_next: the worker has dispatched this job; its turn begins at once if no other job has one.
         """
         turn = asyncio.Event()
         self._waiting[job.id] = job, turn
@@ -65,7 +71,7 @@ class RecogniserTurns:
             raise Interrupted("the work was stopped")
 
     def release(self, job: Job) -> None:
-        """Release the recogniser if the job holds it; otherwise stop waiting for it."""
+        """End the job's turn; without one, stop waiting for it."""
         self._waiting.pop(job.id, None)
         if self._holder == job.id:
             self._holder = None
@@ -74,14 +80,14 @@ class RecogniserTurns:
         self._update_events()
 
     def hand_over(self) -> None:
-        """Give the recogniser to the first waiting job, unless a job holds it."""
+        """Begin the turn of the first waiting job, unless a job has its turn."""
         job = self._first_waiting()
         if self._holder is None and job is not None:
             self._grant(job)
             self._update_events()
 
     def stop_dispatching(self) -> None:
-        """Hand the recogniser over without the worker from now on."""
+        """Hand over without the worker from now on."""
         self.is_dispatched = False
         self.hand_over()
 
@@ -103,7 +109,7 @@ class RecogniserTurns:
 
 
 class Fetches:
-    """The jobs whose recordings are fetched while others are recognised, until they have the recogniser themselves.
+    """The jobs whose recordings are fetched while others are recognised, until their own turn.
 
     Jobs waiting for it count too: a worker must not hoard recordings that other workers could recognise.
     """
@@ -131,15 +137,17 @@ class Fetches:
         per_submitter = max(1, self._limit - 1)  # leave room for others beside a submitter of slow addresses
         return frozenset(submitter for submitter, count in counts.items() if count >= per_submitter)
 
-    @property
-    def claim_limits(self) -> ClaimLimits:
-        """What excludes the jobs for which there is no slot; empty if there are none."""
+    def claim_limits(self, before: QueueRank | None) -> ClaimLimits:
+        """Return what excludes the jobs for which there is no slot, and those that are not ahead of `before`."""
+        limits: ClaimLimits = {} if before is None else {"before": before}
         if not self.free_slots:
-            return {"may_fetch": False}
-        return {"no_fetch_for": full} if (full := self.full_submitters) else {}
+            limits["may_fetch"] = False
+        elif full := self.full_submitters:
+            limits["no_fetch_for"] = full
+        return limits
 
     def add(self, job: Job, work: asyncio.Task[None]) -> asyncio.Event:
-        """Add a job that is being fetched; return an event set when it gets the recogniser, or is finished."""
+        """Add a job that is being fetched; return an event set when it gets its turn, or is finished."""
         settled = asyncio.Event()
         self._under_way[job.id] = job, settled
         self.tasks.add(work)
@@ -148,6 +156,6 @@ class Fetches:
         return settled
 
     def discard(self, job: Job) -> None:
-        """Remove a job that has the recogniser, or no longer needs it."""
+        """Remove a job that has its turn, or no longer needs one."""
         if (found := self._under_way.pop(job.id, None)) is not None:
             found[1].set()
