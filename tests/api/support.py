@@ -52,7 +52,7 @@ class Clocks:
     def monotonic(self) -> float:
         return self.monotonic_s
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
         self.monotonic_s += seconds
 
@@ -164,7 +164,7 @@ class WorkerCase(QueueCase):
     def replace(self, worker: BackgroundWorker, transcribe: Callable[[str, str], dict[str, str]]) -> None:
         worker._run_transcription = transcribe  # type: ignore[method-assign, assignment]
 
-    def employ(self, transcribe: Callable[[str, str], dict[str, str]], **options: Any) -> BackgroundWorker:
+    def start_worker_with(self, transcribe: Callable[[str, str], dict[str, str]], **options: Any) -> BackgroundWorker:
         """Start a worker that does its work this way."""
         worker = BackgroundWorker(self.repository, **{"poll_interval": 0.01, **options})
         self.replace(worker, transcribe)
@@ -178,21 +178,21 @@ class WorkerCase(QueueCase):
         await worker.shutdown(now=True)
         await asyncio.gather(self.running[worker], return_exceptions=True)
 
-    async def is_waiting(self) -> None:
+    async def wait_until_subscribed(self) -> None:
         """Wait until a worker has found the queue empty and has subscribed to it."""
         await eventually(lambda: self.repository._notifier.on_new_job)
         for _ in range(3):
             await self.repository.database.change_counter()
             await self.repository.counts()
 
-    async def is_over(self, *jobs: Job, is_beside_others: bool = False) -> None:
+    async def wait_until_finished(self, *jobs: Job, allow_other_jobs: bool = False) -> None:
         """Wait until these jobs are finished and no worker is processing one, or only these others."""
 
         async def are_over() -> bool:
             return all([(await self.read(job)).status.is_final for job in jobs])
 
         await eventually(are_over)
-        if not is_beside_others:
+        if not allow_other_jobs:
             await eventually(lambda: not any(worker.is_processing for worker in self.running))
 
 

@@ -92,7 +92,7 @@ class TestTranscription(WorkerCase):
         job = await self.queue(model_size=NO_MODEL)
         with FakeTranscriber(told).replaces_the_real_one():
             self.start(BackgroundWorker(self.repository, 0.01))
-            await self.is_over(job)
+            await self.wait_until_finished(job)
         job = await self.read(job)
         assert (job.result_text, job.detected_language) == ("What was said.", "en")
         assert job.outcome is not None
@@ -109,19 +109,19 @@ class TestAtWork(WorkerCase):
         turned = threading.Event()
         self.addCleanup(turned.set)
         job = await self.queue()
-        worker = self.employ(block)
+        worker = self.start_worker_with(block)
         await eventually(lambda: worker.is_processing)
         for _ in range(200):
             await asyncio.sleep(0.001)
         assert (await self.read(job)).status is JobStatus.PROCESSING
         turned.set()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
 
     async def test_one_job_runs_at_a_time(self) -> None:
         gate = Gate(is_open=True)
         jobs = [await self.queue(f"/{number}.wav") for number in range(8)]
-        self.employ(gate)
-        await self.is_over(*jobs)
+        self.start_worker_with(gate)
+        await self.wait_until_finished(*jobs)
         assert gate.most_at_once == 1
         assert gate.begun == [job.audio_path for job in jobs]
 
@@ -138,17 +138,17 @@ class TestAtWork(WorkerCase):
 
     async def test_nothing_keeps_running_after_a_job_has_finished(self) -> None:
         job = await self.queue()
-        self.employ(self.gate)
+        self.start_worker_with(self.gate)
         await eventually(lambda: self.gate.begun)
         assert len(_claim_keepers()) == 1
         self.gate.open()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert _claim_keepers() == []
 
     async def test_silence_is_a_result(self) -> None:
         job = await self.queue()
-        self.employ(lambda audio_path, model_size: {"text": "", "language": "unknown"})
-        await self.is_over(job)
+        self.start_worker_with(lambda audio_path, model_size: {"text": "", "language": "unknown"})
+        await self.wait_until_finished(job)
         job = await self.read(job)
         assert (job.status, job.result_text) == (JobStatus.COMPLETED, "")
 
@@ -161,8 +161,8 @@ class TestAtWork(WorkerCase):
             return {"text": "", "language": "en"}
 
         with self.assertLogs("cesar.api.worker", logging.INFO) as logs:
-            worker = self.employ(work)
-            await self.is_over(good, bad)
+            worker = self.start_worker_with(work)
+            await self.wait_until_finished(good, bad)
             await self.stop(worker)
         told = [(record.levelname, record.getMessage()) for record in logs.records]
         assert told == [
@@ -182,8 +182,8 @@ class TestAtWork(WorkerCase):
 
         job = await self.queue()
         with self.assertLogs("cesar.api.worker", logging.ERROR) as logs:
-            self.employ(work)
-            await self.is_over(job)
+            self.start_worker_with(work)
+            await self.wait_until_finished(job)
         assert logs.records[0].exc_info is not None
         assert (await self.read(job)).error_code == "internal"
 
@@ -192,11 +192,11 @@ class TestAtWork(WorkerCase):
             raise NotImplementedError
 
         job = await self.queue()
-        self.employ(work)
-        await self.is_over(job)
+        self.start_worker_with(work)
+        await self.wait_until_finished(job)
         assert (await self.read(job)).error_message == "NotImplementedError"
 
     async def test_a_worker_finds_jobs_queued_before_it_started(self) -> None:
         jobs: list[Job] = [await self.queue() for _ in range(3)]
-        self.employ(Gate(is_open=True))
-        await self.is_over(*jobs)
+        self.start_worker_with(Gate(is_open=True))
+        await self.wait_until_finished(*jobs)

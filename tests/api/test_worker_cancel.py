@@ -56,7 +56,7 @@ class TestCancelling(WorkerCase):
         await eventually(lambda: self.transcriber.begun)
         await self.repository.request_cancel(second.id)
         self.transcriber.is_through = True
-        await self.is_over(first, second)
+        await self.wait_until_finished(first, second)
         assert self.transcriber.begun == ["/first.wav"]
         assert (await self.read(second)).status is JobStatus.CANCELLED
 
@@ -71,19 +71,19 @@ class TestCancelling(WorkerCase):
         assert job.completed_at is not None
         assert self.transcriber.stopped == ["/first.wav"]
         self.transcriber.is_through = True
-        await self.is_over(second)
+        await self.wait_until_finished(second)
 
     async def test_work_that_does_not_stop_is_abandoned(self) -> None:
         first, second = await self.queue("/first.wav"), await self.queue("/second.wav")
         with patch("cesar.api.worker._STOP_TIMEOUT_S", 0.1):
-            self.employ(self.gate)
+            self.start_worker_with(self.gate)
             await eventually(lambda: self.gate.begun)
             await self.repository.request_cancel(first.id)
             await eventually(lambda: self.gate.begun == ["/first.wav", "/second.wav"])
             cancelled = await self.read(first)
             assert cancelled.status is JobStatus.CANCELLED
             self.gate.open()
-            await self.is_over(second)
+            await self.wait_until_finished(second)
         await asyncio.get_running_loop().shutdown_default_executor()
         assert await self.read(first) == cancelled
 
@@ -101,23 +101,23 @@ class TestCancelling(WorkerCase):
         may_begin.set()
         await eventually(lambda: "/second.wav" in self.transcriber.begun)
         self.transcriber.is_through = True
-        await self.is_over(second)
+        await self.wait_until_finished(second)
         assert self.transcriber.stopped == ["/first.wav"]
 
     async def test_a_finished_job_stays_finished(self) -> None:
         job = await self.queue_one("/talk.wav")
         self.transcriber.is_through = True
         self.start_worker()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert (await self.repository.request_cancel(job.id)).status is JobStatus.COMPLETED
 
     async def test_work_finished_before_it_noticed_the_cancel_counts(self) -> None:
         job = await self.queue("/talk.wav")
-        self.employ(self.gate)
+        self.start_worker_with(self.gate)
         await eventually(lambda: self.gate.begun)
         await self.repository.request_cancel(job.id)
         self.gate.open()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         job = await self.read(job)
         assert job.status in (JobStatus.COMPLETED, JobStatus.CANCELLED)
         assert (job.result_text is not None) == (job.status is JobStatus.COMPLETED)
@@ -143,7 +143,7 @@ class TestLostClaims(TestCancelling):
         deadline = time.monotonic() + PATIENCE_S
         while (job := await other.get_next_queued()) is None:
             assert time.monotonic() < deadline
-            clocks.go_on(LEASE_TTL_S / 4)
+            clocks.advance(LEASE_TTL_S / 4)
         return job
 
     async def test_a_lost_claim_stops_the_work_and_discards_its_result(self) -> None:
@@ -160,7 +160,7 @@ class TestLostClaims(TestCancelling):
 
     async def test_a_late_result_is_discarded(self) -> None:
         job = await self.queue("/talk.wav")
-        worker = self.employ(self.gate)
+        worker = self.start_worker_with(self.gate)
         await eventually(lambda: self.gate.begun)
         taken = await self.take_away()
         self.gate.open()
@@ -170,12 +170,12 @@ class TestLostClaims(TestCancelling):
 
     async def test_the_worker_continues_with_other_jobs_after_a_lost_claim(self) -> None:
         await self.queue("/first.wav")
-        worker = self.employ(self.gate)
+        worker = self.start_worker_with(self.gate)
         await eventually(lambda: self.gate.begun)
         await self.take_away()
         second = await self.queue("/second.wav")
         self.gate.open()
-        await self.is_over(second)
+        await self.wait_until_finished(second)
         assert not worker.is_processing
 
     async def test_work_stops_before_a_claim_that_cannot_be_renewed_expires(self) -> None:
@@ -186,11 +186,11 @@ class TestLostClaims(TestCancelling):
             worker = self.start_worker()
             await eventually(lambda: self.transcriber.begun)
             go_on = self.hold_writes()
-            clocks.go_on(2.9)  # less than the lease
+            clocks.advance(2.9)  # less than the lease
             await eventually(lambda: self.transcriber.stopped)
         go_on()
         await eventually(lambda: len(self.transcriber.begun) == 2)
         assert (await self.reasons(job))[-2:] == ["released", "claimed"]
         self.transcriber.is_through = True
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert not worker.is_processing

@@ -44,8 +44,8 @@ class TestFailedWork(WorkerCase):
 
     async def outcome_of(self, work: Callable[[str, str], dict[str, str]]) -> Job:
         job = await self.queue()
-        worker = self.employ(work)
-        await self.is_over(job)
+        worker = self.start_worker_with(work)
+        await self.wait_until_finished(job)
         await self.stop(worker)
         return await self.read(job)
 
@@ -78,7 +78,7 @@ class TestFailedWork(WorkerCase):
     @pytest.mark.slow
     async def test_a_recogniser_killed_by_the_system_does_not_end_its_job(self) -> None:
         jobs = [await self.queue() for _ in range(3)]
-        self.employ(failing(killed_by_the_system()))
+        self.start_worker_with(failing(killed_by_the_system()))
 
         async def has_happened_often() -> bool:
             return min([(await self.read(job)).losses for job in jobs]) > MAX_RETRIES + 1
@@ -104,8 +104,8 @@ class TestFailedWork(WorkerCase):
     async def test_other_jobs_run_while_a_job_waits_for_its_retry(self) -> None:
         self.repository = await self.open(":memory:", clock=utc_now, retry_delay_s=600)
         bad, good = await self.queue("/bad.wav"), await self.queue("/good.wav")
-        self.employ(Gate(is_open=True, errors={"/bad.wav": RecognitionError("it did not come up")}))
-        await self.is_over(good)
+        self.start_worker_with(Gate(is_open=True, errors={"/bad.wav": RecognitionError("it did not come up")}))
+        await self.wait_until_finished(good)
         bad = await self.read(bad)
         assert (bad.status, bad.failures) == (JobStatus.QUEUED, 1)
 
@@ -124,7 +124,7 @@ class TestFailedWork(WorkerCase):
         ]
         for work in attempts:
             job = await self.queue()
-            worker = self.employ(work)
+            worker = self.start_worker_with(work)
             await self.comes_to_rest(job)
             assert (await self.read(job)).status is JobStatus.ERROR
             await self.stop(worker)
@@ -140,10 +140,10 @@ class TestFailedWork(WorkerCase):
     async def test_a_cancelled_error_from_the_work_fails_the_job_and_not_the_worker(self) -> None:
         for error in (asyncio.CancelledError(), concurrent.futures.CancelledError()):
             bad, good = await self.queue("/bad.wav"), await self.queue("/good.wav")
-            worker = self.employ(Gate(is_open=True, errors={"/bad.wav": error}))
+            worker = self.start_worker_with(Gate(is_open=True, errors={"/bad.wav": error}))
             await self.comes_to_rest(bad)
             assert (await self.read(bad)).status is JobStatus.ERROR
-            await self.is_over(good)
+            await self.wait_until_finished(good)
             await self.stop(worker)
 
 
@@ -167,26 +167,26 @@ class TestFailingDatabase(WorkerCase):
             gate = Gate(errors=errors)
             job = await self.queue()
             with self.assertLogs("cesar.api.worker", logging.ERROR):
-                worker = self.employ(gate)
+                worker = self.start_worker_with(gate)
                 await eventually(lambda: gate.begun)  # noqa: B023 - awaited here
                 other = self.lock_out()
                 gate.open()
                 await eventually(lambda: worker._errors.logged_at)  # noqa: B023
                 assert worker.is_processing
                 other.rollback()
-                await self.is_over(job)
+                await self.wait_until_finished(job)
             job = await self.read(job)
             assert (job.status, job.attempt) == (status, 1)
             await self.stop(worker)
 
     async def test_an_idle_worker_survives_an_unavailable_database(self) -> None:
-        worker = self.employ(Gate(is_open=True))
+        worker = self.start_worker_with(Gate(is_open=True))
         await self.repository.events()
         with self.assertLogs("cesar.api.worker", logging.ERROR):
             other = self.lock_out()
             await eventually(lambda: worker._errors.logged_at)
             other.rollback()
-        await self.is_over(await self.queue())
+        await self.wait_until_finished(await self.queue())
 
 
 class TestFailingLoop(WorkerCase):

@@ -44,12 +44,12 @@ class FetchingWorkerCase(WorkerCase):
         return load({"data_dir": self.folder, "allow_private_urls": True, "min_free_bytes": 1, **changes})
 
     def start_worker(self, **options: Any) -> BackgroundWorker:
-        return self.employ(self.gate, **{"settings": self.settings, **options})
+        return self.start_worker_with(self.gate, **{"settings": self.settings, **options})
 
     async def queue_fetch(self, **fields: Any) -> Job:
         return await self.queue(None, source_url=self.server.url, **fields)
 
-    async def has_half(self, job: Job) -> None:
+    async def wait_until_half_fetched(self, job: Job) -> None:
         """Wait until half of the recording is reported."""
         await eventually(lambda: self.server.asked)
 
@@ -66,7 +66,7 @@ class TestFetching(FetchingWorkerCase):
     async def test_a_recording_is_fetched_stored_and_transcribed_from_the_store(self) -> None:
         job = await self.queue_fetch(name="A talk")
         self.start_worker()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         job, kept = await self.read(job), self.store.path_of(self.server.digest)
         assert (job.status, job.audio_digest, job.audio_path) == (JobStatus.COMPLETED, self.server.digest, str(kept))
         assert (job.fetched_bytes, job.audio_bytes, job.name) == (len(BODY), len(BODY), "A talk")
@@ -80,17 +80,17 @@ class TestFetching(FetchingWorkerCase):
         changed = asyncio.Event()
         await self.repository.subscribe(changed, to_changes=True)
         self.start_worker()
-        await self.has_half(job)
+        await self.wait_until_half_fetched(job)
         job = await self.read(job)
         assert (job.status, job.phase, job.audio_bytes) == (JobStatus.PROCESSING, "fetching", len(BODY))
         assert changed.is_set()
         self.server.go_on()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
 
     async def test_a_recording_fetched_by_two_jobs_is_stored_once(self) -> None:
         jobs = [await self.queue_fetch(), await self.queue_fetch()]
         self.start_worker()
-        await self.is_over(*jobs)
+        await self.wait_until_finished(*jobs)
         assert [path.name for path in (self.folder / "audio").glob("*/*")] == [self.server.digest]
         assert self.incoming() == []
 
@@ -98,19 +98,19 @@ class TestFetching(FetchingWorkerCase):
         self.gate = Gate(is_open=True, errors={str(self.store.path_of(self.server.digest)): OSError(5, "broken")})
         job = await self.queue_fetch()
         self.start_worker()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         await self.repository.retry(job.id)
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert (len(self.gate.begun), len(self.server.asked)) == (2, 1)
 
     async def test_a_stored_recording_that_was_deleted_is_fetched_again(self) -> None:
         self.gate = Gate(is_open=True, errors={str(self.store.path_of(self.server.digest)): OSError(5, "broken")})
         job = await self.queue_fetch()
         self.start_worker()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         self.store.remove(self.server.digest)
         await self.repository.retry(job.id)
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert (len(self.gate.begun), len(self.server.asked)) == (2, 2)
         assert self.store.path_of(self.server.digest).read_bytes() == BODY
 
@@ -118,8 +118,8 @@ class TestFetching(FetchingWorkerCase):
 class TestWithoutStore(WorkerCase):
     async def test_a_remote_recording_is_an_error_where_none_can_be_stored(self) -> None:
         job = await self.queue(None, source_url="http://127.0.0.1/a.wav")
-        self.employ(self.gate)
-        await self.is_over(job)
+        self.start_worker_with(self.gate)
+        await self.wait_until_finished(job)
         job = await self.read(job)
         assert (job.status, job.error_code) == (JobStatus.ERROR, "queue_failed")
         assert self.gate.begun == []
@@ -130,7 +130,7 @@ class TestFailures(FetchingWorkerCase):
         self.server.statuses = {"/talk.wav": 404}
         job = await self.queue_fetch()
         self.start_worker()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         job = await self.read(job)
         assert (job.status, job.error_code, job.attempt) == (JobStatus.ERROR, "fetch_refused", 1)
         assert job.error_message == "127.0.0.1: 404 Not Found"
@@ -147,8 +147,8 @@ class TestFailures(FetchingWorkerCase):
         await eventually(is_to_be_retried)
         assert (await self.read(job)).error_code == "fetch_failed"
         await self.repository.sweep()
-        self.clocks.go_on(60)
-        await self.is_over(job)
+        self.clocks.advance(60)
+        await self.wait_until_finished(job)
         job = await self.read(job)
         assert (job.status, job.audio_digest) == (JobStatus.COMPLETED, self.server.digest)
         assert self.server.ranges == [None, f"bytes={HALF}-"]
@@ -156,14 +156,14 @@ class TestFailures(FetchingWorkerCase):
     async def test_a_private_address_is_refused_unless_it_is_allowed(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(allow_private_urls=False))
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert (await self.read(job)).error_code == "address_refused"
         assert self.server.asked == []
 
     async def test_nothing_is_fetched_offline(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(offline=True))
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         job = await self.read(job)
         assert (job.error_code, job.error_hint) == ("address_refused", "Start it without `--offline`.")
         assert self.server.asked == []
@@ -171,7 +171,7 @@ class TestFailures(FetchingWorkerCase):
     async def test_a_recording_that_is_too_large_is_refused(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(max_upload_bytes=1000))
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert (await self.read(job)).error_code == "fetch_refused"
 
     async def test_a_nearly_full_disk_delays_the_fetch(self) -> None:
@@ -195,11 +195,11 @@ class TestBesideRecognition(FetchingWorkerCase):
     async def test_a_slow_server_delays_no_other_job(self) -> None:
         slow, others = await self.queue_fetch(), [await self.queue(f"/{number}.wav") for number in range(3)]
         worker = self.start_worker()
-        await self.is_over(*others, is_beside_others=True)
+        await self.wait_until_finished(*others, allow_other_jobs=True)
         assert ((await self.read(slow)).status, (await self.read(slow)).phase) == (JobStatus.PROCESSING, "fetching")
         assert (worker.is_processing, worker.current_job_id) == (True, slow.id)
         self.server.go_on()
-        await self.is_over(slow)
+        await self.wait_until_finished(slow)
         assert self.gate.begun == [*(other.audio_path for other in others), str(self.store.path_of(self.server.digest))]
         assert (await self.read(slow)).attempt == 1
         assert not worker.is_processing
@@ -208,21 +208,21 @@ class TestBesideRecognition(FetchingWorkerCase):
         slow = [await self.queue_fetch(submitter=f"key {number}") for number in range(4)]
         last = await self.queue("/last.wav")
         self.start_worker(settings=self.settings_with(fetches_at_once=3))
-        await self.is_over(last, is_beside_others=True)
+        await self.wait_until_finished(last, allow_other_jobs=True)
         assert [(await self.read(job)).status for job in slow] == [JobStatus.PROCESSING] * 3 + [JobStatus.QUEUED]
         self.server.go_on()
-        await self.is_over(*slow)
+        await self.wait_until_finished(*slow)
 
     async def test_one_submitter_cannot_take_every_fetch_slot(self) -> None:
         greedy = [await self.queue_fetch(submitter="greedy") for _ in range(5)]
         modest = await self.queue_fetch(submitter="modest")
         last = await self.queue("/last.wav")
         self.start_worker()
-        await self.is_over(last, is_beside_others=True)
+        await self.wait_until_finished(last, allow_other_jobs=True)
         assert [(await self.read(job)).status for job in greedy] == [JobStatus.PROCESSING] * 3 + [JobStatus.QUEUED] * 2
         assert (await self.read(modest)).status is JobStatus.PROCESSING
         self.server.go_on()
-        await self.is_over(modest, *greedy)
+        await self.wait_until_finished(modest, *greedy)
 
     async def test_fetched_recordings_are_recognised_one_at_a_time_in_queue_order(self) -> None:
         jobs = [await self.queue_fetch(submitter=str(number), priority=number == 2) for number in range(3)]
@@ -237,7 +237,7 @@ class TestBesideRecognition(FetchingWorkerCase):
 
         await eventually(are_fetched)
         self.gate.open()
-        await self.is_over(busy, *jobs)
+        await self.wait_until_finished(busy, *jobs)
         ends = [(await self.read(job)).completed_at for job in (jobs[2], jobs[0], jobs[1])]
         assert ends == sorted(ends, key=str)
         assert self.gate.most_at_once == 1
@@ -247,19 +247,19 @@ class TestBesideRecognition(FetchingWorkerCase):
         self.server.go_on()
         fetched, other = await self.queue_fetch(), await self.queue("/other.wav")
         self.start_worker()
-        await self.is_over(fetched, other)
+        await self.wait_until_finished(fetched, other)
         assert self.gate.begun == [str(self.store.path_of(self.server.digest)), "/other.wav"]
 
     async def test_a_fetch_that_misses_its_deadline_fails_and_keeps_the_partial_file(self) -> None:
         job = await self.queue_fetch()
         self.start_worker(settings=self.settings_with(fetch_timeout_s=0.5))
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         told = await self.read(job)
         assert (told.status, told.error_code, told.attempt) == (JobStatus.ERROR, "fetch_too_slow", 1)
         assert told.error_message == "127.0.0.1: the fetch took longer than 0.5 s"
         self.server.go_on()
         await self.repository.retry(job.id)
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         assert self.server.ranges == [None, f"bytes={HALF}-"]
 
     async def test_a_job_that_waits_for_its_turn_can_be_cancelled(self) -> None:
@@ -270,10 +270,10 @@ class TestBesideRecognition(FetchingWorkerCase):
         self.start_worker()
         await eventually(lambda: self.gate.begun)
         await self.repository.request_cancel(job.id)
-        await self.is_over(job, is_beside_others=True)
+        await self.wait_until_finished(job, allow_other_jobs=True)
         assert (await self.read(job)).status is JobStatus.CANCELLED
         self.gate.open()
-        await self.is_over(busy)
+        await self.wait_until_finished(busy)
 
 
 class TestDuringRecognition(FetchingWorkerCase):
@@ -307,7 +307,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         assert (await self.read(fetched)).status is JobStatus.PROCESSING
         assert self.gate.begun == ["/busy.wav"]
         self.gate.open()
-        await self.is_over(busy, fetched)
+        await self.wait_until_finished(busy, fetched)
         assert (self.gate.begun, self.gate.most_at_once) == (["/busy.wav", self.fetched_path], 1)
         assert (await self.read(fetched)).attempt == 1
 
@@ -317,7 +317,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         await self.are_fetched(fetched)
         later = await self.queue("/later.wav")
         self.gate.open()
-        await self.is_over(busy, earlier, fetched, later)
+        await self.wait_until_finished(busy, earlier, fetched, later)
         assert self.gate.begun == ["/busy.wav", "/earlier.wav", self.fetched_path, "/later.wav"]
 
     async def test_a_more_urgent_job_goes_before_a_fetched_recording(self) -> None:
@@ -326,7 +326,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         await self.are_fetched(fetched)
         urgent = await self.queue("/urgent.wav", priority=1)
         self.gate.open()
-        await self.is_over(busy, fetched, urgent)
+        await self.wait_until_finished(busy, fetched, urgent)
         assert self.gate.begun == ["/busy.wav", "/urgent.wav", self.fetched_path]
 
     async def test_recordings_waiting_for_the_recogniser_take_a_fetch_slot(self) -> None:
@@ -336,17 +336,17 @@ class TestDuringRecognition(FetchingWorkerCase):
         await self.are_fetched(*jobs[:2])
         assert [(await self.read(job)).status for job in jobs[2:]] == [JobStatus.QUEUED] * 2
         self.gate.open()
-        await self.is_over(busy, *jobs)
+        await self.wait_until_finished(busy, *jobs)
         assert [(await self.read(job)).status for job in jobs] == [JobStatus.COMPLETED] * 4
 
     async def test_a_failed_fetch_frees_its_slot(self) -> None:
         self.server.statuses = {"/talk.wav": 404}
         busy = await self.recognise_one(settings=self.settings_with(fetches_at_once=1))
         jobs = [await self.queue_fetch() for _ in range(3)]
-        await self.is_over(*jobs, is_beside_others=True)
+        await self.wait_until_finished(*jobs, allow_other_jobs=True)
         assert [(await self.read(job)).error_code for job in jobs] == ["fetch_refused"] * 3
         self.gate.open()
-        await self.is_over(busy)
+        await self.wait_until_finished(busy)
 
     async def test_a_shutdown_releases_jobs_that_wait_with_fetched_recordings(self) -> None:
         busy = await self.queue("/busy.wav")
@@ -369,7 +369,7 @@ class TestDuringRecognition(FetchingWorkerCase):
         assert await other.get_next_queued() is None
         assert await other.get_next_to_fetch() == []
         self.gate.open()
-        await self.is_over(busy, *jobs)
+        await self.wait_until_finished(busy, *jobs)
         assert {(await self.read(job)).attempt for job in jobs} == {1}
 
 
@@ -415,23 +415,23 @@ class TestStopping(FetchingWorkerCase):
     async def test_cancelling_stops_a_fetch_and_the_next_job_runs(self) -> None:
         job, other = await self.queue_fetch(), await self.queue("/other.wav")
         self.start_worker()
-        await self.has_half(job)
+        await self.wait_until_half_fetched(job)
         await self.repository.request_cancel(job.id)
-        await asyncio.wait_for(self.is_over(job, other), 10)
+        await asyncio.wait_for(self.wait_until_finished(job, other), 10)
         assert (await self.read(job)).status is JobStatus.CANCELLED
         assert self.gate.begun == ["/other.wav"]
 
     async def test_a_shutdown_releases_a_fetching_job_and_the_next_worker_resumes_it(self) -> None:
         job = await self.queue_fetch()
         worker = self.start_worker(grace_s=0.01)
-        await self.has_half(job)
+        await self.wait_until_half_fetched(job)
         await worker.shutdown()
         await asyncio.wait_for(self.running[worker], PATIENCE_S)
         assert (await self.reasons(job))[-1] == "released"
         assert len(self.incoming()) == 2
         self.server.go_on()
         self.start_worker()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         job = await self.read(job)
         assert (job.audio_digest, job.failures) == (self.server.digest, 0)
         assert self.server.ranges == [None, f"bytes={HALF}-"]
@@ -439,7 +439,7 @@ class TestStopping(FetchingWorkerCase):
     async def test_a_shutdown_waits_for_a_fetch_that_ends_soon(self) -> None:
         job = await self.queue_fetch()
         worker = self.start_worker(grace_s=PATIENCE_S)
-        await self.has_half(job)
+        await self.wait_until_half_fetched(job)
         await worker.shutdown()
         self.server.go_on()
         await asyncio.wait_for(self.running[worker], PATIENCE_S)
@@ -449,7 +449,7 @@ class TestStopping(FetchingWorkerCase):
         job = await self.queue_fetch()
         with self.assertLogs("cesar.api.worker", logging.WARNING) as logs:
             worker = self.start_worker()
-            await self.has_half(job)
+            await self.wait_until_half_fetched(job)
             taken = await self.take_away()
             await eventually(lambda: not worker.is_processing)
         assert "its work is discarded" in logs.output[-1]
@@ -460,5 +460,5 @@ class TestStopping(FetchingWorkerCase):
         clocks = Clocks()
         other = await self.open(clock=clocks.wall, monotonic=clocks.monotonic)
         while (taken := await other.get_next_queued()) is None:
-            clocks.go_on(LEASE_TTL_S / 4)
+            clocks.advance(LEASE_TTL_S / 4)
         return taken

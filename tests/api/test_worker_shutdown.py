@@ -26,8 +26,8 @@ class TestShutdown(WorkerCase):
         await asyncio.wait_for(self.running[worker], PATIENCE_S)
 
     async def test_a_worker_without_work_stops_at_once_however_rarely_it_polls(self) -> None:
-        worker = self.employ(self.gate, poll_interval=600)
-        await self.is_waiting()
+        worker = self.start_worker_with(self.gate, poll_interval=600)
+        await self.wait_until_subscribed()
         await worker.shutdown()
         await self.returns(worker)
 
@@ -41,7 +41,7 @@ class TestShutdown(WorkerCase):
 
     async def test_a_job_that_ends_within_the_grace_period_is_completed(self) -> None:
         job, waiting = await self.queue("/first.wav"), await self.queue("/second.wav")
-        worker = self.employ(self.gate, grace_s=PATIENCE_S)
+        worker = self.start_worker_with(self.gate, grace_s=PATIENCE_S)
         await eventually(lambda: self.gate.begun)
         await worker.shutdown()
         await self.repository.events()
@@ -54,7 +54,7 @@ class TestShutdown(WorkerCase):
 
     async def test_a_job_that_ignores_everything_is_released_after_the_grace_period(self) -> None:
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=0.3)
+        worker = self.start_worker_with(self.gate, grace_s=0.3)
         await eventually(lambda: self.gate.begun)
         await worker.shutdown()
         await self.returns(worker)
@@ -69,7 +69,7 @@ class TestShutdown(WorkerCase):
         with patch("cesar.api.worker._FLUSH_TIMEOUT_S", REAL_FLUSH_TIMEOUT_S):
             for number in range(1, 4):  # at best: a busy machine may delay any one try
                 await self.queue()
-                worker = self.employ(self.gate, grace_s=0.2)
+                worker = self.start_worker_with(self.gate, grace_s=0.2)
                 await eventually(lambda: len(self.gate.begun) == number)  # noqa: B023 - awaited here
                 await worker.shutdown()
                 asked_at = time.monotonic()
@@ -79,7 +79,7 @@ class TestShutdown(WorkerCase):
 
     async def test_late_results_of_an_abandoned_job_are_ignored(self) -> None:
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=0)
+        worker = self.start_worker_with(self.gate, grace_s=0)
         await eventually(lambda: self.gate.begun)
         await worker.shutdown()
         await self.returns(worker)
@@ -90,7 +90,7 @@ class TestShutdown(WorkerCase):
 
     async def test_shutdown_now_skips_the_grace_period(self) -> None:
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=600)
+        worker = self.start_worker_with(self.gate, grace_s=600)
         await eventually(lambda: self.gate.begun)
         await worker.shutdown(now=True)
         await self.returns(worker)
@@ -98,7 +98,7 @@ class TestShutdown(WorkerCase):
 
     async def test_shutdown_now_ends_a_grace_period_that_has_begun(self) -> None:
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=600)
+        worker = self.start_worker_with(self.gate, grace_s=600)
         await eventually(lambda: self.gate.begun)
         await worker.shutdown()
         await self.repository.events()
@@ -108,7 +108,7 @@ class TestShutdown(WorkerCase):
 
     async def test_a_cancelled_run_releases_its_job(self) -> None:
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=600)
+        worker = self.start_worker_with(self.gate, grace_s=600)
         await eventually(lambda: self.gate.begun)
         self.running[worker].cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -117,8 +117,8 @@ class TestShutdown(WorkerCase):
         assert not worker.is_processing
 
     async def test_a_cancelled_idle_run_ends(self) -> None:
-        worker = self.employ(self.gate, poll_interval=600)
-        await self.is_waiting()
+        worker = self.start_worker_with(self.gate, poll_interval=600)
+        await self.wait_until_subscribed()
         self.running[worker].cancel()
         with pytest.raises(asyncio.CancelledError):
             await self.returns(worker)
@@ -127,14 +127,14 @@ class TestShutdown(WorkerCase):
     async def test_the_claim_is_renewed_until_the_job_has_ended(self) -> None:
         self.repository = await self.open(self.folder / "other.db", lease_ttl_s=6)
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=PATIENCE_S)
+        worker = self.start_worker_with(self.gate, grace_s=PATIENCE_S)
         await eventually(lambda: self.gate.begun)
         await worker.shutdown()
         for _ in range(2):
-            self.clocks.go_on(10)
+            self.clocks.advance(10)
             await eventually(self.beat_is_new)
         self.gate.open()
-        await self.is_over(job)
+        await self.wait_until_finished(job)
 
     async def beat_is_new(self) -> bool:
         (job,) = await self.repository.list_all()
@@ -142,7 +142,7 @@ class TestShutdown(WorkerCase):
 
     async def test_an_unresponsive_database_does_not_prevent_a_shutdown(self) -> None:
         job = await self.queue()
-        worker = self.employ(self.gate, grace_s=0.2)
+        worker = self.start_worker_with(self.gate, grace_s=0.2)
         await eventually(lambda: self.gate.begun)
         go_on = self.hold_writes()
         with (
@@ -158,8 +158,8 @@ class TestShutdown(WorkerCase):
         assert (await self.claim()).id == job.id, "whoever comes next goes on with it"
 
     async def test_a_stopped_worker_unsubscribes_from_the_repository(self) -> None:
-        worker = self.employ(self.gate)
-        await self.is_waiting()
+        worker = self.start_worker_with(self.gate)
+        await self.wait_until_subscribed()
         await worker.shutdown()
         await self.returns(worker)
         assert self.repository._notifier.on_new_job == set()

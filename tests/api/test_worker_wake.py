@@ -23,9 +23,9 @@ class TestWaking(WorkerCase):
 
     async def hears_of(self, submit: Callable[[], Awaitable[object]]) -> None:
         """Test that a waiting worker is woken by each job; otherwise it would start after the test's timeout."""
-        worker = self.employ(self.gate, poll_interval=RARELY_S)
+        worker = self.start_worker_with(self.gate, poll_interval=RARELY_S)
         for number in range(1, 6):
-            await self.is_waiting()
+            await self.wait_until_subscribed()
             await submit()
             await eventually(lambda: len(self.gate.begun) == number)  # noqa: B023 - awaited here
             await eventually(lambda: not worker.is_processing)
@@ -41,37 +41,37 @@ class TestWaking(WorkerCase):
 
     async def test_a_job_that_is_queued_again_wakes_the_worker(self) -> None:
         job = await self.queue_as(JobStatus.ERROR)
-        self.employ(self.gate, poll_interval=RARELY_S)
-        await self.is_waiting()
+        self.start_worker_with(self.gate, poll_interval=RARELY_S)
+        await self.wait_until_subscribed()
         await self.repository.retry(job.id)
-        await self.is_over(job)
+        await self.wait_until_finished(job)
 
     @pytest.mark.slow
     async def test_a_job_released_by_one_worker_wakes_another(self) -> None:
         job = await self.queue()
         holds_it = Gate()
-        first = self.employ(holds_it)
+        first = self.start_worker_with(holds_it)
         await eventually(lambda: holds_it.begun)
-        self.employ(self.gate, poll_interval=RARELY_S)
-        await self.is_waiting()
+        self.start_worker_with(self.gate, poll_interval=RARELY_S)
+        await self.wait_until_subscribed()
         await first.shutdown(now=True)
-        await self.is_over(job)
+        await self.wait_until_finished(job)
         holds_it.open()
         assert self.gate.begun == [job.audio_path]
 
     async def test_an_edit_that_queues_a_job_wakes_the_worker(self) -> None:
         job = await self.queue_as(JobStatus.CANCELLED)
-        self.employ(self.gate, poll_interval=RARELY_S)
-        await self.is_waiting()
+        self.start_worker_with(self.gate, poll_interval=RARELY_S)
+        await self.wait_until_subscribed()
         job.status = JobStatus.QUEUED
         await self.repository.update(job)
-        await self.is_over(job)
+        await self.wait_until_finished(job)
 
     async def test_a_worker_polls_even_if_nothing_wakes_it(self) -> None:
-        self.employ(self.gate, poll_interval=0.02)
-        await self.is_waiting()
+        self.start_worker_with(self.gate, poll_interval=0.02)
+        await self.wait_until_subscribed()
         self.repository._notifier.on_new_job.clear()
-        await self.is_over(await self.queue())
+        await self.wait_until_finished(await self.queue())
 
     async def test_a_job_queued_by_another_process_just_before_polling_starts_is_noticed(self) -> None:
         other, job = await self.open(), Job(audio_path="/talk.wav")
@@ -83,7 +83,7 @@ class TestWaking(WorkerCase):
             return await counter()
 
         self.repository.database.change_counter = count_late  # type: ignore[method-assign]
-        self.employ(self.gate, poll_interval=RARELY_S)
+        self.start_worker_with(self.gate, poll_interval=RARELY_S)
         await eventually(lambda: self.gate.begun)
 
     async def test_an_error_while_polling_does_not_end_the_poller(self) -> None:
@@ -96,7 +96,7 @@ class TestWaking(WorkerCase):
             return await counter()
 
         self.repository.database.change_counter = fail_twice  # type: ignore[method-assign]
-        self.employ(self.gate, poll_interval=RARELY_S)
+        self.start_worker_with(self.gate, poll_interval=RARELY_S)
         await eventually(lambda: not troubles)
 
         async def has_begun() -> bool:
@@ -109,7 +109,7 @@ class TestWaking(WorkerCase):
 class TestWakingInMemory(WorkerCase):
     async def test_a_job_in_memory_starts_at_once(self) -> None:
         self.gate.open()
-        self.employ(self.gate, poll_interval=RARELY_S)
+        self.start_worker_with(self.gate, poll_interval=RARELY_S)
         await eventually(lambda: self.repository._notifier.on_new_job)
-        await self.is_over(await self.queue())
+        await self.wait_until_finished(await self.queue())
         assert self.repository._notifier.poller is None, "no other process can see it"

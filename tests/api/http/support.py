@@ -137,7 +137,7 @@ class ServiceCase(IsolatedAsyncioTestCase):
         self.addAsyncCleanup(stop)
         return worker
 
-    async def is_over(self, *job_ids: str) -> None:
+    async def wait_until_finished(self, *job_ids: str) -> None:
         """Wait until these jobs are over."""
 
         async def are_over() -> bool:

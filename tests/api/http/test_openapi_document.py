@@ -1,4 +1,4 @@
-"""The interface's own description: whole, and written once."""
+"""The OpenAPI document: it is complete, and generated once."""
 
 from __future__ import annotations
 

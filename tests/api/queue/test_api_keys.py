@@ -99,14 +99,14 @@ class TestRevoking(KeyCase):
         _, token = await self.keys.create("alice", [Scope.READ])
         assert await self.keys.find(token)
         await elsewhere.revoke("alice")
-        self.clocks.go_on(CACHE_TTL_S)
+        self.clocks.advance(CACHE_TTL_S)
         assert await self.keys.find(token) is None
 
     async def test_a_key_created_by_another_process_works_soon(self):
         elsewhere = KeyRing((await self.open()).database)
         assert await self.keys.find(f"cesar_{'0' * 12}_{'A' * 43}") is None
         key, token = await elsewhere.create("alice", [Scope.READ])
-        self.clocks.go_on(CACHE_TTL_S)
+        self.clocks.advance(CACHE_TTL_S)
         assert await self.keys.find(token) == key
 
     async def test_revoking_twice_keeps_the_first_time(self):

@@ -24,7 +24,7 @@ class TestChangesInMemory(QueueCase):
         job = await self.claim()
         asked = await self.repository.request_cancel(job.id)
         assert (asked.status, asked.cancel_requested_at) == (JobStatus.PROCESSING, self.clocks.now)
-        self.clocks.go_on(5)
+        self.clocks.advance(5)
         again = await self.repository.request_cancel(job.id)
         assert again == asked, "asking twice changes nothing"
         job.status, job.completed_at = JobStatus.CANCELLED, self.clocks.now
@@ -104,7 +104,7 @@ class TestChangesInMemory(QueueCase):
         fresh = await self.queue_as(JobStatus.COMPLETED, completed_at=ended + timedelta(seconds=2))
         running = await self.queue_as(JobStatus.PROCESSING)
         waiting = await self.queue()
-        self.clocks.go_on(timedelta(days=30).total_seconds() + 1)
+        self.clocks.advance(timedelta(days=30).total_seconds() + 1)
         assert await self.repository.prune(timedelta(days=30)) == len(old)
         left = [job.id for job in await self.repository.list_all()]
         assert left == [waiting.id, running.id, fresh.id]
@@ -113,7 +113,7 @@ class TestChangesInMemory(QueueCase):
 
     async def test_pruning_starts_with_the_oldest_and_respects_the_limit(self) -> None:
         jobs = [await self.queue_as(JobStatus.COMPLETED, completed_at=self.clocks.now) for _ in range(5)]
-        self.clocks.go_on(60)
+        self.clocks.advance(60)
         assert await self.repository.prune(timedelta(0), limit=3) == 3
         assert [job.id for job in await self.repository.list_all()] == [jobs[4].id, jobs[3].id]
 
@@ -123,7 +123,7 @@ class TestChangesInMemory(QueueCase):
         await self.repository.release(first)
         second = await self.claim()
         await self.repository.retry_later(second)
-        self.clocks.go_on(60)
+        self.clocks.advance(60)
         third = await self.claim()
         third.status, third.error_code = JobStatus.ERROR, "not_media"
         await self.repository.update(third)

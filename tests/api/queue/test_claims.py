@@ -81,7 +81,7 @@ class TestClaimsInMemory(QueueCase):
         await self.repository.update(job)
         assert job.started_at == self.clocks.now
         await self.repository.release(job)
-        self.clocks.go_on(60)
+        self.clocks.advance(60)
         again = await self.read(job)
         again.status = JobStatus.PROCESSING
         await self.repository.update(again)
@@ -130,7 +130,7 @@ class TestClaimsInMemory(QueueCase):
         await self.queue()
         job = await self.claim()
         job.phase, job.position, job.duration = "recognising", 12.5, 50.0
-        self.clocks.go_on(10)
+        self.clocks.advance(10)
         assert await self.repository.heartbeat(job) is False
         stored = await self.read(job)
         assert (stored.phase, stored.position, stored.duration) == ("recognising", 12.5, 50.0)

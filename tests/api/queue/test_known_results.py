@@ -189,7 +189,7 @@ class TestDeletingRecordings(StoreCase):
     async def test_pruning_deletes_the_recordings(self) -> None:
         job = await self.submit()
         await self.repository.request_cancel(job.id)
-        self.clocks.go_on(3600)
+        self.clocks.advance(3600)
         assert await self.repository.prune(timedelta(minutes=1)) == 1
         assert self.files() == set()
 

@@ -30,7 +30,7 @@ class TestExpiredLeases(QueueCase):
     async def watch(self, seconds: float) -> Job | None:
         """Try to claim every five seconds for this long; return the first job claimed."""
         for _ in range(round(seconds / 5)):
-            self.clocks.go_on(5)
+            self.clocks.advance(5)
             if (job := await self.look()) is not None:
                 return job
         return None
@@ -51,7 +51,7 @@ class TestExpiredLeases(QueueCase):
         await self.queue()
         job = await self.claim()
         for number in range(20):
-            self.clocks.go_on(LEASE_TTL_S / 2)
+            self.clocks.advance(LEASE_TTL_S / 2)
             if number % 2:
                 await self.repository.heartbeat(job)
             else:
@@ -61,7 +61,7 @@ class TestExpiredLeases(QueueCase):
     async def test_the_lease_counts_from_when_the_monitor_first_saw_the_heartbeat(self) -> None:
         await self.queue()
         await self.claim()
-        self.clocks.go_on(10 * LEASE_TTL_S)
+        self.clocks.advance(10 * LEASE_TTL_S)
         assert await self.look() is None, "who has only just come can't know how long the beat stands still"
 
     async def test_leases_ignore_the_wall_clock(self) -> None:
@@ -78,7 +78,7 @@ class TestExpiredLeases(QueueCase):
         forgotten = await self.claim()
         for _ in range(round(LEASE_TTL_S / 5) + 1):
             assert await self.repository.get_next_queued() is None
-            self.clocks.go_on(5)
+            self.clocks.advance(5)
         assert (await self.claim()).id == forgotten.id
 
     async def test_a_job_with_a_cancel_request_is_cancelled_when_it_is_reclaimed(self) -> None:
@@ -106,14 +106,14 @@ class TestExpiredLeases(QueueCase):
         await self.queue()
         await self.claim()
         assert await self.look() is None
-        self.clocks.go_on(10 * LEASE_TTL_S)  # the machine was suspended, with both of them
+        self.clocks.advance(10 * LEASE_TTL_S)  # the machine was suspended, with both of them
         assert await self.look() is None
 
     async def test_a_monitor_that_polls_rarely_notices_an_expired_claim(self) -> None:
         await self.queue()
         stuck = await self.claim()
         for _ in range(10):
-            self.clocks.go_on(LEASE_TTL_S / 2 + 1)
+            self.clocks.advance(LEASE_TTL_S / 2 + 1)
             if (taken := await self.look()) is not None:
                 break
         assert taken is not None
@@ -128,7 +128,7 @@ class TestExpiredLeases(QueueCase):
         for _ in range(5):
             assert await self.look() is None
             assert await hasty.get_next_queued() is None
-            self.clocks.go_on(0.5)
+            self.clocks.advance(0.5)
         assert await self.look() is None
         taken = await hasty.get_next_queued()
         assert taken is not None
@@ -207,7 +207,7 @@ class LossCase(QueueCase):
         """Wait until a job is due, claim it, and die; return it as it was claimed."""
         worker = await self.open()
         while (job := await worker.get_next_queued()) is None:
-            self.clocks.go_on(60)
+            self.clocks.advance(60)
         if begins:
             await worker.mark_begun(job)
         if checkpoint is not None:
@@ -419,7 +419,7 @@ class TestKilledRecogniser(LossCase):
 
     async def requeue_killed(self) -> Job:
         while (job := await self.repository.get_next_queued()) is None:
-            self.clocks.go_on(60)
+            self.clocks.advance(60)
         job.error_code, job.error_message, job.error_hint = "out_of_memory", "It was killed.", "Use less."
         return await self.repository.requeue_killed(job)
 

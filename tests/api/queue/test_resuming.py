@@ -60,7 +60,7 @@ class TestResumingInMemory(QueueCase):
         await self.queue()
         job = await self.claim()
         job.position, job.duration = 5.0, 20.0
-        self.clocks.go_on(7)
+        self.clocks.advance(7)
         await self.repository.checkpoint(job, chunk(0, 5))
         stored = await self.read(job)
         assert (stored.progress, stored.heartbeat_at) == (0.25, self.clocks.now)

@@ -35,16 +35,16 @@ class TestRetriesInMemory(QueueCase):
     async def test_a_job_is_not_claimed_before_its_retry_time(self) -> None:
         await self.queue()
         job = await self.fail_next()
-        self.clocks.go_on(self.wait_of(job) - 0.001)
+        self.clocks.advance(self.wait_of(job) - 0.001)
         assert await self.repository.get_next_queued() is None
-        self.clocks.go_on(0.001)
+        self.clocks.advance(0.001)
         assert (await self.claim()).id == job.id
 
     async def test_a_retried_job_lets_others_go_first_and_then_has_its_old_position(self) -> None:
         first, second, third = [await self.queue() for _ in range(3)]
         await self.fail_next()
         assert (await self.claim()).id == second.id
-        self.clocks.go_on(DELAY_S)
+        self.clocks.advance(DELAY_S)
         assert [(await self.claim()).id, (await self.claim()).id] == [first.id, third.id]
 
     async def test_the_delays_grow_until_the_job_ends_with_its_error_code(self) -> None:
@@ -53,7 +53,7 @@ class TestRetriesInMemory(QueueCase):
         for _ in range(MAX_RETRIES):
             job = await self.fail_next()
             waits.append(self.wait_of(job))
-            self.clocks.go_on(waits[-1])
+            self.clocks.advance(waits[-1])
         for number, wait in enumerate(waits):
             assert DELAY_S * 2**number / 2 <= wait <= DELAY_S * 2**number
         job = await self.fail_next()
@@ -91,13 +91,13 @@ class TestRetriesInMemory(QueueCase):
         job = await self.fail_next()
         self.clocks.now -= timedelta(minutes=5)
         assert await self.repository.get_next_queued() is None
-        self.clocks.go_on(5 * 60 + DELAY_S)
+        self.clocks.advance(5 * 60 + DELAY_S)
         assert (await self.claim()).id == job.id
 
     async def test_a_claim_clears_the_retry_time(self) -> None:
         await self.queue()
         job = await self.fail_next()
-        self.clocks.go_on(DELAY_S)
+        self.clocks.advance(DELAY_S)
         assert (await self.claim()).run_after is None
         assert (await self.read(job)).run_after is None
 
@@ -105,7 +105,7 @@ class TestRetriesInMemory(QueueCase):
         await self.queue()
         for _ in range(MAX_RETRIES + 1):
             job = await self.fail_next()
-            self.clocks.go_on(3600)
+            self.clocks.advance(3600)
         job = await self.repository.retry(job.id)
         assert (job.status, job.failures, job.run_after, job.completed_at) == (JobStatus.QUEUED, 0, None, None)
         assert (job.error_code, job.error_message, job.error_hint) == (None, None, None)

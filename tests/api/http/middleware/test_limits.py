@@ -36,9 +36,9 @@ def test_a_caller_that_waits_for_retry_after_is_accepted():
     limit = RateLimit(60, clocks.monotonic)
     while (wait_s := asked(limit)) is None:
         pass
-    clocks.go_on(wait_s * 0.9)
+    clocks.advance(wait_s * 0.9)
     assert asked(limit)
-    clocks.go_on(wait_s * 0.11)
+    clocks.advance(wait_s * 0.11)
     assert asked(limit) is None
 
 
@@ -47,7 +47,7 @@ def test_the_long_term_rate_never_exceeds_the_limit():
     limit = RateLimit(60, clocks.monotonic)
     allowed = 0
     for _ in range(6000):
-        clocks.go_on(0.1)
+        clocks.advance(0.1)
         allowed += asked(limit) is None
     assert 600 <= allowed <= 606
 

@@ -36,7 +36,7 @@ class HealthCase(ServiceCase):
 
     async def health(self, *, after_s: float = 1.0) -> tuple[int, dict[str, Any]]:
         """Ask how the service is, some time later by the monitor's clock."""
-        self.clocks.go_on(after_s)
+        self.clocks.advance(after_s)
         answer = await self.client.get("/health")
         return answer.status_code, answer.json()
 

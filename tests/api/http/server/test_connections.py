@@ -35,7 +35,7 @@ def test_the_longest_idle_connection_is_closed_first_but_no_recent_one() -> None
     connections = table(clocks)
     lines = [Line(connections, f"192.0.2.{n}") for n in range(15)]
     assert not any(line.is_dropped for line in lines)
-    clocks.go_on(2.0)
+    clocks.advance(2.0)
     late = Line(connections, "192.0.2.99")
     assert [line.is_dropped for line in lines] == [True] + [False] * 14
     assert not late.is_dropped
@@ -56,7 +56,7 @@ def test_connections_that_have_sent_a_request_outlast_those_that_have_not() -> N
         connections.request_started(line)
         connections.request_finished(line)
     for n in range(30):
-        clocks.go_on(1.0)
+        clocks.advance(1.0)
         Line(connections, f"198.51.100.{n}")
     assert not any(line.is_dropped for line in proven)
 
@@ -68,7 +68,7 @@ def test_a_connection_with_a_running_request_is_never_evicted() -> None:
     for line in busy:
         connections.request_started(line)
     for n in range(30):
-        clocks.go_on(1.0)
+        clocks.advance(1.0)
         Line(connections, f"198.51.100.{n}")
     assert not any(line.is_dropped for line in busy)
 
@@ -78,7 +78,7 @@ def test_each_address_has_a_limit_and_loopback_only_the_total() -> None:
     connections = table(clocks, total=100, per_address=3)
     far, other = [Line(connections) for _ in range(3)], Line(connections, "192.0.2.2")
     near = [Line(connections, NEAR) for _ in range(20)]
-    clocks.go_on(2.0)
+    clocks.advance(2.0)
     Line(connections)
     assert [line.is_dropped for line in far] == [True, False, False]
     assert not other.is_dropped

@@ -17,7 +17,7 @@ class TestKnownResults(ServiceCase):
         self.sound = JFK.read_bytes()
         self.first = await self.submit(self.sound)
         await self.work()
-        await self.is_over(self.first["id"])
+        await self.wait_until_finished(self.first["id"])
 
     async def test_a_repeated_submission_is_completed_at_once_from_the_cache(self) -> None:
         again = await self.submit(self.sound, name="again.m4a")
@@ -31,7 +31,7 @@ class TestKnownResults(ServiceCase):
         again = await self.submit(self.sound, no_cache="true")
         assert again["cached_from"] is None
         assert again["status"] in ("queued", "processing")
-        await self.is_over(again["id"])
+        await self.wait_until_finished(again["id"])
 
     async def test_other_options_miss_the_cache(self) -> None:
         assert (await self.submit(self.sound, word_timestamps="true"))["cached_from"] is None
@@ -46,4 +46,4 @@ class TestKnownResults(ServiceCase):
         again = await self.submit(self.sound)
         assert again["cached_from"] is None
         assert again["status"] in ("queued", "processing")
-        await self.is_over(again["id"])
+        await self.wait_until_finished(again["id"])
