@@ -136,12 +136,12 @@ class JobRepository(JobReader):
     async def new_upload(self) -> Path:
         """Return a new path for an upload. If this process dies before a job has the file, it is deleted."""
 
-        def name(connection: sa.Connection) -> Path:
+        def new_path(connection: sa.Connection) -> Path:
             self._owner.ensure_lock()
             self._recordings.claim_folder(connection)
             return self._recordings.store.new_upload(self._owner.name)
 
-        return await self.database.write("name upload", name)
+        return await self.database.write("new upload", new_path)
 
     # For workers
 
@@ -240,31 +240,31 @@ class JobRepository(JobReader):
         Raises `ClaimLost`.
         """
 
-        def keep(connection: sa.Connection) -> list[Chunk]:
+        def resume(connection: sa.Connection) -> list[Chunk]:
             checkpoints.drop_stale(connection, job, fingerprint)
             return lookups.chunks_of(connection, job.id)
 
-        return await self._write("resume", keep)
+        return await self._write("resume", resume)
 
     async def download_path(self, job: Job) -> Path:
         """Return the path of a job's partial download, in a folder claimed for this database."""
 
-        def name(connection: sa.Connection) -> Path:
+        def new_path(connection: sa.Connection) -> Path:
             self._recordings.claim_folder(connection)
             return self._recordings.store.partial_path(job.id)
 
-        return await self.database.write("name part", name)
+        return await self.database.write("download path", new_path)
 
     async def store_download(self, job: Job, arrived: Path, digest: str, size_bytes: int) -> str:
         """Store a job's downloaded recording, refresh the job passed in, and return its path. Raises `ClaimLost`."""
 
-        def keep(connection: sa.Connection) -> transitions.Row:
+        def store(connection: sa.Connection) -> transitions.Row:
             row = attempts.store_download(connection, job, self._recordings.store.path_of(digest), digest, size_bytes)
             self._recordings.claim_folder(connection)
             self._recordings.store.add(arrived, digest)
             return row
 
-        row = await self._write("fetched", keep)
+        row = await self._write("store download", store)
         await asyncio.to_thread(self._recordings.store.remove_partial, job.id)
         job.refresh(self._claimed(row))
         return str(row["audio_path"])
@@ -280,15 +280,17 @@ class JobRepository(JobReader):
 
         Raises `ClaimLost`.
         """
-        row = await self._write("fail", lambda c: attempts.retry_later(c, job, self._retry_delay, self._clock()))
+        row = await self._write("retry later", lambda c: attempts.retry_later(c, job, self._retry_delay, self._clock()))
         return transitions.job_from_row(row)
 
     async def requeue_killed(self, job: Job) -> Job:
-        """Queue a job for later after the system killed its recogniser, or end it if it is to blame.
+        """Queue a job for later after the system killed its recogniser, or end it if its recording is the likely cause.
 
         Raises `ClaimLost`.
         """
-        row = await self._write("put back", lambda c: attempts.requeue_killed(c, job, self._clock(), self._retry_delay))
+        row = await self._write(
+            "requeue killed", lambda c: attempts.requeue_killed(c, job, self._clock(), self._retry_delay)
+        )
         return transitions.job_from_row(row)
 
     # For everyone
@@ -380,6 +382,10 @@ class JobRepository(JobReader):
         """Make the folder's recordings this database's, whatever they belonged to; return how many have no job."""
         return await self._write("adopt", self._recordings.adopt)
 
+    async def has_worker(self) -> bool:
+        """Whether another process that takes jobs is alive."""
+        return await self.database.write("has worker", lambda _connection: self._owner.sees_other_worker())
+
     async def _delete_recordings(self, gone: Sequence[transitions.Row]) -> None:
         """Delete the recordings of deleted jobs, unless others have them, and the rows' traces in the log."""
         if self.audio is not None and any(row["audio_digest"] or row["source_url"] for row in gone):
@@ -396,10 +402,6 @@ class JobRepository(JobReader):
         to_changes: set it whenever anything may have changed.
         """
         self._notifier.add(wake, to_changes=to_changes)
-
-    async def has_worker(self) -> bool:
-        """Whether another process that takes jobs is alive."""
-        return await self.database.write("look for workers", lambda _connection: self._owner.sees_other_worker())
 
     async def unsubscribe(self, wake: asyncio.Event) -> None:
         """Stop setting the event."""

@@ -63,7 +63,7 @@ KILLS = (
     Kill("checkpoint", "spoken", (2, SENTENCES + 2)),
     Kill("heartbeat", "hanging", (1, 3)),
     Kill("release", "hanging", (1, 1)),
-    Kill("put back", "failing", (1, 1)),
+    Kill("requeue killed", "failing", (1, 1)),
 )
 PLACES = [(kill, step) for kill in KILLS for step in ("written", "committed")]
 
