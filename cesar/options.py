@@ -1,6 +1,6 @@
 """The options of a transcription: `TranscribeOptions`. Each option is declared once, here.
 
-Derived from the declarations are the checks, the flags of the command line (`cesar.cli.shared_options`), the fields of
+Derived from the declarations are the checks, the flags of the command line (`cesar.cli.flags.options`), the fields of
 requests and jobs over HTTP (`cesar.api.http.option_fields`), and the tables in docs/reference.
 """
 
@@ -129,22 +129,22 @@ class TranscribeOptions:
         """Return the options as plain JSON values."""
         return {**asdict(self), "languages": list(self.languages)}
 
-    def length_in(self, duration: float) -> float:
+    def requested_s(self, duration_s: float) -> float:
         """Return the requested seconds of a recording of this length: all, unless start or end limits them."""
-        end = duration if self.end is None else min(self.end, duration)
+        end = duration_s if self.end is None else min(self.end, duration_s)
         return max(0.0, end - self.start)
 
     def __post_init__(self) -> None:
         coerce_types(self)
         if self.language is not None:
             object.__setattr__(self, "language", language_code(self.language))
-        self._read_languages()
+        self._normalise_languages()
         for name, declared in OPTIONS.items():
             declared.check(getattr(self, name))
         if self.end is not None and not self.start < self.end:
             raise UsageError(f"the end ({self.end} s) must come after the start ({self.start} s)")
 
-    def _read_languages(self) -> None:
+    def _normalise_languages(self) -> None:
         """Convert the candidates to unique codes; a single one becomes the language."""
         given: Sequence[str] | str = self.languages
         names = given.split(",") if isinstance(given, str) else given

@@ -238,7 +238,7 @@ class Job(BaseModel):
             return 1.0
         if not self.duration:
             return 0.0
-        length = self.options.length_in(self.duration)
+        length = self.options.requested_s(self.duration)
         return min(1.0, max(0.0, self.position - self.options.start) / length) if length else 0.0
 
 

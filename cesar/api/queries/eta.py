@@ -96,7 +96,7 @@ def remaining_s(job: RunningJob, throughput: Throughput | None, now: datetime) -
     speed = throughput.speed if throughput is not None else _measured_speed(job, now)
     if speed is None or job.duration is None:
         return None
-    return max(0.0, job.options.length_in(job.duration) - job.done_s) / speed
+    return max(0.0, job.options.requested_s(job.duration) - job.done_s) / speed
 
 
 def eta_s(job: QueuePosition, running_s: Iterable[float | None], now: datetime) -> float | None:
@@ -124,4 +124,4 @@ def _requested_s(job: Job) -> float | None:
     """Return the length of a completed job's requested span."""
     if job.status is not JobStatus.COMPLETED or not job.duration:
         return None
-    return job.options.length_in(job.duration)
+    return job.options.requested_s(job.duration)
