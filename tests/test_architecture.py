@@ -42,8 +42,16 @@ def test_everything_named_on_the_architecture_page_exists():
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_functions_named_in_the_walk_through_exist():
+    section = PAGE.partition("## One request")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(?:\w+\.)?([A-Za-z_]+)`", section))
+    assert len(named) > 20
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "cesar").rglob("*.py"))
+    assert [name for name in sorted(named) if not re.search(rf"(def|class) {name}\b", code)] == []
+
+
 def test_modules_named_next_to_a_folder_are_in_it():
-    """In the first table, `cli.py` in the row of a folder stands for a module of that folder."""
+    """In the tables, `cli.py` in the row of a folder stands for a module of that folder."""
     rows = re.findall(r"^\| (`cesar/[\w/]+/`) \| (.*) \|$", PAGE, re.MULTILINE)
     assert len(rows) > 20
     missing = [

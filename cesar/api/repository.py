@@ -14,13 +14,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from cesar.api.job_recordings import JobRecordings
-from cesar.api.models import (
-    LEASE_TTL_S,
-    Claim,
-    Job,
-    JobStatus,
-    utc_now,
-)
+from cesar.api.models import LEASE_TTL_S, Claim, Job, JobStatus, utc_now
 from cesar.api.queries import lookups
 from cesar.api.queries.reader import JobReader
 from cesar.api.queue import attempts, changes, checkpoints, claims, enqueue, removals, transitions
@@ -226,7 +220,7 @@ class JobRepository(JobReader):
     async def mark_begun(self, job: Job) -> None:
         """Record that recognition is about to begin. Raises `ClaimLost`.
 
-        From here on, the job may be the reason if its worker is killed; before, it can't be.
+        A worker killed before this says nothing about the job; one killed afterwards may count against it.
         """
         await self._write("begin", lambda connection: attempts.mark_begun(connection, job, self._clock()))
 
@@ -235,10 +229,7 @@ class JobRepository(JobReader):
         await self._write("checkpoint", lambda c: checkpoints.store(c, job, chunk, self._clock()))
 
     async def resume(self, job: Job, fingerprint: str) -> list[Chunk]:
-        """Return the finished chunks; drop them if they are not of the work with this fingerprint.
-
-        Raises `ClaimLost`.
-        """
+        """Return the job's finished chunks; if they have another fingerprint, drop them. Raises `ClaimLost`."""
 
         def resume(connection: sa.Connection) -> list[Chunk]:
             checkpoints.drop_stale(connection, job, fingerprint)

@@ -67,6 +67,7 @@ class BackgroundWorker:
         self._shutdown_event = asyncio.Event()
         self._force_stop = asyncio.Event()
         self._wake = asyncio.Event()
+        """Set when there may be a new job, or a free fetch slot."""
         self._current_job_id: str | None = None
         self._turns = RecognitionTurns()
         self._fetches = Fetches((Settings() if settings is None else settings).fetches_at_once)
@@ -188,7 +189,7 @@ class BackgroundWorker:
             except Exception as error:  # noqa: BLE001 - as in the loop
                 self._errors.report(error)
             finally:
-                self._wake.set()  # a fetch slot may be free
+                self._wake.set()
 
         return self._fetches.add(job, asyncio.create_task(process()))
 
@@ -237,7 +238,7 @@ class BackgroundWorker:
             is_next = False
         await self._turns.acquire(job, run.stopped, is_next=is_next)
         self._fetches.discard(job)
-        self._wake.set()  # a fetch slot may be free
+        self._wake.set()
         self._current_job_id = job.id
         file = await asyncio.to_thread(SourceFile.of, audio_path)
         _context.set(RunContext(run.snapshot(), file, self._settings, self.repository, run))

@@ -43,7 +43,7 @@ class FakeTranscriber:
             raise self.answer
         return self.answer
 
-    def replaces_the_real_one(self) -> Any:
+    def installed(self) -> Any:
         return patch("cesar.api.worker.AudioTranscriber", self)
 
 
@@ -56,7 +56,7 @@ class TestTranscription(WorkerCase):
 
     def transcribe(self, transcriber: FakeTranscriber) -> dict[str, str]:
         worker = BackgroundWorker(self.repository)
-        with transcriber.replaces_the_real_one():
+        with transcriber.installed():
             return worker._run_transcription("/talk.wav", "small")
 
     async def test_the_transcriber_gets_the_model_and_nothing_else(self) -> None:
@@ -90,7 +90,7 @@ class TestTranscription(WorkerCase):
     async def test_a_worker_completes_jobs_with_a_transcriber(self) -> None:
         told = {"language": "en", "audio_duration": 12.5, "warnings": ["it was loud"], "timings": {"total": 1.0}}
         job = await self.queue(model_size=NO_MODEL)
-        with FakeTranscriber(told).replaces_the_real_one():
+        with FakeTranscriber(told).installed():
             self.start(BackgroundWorker(self.repository, 0.01))
             await self.wait_until_finished(job)
         job = await self.read(job)

@@ -34,7 +34,10 @@ class SubtitleFlags:
 
 
 def _flag(names: list[str], metavar: str, kind: type, limit: Limit) -> click.Option:
-    return click.Option(names, metavar=metavar, type=kind, help=f"srt, vtt: {limit.help}. [default: {limit.default:g}]")
+    formats = ", ".join(name for name, known in FORMATS.items() if known.is_subtitles)
+    return click.Option(
+        names, metavar=metavar, type=kind, help=f"{formats}: {limit.help}. [default: {limit.default:g}]"
+    )
 
 
 subtitle_flags = gathered(
