@@ -109,9 +109,12 @@ class Recording:
 
     @property
     def _stated_end(self) -> float | None:
+        return self._stated_end_of(self._choice.taken[0])
+
+    def _stated_end_of(self, track: int) -> float | None:
         if len(self._pieces) > 1 or self._pieces[0].patches:
             return None
-        return stated_end(self._container, self._stream, self.path)
+        return stated_end(self._container, self._container.streams.audio[track], self.path)
 
     def blocks(self) -> Iterator[Samples]:
         """Yield the mix of the channels from first sample to last, in blocks as `channels` has them."""
@@ -162,8 +165,7 @@ class Recording:
             self._heard_of += self._choice.warnings
 
     def _piece_sound(self, piece: Piece) -> Iterator[Channels]:
-        end = self._stated_end
-        lines = {index: self._timeline(end, piece) for index in self._choice.taken}
+        lines = {index: self._timeline(index, piece) for index in self._choice.taken}
         watch = tracks.Watch(self.path.name, self._choice.watched)
         frames = Frames(self._container, [*self._choice.taken, *self._choice.watched])
         yield from side_by_side(watch.pass_on(frames), lines)
@@ -174,9 +176,10 @@ class Recording:
             self._heard_of.append(tracks.left_out(self._container.streams.audio, talking))
         self._damaged += sum(frames.damaged_in[index] for index in self._choice.taken)
         self._is_broken_off |= frames.is_broken_off
-        self._shortfall = self._cut_off(first, end)
+        self._shortfall = self._cut_off(first, self._stated_end)
 
-    def _timeline(self, end: float | None, piece: Piece) -> Timeline:
+    def _timeline(self, track: int, piece: Piece) -> Timeline:
+        end = self._stated_end_of(track)  # each has its own: one may go on long after another
         return Timeline(self.path.name, Clock(self._origin, self._container.format.name, end, piece.holes))
 
     def _cut_off(self, line: Timeline, stated: float | None) -> str | None:

@@ -151,6 +151,19 @@ def test_a_track_that_ends_early_does_not_end_the_mix(tmp_path, talk):
     assert likeness(heard, talk, at=60) > 0.99
 
 
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+@pytest.mark.parametrize("begin", [12, 40])
+def test_a_track_that_begins_after_another_has_ended_keeps_its_place_in_the_mix(tmp_path, talk, ending, begin):
+    """Someone joins a call after another has left: the header states an end for each track."""
+    late = np.concatenate([media.silence(begin), talk])
+    path = tmp_path / f"a.{ending}"
+    media.write_tracks(path, [talk, late], codec="aac", holes=[range(0), range(begin)])
+    heard, warnings = read(path, track="all")
+    assert likeness(heard, talk) > 0.9
+    assert likeness(heard, talk, at=begin) > 0.9
+    assert warnings == []
+
+
 def test_a_track_that_is_not_there_is_refused_with_the_number_there_are(tmp_path, talk):
     path = media.write_tracks(tmp_path / "a.mkv", [talk, talk])
     with pytest.raises(TrackNotFound, match=r"a\.mkv has 2 audio tracks, and no track 3"):
