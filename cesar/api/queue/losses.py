@@ -3,6 +3,8 @@
 A kill may be the job's fault (its recording exhausts the memory) or have another cause: a power cut, an operator,
 another program's use of memory. Two things distinguish them: whether recognition had begun at all, and how the other
 jobs fared meanwhile. A job is to blame if it lost its worker far more often than they did.
+
+The column `lost` has the losses in a row after recognition had begun, which count against the job; `losses` has all.
 """
 
 from __future__ import annotations
@@ -53,18 +55,18 @@ def record_loss(  # noqa: PLR0913 - what is known about a loss
     if row["cancel_requested_at"] is not None:
         return transition(connection, row, JobStatus.CANCELLED, reason, now, completed_at=now)
     is_counted_for_delay = is_begun or row["losses"] < _MAX_DELAYING_LOSSES_BEFORE_BEGUN
-    lost, losses = row["lost"] + is_begun, row["losses"] + is_counted_for_delay
-    if is_begun and _is_to_blame(connection, row, lost, losses):
-        failure = failure or _worker_lost(lost)
-        end: dict[str, Any] = {"lost": lost, "losses": losses, "completed_at": now, **asdict(failure)}
+    counted, total = row["lost"] + is_begun, row["losses"] + is_counted_for_delay
+    if is_begun and _is_to_blame(connection, row, counted, total):
+        failure = failure or _worker_lost(counted)
+        end: dict[str, Any] = {"lost": counted, "losses": total, "completed_at": now, **asdict(failure)}
         return transition(connection, row, JobStatus.ERROR, end["error_code"], now, **end)
-    wait = delay_after(losses, delay)
-    later: dict[str, Any] = {"run_after": now + wait if wait else None, "lost": lost, "losses": losses}
+    wait = delay_after(total, delay)
+    later: dict[str, Any] = {"run_after": now + wait if wait else None, "lost": counted, "losses": total}
     later |= asdict(failure) if failure else {}
     return transition(connection, row, JobStatus.QUEUED, reason, now, **later)
 
 
-def loss_probability(lost: int, *, among_lost: int, among_done: int) -> float:
+def loss_probability(losses: int, *, among_lost: int, among_done: int) -> float:
     """Return the probability of this many losses in a row for a job like the others.
 
     among_lost, among_done: how many of the others first lost their worker, and how many were first completed. Nothing
@@ -74,30 +76,30 @@ def loss_probability(lost: int, *, among_lost: int, among_done: int) -> float:
     >>> round(loss_probability(1, among_lost=0, among_done=1), 3)
     0.333
     """
-    return prod((among_lost + 1 + n) / (among_lost + among_done + 2 + n) for n in range(lost))
+    return prod((among_lost + 1 + n) / (among_lost + among_done + 2 + n) for n in range(losses))
 
 
-def _is_to_blame(connection: sa.Connection, row: Row, lost: int, losses: int) -> bool:
+def _is_to_blame(connection: sa.Connection, row: Row, counted: int, total: int) -> bool:
     """Whether a job that lost so many workers in a row is to blame.
 
-    lost: losses after recognition began; losses: all of them.
+    counted: losses after recognition began; total: all of them.
     """
-    if lost < MIN_LOST:
+    if counted < MIN_LOST:
         return False
-    if lost >= MAX_LOST_ALONE and not _other_jobs_lose_workers(connection, row):
+    if counted >= MAX_LOST_ALONE and not _other_jobs_lose_workers(connection, row):
         return True
-    among_lost, among_done = _count_others(connection, row, lost)
+    among_lost, among_done = _count_others(connection, row, counted)
     # A worker killed before recognition began was killed by something else.
-    return loss_probability(lost, among_lost=among_lost + losses - lost, among_done=among_done) <= BLAME
+    return loss_probability(counted, among_lost=among_lost + total - counted, among_done=among_done) <= BLAME
 
 
-def _count_others(connection: sa.Connection, row: Row, lost: int) -> tuple[int, int]:
+def _count_others(connection: sa.Connection, row: Row, counted: int) -> tuple[int, int]:
     """Count the other jobs that lost their worker, and those that were completed, since this one's losses began.
 
     Each counts once, by its first outcome: a second bad recording must not exonerate the first.
     """
     mine = sa.and_(events.c.job_seq == row["seq"], events.c.after == JobStatus.PROCESSING)
-    first_attempt = sa.and_(mine, events.c.attempt > row["attempt"] - lost)
+    first_attempt = sa.and_(mine, events.c.attempt > row["attempt"] - counted)
     since = sa.select(sa.func.min(events.c.id)).where(first_attempt).scalar_subquery()
     is_loss = events.c.reason.in_(_LOSS_REASONS)
     is_outcome = sa.and_(events.c.before == JobStatus.PROCESSING, is_loss | (events.c.after == JobStatus.COMPLETED))
@@ -114,8 +116,9 @@ def _other_jobs_lose_workers(connection: sa.Connection, row: Row) -> bool:
     return connection.execute(others.limit(1)).first() is not None
 
 
-def _worker_lost(lost: int) -> JobFailure:
+def _worker_lost(times: int) -> JobFailure:
     error = WorkerLost(
-        f"the worker was lost {lost} times in a row during this recording, while other jobs completed or none were lost"
+        f"the worker was lost {times} times in a row during this recording, "
+        "while other jobs completed or none were lost"
     )
     return JobFailure(error.code, error.message, error.hint)
