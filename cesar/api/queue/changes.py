@@ -1,4 +1,7 @@
-"""What users do with a job: update, cancel, retry and delete it; and pruning, which deletes old ones."""
+"""Changes that are asked for: a job's outcome or an edit (`update`), cancelling, retrying, deleting and pruning.
+
+`attempts` has those that follow from how a worker fared.
+"""
 
 from __future__ import annotations
 
