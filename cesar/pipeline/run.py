@@ -23,8 +23,8 @@ from cesar.options import TranscribeOptions
 from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.audio.tracks import Part
 from cesar.pipeline.frontend import FrontEnd
+from cesar.pipeline.recognition.chunk_language import Choice, LanguageCheck
 from cesar.pipeline.recognition.decoding_passes import Attempt
-from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
 from cesar.pipeline.recognition.language_detection import LanguageDetector
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.request import Outcome, Request
@@ -37,44 +37,44 @@ from cesar.transcript import Chunk
 
 
 class Listener(Protocol):
-    """Is told how a run is going."""
+    """Receives the events of a run."""
 
     def opened(self, duration: float | None) -> None:
-        """The recording is open; its length in seconds by its header, if that tells."""
+        """The recording is open; its length in seconds, if the header states it."""
 
     def alive(self) -> None:
-        """A step was done, in whatever thread: a block decoded, a window encoded, a batch recognised."""
+        """A step is done, in any thread: a block decoded, a window encoded, a batch recognised."""
 
-    def worked(self, reached: float) -> None:
-        """The work has come so far, in seconds of the recording: see `Progress.worked`. In whatever thread."""
+    def progressed(self, position_s: float) -> None:
+        """Progress, in seconds of the recording, from any thread: see `Progress.worked`."""
 
     def finished(self, chunk: Chunk) -> None:
         """A chunk was recognised. Chunks come in order."""
 
     def skipped(self, start: float, end: float) -> None:
-        """A chunk's turn has come whose result the caller has already."""
+        """A chunk that the caller has already was skipped; called in order."""
 
 
 def transcribe(request: Request, engine: Engine, plan: Plan, listener: Listener) -> Outcome:
-    """Transcribe one recording, telling the listener of each chunk as it is finished.
+    """Transcribe one recording, passing each finished chunk to the listener.
 
     Raises a subclass of `InputError` if the recording can't be read, `UsageError` if the options don't fit it or
     the model.
     """
-    _check(request.options, engine)
+    _require_supported(request.options, engine)
     stopwatch = Stopwatch(on_lap=listener.alive)
-    with closing(_opened(request, listener)) as recording:
+    with closing(_open(request, listener)) as recording:
         listener.opened(recording.header_duration)
         front_end = FrontEnd(recording, request.options, stopwatch)
         sounds = front_end.sounds()
         decode = _decode_settings(request.options)
-        allowed = _allowed(request.options, engine)
+        allowed = _candidate_languages(request.options, engine)
         detector = LanguageDetector(engine, stopwatch=stopwatch)
-        language, probability, begun = next(iter(allowed)), 1.0, list[Attempt]()
+        language, probability, attempts_used = next(iter(allowed)), 1.0, list[Attempt]()
         if len(allowed) > 1:
-            listening = Recognizer(engine, decode, stopwatch=stopwatch)
-            language, probability, begun = detector.of_recording(
-                map(listening.attempt, sounds), allowed, listening.encode
+            detection_recognizer = Recognizer(engine, decode, stopwatch=stopwatch)
+            language, probability, attempts_used = detector.of_recording(
+                map(detection_recognizer.attempt, sounds), allowed, detection_recognizer.encode
             )
         decode = replace(decode, language=language)
         recognizer = Recognizer(
@@ -84,8 +84,8 @@ def transcribe(request: Request, engine: Engine, plan: Plan, listener: Listener)
             stopwatch=stopwatch,
             languages=LanguageCheck(detector, Choice(language, allowed)) if len(engine.languages) > 1 else None,
         )
-        attempts = chain((replace(one, language=language) for one in begun), map(recognizer.attempt, sounds))
-        for done in Scheduler(recognizer, plan, listener.worked).run(_not_done(attempts, frozenset(request.done))):
+        attempts = chain((replace(one, language=language) for one in attempts_used), map(recognizer.attempt, sounds))
+        for done in Scheduler(recognizer, plan, listener.progressed).run(_skip_done(attempts, frozenset(request.done))):
             if isinstance(done, PlannedChunk):
                 listener.skipped(*_span(done))
             else:
@@ -112,7 +112,7 @@ def _decode_settings(options: TranscribeOptions) -> DecodeSettings:
     )
 
 
-def _opened(request: Request, listener: Listener) -> Recording:
+def _open(request: Request, listener: Listener) -> Recording:
     options = request.options
     part = Part(options.start, math.inf if options.end is None else options.end)
     return Recording(
@@ -124,7 +124,7 @@ def _opened(request: Request, listener: Listener) -> Recording:
     )
 
 
-def _check(options: TranscribeOptions, engine: Engine) -> None:
+def _require_supported(options: TranscribeOptions, engine: Engine) -> None:
     wanted = (*options.languages, *([options.language] if options.language else []))
     for language in wanted:
         if language in engine.languages:
@@ -142,13 +142,13 @@ def _check(options: TranscribeOptions, engine: Engine) -> None:
         )
 
 
-def _allowed(options: TranscribeOptions, engine: Engine) -> frozenset[str]:
-    """The languages that a text may be in."""
+def _candidate_languages(options: TranscribeOptions, engine: Engine) -> frozenset[str]:
+    """Return the languages that a text may be in."""
     return frozenset({options.language} if options.language else options.languages or engine.languages)
 
 
-def _not_done(attempts: Iterable[Attempt], done: Collection[tuple[float, float]]) -> Iterator[Attempt | PlannedChunk]:
-    """Leave of a chunk that is done already nothing but its plan."""
+def _skip_done(attempts: Iterable[Attempt], done: Collection[tuple[float, float]]) -> Iterator[Attempt | PlannedChunk]:
+    """Replace chunks that are done by their plan."""
     for attempt in attempts:
         yield attempt.sound.chunk if _span(attempt.sound.chunk) in done else attempt
 

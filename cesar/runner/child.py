@@ -94,7 +94,7 @@ class _Events:
             self._last_alive = now
             self.send(messages.Alive())
 
-    def worked(self, reached: float) -> None:
+    def progressed(self, reached: float) -> None:
         now = time.monotonic()
         if now - self._last_worked >= _WORKED_EVERY_S:
             self._last_worked = now

@@ -45,7 +45,7 @@ class Log:
     def alive(self) -> None:
         self.events.append("alive")
 
-    def worked(self, reached: float) -> None:
+    def progressed(self, reached: float) -> None:
         self.reached.append(reached)
 
     def finished(self, chunk: Chunk) -> None:
@@ -190,9 +190,9 @@ def test_the_time_of_every_stage_is_counted(whole):
 
 
 def test_two_runs_give_the_same(reading, whole):
-    again = run(reading)
-    assert again[1].chunks == whole[1].chunks
-    assert again[0].language == whole[0].language
+    retries = run(reading)
+    assert retries[1].chunks == whole[1].chunks
+    assert retries[0].language == whole[0].language
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 4), (3, 1), (2, 2)])
@@ -400,8 +400,8 @@ def test_what_is_spoken_is_the_same_after_a_resumption_whichever_chunks_were_don
     _, log = run(SONNET, engine=changing)
     for left_out in range(len(log.chunks)):
         done = tuple(span for at, span in enumerate(log.spans) if at != left_out)
-        _, again = run(SONNET, engine=changing, done=done)
-        assert again.chunks == [log.chunks[left_out]]
+        _, retries = run(SONNET, engine=changing, done=done)
+        assert retries.chunks == [log.chunks[left_out]]
 
 
 def test_what_was_asked_reaches_the_decoder():

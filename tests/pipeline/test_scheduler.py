@@ -22,8 +22,8 @@ MANY = 24
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
     """A busy machine takes longer to fill a batch than is waited for in earnest."""
-    monkeypatch.setattr(scheduler, "_FIRST_PATIENCE_S", 60.0)
-    monkeypatch.setattr(scheduler, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(scheduler, "_FIRST_MAX_WAIT_S", 60.0)
+    monkeypatch.setattr(scheduler, "_MAX_WAIT_S", 60.0)
 
 
 def plan(workers: int = 1, batch_size: int = 8) -> Plan:
@@ -58,7 +58,7 @@ def test_results_come_in_the_order_of_the_sounds(workers):
     heard = sounds(*[SHORT_S, LONG_S, LONG_S] * 12)
     results = run(AnsweringEngine(fine), heard, plan(workers))
     assert [result.chunk for result in results if isinstance(result, Recognized)] == [one.chunk for one in heard]
-    assert [result.said[0].text for result in results if isinstance(result, Recognized)] == [
+    assert [result.accepted[0].text for result in results if isinstance(result, Recognized)] == [
         f"Number {number}." for number in range(36)
     ]
 
@@ -125,15 +125,15 @@ def test_a_rare_length_waits_for_its_like():
 
 
 def test_but_not_for_ever(monkeypatch):
-    monkeypatch.setattr(scheduler, "_FIRST_PATIENCE_S", 0.0)
-    monkeypatch.setattr(scheduler, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(scheduler, "_FIRST_MAX_WAIT_S", 0.0)
+    monkeypatch.setattr(scheduler, "_MAX_WAIT_S", 0.0)
     engine = AnsweringEngine(fine)
     run(engine, sounds(SHORT_S, *[LONG_S] * MANY), plan())
     assert starts(engine)[0] == 0
 
 
 def test_a_slow_reader_of_sound_does_not_hold_up_the_first_text(monkeypatch):
-    monkeypatch.setattr(scheduler, "_FIRST_PATIENCE_S", 0.05)
+    monkeypatch.setattr(scheduler, "_FIRST_MAX_WAIT_S", 0.05)
     decoded = threading.Event()
 
     def answer(asked: Asked) -> Hypothesis:

@@ -1,6 +1,6 @@
-"""What passes between recognition's parts: a sound, the attempts at making text of it, and what became of it.
+"""The values of recognition: a chunk's sound, the attempts to decode it, and their outcome.
 
-Plain values, but for `Recognized`, in which a chunk's text gathers.
+All are plain values except `Recognized`, which collects the text of a chunk.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class ChunkAudio:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """An utterance placed in the recording (seconds from its start), with what is known of its decoding."""
+class PlacedUtterance:
+    """An utterance with its times in the recording, in seconds from the start, and the statistics of its decoding."""
 
     start: float
     end: float
@@ -36,18 +36,18 @@ class Said:
     compression_ratio: float
     temperature: float = 0.0
     seek: int = 0
-    """Where the window of its decoding begins in the recording, in frames."""
+    """Start of its window in the recording, in frames."""
     tokens: tuple[int, ...] = ()
     token_ends: tuple[int, ...] = ()
-    """Where each token ends in the text, in bytes of UTF-8."""
+    """Where each token ends in the text, in UTF-8 bytes."""
     token_logprobs: tuple[float, ...] = ()
     token_bytes: tuple[str, ...] = ()
     language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """A stretch whose text was not believed, or that gave none."""
+class RejectedSpan:
+    """A stretch whose text was rejected, or that yielded none."""
 
     start: float
     end: float
@@ -56,81 +56,81 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """What is known of the language that is spoken in a stretch."""
+class LanguageEvidence:
+    """The language spoken in a stretch, as far as it is known."""
 
     language: str
-    """That of its text."""
+    """The language of its text."""
     probability: float
     other: str = ""
-    """Another one that is clearly spoken, in spite of that; "unknown" if it is hardly that of the text, but unclear."""
+    """Another language that is clearly spoken; "unknown" if that of the text is unlikely and no other is clear."""
     start: int = 0
-    """Where the stretch begins, in samples from the start of the recording."""
+    """Start of the stretch, in samples from the start of the recording."""
     is_whole: bool = True
     """Whether the stretch is a whole chunk."""
 
 
 @dataclass
 class Recognized:
-    """What became of one chunk."""
+    """The result of one chunk."""
 
     chunk: PlannedChunk
-    said: list[Said] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
-    heard: list[Spoken] = field(default_factory=list)
-    """What is known of the languages of the chunk and of parts of it."""
+    accepted: list[PlacedUtterance] = field(default_factory=list)
+    rejected: list[RejectedSpan] = field(default_factory=list)
+    all_evidence: list[LanguageEvidence] = field(default_factory=list)
+    """Language evidence from the chunk and from parts of it."""
 
     @property
-    def spoken(self) -> Spoken | None:
-        """What is known of the language of the chunk, and of another one in any part of it."""
-        whole = [one for one in self.heard if one.is_whole][-1:]
-        parts = sorted((one for one in self.heard if not one.is_whole), key=lambda one: one.start)
+    def evidence(self) -> LanguageEvidence | None:
+        """The language of the chunk, and another language if one is clearly spoken in any part of it."""
+        whole = [one for one in self.all_evidence if one.is_whole][-1:]
+        parts = sorted((one for one in self.all_evidence if not one.is_whole), key=lambda one: one.start)
         other = next((one.other for one in (*whole, *parts) if one.other), "")
         return replace(whole[0], other=other) if whole else None
 
-    def add(self, weighed: Weighed) -> None:
-        """Put in its place what one attempt gave."""
-        self.said = sorted([*self.said, *weighed.said], key=lambda one: (one.start, one.end))
-        self.doubts = sorted([*self.doubts, *weighed.doubts], key=lambda one: (one.start, one.end))
-        if weighed.spoken:
-            self.heard.append(weighed.spoken)
+    def add(self, evaluation: Evaluation) -> None:
+        """Merge the evaluation of one attempt."""
+        self.accepted = sorted([*self.accepted, *evaluation.accepted], key=lambda one: (one.start, one.end))
+        self.rejected = sorted([*self.rejected, *evaluation.rejected], key=lambda one: (one.start, one.end))
+        if evaluation.evidence:
+            self.all_evidence.append(evaluation.evidence)
 
 
-class Way(IntEnum):
-    """How a stretch is tried, the cheapest first."""
+class DecodingPass(IntEnum):
+    """How a stretch is decoded, the cheapest pass first."""
 
-    NARROW = 0
-    """In a short window, by a search narrower than the usual one."""
-    WIDE = 1
-    """In the same window by the usual search, or by the caller's own."""
-    FULL = 2
-    """In the full window that Whisper was trained on."""
-    UNREPEATING = 3
-    """In a full window, and it is made costly to say the same again."""
+    GREEDY = 0
+    """In a short window, with a beam narrower than `RecognizeSettings.fallback_beam_size`."""
+    BEAM = 1
+    """In the same window, with the fallback beam, or the caller's if it is wider."""
+    FULL_WINDOW = 2
+    """In the full 30 s window that Whisper was trained on."""
+    NO_REPEAT = 3
+    """In the full window, with a penalty on repetition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a part of a sound: `start` and `end` in samples from the start of the recording."""
+    """One attempt to decode a part of a chunk; `start` and `end` are samples from the start of the recording."""
 
     sound: ChunkAudio
     start: int
     end: int
-    way: Way
+    decoding_pass: DecodingPass
     encoded: EncodedWindow | None = None
-    """Its window after the encoder, once that has run."""
+    """Its encoded window, once the encoder has run."""
     before: Decoded | None = None
-    """The best attempt at the same part before this one."""
+    """The best earlier attempt at the same part."""
     language: str = ""
-    """What the text is looked for in; empty: the recogniser's usual one."""
+    """The language to decode in; empty: the recogniser's default."""
     rival: Rival | None = None
-    """The attempt at the same part in another language, beside which this one is to be judged."""
+    """The attempt at the same part in another language, to compare this one with."""
     tried: tuple[str, ...] = ()
-    """The languages that were weighed for this part; empty: nobody has looked yet."""
+    """The languages tried for this part; empty: not checked yet."""
     is_prompted: bool = True
-    """Whether the caller's prompt and hotwords are put before the text, if there are any."""
+    """Whether to decode with the caller's prompt and hotwords, if any."""
     prompted: Decoded | None = None
-    """What the prompt had made of the same part: this attempt goes without it, to see whether to believe that."""
+    """The result with the prompt, which this attempt without it is to confirm."""
 
     @property
     def duration(self) -> float:
@@ -138,28 +138,28 @@ class Attempt:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is at all of its sound."""
+        """Whether it covers the whole chunk."""
         return (self.start, self.end) == (self.sound.chunk.start, self.sound.chunk.end)
 
     @property
     def samples(self) -> Samples:
-        """The part's sound."""
+        """The samples of this part."""
         offset = self.sound.chunk.start
         return self.sound.samples[self.start - offset : self.end - offset]
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """An attempt in one language, kept until there is one in another."""
+    """An attempt in one language, kept for comparison with an attempt in another."""
 
     decoded: Decoded
-    heard: Mapping[str, float]
-    """The probability of each language."""
+    probabilities: Mapping[str, float]
+    """Probability by language."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An attempt with what came of it."""
+    """An attempt with its hypothesis."""
 
     attempt: Attempt
     hypothesis: Hypothesis
@@ -170,10 +170,10 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
-    """What is taken of an attempt, and what is still to be tried."""
+class Evaluation:
+    """What was accepted and rejected of an attempt, and the attempts still to make."""
 
-    said: Sequence[Said] = ()
-    doubts: Sequence[Doubt] = ()
-    again: Sequence[Attempt] = ()
-    spoken: Spoken | None = None
+    accepted: Sequence[PlacedUtterance] = ()
+    rejected: Sequence[RejectedSpan] = ()
+    retries: Sequence[Attempt] = ()
+    evidence: LanguageEvidence | None = None

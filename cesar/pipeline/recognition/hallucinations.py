@@ -1,9 +1,9 @@
-"""What Whisper writes where nobody speaks: the few phrases that make up most of its inventions.
+"""Whisper's hallucinations: the few phrases that make up most of what it writes where nobody speaks.
 
-They come from subtitles in its training data. Whoever really says one of them is heard clearly; so a phrase counts as
-invented only where the detector doubted that there was speech, or where the sound below it has no room for it.
-(Barański et al., arXiv 2501.11378: a small bag of phrases covers most inventions, and neither it nor speech detection
-suffices alone.)
+They come from subtitles in its training data. Real speakers are detected clearly, so a phrase counts as a
+hallucination only where the detector was uncertain, or where there is too little speech for it.
+(Barański et al., arXiv 2501.11378: a small bag of phrases covers most hallucinations, and neither it nor speech
+detection suffices alone.)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _COURTESIES = """
     감사합니다
     고맙습니다
 """
-"""What people do say, once or several times."""
+"""Phrases that people do say, once or several times."""
 
 _OUTROS = """
     thanks for watching
@@ -110,7 +110,7 @@ _OUTROS = """
     구독과 좋아요 부탁드립니다
     다음 영상에서 만나요
 """
-"""What ends a video, and is said once."""
+"""Phrases that end a video, and are said once."""
 
 _CREDIT = re.compile(
     r"\bamara ?org\b|\bdimatorzok\b|\bqtss\b|\bm k$|\bst ?501\b|\bradio ?canada$"
@@ -122,25 +122,25 @@ _CREDIT = re.compile(
     r"|^titulky (vytvořil|by)\b|^altyaz[ıi]\b|^субтитр\w* (сделал|создавал|подогнал|делал|от|и)\b|^редактор субтитров\b"
     r"|^字幕|字幕(提供|制作|志愿者|組|组)|^中文字幕|^한글자막|자막 (제공|by)|^ترجمة نانسي"
 )
-"""Who made the subtitles: what nobody says, but may read aloud. Of a text as `_plain` gives it."""
+"""Subtitle credits, which nobody says but somebody may read aloud; matched against `_plain` text."""
 
 _DOUBTFUL = 0.6
-_SLOWEST_LETTERS_PER_S = 5.0
-"""Of a phrase that fills the speech below it; there is always some silence within, and breath around."""
-_FASTEST_LETTERS_PER_S = 25.0
-"""Sustained speech has 10 to 20; the fastest utterance of 5,000 s of real speech of all kinds had 21."""
+_MIN_LETTERS_PER_S = 5.0
+"""Minimum of a phrase that fills its speech; there is always some silence within, and breath around."""
+_MAX_LETTERS_PER_S = 25.0
+"""Sustained speech has 10 to 20; the fastest utterance in 5,000 s of real speech of all kinds had 21."""
 _MARGIN_S = 0.3
-"""Detectors hear soft beginnings late."""
+"""Detectors notice soft onsets late."""
 
 
-def is_invented(text: str, speech_confidence: float, speech_s: float) -> bool:
-    """Return whether the text is nothing but known inventions, where speech is doubtful or has no room for them.
+def is_hallucination(text: str, speech_confidence: float, speech_s: float) -> bool:
+    """Return whether the text consists of known hallucinations, and the speech is uncertain or too short for them.
 
-    speech_confidence, speech_s: of the speech below the text.
+    speech_confidence, speech_s: the detector's confidence in the speech under the text, and its length.
 
-    >>> is_invented("Thank you.", 0.4, 1.0), is_invented("Thank you.", 0.98, 1.0)
+    >>> is_hallucination("Thank you.", 0.4, 1.0), is_hallucination("Thank you.", 0.98, 1.0)
     (True, False)
-    >>> is_invented("Thanks for watching. Thanks for watching.", 0.98, 2.0)
+    >>> is_hallucination("Thanks for watching. Thanks for watching.", 0.98, 2.0)
     True
     """
     phrases = _phrases(text)
@@ -153,30 +153,30 @@ def is_invented(text: str, speech_confidence: float, speech_s: float) -> bool:
 
 
 def is_too_fast(text: str, speech_s: float) -> bool:
-    """Return whether nobody could say the text in so many seconds of speech.
+    """Return whether the text is too long for so many seconds of speech.
 
     >>> is_too_fast("Thanks for watching.", 0.06), is_too_fast("Thanks for watching.", 0.9)
     (True, False)
     """
-    return letters(text) > _FASTEST_LETTERS_PER_S * (speech_s + _MARGIN_S)
+    return count_letters(text) > _MAX_LETTERS_PER_S * (speech_s + _MARGIN_S)
 
 
-def letters(text: str) -> int:
-    """Return how much there is to say, in letters; a wide one (Chinese, Japanese, Korean) is a syllable.
+def count_letters(text: str) -> int:
+    """Return the number of letters to pronounce; a wide one (Chinese, Japanese, Korean) is a syllable and counts 3.
 
-    >>> letters("So, so!"), letters("谢谢")
+    >>> count_letters("So, so!"), count_letters("谢谢")
     (4, 6)
     """
     return sum(3 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text if letter.isalnum())
 
 
 def _is_too_slow(phrases: list[str], speech_s: float) -> bool:
-    """Return whether they would have to be drawn out to fill the speech: then it is something else."""
-    return bool(phrases) and sum(map(letters, phrases)) < _SLOWEST_LETTERS_PER_S * (speech_s - 1.0)
+    """Return whether the phrases are too short for the speech, which must then be something else."""
+    return bool(phrases) and sum(map(count_letters, phrases)) < _MIN_LETTERS_PER_S * (speech_s - 1.0)
 
 
 def _phrases(text: str) -> list[str]:
-    """Return the known phrases that the text consists of; none if there is anything else in it."""
+    """Return the known phrases that the text consists of; none if it has anything else."""
     whole = _plain(text)
     if whole in _KNOWN or _CREDIT.search(whole):
         return [whole]
@@ -187,7 +187,7 @@ def _phrases(text: str) -> list[str]:
 
 
 def _repeated(whole: str) -> list[str]:
-    """Return a known phrase as often as the text says it, without marks in between."""
+    """Return a known phrase as often as the text repeats it without punctuation."""
     words = whole.split()
     for length in range(1, len(words) // 2 + 1):
         phrase = " ".join(words[:length])

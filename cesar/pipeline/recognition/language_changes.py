@@ -28,27 +28,27 @@ LanguageOfPart = Callable[[float, float], Mapping[str, float]]
 class ChangeSettings:
     """How a change is looked for."""
 
-    least_s: float = 5.0
+    min_s: float = 5.0
     """Shorter sounds are not looked into."""
-    glance_s: float = 5.0
+    overview_window_s: float = 5.0
     """First a few windows of this length are asked about, one after the other…"""
     sure: float = 0.9
     """…and if all of them are so surely in the language of the text, there is no change."""
     window_s: float = 2.5
     step_s: float = 1.25
-    least_speech_s: float = 1.2
+    min_speech_s: float = 1.2
     """With less speech in it a window tells nothing."""
     floor: float = 0.02
     """No window counts for more than this probability does: a single one may be sure and wrong."""
     reach_s: float = 5.0
     """On both sides of a cut, so much is compared: beyond, there may be another change."""
-    least_gain: float = 1.5
+    min_gain: float = 1.5
     """How much likelier than one language the change has to be, as a logarithm."""
-    least_part_s: float = 1.0
+    min_part_s: float = 1.0
     quietest_s: float = 0.1
-    most_cuts: int = 10
+    max_cuts: int = 10
     """Places that are compared: pauses, and where there are none, the quietest moments."""
-    most_given: int = 3
+    max_results: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _WindowLanguage:
     middle: float
     probabilities: Mapping[str, float]
 
@@ -75,22 +75,22 @@ def likely_changes(
 ) -> list[Change]:
     """Return the places at which the language probably changes, the likeliest first."""
     settings = settings or ChangeSettings()
-    if attempt.duration < settings.least_s or _is_all_in_its_language(attempt, language_of, settings):
+    if attempt.duration < settings.min_s or _is_monolingual(attempt, language_of, settings):
         return []
-    told = [
-        _Told((start + end) / 2, language_of(start, end))
+    windows = [
+        _WindowLanguage((start + end) / 2, language_of(start, end))
         for start, end in _windows(attempt.duration, settings)
-        if _speech_s(attempt, start, end) >= settings.least_speech_s
+        if _speech_s(attempt, start, end) >= settings.min_speech_s
     ]
-    languages = sorted({max(one.probabilities, key=lambda code: one.probabilities[code]) for one in told})
+    languages = sorted({max(one.probabilities, key=lambda code: one.probabilities[code]) for one in windows})
     found = [
         change
         for cut in _places(attempt, settings)
         for language in languages
-        if (change := _change(attempt, cut, language, told, settings)).gain >= settings.least_gain
+        if (change := _change(attempt, cut, language, windows, settings)).gain >= settings.min_gain
     ]
-    best = _best_by_place(found)[: settings.most_given]
-    return _best_by_place([_looked_at_closely(change, attempt, language_of, settings) for change in best])
+    best = _best_by_place(found)[: settings.max_results]
+    return _best_by_place([_refined(change, attempt, language_of, settings) for change in best])
 
 
 def _best_by_place(changes: Sequence[Change]) -> list[Change]:
@@ -99,24 +99,22 @@ def _best_by_place(changes: Sequence[Change]) -> list[Change]:
     return [change for at, change in enumerate(ordered) if all(change.at != other.at for other in ordered[:at])]
 
 
-def _looked_at_closely(
-    change: Change, attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings
-) -> Change:
+def _refined(change: Change, attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings) -> Change:
     """Add what the two windows say that end and begin just there."""
     cut = (change.at - attempt.start) / SAMPLE_RATE
-    before = _Told(cut, language_of(max(0.0, cut - settings.window_s), cut))
-    after = _Told(cut, language_of(cut, min(cut + settings.window_s, attempt.duration)))
+    before = _WindowLanguage(cut, language_of(max(0.0, cut - settings.window_s), cut))
+    after = _WindowLanguage(cut, language_of(cut, min(cut + settings.window_s, attempt.duration)))
     inside, outside = (after, before) if change.begins else (before, after)
     is_it, is_not = (_evidence([one], change.language, settings) for one in (inside, outside))
     return replace(change, gain=change.gain + is_it[0] + is_not[1])
 
 
-def _is_all_in_its_language(attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings) -> bool:
-    length = settings.glance_s
+def _is_monolingual(attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings) -> bool:
+    length = settings.overview_window_s
     starts = [*np.arange(0, attempt.duration - length, length).tolist(), max(0.0, attempt.duration - length)]
     parts = [(start, min(start + length, attempt.duration)) for start in starts]
-    spoken = [part for part in parts if _speech_s(attempt, *part) >= settings.least_speech_s]
-    return all(language_of(*part).get(attempt.language, 0.0) >= settings.sure for part in spoken)
+    with_speech = [part for part in parts if _speech_s(attempt, *part) >= settings.min_speech_s]
+    return all(language_of(*part).get(attempt.language, 0.0) >= settings.sure for part in with_speech)
 
 
 def _windows(duration: float, settings: ChangeSettings) -> list[tuple[float, float]]:
@@ -130,9 +128,11 @@ def _speech_s(attempt: Attempt, start: float, end: float) -> float:
     return speech_between(attempt.sound.chunk.regions, first, past)
 
 
-def _change(attempt: Attempt, cut: float, language: str, told: Sequence[_Told], settings: ChangeSettings) -> Change:
+def _change(
+    attempt: Attempt, cut: float, language: str, windows: Sequence[_WindowLanguage], settings: ChangeSettings
+) -> Change:
     """Compare that the language begins or ends there with that it is spoken on both sides, or on neither."""
-    near = [one for one in told if abs(one.middle - cut) <= settings.reach_s]
+    near = [one for one in windows if abs(one.middle - cut) <= settings.reach_s]
     before = _evidence([one for one in near if one.middle < cut], language, settings)
     after = _evidence([one for one in near if one.middle >= cut], language, settings)
     ends, begins = before[0] + after[1], before[1] + after[0]
@@ -142,9 +142,9 @@ def _change(attempt: Attempt, cut: float, language: str, told: Sequence[_Told], 
     return Change(attempt.start + round(cut * SAMPLE_RATE), language, begins > ends, gain)
 
 
-def _evidence(told: Sequence[_Told], language: str, settings: ChangeSettings) -> tuple[float, float]:
+def _evidence(windows: Sequence[_WindowLanguage], language: str, settings: ChangeSettings) -> tuple[float, float]:
     """The logarithms of the probabilities that all of them are in that language, and that none is."""
-    likely = [one.probabilities.get(language, 0.0) for one in told]
+    likely = [one.probabilities.get(language, 0.0) for one in windows]
     return (
         sum(math.log(max(probability, settings.floor)) for probability in likely),
         sum(math.log(max(1 - probability, settings.floor)) for probability in likely),
@@ -153,18 +153,18 @@ def _evidence(told: Sequence[_Told], language: str, settings: ChangeSettings) ->
 
 def _places(attempt: Attempt, settings: ChangeSettings) -> list[float]:
     """The longest pauses of the speech, in seconds from its start; where there are few, its quietest moments too."""
-    first, last = settings.least_part_s, attempt.duration - settings.least_part_s
+    first, last = settings.min_part_s, attempt.duration - settings.min_part_s
     regions = [r for r in attempt.sound.chunk.regions if r.start < attempt.end and r.end > attempt.start]
     pauses = [
         ((left.end + right.start) / 2 - attempt.start, right.start - left.end) for left, right in pairwise(regions)
     ]
     within = [(at / SAMPLE_RATE, length) for at, length in pauses if first <= at / SAMPLE_RATE <= last]
-    longest = sorted(within, key=lambda pause: -pause[1])[: settings.most_cuts]
+    longest = sorted(within, key=lambda pause: -pause[1])[: settings.max_cuts]
     places = [at for at, _ in longest]
     for at in _quiet_moments(attempt, first, last, settings):
-        if len(places) >= settings.most_cuts:
+        if len(places) >= settings.max_cuts:
             break
-        if all(abs(at - other) >= settings.least_part_s for other in places):
+        if all(abs(at - other) >= settings.min_part_s for other in places):
             places.append(at)
     return sorted(places)
 

@@ -2,7 +2,7 @@
 
 Whisper guesses the language of any sound. Its guess is good where it is sure, and better in the full window that it
 was trained on. So the recording's language comes from full windows of speech, unless the first chunk leaves no doubt.
-What becomes of chunks in another one is decided in language_check.py.
+What becomes of chunks in another one is decided in chunk_language.py.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ class LanguageSettings:
 
     window_s: float = 30.0
     """What Whisper was trained on."""
-    no_doubt: float = 0.95
+    confident: float = 0.95
     """What a short window says so surely needs no full one…"""
-    no_doubt_s: float = 5.0
+    min_confident_s: float = 5.0
     """…unless there is less sound in it than this."""
     sure: float = 0.8
     """Of the windows so far: no more are asked."""
-    most_windows: int = 4
-    least_other: float = 0.3
+    max_windows: int = 4
+    min_other: float = 0.3
     """A chunk is written in another language as well if that is the likeliest, and at least so likely…"""
     agreed: float = 0.8
-    least_rival: float = 0.1
+    min_rival: float = 0.1
     """…or if the usual one is, but less likely than the former, and the other one at least as likely as the latter…
-    Where the usual one is hardly spoken (`least_own`), the second likeliest is compared as well if it is so likely."""
+    Where the usual one is hardly spoken (`min_own`), the second likeliest is compared as well if it is so likely."""
     rival_margin: float = 0.1
     """…then its text has to be surer by this (average log-probability)."""
-    least_next: float = 0.1
+    min_next: float = 0.1
     """Where no text was believed, the next likely language is tried if it is at least so likely…"""
-    least_next_avg_logprob: float = -0.6
+    min_next_avg_logprob: float = -0.6
     """…and its text is taken if the model is so sure of it."""
-    most_tried: int = 3
+    max_tried: int = 3
     sure_avg_logprob: float = -0.45
     """A sound whose text is less likely than this may hold two languages…"""
     sure_utterance_avg_logprob: float = -0.6
     """…and so may one with an utterance less likely than this…"""
     sure_language: float = 0.9
     """…and so may one that is less likely in the language of its text."""
-    least_change: float = 0.3
+    min_change: float = 0.3
     """A sound is parted where a change is at least so likely by what its two sides say…"""
     clear_change: float = 0.7
     """…and where it is so likely, no other place is looked at…"""
-    most_changes: int = 2
+    max_changes: int = 2
     """…of these at most."""
     clear: float = 0.9
     """Another language than that of the text is worth a warning…"""
-    least_own: float = 0.1
+    min_own: float = 0.1
     """…and so is a text whose own language is less likely than this…"""
-    least_told_s: float = 3.0
+    min_reported_s: float = 3.0
     """…but not of a part of a chunk that is shorter than this."""
 
 
@@ -93,17 +93,17 @@ class LanguageDetector:
         with self._stopwatch.measure("features"):
             spectrogram = log_mel(samples, frames=frames, n_mels=self._engine.n_mels)
         with self._stopwatch.measure("encoder"):
-            heard = self._engine.encode(Window(spectrogram, start / SAMPLE_RATE, len(samples) / SAMPLE_RATE))
+            encoded = self._engine.encode(Window(spectrogram, start / SAMPLE_RATE, len(samples) / SAMPLE_RATE))
         with self._stopwatch.measure("language"):
-            return self._engine.language_of(heard)
+            return self._engine.language_of(encoded)
 
     def knows_only(self, allowed: frozenset[str]) -> bool:
         """Whether there is no other language than the allowed ones that the model could name."""
         return self._engine.languages <= allowed
 
-    def leaves_no_doubt(self, probability: float, attempt: Attempt) -> bool:
+    def is_confident(self, probability: float, attempt: Attempt) -> bool:
         """Whether a language of this probability, in the attempt's own window, needs no look in a full one."""
-        return probability >= self._settings.no_doubt and attempt.duration >= self._settings.no_doubt_s
+        return probability >= self._settings.confident and attempt.duration >= self._settings.min_confident_s
 
     def in_own_window(self, attempt: Attempt) -> Probabilities:
         """Return the probabilities for an attempt whose window is encoded."""
@@ -118,7 +118,7 @@ class LanguageDetector:
             return self._engine.language_of(attempt.encoded, (start, end))
 
     def of_recording(
-        self, attempts: Iterator[Attempt], allowed: frozenset[str], hear: Callable[[Attempt], Attempt]
+        self, attempts: Iterator[Attempt], allowed: frozenset[str], encode: Callable[[Attempt], Attempt]
     ) -> tuple[str, float, list[Attempt]]:
         """Return the language, its probability, and the attempts that were taken to find out, the first one encoded.
 
@@ -127,9 +127,9 @@ class LanguageDetector:
         first = next(attempts, None)
         if first is None:
             return UNKNOWN, 0.0, []
-        taken = [hear(first)]
+        taken = [encode(first)]
         language, probability = next(iter(among(self.in_own_window(taken[0]), allowed).items()))
-        if not self.leaves_no_doubt(probability, taken[0]):
+        if not self.is_confident(probability, taken[0]):
             language, probability = self._vote(taken, attempts, allowed)
         return language, round(probability, 4), taken
 
@@ -149,7 +149,7 @@ class LanguageDetector:
         """Full windows of the sounds one after the other; what is taken of them is put down."""
         room = round(self._settings.window_s * SAMPLE_RATE)
         waiting = [taken[0].samples]
-        for _ in range(self._settings.most_windows):
+        for _ in range(self._settings.max_windows):
             while sum(map(len, waiting)) < room and (attempt := next(remaining, None)):
                 taken.append(attempt)
                 waiting.append(attempt.samples)

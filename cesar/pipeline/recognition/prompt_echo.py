@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby, pairwise
 
-from cesar.pipeline.recognition.writing import (
+from cesar.pipeline.recognition.scripts import (
     is_foreign,
     is_symbol,
     length_of,
@@ -21,17 +21,17 @@ from cesar.pipeline.recognition.writing import (
     words_of,
 )
 
-_LEAST_LETTERS = 3
+_MIN_HOTWORD_LETTERS = 3
 """A shorter hotword says nothing: it is in every text."""
-_LEAST_RUN_LETTERS = 7
+_MIN_RUN_LETTERS = 7
 """Of one word of the prompt, or of two that follow each other in it: fewer are a coincidence ("of the")."""
-_LARGE_SHARE = 0.4
+_MAX_PROMPT_SHARE = 0.4
 """So much of a text in words of the prompt makes it doubtful, whatever their order."""
-_LEAST_LINKED = 6
+_MIN_LINKED = 6
 """Without spaces between words, letters that follow each other in the prompt too; an ideograph counts two."""
-_LIKENESS = 0.5
+_MIN_SIMILARITY = 0.5
 """How alike two texts are that may be the same sound: letters that both have in order, of all."""
-_MOST_IN_CONTEXT = 20
+_MAX_CONTEXT_LETTERS = 20
 """Letters of a name that is believed for what stands around it."""
 
 
@@ -56,29 +56,29 @@ class Prompt:
         common = [word for word, is_marked in zip(words, marked, strict=True) if is_marked]
         if any(
             word in self.hotwords
-            or len(word) >= _LEAST_RUN_LETTERS
+            or len(word) >= _MIN_RUN_LETTERS
             or is_symbol(word)
             or is_foreign(word, self._scripts, language)
             for word in common
         ):
             return True
-        if _letters(common) > _LARGE_SHARE * _letters(words):
+        if _letters(common) > _MAX_PROMPT_SHARE * _letters(words):
             return True
-        if _longest_linked(words, marked) >= _LEAST_LINKED:
+        if _longest_linked(words, marked) >= _MIN_LINKED:
             return True
         pairs = set(pairwise(self.words))
         return any(
-            len(first) + len(second) >= _LEAST_RUN_LETTERS and (first, second) in pairs
+            len(first) + len(second) >= _MIN_RUN_LETTERS and (first, second) in pairs
             for first, second in pairwise(words)
         )
 
-    def is_borne_out(self, prompted: str, unprompted: str, language: str = "") -> bool:
+    def is_confirmed(self, prompted: str, unprompted: str, language: str = "") -> bool:
         """Return whether what was heard without the prompt bears out the text that was heard with it.
 
         >>> prompt = prompt_of(None, "Kubernetes")
-        >>> prompt.is_borne_out("We use Kubernetes.", "We use Cooper Nettys.")
+        >>> prompt.is_confirmed("We use Kubernetes.", "We use Cooper Nettys.")
         True
-        >>> prompt.is_borne_out("Kubernetes, Kubernetes.", "It's not right.")
+        >>> prompt.is_confirmed("Kubernetes, Kubernetes.", "It's not right.")
         False
         """
         ours, theirs = words_of(prompted), words_of(unprompted)
@@ -88,7 +88,7 @@ class Prompt:
         at = 0
         for is_prompted, run in groupby(marked):
             length = len(list(run))
-            if is_prompted and not _is_alike(ours, theirs, places, at, at + length):
+            if is_prompted and not _is_similar(ours, theirs, places, at, at + length):
                 return False
             at += length
         return True
@@ -115,7 +115,7 @@ def prompt_of(prompt: str | None, hotwords: str | None) -> Prompt | None:
     """Return the words of prompt and hotwords; None if there are none."""
     hot = words_of(hotwords or "")
     words = (*hot, *words_of(prompt or ""))
-    return Prompt(words, frozenset(word for word in hot if len(word) >= _LEAST_LETTERS)) if words else None
+    return Prompt(words, frozenset(word for word in hot if len(word) >= _MIN_HOTWORD_LETTERS)) if words else None
 
 
 def _links(words: Sequence[str], count: int) -> list[tuple[str, ...]]:
@@ -147,7 +147,9 @@ def _aligned(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
     return places
 
 
-def _is_alike(ours: Sequence[str], theirs: Sequence[str], places: Sequence[int | None], first: int, last: int) -> bool:
+def _is_similar(
+    ours: Sequence[str], theirs: Sequence[str], places: Sequence[int | None], first: int, last: int
+) -> bool:
     """Return whether the prompt's words from first to last may be what the other text has in their place."""
     from_first, to_last = first, last
     while from_first > 0 and places[from_first - 1] is None:
@@ -161,12 +163,12 @@ def _is_alike(ours: Sequence[str], theirs: Sequence[str], places: Sequence[int |
     run, stretch = "".join(ours[from_first:to_last]), "".join(theirs[before + 1 : after])
     if not stretch:
         return False
-    if SequenceMatcher(None, run, stretch, autojunk=False).ratio() >= _LIKENESS:
+    if SequenceMatcher(None, run, stretch, autojunk=False).ratio() >= _MIN_SIMILARITY:
         return True
     length, other = _letters(ours[from_first:to_last]), _letters(theirs[before + 1 : after])
     is_between_the_same = (from_first, to_last) == (first, last) and length <= _letters(ours) // 2
     is_as_long = length <= 2 * other and other <= 2 * length
-    return is_between_the_same and is_as_long and length <= _MOST_IN_CONTEXT
+    return is_between_the_same and is_as_long and length <= _MAX_CONTEXT_LETTERS
 
 
 def _letters(words: Iterable[str]) -> int:

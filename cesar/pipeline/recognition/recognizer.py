@@ -1,8 +1,8 @@
-"""Fifth stage: what is done with one chunk to make text of it. Which is done when is decided in schedule.py.
+"""Fifth stage: the decoding passes of one chunk. `scheduler.py` decides their order.
 
-What goes wrong with Whisper, and what is done about it, chunk by chunk and without looking at any other chunk:
-it stops early (the speech it left uncovered is heard again), it runs in circles or is unsure (another attempt, under
-other conditions), it invents text where nobody speaks (dropped, with the text kept in the ledger).
+Whisper fails in known ways, and each is handled within the chunk, independently of all other chunks: it stops early
+(uncovered speech is decoded again), it loops or is uncertain (another decoding pass), it hallucinates where nobody
+speaks (the text is rejected, and kept in the ledger).
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from typing import Any, NamedTuple
 
 from cesar.engines.base import DecodeSettings, Engine, Hypothesis, TimedWord, Utterance, Window
 from cesar.pipeline.audio.log_mel import FRAMES_PER_SECOND, log_mel
-from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, Decoded, Doubt, Said, Way, Weighed
-from cesar.pipeline.recognition.language_check import LanguageCheck
+from cesar.pipeline.recognition.chunk_language import LanguageCheck
+from cesar.pipeline.recognition.decoding_passes import (
+    Attempt,
+    ChunkAudio,
+    Decoded,
+    DecodingPass,
+    Evaluation,
+    PlacedUtterance,
+    RejectedSpan,
+)
 from cesar.pipeline.recognition.prompt_echo import prompt_of
 from cesar.pipeline.recognition.quality import (
     AFTER_THE_END,
     FROM_THE_PROMPT,
     NO_WORDS,
-    Judge,
+    QualityCheck,
     compression_ratio,
     span_of,
 )
@@ -32,47 +40,47 @@ from cesar.pipeline.stopwatch import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class RecognizeSettings:
-    """Which windows are heard, and what of them is heard again."""
+    """Window sizes, and when a part is decoded again."""
 
     windows_s: tuple[float, ...] = (10.0, 15.0, 17.5, 30.0)
-    """Windows have one of a few lengths, so that they can share a batch. The last is what Whisper was trained on:
-    slower, but surer."""
+    """Windows have one of a few lengths, so that they can share a batch. The last is the one that Whisper was trained
+    on: slower, but more reliable."""
     silence_after_s: float = 1.5
-    """Silence after the sound in a short window; with less, the model runs in circles or drops the last words."""
+    """Silence after the sound in a short window; with less, the model loops or drops the last words."""
     max_tokens_per_s: float = 10.0
-    """Of a short window. Who gets there is running in circles, or speaks a language that takes many tokens: the full
-    window has room for that."""
-    wide_beam: int = 5
-    """The usual search: a narrower one's text, where the model is unsure of it, is looked for again by this."""
+    """Limit in a short window. Text that reaches it is a loop, or in a language that takes many tokens, which gets the
+    full window."""
+    fallback_beam_size: int = 5
+    """Uncertain text of a narrower beam is decoded again with this one."""
     uncovered_speech_s: float = 1.0
-    """Speech after the last time stamp that is longer than this is heard again…"""
+    """More speech than this after the last timestamp is decoded again…"""
     skipped_speech_s: float = 2.0
-    """…and so is speech before or between the time stamps."""
-    least_bytes_per_s: float = 9.0
-    """Of UTF-8. Whoever reads aloud slowly says 10 letters a second. Where there are fewer, the model left something
-    out: most likely a sentence that was spoken twice…"""
+    """…and so is more than this before or between the timestamps."""
+    min_bytes_per_s: float = 9.0
+    """In UTF-8. Slow readers say 10 letters a second. With fewer, the model left something out, most likely a sentence
+    that was spoken twice…"""
     sparse_speech_s: float = 4.0
-    """…unless there is less speech than this, which says little."""
+    """…unless there is less speech than this, too little to tell."""
 
 
-_LEAST_PROGRESS = SAMPLE_RATE // 2
-"""A stretch is heard again only if it is shorter by this than the one it is a part of, so that there is an end."""
-_SHORTEST_DOUBT = SAMPLE_RATE // 50
+_MIN_PROGRESS = SAMPLE_RATE // 2
+"""A part is decoded again only if it is shorter than the whole by at least this much, so that retries terminate."""
+_MIN_REJECTED_SPAN = SAMPLE_RATE // 50
 
 
-class Likeness(NamedTuple):
-    """Of attempts that can be decoded together: the same in all of them."""
+class BatchKey(NamedTuple):
+    """What attempts must have in common to be decoded in one batch."""
 
-    way: Way
+    decoding_pass: DecodingPass
     window_s: float
     language: str
     is_prompted: bool
 
 
 class Recognizer:
-    """The steps from a sound to its text: `attempt`, `encode`, `decode` and `weigh`, which gives further attempts.
+    """The steps from sound to text: `attempt`, `encode`, `decode` and `evaluate`, which may return further attempts.
 
-    May be used from several threads at once.
+    Thread-safe.
     """
 
     def __init__(
@@ -85,21 +93,21 @@ class Recognizer:
         stopwatch: Stopwatch | None = None,
         languages: LanguageCheck | None = None,
     ) -> None:
-        """Without `languages` every text is looked for in the language of `decode`."""
+        """Without `languages`, every chunk is decoded in the language of `decode`."""
         self._languages = languages
         self._engine = engine
         self._decode = decode
         self._with_words = with_words
         self._settings = settings or RecognizeSettings()
-        self._judge = Judge(prompt=prompt_of(decode.prompt, decode.hotwords))
+        self._quality = QualityCheck(prompt=prompt_of(decode.prompt, decode.hotwords))
         self._stopwatch = stopwatch or Stopwatch()
 
     def attempt(self, sound: ChunkAudio) -> Attempt:
-        """The first attempt at a sound."""
-        return Attempt(sound, sound.chunk.start, sound.chunk.end, self._first_way, language=self._decode.language)
+        """Return the first attempt at a chunk."""
+        return Attempt(sound, sound.chunk.start, sound.chunk.end, self._first_pass, language=self._decode.language)
 
     def encode(self, attempt: Attempt) -> Attempt:
-        """Encode the attempt's window, unless it is already."""
+        """Encode the window of an attempt, unless that has been done."""
         if attempt.encoded:
             return attempt
         frames = round(self._window_s(attempt) * FRAMES_PER_SECOND)
@@ -109,110 +117,113 @@ class Recognizer:
             window = Window(spectrogram, attempt.start / SAMPLE_RATE, attempt.duration)
             return replace(attempt, encoded=self._engine.encode(window))
 
-    def likeness(self, attempt: Attempt) -> Likeness:
-        """What has to be the same in attempts that are decoded together."""
-        return Likeness(attempt.way, self._window_s(attempt), attempt.language, attempt.is_prompted)
+    def batch_key(self, attempt: Attempt) -> BatchKey:
+        """Return the key of the batches that the attempt fits into."""
+        return BatchKey(attempt.decoding_pass, self._window_s(attempt), attempt.language, attempt.is_prompted)
 
-    def decode(self, alike: Sequence[Attempt]) -> list[Decoded]:
-        """Make text of windows that are alike. The text for one doesn't depend on the others."""
-        encoded = [attempt.encoded for attempt in alike if attempt.encoded]
+    def decode(self, batch: Sequence[Attempt]) -> list[Decoded]:
+        """Decode a batch of attempts with the same key. No hypothesis depends on the others."""
+        encoded = [attempt.encoded for attempt in batch if attempt.encoded]
         with self._stopwatch.measure("decoder"):
-            hypotheses = self._engine.decode(encoded, self._decode_settings(alike[0]))
-        return [Decoded(attempt, hypothesis) for attempt, hypothesis in zip(alike, hypotheses, strict=True)]
+            hypotheses = self._engine.decode(encoded, self._decode_settings(batch[0]))
+        return [Decoded(attempt, hypothesis) for attempt, hypothesis in zip(batch, hypotheses, strict=True)]
 
-    def weigh(self, decoded: Decoded) -> Weighed:
-        """Take the text, or part of it, and say which attempts are still to be made at the stretch."""
+    def evaluate(self, decoded: Decoded) -> Evaluation:
+        """Accept the text or parts of it, and return the attempts still to make."""
         if self._languages is None:
-            return self._weigh(decoded)
+            return self._evaluate_text(decoded)
         if change := self._languages.change_in(decoded):
             attempt = decoded.attempt
             parts = ((attempt.start, change), (change, attempt.end))
-            of_all = self._languages.of_all_of(decoded)
-            return Weighed(again=[self._part(attempt, *part) for part in parts], spoken=of_all)
-        decoded, spoken, another = self._languages.settle(decoded)
+            of_all = self._languages.language_of_attempt(decoded)
+            return Evaluation(retries=[self._part(attempt, *part) for part in parts], evidence=of_all)
+        decoded, evidence, another = self._languages.settle(decoded)
         if another:
-            return Weighed(again=[self._from_scratch(another)])
-        weighed = self._weigh(decoded)
-        is_in_vain = weighed.doubts and not weighed.said and not weighed.again
-        if is_in_vain and (another := self._languages.next_likely(decoded)):
-            return Weighed(again=[self._from_scratch(another)])
-        return replace(weighed, spoken=spoken)
+            return Evaluation(retries=[self._restart(another)])
+        evaluation = self._evaluate_text(decoded)
+        nothing_accepted = evaluation.rejected and not evaluation.accepted and not evaluation.retries
+        if nothing_accepted and (another := self._languages.next_likely(decoded)):
+            return Evaluation(retries=[self._restart(another)])
+        return replace(evaluation, evidence=evidence)
 
-    def _weigh(self, decoded: Decoded) -> Weighed:
-        best = self._judge.better(decoded)
-        if way := self._judge.next_way(decoded):
-            return Weighed(again=[self._other(decoded.attempt, way=way, before=best)])
-        if self._judge.wants_to_hear_without_prompt(best):
-            unprompted = self._other(best.attempt, way=self._first_way, before=None, is_prompted=False, prompted=best)
-            return Weighed(again=[unprompted])
-        return self._taken(self._judge.borne_out(best))
+    def _evaluate_text(self, decoded: Decoded) -> Evaluation:
+        best = self._quality.better(decoded)
+        if decoding_pass := self._quality.fallback(decoded):
+            return Evaluation(retries=[self._retry(decoded.attempt, decoding_pass=decoding_pass, before=best)])
+        if self._quality.needs_unprompted_pass(best):
+            unprompted = self._retry(
+                best.attempt, decoding_pass=self._first_pass, before=None, is_prompted=False, prompted=best
+            )
+            return Evaluation(retries=[unprompted])
+        return self._accept(self._quality.confirmed(best))
 
-    def _other(self, attempt: Attempt, **how: Any) -> Attempt:
-        """An attempt at the same stretch in another way, encoded already if its window is the same."""
+    def _retry(self, attempt: Attempt, **how: Any) -> Attempt:
+        """Return another attempt at the same part, encoded already if its window is the same."""
         another = replace(attempt, **how)
         has_same_window = self._window_s(another) == self._window_s(attempt)
         return another if has_same_window else replace(another, encoded=None)
 
-    def _taken(self, best: Decoded) -> Weighed:
-        """Take what is to be believed of a text, and say what is to be heard again."""
-        attempt, hypothesis = best.attempt, _complete(best.hypothesis)
-        if reason := self._judge.disbelief(best):
+    def _accept(self, best: Decoded) -> Evaluation:
+        """Accept the believable part of a text, and return what to decode again."""
+        attempt, hypothesis = best.attempt, _drop_truncated(best.hypothesis)
+        if reason := self._quality.rejection_reason(best):
             if best.is_empty and attempt.prompted and not attempt.prompted.is_empty:
                 reason, hypothesis = FROM_THE_PROMPT, attempt.prompted.hypothesis
-            return Weighed(doubts=[_doubt(attempt.start, attempt.end, reason, hypothesis.text)])
+            return Evaluation(rejected=[_rejected_span(attempt.start, attempt.end, reason, hypothesis.text)])
         if at := self._sparse_at(attempt, hypothesis):
             parts = ((attempt.start, at), (at, attempt.end))
-            return Weighed(again=[self._part(attempt, *part) for part in parts])
-        beyond = "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip()
-        doubts = [_doubt(*_not_empty(attempt, attempt.end, attempt.end), AFTER_THE_END, beyond)] if beyond else []
-        believed, disbelieved = self._sifted(attempt, hypothesis)
-        stuck, again = self._rest(attempt, believed)
-        left = [doubt for doubt in disbelieved if not any(_covers(part, doubt) for part in again)]
-        return Weighed(self._placed(attempt, believed), doubts + left + stuck, again)
+            return Evaluation(retries=[self._part(attempt, *part) for part in parts])
+        accepted, rejected = self._split_rejected(attempt, hypothesis)
+        unrecognised, retries = self._retry_uncovered(attempt, accepted)
+        rejected = [span for span in rejected if not any(_covers(part, span) for part in retries)]
+        if beyond := "".join(u.text for u in hypothesis.utterances if u.start >= attempt.duration).strip():
+            span = _at_least_20_ms(attempt, attempt.end, attempt.end)
+            rejected.insert(0, _rejected_span(*span, AFTER_THE_END, beyond))
+        return Evaluation(self._place(attempt, accepted), rejected + unrecognised, retries)
 
-    def _sifted(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[Hypothesis, list[Doubt]]:
-        """Part the utterances that are to be believed from those that are not."""
-        reasons = [self._judge.disbelief_of(utterance, attempt) for utterance in hypothesis.utterances]
+    def _split_rejected(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[Hypothesis, list[RejectedSpan]]:
+        """Split the utterances into accepted and rejected ones."""
+        reasons = [self._quality.utterance_rejection_reason(utterance, attempt) for utterance in hypothesis.utterances]
         pairs = list(zip(hypothesis.utterances, reasons, strict=True))
-        disbelieved = [
-            _doubt(*_not_empty(attempt, *span_of(utterance, attempt)), reason, utterance.text.strip())
+        rejected = [
+            _rejected_span(*_at_least_20_ms(attempt, *span_of(utterance, attempt)), reason, utterance.text.strip())
             for utterance, reason in pairs
             if reason and utterance.start < attempt.duration
         ]
-        believed = tuple(utterance for utterance, reason in pairs if reason is None)
-        return replace(hypothesis, utterances=believed), disbelieved
+        accepted = tuple(utterance for utterance, reason in pairs if reason is None)
+        return replace(hypothesis, utterances=accepted), rejected
 
-    def _from_scratch(self, attempt: Attempt) -> Attempt:
-        """Begin with the first way; the window stays encoded if it is the same."""
-        encoded = attempt.encoded if attempt.way < Way.FULL else None
-        return replace(attempt, way=self._first_way, encoded=encoded, prompted=None)
+    def _restart(self, attempt: Attempt) -> Attempt:
+        """Return to the first pass; the window stays encoded if it is the same."""
+        encoded = attempt.encoded if attempt.decoding_pass < DecodingPass.FULL_WINDOW else None
+        return replace(attempt, decoding_pass=self._first_pass, encoded=encoded, prompted=None)
 
     def _part(self, attempt: Attempt, start: int, end: int) -> Attempt:
-        """A part of what was attempted, to be heard by itself; where the prompt has misled, it stays left out."""
+        """Return an attempt at a part; a prompt that has been dropped stays dropped."""
         return Attempt(
             attempt.sound,
             start,
             end,
-            self._first_way,
+            self._first_pass,
             language=attempt.language,
             is_prompted=attempt.is_prompted,
         )
 
     @property
-    def _first_way(self) -> Way:
-        is_narrow = self._decode.beam_size < self._settings.wide_beam and self._decode.temperature == 0
-        return Way.NARROW if is_narrow else Way.WIDE
+    def _first_pass(self) -> DecodingPass:
+        is_narrow = self._decode.beam_size < self._settings.fallback_beam_size and self._decode.temperature == 0
+        return DecodingPass.GREEDY if is_narrow else DecodingPass.BEAM
 
     def _window_s(self, attempt: Attempt) -> float:
         *short, full = self._settings.windows_s
-        if attempt.way >= Way.FULL:
+        if attempt.decoding_pass >= DecodingPass.FULL_WINDOW:
             return full
         needed = attempt.duration + self._settings.silence_after_s
         return next((length for length in short if length >= needed), full)
 
     def _decode_settings(self, attempt: Attempt) -> DecodeSettings:
-        way = attempt.way
-        is_short = way < Way.FULL
+        decoding_pass = attempt.decoding_pass
+        is_short = decoding_pass < DecodingPass.FULL_WINDOW
         asked = replace(
             self._decode,
             language=attempt.language,
@@ -220,21 +231,21 @@ class Recognizer:
             hotwords=self._decode.hotwords if attempt.is_prompted else None,
             max_tokens=round(self._settings.max_tokens_per_s * self._window_s(attempt)) if is_short else None,
         )
-        if way == self._first_way:
+        if decoding_pass == self._first_pass:
             return asked
         return replace(
             asked,
-            beam_size=max(self._settings.wide_beam, self._decode.beam_size),
+            beam_size=max(self._settings.fallback_beam_size, self._decode.beam_size),
             temperature=0.0,
-            avoid_repetition=way is Way.UNREPEATING,
+            avoid_repetition=decoding_pass is DecodingPass.NO_REPEAT,
         )
 
-    def _placed(self, attempt: Attempt, hypothesis: Hypothesis) -> list[Said]:
+    def _place(self, attempt: Attempt, hypothesis: Hypothesis) -> list[PlacedUtterance]:
         offset = attempt.start / SAMPLE_RATE
         words = self._words(attempt, hypothesis)
         ratio = compression_ratio(hypothesis.text)
         return [
-            Said(
+            PlacedUtterance(
                 start=offset + utterance.start,
                 end=offset + min(utterance.end, attempt.duration),
                 text=utterance.text.strip(),
@@ -245,7 +256,7 @@ class Recognizer:
                 temperature=hypothesis.temperature,
                 seek=attempt.start * FRAMES_PER_SECOND // SAMPLE_RATE,
                 tokens=utterance.tokens,
-                token_ends=_ends_in_bare(utterance),
+                token_ends=_stripped_token_ends(utterance),
                 token_logprobs=utterance.token_logprobs,
                 token_bytes=utterance.token_bytes,
                 language=attempt.language,
@@ -261,34 +272,34 @@ class Recognizer:
             decode = replace(self._decode, language=attempt.language)
             return self._engine.align(attempt.encoded, hypothesis.utterances, decode)
 
-    def _rest(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[list[Doubt], list[Attempt]]:
-        """The stretches with speech that no utterance covers: those to be heard again, and those that were in vain."""
-        stuck: list[Doubt] = []
-        again: list[Attempt] = []
-        for start, end, least_s in self._uncovered(attempt, hypothesis):
-            if speech_between(attempt.sound.chunk.regions, start, end) < least_s:
+    def _retry_uncovered(self, attempt: Attempt, hypothesis: Hypothesis) -> tuple[list[RejectedSpan], list[Attempt]]:
+        """Return the uncovered stretches with speech: those without words, and attempts at the others."""
+        unrecognised: list[RejectedSpan] = []
+        retries: list[Attempt] = []
+        for start, end, min_s in self._find_gaps(attempt, hypothesis):
+            if speech_between(attempt.sound.chunk.regions, start, end) < min_s:
                 continue
-            if end - start > attempt.end - attempt.start - _LEAST_PROGRESS:
-                stuck.append(_doubt(start, end, NO_WORDS, ""))
+            if end - start > attempt.end - attempt.start - _MIN_PROGRESS:
+                unrecognised.append(_rejected_span(start, end, NO_WORDS, ""))
             else:
-                again.append(self._part(attempt, start, end))
-        return stuck, again
+                retries.append(self._part(attempt, start, end))
+        return unrecognised, retries
 
     def _sparse_at(self, attempt: Attempt, hypothesis: Hypothesis) -> int | None:
-        """The middle of the longest pause in an utterance that says too little for the speech in it."""
+        """Return the middle of the longest pause in an utterance with too little text for its speech."""
         for utterance in hypothesis.utterances:
             start = attempt.start + int(utterance.start * SAMPLE_RATE)
             end = attempt.start + int(min(utterance.end, attempt.duration) * SAMPLE_RATE)
             regions = [r for r in attempt.sound.chunk.regions if r.start < end and r.end > start]
             speech_s = speech_between(regions, start, end)
-            is_sparse = len(utterance.text.encode()) < self._settings.least_bytes_per_s * speech_s
+            is_sparse = len(utterance.text.encode()) < self._settings.min_bytes_per_s * speech_s
             if is_sparse and speech_s >= self._settings.sparse_speech_s and len(regions) > 1:
                 before, after = max(pairwise(regions), key=lambda pair: pair[1].start - pair[0].end)
                 return (before.end + after.start) // 2
         return None
 
-    def _uncovered(self, attempt: Attempt, hypothesis: Hypothesis) -> Iterable[tuple[int, int, float]]:
-        """Start and end of each gap in samples, and how many seconds of speech in it are too many to leave."""
+    def _find_gaps(self, attempt: Attempt, hypothesis: Hypothesis) -> Iterable[tuple[int, int, float]]:
+        """Yield start and end of each gap, in samples, and how many seconds of speech in it need another attempt."""
         reached = attempt.start
         for utterance in (u for u in hypothesis.utterances if u.start < attempt.duration):
             start = attempt.start + int(utterance.start * SAMPLE_RATE)
@@ -297,29 +308,29 @@ class Recognizer:
         yield reached, attempt.end, self._settings.uncovered_speech_s
 
 
-def _covers(attempt: Attempt, doubt: Doubt) -> bool:
-    return attempt.start / SAMPLE_RATE <= doubt.start and doubt.end <= attempt.end / SAMPLE_RATE
+def _covers(attempt: Attempt, rejected_span: RejectedSpan) -> bool:
+    return attempt.start / SAMPLE_RATE <= rejected_span.start and rejected_span.end <= attempt.end / SAMPLE_RATE
 
 
-def _not_empty(attempt: Attempt, start: int, end: int) -> tuple[int, int]:
+def _at_least_20_ms(attempt: Attempt, start: int, end: int) -> tuple[int, int]:
     """Return a span that is at least 20 ms long, and within the attempt unless that is shorter."""
-    end = min(max(end, start + _SHORTEST_DOUBT), attempt.end)
-    return max(attempt.start, min(start, end - _SHORTEST_DOUBT)), end
+    end = min(max(end, start + _MIN_REJECTED_SPAN), attempt.end)
+    return max(attempt.start, min(start, end - _MIN_REJECTED_SPAN)), end
 
 
-def _doubt(start: int, end: int, reason: str, text: str) -> Doubt:
-    return Doubt(start / SAMPLE_RATE, end / SAMPLE_RATE, reason, text)
+def _rejected_span(start: int, end: int, reason: str, text: str) -> RejectedSpan:
+    return RejectedSpan(start / SAMPLE_RATE, end / SAMPLE_RATE, reason, text)
 
 
-def _complete(hypothesis: Hypothesis) -> Hypothesis:
-    """Leave out the utterance in which the model ran out of room: its sound is heard again."""
+def _drop_truncated(hypothesis: Hypothesis) -> Hypothesis:
+    """Drop the utterance in which the model ran out of tokens; its sound is decoded again."""
     *complete, last = hypothesis.utterances or (None,)
     if last is None or not (hypothesis.is_cut_off and last.is_open and complete):
         return hypothesis
     return replace(hypothesis, utterances=tuple(complete))
 
 
-def _ends_in_bare(utterance: Utterance) -> tuple[int, ...]:
-    """Where the tokens end in the text without the blanks before it."""
-    blanks = len(utterance.text.encode()) - len(utterance.text.lstrip().encode())
-    return tuple(max(0, end - blanks) for end in utterance.token_ends)
+def _stripped_token_ends(utterance: Utterance) -> tuple[int, ...]:
+    """Return where the tokens end in the text without its leading spaces."""
+    spaces = len(utterance.text.encode()) - len(utterance.text.lstrip().encode())
+    return tuple(max(0, end - spaces) for end in utterance.token_ends)

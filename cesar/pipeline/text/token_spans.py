@@ -1,4 +1,4 @@
-"""Which of an utterance's tokens belong to which part of its text. Knows their lengths, not what they say."""
+"""Which tokens of an utterance belong to which part of its text, by their lengths alone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 
-def shared_out(ends: Sequence[int], text: str, parts: Sequence[str]) -> list[slice]:
-    """Give each part of a text, in order, the tokens that end in it; a blank between two goes to the first.
+def share_tokens(ends: Sequence[int], text: str, parts: Sequence[str]) -> list[slice]:
+    """Return, for each part of a text in order, the tokens that end in it; a space between two goes to the first.
 
-    ends: where each token ends in the text, in bytes of UTF-8.
-    Every token goes to one part, also where bytes were no text and the ends are off.
+    ends: where each token ends in the text, in UTF-8 bytes.
+    Every token goes to exactly one part, even where invalid bytes make the ends inexact.
 
-    >>> shared_out([3, 4, 9, 10], "Yes. Good.", ["Yes.", "Good."])
+    >>> share_tokens([3, 4, 9, 10], "Yes. Good.", ["Yes.", "Good."])
     [slice(0, 2, None), slice(2, 4, None)]
     """
     at, cuts = 0, [0]

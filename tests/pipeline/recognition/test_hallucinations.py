@@ -2,7 +2,7 @@
 
 import pytest
 
-from cesar.pipeline.recognition.hallucinations import is_invented, is_too_fast, letters
+from cesar.pipeline.recognition.hallucinations import count_letters, is_hallucination, is_too_fast
 
 CLEAR, DOUBTFUL = 0.99, 0.4
 CREDITS = [
@@ -48,31 +48,31 @@ COURTESIES = [
 
 @pytest.mark.parametrize("phrase", [*CREDITS, *OUTROS, *COURTESIES])
 def test_a_known_phrase_is_invented_where_speech_is_doubtful_and_real_where_it_is_clear(phrase):
-    spoken_s = max(0.6, letters(phrase) / 14)
-    assert is_invented(phrase, DOUBTFUL, spoken_s)
-    assert not is_invented(phrase, CLEAR, spoken_s)
+    spoken_s = max(0.6, count_letters(phrase) / 14)
+    assert is_hallucination(phrase, DOUBTFUL, spoken_s)
+    assert not is_hallucination(phrase, CLEAR, spoken_s)
 
 
 @pytest.mark.parametrize("phrase", OUTROS)
 @pytest.mark.parametrize("joiner", [" ", "\n"])
 def test_what_is_said_once_is_invented_when_it_is_there_twice(phrase, joiner):
-    assert is_invented(joiner.join([phrase, phrase]), CLEAR, 3.0)
+    assert is_hallucination(joiner.join([phrase, phrase]), CLEAR, 3.0)
 
 
 @pytest.mark.parametrize("phrase", ["Thank you.", "Bye.", "Merci."])
 def test_a_courtesy_may_be_said_twice(phrase):
-    assert not is_invented(f"{phrase} {phrase}", CLEAR, 1.5)
-    assert is_invented(f"{phrase} {phrase}", DOUBTFUL, 1.5)
+    assert not is_hallucination(f"{phrase} {phrase}", CLEAR, 1.5)
+    assert is_hallucination(f"{phrase} {phrase}", DOUBTFUL, 1.5)
 
 
 @pytest.mark.parametrize("phrase", [*CREDITS, *OUTROS])
 def test_no_known_phrase_is_said_in_the_blink_of_an_eye(phrase):
-    assert is_invented(f"{phrase} {phrase}", CLEAR, 0.12)
+    assert is_hallucination(f"{phrase} {phrase}", CLEAR, 0.12)
 
 
 @pytest.mark.parametrize("phrase", [*CREDITS, *OUTROS])
 def test_a_known_phrase_does_not_fill_half_a_minute_of_song(phrase):
-    assert is_invented(phrase, CLEAR, 30.0)
+    assert is_hallucination(phrase, CLEAR, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_known_phrase_does_not_fill_half_a_minute_of_song(phrase):
     ],
 )
 def test_other_words_are_not_known_for_being_invented(text):
-    assert not is_invented(text, DOUBTFUL, 2.0)
+    assert not is_hallucination(text, DOUBTFUL, 2.0)
 
 
 @pytest.mark.parametrize(

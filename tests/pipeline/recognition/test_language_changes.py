@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
-from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, Recognized, Way
+from cesar.pipeline.recognition.chunk_language import Choice, LanguageCheck
+from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, DecodingPass, Recognized
 from cesar.pipeline.recognition.language_changes import likely_changes
-from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
 from cesar.pipeline.recognition.language_detection import LanguageDetector
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
@@ -25,10 +25,10 @@ def attempt(*speech: tuple[float, float], at: float = 0.0, samples: Samples | No
     sound = ChunkAudio(
         PlannedChunk(start, end, regions), np.zeros(end - start, np.float32) if samples is None else samples
     )
-    return Attempt(sound, start, end, Way.NARROW, language="en")
+    return Attempt(sound, start, end, DecodingPass.GREEDY, language="en")
 
 
-class Spoken:
+class LanguageEvidence:
     """What is spoken from when on, in seconds; a part sounds like each language by its share of it."""
 
     def __init__(self, *languages: tuple[float, str]) -> None:
@@ -44,7 +44,7 @@ class Spoken:
         return shares
 
 
-def found_in(attempt: Attempt, language_of: Spoken) -> float | None:
+def found_in(attempt: Attempt, language_of: LanguageEvidence) -> float | None:
     """Return where the likeliest change is, in seconds from the start of the recording."""
     changes = likely_changes(attempt, language_of)
     return changes[0].at / SAMPLE_RATE if changes else None
@@ -56,7 +56,7 @@ def test_the_change_is_found_in_the_pause_where_it_is(at, change_s):
     speech = [(start, start + 1.4) for start in np.arange(0, 15, 1.5)]
     pauses = [end + 0.05 for _, end in speech]
     nearest = min(pauses, key=lambda pause: abs(pause - change_s))
-    found = found_in(attempt(*speech, at=at), Spoken((0, "en"), (nearest, "de")))
+    found = found_in(attempt(*speech, at=at), LanguageEvidence((0, "en"), (nearest, "de")))
     assert found is not None
     assert found - at == pytest.approx(nearest, abs=0.01)
 
@@ -64,13 +64,13 @@ def test_the_change_is_found_in_the_pause_where_it_is(at, change_s):
 def test_where_nobody_pauses_a_quiet_moment_near_the_change_is_taken():
     samples = np.random.default_rng(1).normal(0, 0.1, 14 * SAMPLE_RATE).astype(np.float32)
     samples[round(6.9 * SAMPLE_RATE) : round(7.1 * SAMPLE_RATE)] = 0
-    found = found_in(attempt((0, 14), samples=samples), Spoken((0, "en"), (7, "fr")))
+    found = found_in(attempt((0, 14), samples=samples), LanguageEvidence((0, "en"), (7, "fr")))
     assert found == pytest.approx(7, abs=0.15)
 
 
 def test_a_turn_in_another_language_is_found_at_both_of_its_ends():
     speech = [(start, start + 1.4) for start in np.arange(0, 15, 1.5)]
-    changes = likely_changes(attempt(*speech), Spoken((0, "en"), (5.95, "de"), (10.45, "en")))
+    changes = likely_changes(attempt(*speech), LanguageEvidence((0, "en"), (5.95, "de"), (10.45, "en")))
     assert sorted(round(change.at / SAMPLE_RATE, 2) for change in changes[:2]) == [5.95, 10.45]
 
 
@@ -88,11 +88,11 @@ def test_what_a_language_changes_to_need_not_be_clear():
 
 
 def test_a_sound_in_one_language_has_no_change():
-    assert likely_changes(attempt((0, 15)), Spoken((0, "de"))) == []
+    assert likely_changes(attempt((0, 15)), LanguageEvidence((0, "de"))) == []
 
 
 def test_a_short_sound_is_not_looked_into():
-    spoken = Spoken((0, "en"), (2.5, "de"))
+    spoken = LanguageEvidence((0, "en"), (2.5, "de"))
     assert likely_changes(attempt((0, 4.9)), spoken) == []
     assert spoken.asked == []
 
@@ -110,7 +110,7 @@ def test_a_single_window_that_is_surely_wrong_is_no_change():
 
 def test_silence_is_not_asked_about():
     """Asked about silence the model says anything, and may be sure of it."""
-    spoken = Spoken((0, "en"), (6, "de"))
+    spoken = LanguageEvidence((0, "en"), (6, "de"))
     assert likely_changes(attempt((0, 5), (14, 14.5)), spoken) == []
     assert all(start < 5 for start, _ in spoken.asked)
 
@@ -123,11 +123,11 @@ def recognized(
     *,
     in_full_windows: Mapping[str, float] | None = None,
     weakest_of_mixed: float | None = None,
-    spoken: Spoken | None = None,
+    spoken: LanguageEvidence | None = None,
     allowed: frozenset[str] = frozenset({"en", "de"}),
 ) -> tuple[Recognized, AnsweringEngine]:
     """A chunk of 14 s in English and, from second 7 on, in German; or what full windows say it is."""
-    truth = spoken or Spoken((0, "en"), (7, "de"))
+    truth = spoken or LanguageEvidence((0, "en"), (7, "de"))
 
     def language_of(window: Window) -> Mapping[str, float]:
         if in_full_windows and window.log_mel.shape[1] == 3000:
@@ -138,8 +138,8 @@ def recognized(
         heard = language_of(Window(np.zeros((80, 0), np.float32), asked.start, asked.duration))
         is_right = heard[asked.settings.language] > 0.95
         text = f"A sentence in {asked.settings.language}, as long as one of that many seconds is, or longer. " * 2
-        said = saying((0, asked.duration, text), logprob=-0.2 if is_right else logprob_of_mixed)
-        return said if is_right else replace(said, weakest_avg_logprob=weakest_of_mixed)
+        part = saying((0, asked.duration, text), logprob=-0.2 if is_right else logprob_of_mixed)
+        return part if is_right else replace(part, weakest_avg_logprob=weakest_of_mixed)
 
     engine = AnsweringEngine(answer, languages=frozenset({"en", "de", "fr"}), language_of=language_of)
     check = LanguageCheck(LanguageDetector(engine), Choice("en", allowed))
@@ -149,77 +149,79 @@ def recognized(
     left = [recognizer.attempt(chunk.sound)]
     while left:
         [decoded] = recognizer.decode([recognizer.encode(left.pop())])
-        weighed = recognizer.weigh(decoded)
-        result.add(weighed)
-        left += weighed.again
+        evaluation = recognizer.evaluate(decoded)
+        result.add(evaluation)
+        left += evaluation.retries
     return result, engine
 
 
 def test_a_chunk_in_two_languages_gets_each_part_in_its_own():
     result, _ = recognized(-0.8)
-    assert [(said.language, round(said.start), round(said.end)) for said in result.said] == [
+    assert [(part.language, round(part.start), round(part.end)) for part in result.accepted] == [
         ("en", 0, 7),
         ("de", 7, 14),
     ]
-    assert result.spoken
-    assert result.spoken.probability == pytest.approx(0.5)
-    assert result.doubts == []
-    assert result.said[0].end == result.said[1].start, "nothing is lost between them"
+    assert result.evidence
+    assert result.evidence.probability == pytest.approx(0.5)
+    assert result.rejected == []
+    assert result.accepted[0].end == result.accepted[1].start, "nothing is lost between them"
 
 
 def test_a_text_that_the_model_is_sure_of_is_not_looked_into():
     result, engine = recognized(-0.3)
-    assert len({said.language for said in result.said}) == 1
+    assert len({part.language for part in result.accepted}) == 1
     assert len(engine.encoded) <= 2
 
 
 def test_a_text_with_one_unlikely_utterance_is_looked_into():
     """A translated sentence beside a right one: on the whole, the model is sure."""
     result, _ = recognized(-0.3, weakest_of_mixed=-0.8)
-    assert [said.language for said in result.said] == ["en", "de"]
+    assert [part.language for part in result.accepted] == ["en", "de"]
 
 
 def test_where_all_parts_are_surely_in_the_language_of_the_text_three_windows_are_asked_about():
-    spoken = Spoken((0, "en"))
+    spoken = LanguageEvidence((0, "en"))
     assert likely_changes(attempt((0, 15)), spoken) == []
     assert spoken.asked == [(0, 5), (5, 10), (10, 15)]
 
 
 def test_a_sound_is_not_parted_unless_its_sides_by_themselves_are_in_different_languages():
     result, engine = recognized(-0.8, in_full_windows={"en": 0.9, "de": 0.1})
-    assert len({said.language for said in result.said}) == 1
+    assert len({part.language for part in result.accepted}) == 1
     assert {(asked.start, asked.duration) for asked in engine.asked} == {(0, 14)}
 
 
 # Where the text may not change its language with the speech.
 
-ENGLISH_THEN_FRENCH = Spoken((0, "en"), (7.0, "fr"))
+ENGLISH_THEN_FRENCH = LanguageEvidence((0, "en"), (7.0, "fr"))
 
 
 @pytest.mark.parametrize("allowed", [{"en"}, {"en", "de"}], ids=["named", "not to choose from"])
 def test_a_part_in_a_language_that_is_not_allowed_is_told(allowed):
     result, _ = recognized(-0.8, spoken=ENGLISH_THEN_FRENCH, allowed=frozenset(allowed))
-    assert {said.language for said in result.said} <= allowed
-    assert result.spoken
-    assert result.spoken.other == "fr"
+    assert {part.language for part in result.accepted} <= allowed
+    assert result.evidence
+    assert result.evidence.other == "fr"
 
 
 def test_a_turn_in_a_language_that_is_not_allowed_is_told_between_its_ends():
-    result, _ = recognized(-0.8, spoken=Spoken((0, "en"), (3.1, "fr"), (7.0, "en")), allowed=frozenset({"en"}))
-    assert {said.language for said in result.said} == {"en"}
-    assert result.spoken
-    assert result.spoken.other == "fr"
+    result, _ = recognized(
+        -0.8, spoken=LanguageEvidence((0, "en"), (3.1, "fr"), (7.0, "en")), allowed=frozenset({"en"})
+    )
+    assert {part.language for part in result.accepted} == {"en"}
+    assert result.evidence
+    assert result.evidence.other == "fr"
 
 
 def test_with_a_named_language_a_part_is_told_only_if_it_is_clear():
     unclear = {"en": 0.05, "fr": 0.85, "de": 0.1}
     result, _ = recognized(-0.8, in_full_windows=unclear, allowed=frozenset({"en"}))
-    assert result.spoken
-    assert result.spoken.other == ""
+    assert result.evidence
+    assert result.evidence.other == ""
 
 
 def test_with_a_named_language_a_text_that_the_model_is_sure_of_takes_no_further_window():
-    result, engine = recognized(-0.3, spoken=Spoken((0, "en"), (12.7, "fr")), allowed=frozenset({"en"}))
-    assert result.spoken
-    assert result.spoken.other == ""
+    result, engine = recognized(-0.3, spoken=LanguageEvidence((0, "en"), (12.7, "fr")), allowed=frozenset({"en"}))
+    assert result.evidence
+    assert result.evidence.other == ""
     assert len(engine.encoded) == 1

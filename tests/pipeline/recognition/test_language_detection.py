@@ -5,8 +5,16 @@ import pytest
 
 from cesar.engines.base import DecodeSettings, Hypothesis, Window
 from cesar.engines.languages import UNKNOWN
-from cesar.pipeline.recognition.decoding_passes import Attempt, ChunkAudio, Decoded, Recognized, Spoken, Way, Weighed
-from cesar.pipeline.recognition.language_check import Choice, LanguageCheck
+from cesar.pipeline.recognition.chunk_language import Choice, LanguageCheck
+from cesar.pipeline.recognition.decoding_passes import (
+    Attempt,
+    ChunkAudio,
+    Decoded,
+    DecodingPass,
+    Evaluation,
+    LanguageEvidence,
+    Recognized,
+)
 from cesar.pipeline.recognition.language_detection import LanguageDetector, among
 from cesar.pipeline.recognition.recognizer import Recognizer
 from cesar.pipeline.samples import SAMPLE_RATE
@@ -96,7 +104,7 @@ def test_probabilities_among_some_languages_add_up_to_one_and_come_in_order():
 
 def recognized(
     answer: Answer, of_window: OfWindow, *, seconds: int = 5, allowed: frozenset[str] = EN_DE, usual: str = "en"
-) -> tuple[Recognized, Spoken, AnsweringEngine]:
+) -> tuple[Recognized, LanguageEvidence, AnsweringEngine]:
     """Make all attempts at one chunk of a recording that is in English."""
     engine = AnsweringEngine(answer, languages=EN_DE | {"cy"}, language_of=of_window)
     check = LanguageCheck(LanguageDetector(engine), Choice(usual, allowed))
@@ -106,11 +114,11 @@ def recognized(
     left: list[Attempt] = [recognizer.attempt(sound)]
     while left:
         [decoded] = recognizer.decode([recognizer.encode(left.pop())])
-        weighed = recognizer.weigh(decoded)
-        result.add(weighed)
-        left += weighed.again
-    assert result.spoken
-    return result, result.spoken, engine
+        evaluation = recognizer.evaluate(decoded)
+        result.add(evaluation)
+        left += evaluation.retries
+    assert result.evidence
+    return result, result.evidence, engine
 
 
 def speaking(**logprobs: float) -> Answer:
@@ -124,7 +132,7 @@ def speaking(**logprobs: float) -> Answer:
 
 
 def languages(result: Recognized) -> list[str]:
-    return [said.language for said in result.said]
+    return [part.language for part in result.accepted]
 
 
 def test_a_chunk_in_the_usual_language_is_decoded_once():
@@ -136,7 +144,7 @@ def test_a_chunk_in_the_usual_language_is_decoded_once():
 def test_a_chunk_in_another_language_gets_its_text_in_that():
     result, spoken, engine = recognized(speaking(en=-0.5, de=-0.2), lambda window: {"de": 0.99, "en": 0.01})
     assert languages(result) == ["de"]
-    assert "sentence in de" in result.said[0].text
+    assert "sentence in de" in result.accepted[0].text
     assert (spoken.language, spoken.probability, spoken.other) == ("de", 0.99, "")
     assert len(engine.encoded) == 1, "the window needs no second pass through the encoder"
 
@@ -237,7 +245,7 @@ def test_a_part_of_a_chunk_tells_what_is_spoken_in_it_unless_it_is_a_moment(dura
     )
     check = LanguageCheck(LanguageDetector(engine), Choice("en", EN_DE))
     [sound] = sounds(10)
-    part = Attempt(sound, 0, duration_s * SAMPLE_RATE, Way.NARROW, language="en")
+    part = Attempt(sound, 0, duration_s * SAMPLE_RATE, DecodingPass.GREEDY, language="en")
     part = Recognizer(engine, DecodeSettings("en")).encode(part)
     _, spoken, _ = check.settle(Decoded(part, saying((0, duration_s, "Words."))))
     assert spoken
@@ -246,12 +254,16 @@ def test_a_part_of_a_chunk_tells_what_is_spoken_in_it_unless_it_is_a_moment(dura
 
 def test_what_parts_of_a_chunk_tell_counts_in_whatever_order_they_were_heard():
     [sound] = sounds(10)
-    whole, early, late = Spoken("en", 0.5), Spoken("en", 0.0, "de", 9, False), Spoken("en", 0.0, "fr", 50, False)
+    whole, early, late = (
+        LanguageEvidence("en", 0.5),
+        LanguageEvidence("en", 0.0, "de", 9, False),
+        LanguageEvidence("en", 0.0, "fr", 50, False),
+    )
     for order in ((whole, early, late), (whole, late, early)):
         result = Recognized(sound.chunk)
         for one in order:
-            result.add(Weighed(spoken=one))
-        assert result.spoken == Spoken("en", 0.5, "de")
+            result.add(Evaluation(evidence=one))
+        assert result.evidence == LanguageEvidence("en", 0.5, "de")
 
 
 def test_where_no_text_is_believed_the_next_likely_language_is_tried():
@@ -261,7 +273,7 @@ def test_where_no_text_is_believed_the_next_likely_language_is_tried():
         return speaking(de=-0.3)(asked)
 
     result, spoken, _ = recognized(answer, lambda window: {"en": 0.6, "de": 0.4})
-    assert (languages(result), result.doubts) == (["de"], [])
+    assert (languages(result), result.rejected) == (["de"], [])
     assert spoken.language == "de"
 
 
@@ -271,8 +283,8 @@ def test_the_next_likely_language_has_to_be_sure_of_its_text():
         return saying((0, asked.duration, "Murmur in " + asked.settings.language), logprob=sure, no_speech=0.9)
 
     result, *_ = recognized(answer, lambda window: {"en": 0.6, "de": 0.4})
-    assert result.said == []
-    assert [doubt.text for doubt in result.doubts] == ["Murmur in en"]
+    assert result.accepted == []
+    assert [rejected_span.text for rejected_span in result.rejected] == ["Murmur in en"]
 
 
 def test_no_language_is_tried_that_is_not_likely():

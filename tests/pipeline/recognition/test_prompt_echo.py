@@ -63,7 +63,7 @@ def test_words_that_are_in_every_text_are_no_sign_of_the_prompt(text):
 def test_words_that_sound_alike_or_stand_between_the_same_ones_are_borne_out(prompted, unprompted):
     prompt = prompt_of(HOWTO, f"{HOTWORDS}, Siobhan")
     assert prompt is not None
-    assert prompt.is_borne_out(prompted, unprompted)
+    assert prompt.is_confirmed(prompted, unprompted)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_words_that_sound_alike_or_stand_between_the_same_ones_are_borne_out(pro
 def test_words_that_only_the_prompt_has_are_not_borne_out(prompted, unprompted):
     prompt = prompt_of(HOWTO, f"{HOTWORDS}, Okonkwo")
     assert prompt is not None
-    assert not prompt.is_borne_out(prompted, unprompted)
+    assert not prompt.is_confirmed(prompted, unprompted)
 
 
 PROMPTS = {
@@ -119,7 +119,7 @@ def test_words_of_a_prompt_in_any_script_are_not_believed_where_nothing_like_the
     known = prompt_of(PROMPTS[prompt], None)
     assert known is not None
     assert known.is_in(text, language)
-    assert not known.is_borne_out(text, "It's not right.", language)
+    assert not known.is_confirmed(text, "It's not right.", language)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_words_of_a_prompt_in_any_script_are_not_believed_where_nothing_like_the
 def test_words_of_a_prompt_in_any_script_are_borne_out_by_what_sounds_alike(prompt, text, unprompted, language):
     known = prompt_of(PROMPTS[prompt], None)
     assert known is not None
-    assert known.is_borne_out(text, unprompted, language)
+    assert known.is_confirmed(text, unprompted, language)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_another_text_in_the_prompts_script_does_not_come_from_it(prompt, text, 
 def test_any_text_can_be_compared_with_any_prompt(text, prompt):
     if known := prompt_of(prompt, None):
         known.is_in(text, "en")
-        assert known.is_borne_out(text, text, "en")
+        assert known.is_confirmed(text, text, "en")
 
 
 words = st.lists(st.sampled_from(["a", "Roe", "talk", "Kubernetes", "not", "it's", "谢谢", "Straße"]), max_size=12)
@@ -169,11 +169,11 @@ words = st.lists(st.sampled_from(["a", "Roe", "talk", "Kubernetes", "not", "it's
 def test_what_both_texts_have_is_always_borne_out(said, prompt):
     text = " ".join(said)
     known = prompt_of(" ".join(prompt), " ".join(prompt))
-    assert known is None or known.is_borne_out(text, text)
+    assert known is None or known.is_confirmed(text, text)
 
 
 @given(words, words, words)
 def test_any_two_texts_can_be_compared(prompted, unprompted, prompt):
     if known := prompt_of(" ".join(prompt), None):
-        known.is_borne_out(" ".join(prompted), " ".join(unprompted))
+        known.is_confirmed(" ".join(prompted), " ".join(unprompted))
         known.is_in(" ".join(prompted))

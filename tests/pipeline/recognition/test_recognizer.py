@@ -56,12 +56,12 @@ def by_attempt(*answers: Hypothesis) -> Answer:
 
 
 def texts(result: Recognized) -> list[str]:
-    return [said.text for said in result.said]
+    return [part.text for part in result.accepted]
 
 
 def everything_kept(result: Recognized) -> str:
     """What a reader can get to see of the chunk: in the transcript, or in the ledger."""
-    return " ".join([*texts(result), *(doubt.text for doubt in result.doubts)])
+    return " ".join([*texts(result), *(rejected_span.text for rejected_span in result.rejected)])
 
 
 # What is heard is put in its place.
@@ -69,19 +69,19 @@ def everything_kept(result: Recognized) -> str:
 
 def test_utterances_are_placed_in_the_recording():
     result, engine = recognized(lambda asked: saying((0.5, 2, "One."), (3, 6, "Two.")), sound(100, 106.5))
-    assert [(said.start, said.end, said.text) for said in result.said] == [(100.5, 102, "One."), (103, 106, "Two.")]
-    assert result.doubts == []
+    assert [(part.start, part.end, part.text) for part in result.accepted] == [(100.5, 102, "One."), (103, 106, "Two.")]
+    assert result.rejected == []
     assert len(engine.asked) == 1
 
 
 def test_an_utterance_does_not_reach_past_the_sound():
     result, _ = recognized(lambda asked: saying((0, 19, "Hm.")), sound(5, 8))
-    assert (result.said[0].start, result.said[0].end) == (5, 8)
+    assert (result.accepted[0].start, result.accepted[0].end) == (5, 8)
 
 
 def test_what_is_known_of_the_decoding_stays_with_the_text():
     result, _ = recognized(lambda asked: saying((0, 3, "Hm."), logprob=-0.3, no_speech=0.1), sound(0, 3))
-    assert (result.said[0].avg_logprob, result.said[0].no_speech_prob) == (-0.3, 0.1)
+    assert (result.accepted[0].avg_logprob, result.accepted[0].no_speech_prob) == (-0.3, 0.1)
 
 
 def test_an_utterance_keeps_its_tokens_and_where_its_window_begins():
@@ -89,10 +89,10 @@ def test_an_utterance_keeps_its_tokens_and_where_its_window_begins():
         return saying((0, 4, "First.")) if asked.start == 10 else saying((0.5, 8, "Second."))
 
     result, _ = recognized(answer, sound(10, 22))
-    assert [bytes(said.tokens) for said in result.said] == [b" First.", b" Second."]
-    assert [said.seek for said in result.said] == [1000, 1400]
-    assert result.said[0].token_ends == (0, 1, 2, 3, 4, 5, 6), "in the text without the blank before it"
-    assert [len(said.token_logprobs) for said in result.said] == [7, 8]
+    assert [bytes(part.tokens) for part in result.accepted] == [b" First.", b" Second."]
+    assert [part.seek for part in result.accepted] == [1000, 1400]
+    assert result.accepted[0].token_ends == (0, 1, 2, 3, 4, 5, 6), "in the text without the blank before it"
+    assert [len(part.token_logprobs) for part in result.accepted] == [7, 8]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,11 @@ def test_speech_after_an_early_stop_is_heard_again():
 
     result, engine = recognized(answer, sound(10, 22))
     assert [(asked.start, asked.duration) for asked in engine.asked] == [(10, 12), (14, 8)]
-    assert [(said.start, said.end, said.text) for said in result.said] == [(10, 14, "First."), (14.5, 22, "Second.")]
-    assert result.doubts == []
+    assert [(part.start, part.end, part.text) for part in result.accepted] == [
+        (10, 14, "First."),
+        (14.5, 22, "Second."),
+    ]
+    assert result.rejected == []
 
 
 def test_silence_after_the_last_word_is_not_heard_again():
@@ -140,14 +143,14 @@ def test_silence_after_the_last_word_is_not_heard_again():
 def test_speech_that_the_model_can_not_get_past_is_a_doubt():
     result, engine = recognized(lambda asked: saying((0, 0.3, "Er.")), sound(0, 10))
     assert texts(result) == ["Er."]
-    assert [(doubt.start, doubt.end) for doubt in result.doubts] == [(0.3, 10)]
+    assert [(rejected_span.start, rejected_span.end) for rejected_span in result.rejected] == [(0.3, 10)]
     assert len(engine.asked) < 5
 
 
 def test_a_model_that_creeps_forward_comes_to_an_end():
     result, engine = recognized(lambda asked: saying((0, 0.6, "Er.")), sound(0, 15))
     assert len(engine.asked) < 40
-    assert result.said[-1].end > 13
+    assert result.accepted[-1].end > 13
 
 
 def test_text_after_the_end_of_the_sound_does_not_vanish_unseen():
@@ -160,7 +163,7 @@ def test_text_after_the_end_of_the_sound_does_not_vanish_unseen():
 def test_a_chunk_whose_whole_text_lies_after_its_sound_is_a_doubt():
     result, _ = recognized(lambda asked: saying((6, 9, "Invented.")), sound(0, 5))
     assert texts(result) == []
-    assert [doubt.text for doubt in result.doubts] == ["Invented."]
+    assert [rejected_span.text for rejected_span in result.rejected] == ["Invented."]
 
 
 # Whisper is unsure, or runs in circles.
@@ -210,7 +213,7 @@ def test_a_sure_text_is_not_tried_again():
 def test_a_second_attempt_that_is_worse_does_not_cost_the_first_ones_text(worse):
     result, _ = recognized(by_attempt(saying((0, 5, "Good enough."), logprob=-0.6), worse), sound(0, 5))
     assert texts(result) == ["Good enough."]
-    assert result.doubts == []
+    assert result.rejected == []
 
 
 def test_a_loop_gives_way_to_an_attempt_that_avoids_repetition():
@@ -220,8 +223,8 @@ def test_a_loop_gives_way_to_an_attempt_that_avoids_repetition():
 
 
 def test_a_speaker_who_repeats_himself_is_heard_out():
-    said = saying((0, 15, LOOP), tokens=100)
-    result, engine = recognized(lambda asked: said, sound(0, 15))
+    part = saying((0, 15, LOOP), tokens=100)
+    result, engine = recognized(lambda asked: part, sound(0, 15))
     assert texts(result) == [LOOP.strip()]
     assert [(asked.seconds, asked.settings.avoid_repetition) for asked in engine.asked] == [
         (17.5, False),
@@ -241,10 +244,10 @@ def test_a_slow_loop_that_a_full_window_does_not_confirm_gives_way_too():
 def test_a_text_that_never_stops_repeating_itself_is_dropped_and_kept_in_sight():
     result, engine = recognized(lambda asked: saying((0, 5, LOOP), tokens=400), sound(2, 7))
     assert texts(result) == []
-    (doubt,) = result.doubts
-    assert (doubt.start, doubt.end) == (2, 7)
-    assert "repeated" in doubt.reason
-    assert LOOP.strip() in doubt.text
+    (rejected_span,) = result.rejected
+    assert (rejected_span.start, rejected_span.end) == (2, 7)
+    assert "repeated" in rejected_span.reason
+    assert LOOP.strip() in rejected_span.text
     assert len(engine.asked) == 2
 
 
@@ -279,7 +282,9 @@ def test_an_empty_text_is_tried_again():
 
 def test_speech_that_gives_no_words_is_a_doubt():
     result, _ = recognized(lambda asked: saying(), sound(3, 8))
-    assert [(doubt.start, doubt.end, doubt.reason) for doubt in result.doubts] == [(3, 8, "no words heard")]
+    assert [(rejected_span.start, rejected_span.end, rejected_span.reason) for rejected_span in result.rejected] == [
+        (3, 8, "no words heard")
+    ]
 
 
 # Texts that are drawn.
@@ -295,7 +300,7 @@ def drawing(*answers: Hypothesis, lengths: Sequence[float] = (5,)) -> tuple[list
 
 def test_a_drawn_text_tells_its_temperature():
     ([result], engine) = drawing(saying((0, 5, "Drawn."), temperature=0.8))
-    assert [(said.text, said.temperature) for said in result.said] == [("Drawn.", 0.8)]
+    assert [(part.text, part.temperature) for part in result.accepted] == [("Drawn.", 0.8)]
     assert [asked.settings.temperature for asked in engine.asked] == [0.8]
 
 
@@ -316,7 +321,7 @@ def test_a_drawn_text_may_be_less_sure_than_the_likeliest(logprob):
 )
 def test_a_wild_draw_gives_way_to_an_attempt_without_dice(wild):
     ([result], engine) = drawing(wild, saying((0, 5, "Sober."), logprob=-0.3))
-    assert [(said.text, said.temperature) for said in result.said] == [("Sober.", 0.0)]
+    assert [(part.text, part.temperature) for part in result.accepted] == [("Sober.", 0.0)]
     assert [asked.settings.temperature for asked in engine.asked] == [0.8, 0.0]
 
 
@@ -326,7 +331,9 @@ def test_a_wild_draw_gives_way_to_an_attempt_without_dice(wild):
 def test_a_text_that_the_model_itself_takes_for_silence_is_dropped_and_kept_in_sight():
     result, _ = recognized(lambda asked: saying((0, 5, "So I said."), logprob=-1.2, no_speech=0.9), sound(0, 5))
     assert texts(result) == []
-    assert [(doubt.reason, doubt.text) for doubt in result.doubts] == [("no speech", "So I said.")]
+    assert [(rejected_span.reason, rejected_span.text) for rejected_span in result.rejected] == [
+        ("no speech", "So I said.")
+    ]
 
 
 @pytest.mark.parametrize(("logprob", "no_speech"), [(-0.8, 0.9), (-1.2, 0.5)])
@@ -342,21 +349,23 @@ def test_a_known_invention_is_dropped_only_where_speech_is_doubtful():
     doubtful, _ = recognized(lambda asked: saying((0, 2, "Thank you.")), sound(0, 2, confidence=0.4))
     assert texts(clear) == ["Thank you."]
     assert texts(doubtful) == []
-    assert [doubt.text for doubt in doubtful.doubts] == ["Thank you."]
+    assert [rejected_span.text for rejected_span in doubtful.rejected] == ["Thank you."]
 
 
 def test_an_invention_said_twice_in_a_moment_is_dropped_however_sure_the_detector_is():
     twice = saying((0.9, 0.96, "Thanks for watching."), (1.5, 1.56, "Thanks for watching."))
     result, _ = recognized(lambda asked: twice, sound(0, 3, (0.9, 0.96), (1.5, 1.56)))
     assert texts(result) == []
-    assert [doubt.text for doubt in result.doubts] == ["Thanks for watching. Thanks for watching."]
+    assert [rejected_span.text for rejected_span in result.rejected] == ["Thanks for watching. Thanks for watching."]
 
 
 def test_what_nobody_could_say_so_fast_is_dropped_and_the_rest_is_kept():
     answer = saying((0, 3, "This was said in peace."), (3.2, 3.3, "And so it goes on and on and on for a long time."))
     result, engine = recognized(lambda asked: answer, sound(0, 4, (0, 3.3)))
     assert texts(result) == ["This was said in peace."]
-    assert [(doubt.start, doubt.reason) for doubt in result.doubts] == [(3.2, "faster than anybody speaks")]
+    assert [(rejected_span.start, rejected_span.reason) for rejected_span in result.rejected] == [
+        (3.2, "faster than anybody speaks")
+    ]
     assert [asked.seconds for asked in engine.asked] == [10, FULL_S], "a full window might have known better"
 
 
@@ -364,14 +373,16 @@ def test_a_full_window_that_gives_the_text_its_time_is_believed():
     fast = saying((0, 0.1, "It is not so late as you may think."))
     result, _ = recognized(by_attempt(fast, saying((0, 3, "It is not so late."), logprob=-0.4)), sound(0, 3))
     assert texts(result) == ["It is not so late."]
-    assert result.doubts == []
+    assert result.rejected == []
 
 
 def test_an_invention_after_real_words_is_dropped_alone():
     answer = saying((0, 3, "This was said in peace."), (4, 6, "Thank you for watching."))
     result, _ = recognized(lambda asked: answer, sound(0, 7, (0, 3)))
     assert texts(result) == ["This was said in peace."]
-    assert [(doubt.reason, doubt.text) for doubt in result.doubts] == [("probably invented", "Thank you for watching.")]
+    assert [(rejected_span.reason, rejected_span.text) for rejected_span in result.rejected] == [
+        ("probably invented", "Thank you for watching.")
+    ]
 
 
 # The prompt.
@@ -400,7 +411,7 @@ def test_a_text_without_words_of_the_prompt_is_heard_once():
 def test_a_text_that_comes_from_the_prompt_gives_way_to_what_is_heard_without_it(echo):
     result, engine = with_prompt(saying((0, 3, echo)), saying((0, 3, "It's not right.")), sound(0, 3))
     assert texts(result) == ["It's not right."]
-    assert result.doubts == []
+    assert result.rejected == []
     assert prompts(engine) == [(PROMPTED.prompt, PROMPTED.hotwords), (None, None)]
 
 
@@ -413,7 +424,9 @@ def test_a_word_of_the_prompt_that_is_spoken_is_kept_as_the_prompt_spells_it(hea
 def test_a_text_from_the_prompt_where_nothing_is_heard_is_dropped_and_kept_in_sight():
     result, _ = with_prompt(saying((0, 3, "Foobar, Foobar")), saying(), sound(0, 3))
     assert texts(result) == []
-    assert [(doubt.reason, doubt.text) for doubt in result.doubts] == [("it came from the prompt", "Foobar, Foobar")]
+    assert [(rejected_span.reason, rejected_span.text) for rejected_span in result.rejected] == [
+        ("it came from the prompt", "Foobar, Foobar")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -429,7 +442,7 @@ def test_a_text_from_the_prompt_where_nothing_is_heard_is_dropped_and_kept_in_si
 def test_words_that_the_prompt_has_pushed_out_are_heard_without_it(lost):
     result, _ = with_prompt(lost, saying((0, 3, "There they are.")), sound(0, 3))
     assert texts(result) == ["There they are."]
-    assert result.doubts == []
+    assert result.rejected == []
 
 
 def test_an_unprompted_text_is_tried_in_all_ways_too():
@@ -458,7 +471,7 @@ def test_words_are_timed_from_the_start_of_the_recording():
         lambda asked: saying((0, 2, "One two."), (2, 4, "Three.")), sound(10, 14), with_words=True
     )
     assert engine.aligned == [[" One two.", " Three."]]
-    assert [[(word.text, word.start) for word in said.words] for said in result.said] == [
+    assert [[(word.text, word.start) for word in part.words] for part in result.accepted] == [
         [("One", 10), ("two.", 10.5)],
         [("Three.", 11)],
     ]
@@ -469,13 +482,13 @@ def test_words_of_speech_that_is_heard_again_are_timed_from_the_start_of_the_rec
         return saying((0, 4, "First.")) if asked.start == 10 else saying((0, 8, "Second."))
 
     result, _ = recognized(answer, sound(10, 22), with_words=True)
-    assert [said.words[0].start for said in result.said] == [10, 14]
+    assert [part.words[0].start for part in result.accepted] == [10, 14]
 
 
 def test_words_are_not_looked_for_unless_asked_for():
     result, engine = recognized(lambda asked: saying((0, 4, "One two.")), sound(0, 4))
     assert engine.aligned == []
-    assert result.said[0].words == ()
+    assert result.accepted[0].words == ()
 
 
 def test_a_doubt_about_the_last_moment_of_a_chunk_ends_with_the_chunk():
@@ -483,8 +496,8 @@ def test_a_doubt_about_the_last_moment_of_a_chunk_ends_with_the_chunk():
     for start in (2.984375, 2.999, 3.0, 3.5):
         engine = AnsweringEngine(by_attempt(saying((start, start, "Thank you."), logprob=-0.1)))
         (result,) = recognize(Recognizer(engine, PROMPTED, settings=SMALL), [sound(40, 43, (40.3, 41), (41.2, 42.8))])
-        assert result.doubts
-        assert all(40 <= doubt.start < doubt.end <= 43 for doubt in result.doubts)
+        assert result.rejected
+        assert all(40 <= rejected_span.start < rejected_span.end <= 43 for rejected_span in result.rejected)
 
 
 # Whatever the model says.
@@ -499,7 +512,7 @@ utterances = st.builds(
     st.sampled_from(["Yes.", "so it is", "", LOOP, "Thank you.", "Thanks for watching.", "Foobar, Kubernetes."]),
 )
 hypotheses = st.builds(
-    lambda said, logprob, no_speech: saying(*sorted(said), logprob=logprob, no_speech=no_speech),
+    lambda part, logprob, no_speech: saying(*sorted(part), logprob=logprob, no_speech=no_speech),
     st.lists(utterances, max_size=3),
     st.sampled_from([-0.1, -0.7, -1.4]),
     st.sampled_from([0.0, 0.9]),
@@ -524,10 +537,15 @@ def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
     recognizer = Recognizer(engine, PROMPTED, with_words=True, settings=SMALL)
     (result,) = recognize(recognizer, [sound(40, 43, (40.3, 41), (41.2, 42.8))])
     assert len(engine.asked) < 80
-    assert [(said.start, said.end) for said in result.said] == sorted((said.start, said.end) for said in result.said)
-    assert all(40 <= said.start <= said.end <= 43 and said.text for said in result.said)
-    assert all(40 <= doubt.start < doubt.end <= 43 and doubt.reason for doubt in result.doubts)
-    assert result.said or result.doubts
+    assert [(part.start, part.end) for part in result.accepted] == sorted(
+        (part.start, part.end) for part in result.accepted
+    )
+    assert all(40 <= part.start <= part.end <= 43 and part.text for part in result.accepted)
+    assert all(
+        40 <= rejected_span.start < rejected_span.end <= 43 and rejected_span.reason
+        for rejected_span in result.rejected
+    )
+    assert result.accepted or result.rejected
 
 
 @pytest.mark.slow

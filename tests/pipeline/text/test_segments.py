@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.engines.base import TimedWord
-from cesar.pipeline.recognition.decoding_passes import Doubt, Recognized, Said
+from cesar.pipeline.recognition.decoding_passes import PlacedUtterance, Recognized, RejectedSpan
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.speech.chunking import PlannedChunk
 from cesar.pipeline.speech.vad import Region
@@ -20,16 +20,20 @@ def chunk(start: float, end: float, *regions: tuple[float, float]) -> PlannedChu
     return PlannedChunk(int(start * SAMPLE_RATE), int(end * SAMPLE_RATE), spoken)
 
 
-def said(start: float, end: float, text: str, *word_starts: float) -> Said:
+def said(start: float, end: float, text: str, *word_starts: float) -> PlacedUtterance:
     words = tuple(TimedWord(at, at, word, 0.9) for at, word in zip(word_starts, text.split(), strict=False))
     tokens = tuple(text.encode())
     ends, logprobs = tuple(range(1, len(tokens) + 1)), tuple(-token / 1000 for token in tokens)
     contents = tuple(f"{token:02x}" for token in tokens)
-    return Said(start, end, text, words, -0.2, 0.01, 1.1, 0.4, int(start * 100), tokens, ends, logprobs, contents)
+    return PlacedUtterance(
+        start, end, text, words, -0.2, 0.01, 1.1, 0.4, int(start * 100), tokens, ends, logprobs, contents
+    )
 
 
-def finished(plan: PlannedChunk, *utterances: Said, language: str = "en", doubts: tuple[Doubt, ...] = ()) -> Chunk:
-    return finish(Recognized(plan, [replace(one, language=language) for one in utterances], list(doubts)))
+def finished(
+    plan: PlannedChunk, *utterances: PlacedUtterance, language: str = "en", rejected: tuple[RejectedSpan, ...] = ()
+) -> Chunk:
+    return finish(Recognized(plan, [replace(one, language=language) for one in utterances], list(rejected)))
 
 
 def lines(result: Chunk) -> list[tuple[float, float, str]]:
@@ -142,8 +146,8 @@ def test_an_utterance_whose_time_is_taken_already_keeps_its_text():
 
 
 def test_the_ledger_tells_speech_silence_and_what_was_dropped():
-    doubt = Doubt(5.0, 9.0, "the text repeated itself", "na na")
-    result = finished(chunk(0, 10, (1, 4), (5, 8)), said(1, 4, "One."), doubts=(doubt,))
+    rejected_span = RejectedSpan(5.0, 9.0, "the text repeated itself", "na na")
+    result = finished(chunk(0, 10, (1, 4), (5, 8)), said(1, 4, "One."), rejected=(rejected_span,))
     assert result.ledger == (
         Span(0, 1, "silence"),
         Span(1, 4, "speech"),
@@ -213,7 +217,7 @@ def test_segments_never_overlap_and_stay_within_the_chunk_whatever_was_recognise
 @given(recognized())
 def test_no_text_is_lost_on_the_way_to_segments(one):
     result = finish(one)
-    before = "".join("".join(said.text for said in one.said).split())
+    before = "".join("".join(said.text for said in one.accepted).split())
     after = "".join("".join(segment.text for segment in result.segments).split())
     assert after == before
 
@@ -221,7 +225,7 @@ def test_no_text_is_lost_on_the_way_to_segments(one):
 @given(recognized())
 def test_no_token_is_lost_on_the_way_to_segments(one):
     result = finish(one)
-    before = [token for said in one.said for token in said.tokens]
+    before = [token for said in one.accepted for token in said.tokens]
     assert [token for segment in result.segments for token in segment.tokens] == before
     assert all(len(segment.token_logprobs) == len(segment.tokens) for segment in result.segments)
     for segment in result.segments:
@@ -231,7 +235,7 @@ def test_no_token_is_lost_on_the_way_to_segments(one):
 @given(recognized())
 def test_no_word_is_lost_on_the_way_to_segments(one):
     result = finish(one)
-    before = [word.text for said in one.said for word in said.words]
+    before = [word.text for said in one.accepted for word in said.words]
     assert [word.text for segment in result.segments for word in segment.words] == before
 
 

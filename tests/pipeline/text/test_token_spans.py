@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cesar.pipeline.text.segments import split_sentences
-from cesar.pipeline.text.token_spans import shared_out
+from cesar.pipeline.text.token_spans import share_tokens
 
 
 def shares(pieces: list[str], parts: list[str]) -> list[str]:
     """What the tokens of each part say, when each piece of the text is one token."""
     ends = list(accumulate(len(piece.encode()) for piece in pieces))
-    return ["".join(pieces[its]) for its in shared_out(ends, "".join(pieces), parts)]
+    return ["".join(pieces[its]) for its in share_tokens(ends, "".join(pieces), parts)]
 
 
 def test_each_sentence_gets_its_tokens():
@@ -29,12 +29,12 @@ def test_a_token_that_reaches_into_the_next_sentence_is_that_ones():
 def test_a_letter_of_several_tokens_stays_whole():
     first, second = "好。".encode(), "我".encode()
     ends = list(range(1, len(first + second) + 1))  # a token for each byte
-    assert shared_out(ends, "好。我", ["好。", "我"]) == [slice(0, 6), slice(6, 9)]
+    assert share_tokens(ends, "好。我", ["好。", "我"]) == [slice(0, 6), slice(6, 9)]
 
 
 def test_a_text_without_tokens_has_none_to_share():
-    assert shared_out([], "Yes. No.", ["Yes.", "No."]) == [slice(0, 0), slice(0, 0)]
-    assert shared_out([3], "Yes", []) == [slice(0, 1)]
+    assert share_tokens([], "Yes. No.", ["Yes.", "No."]) == [slice(0, 0), slice(0, 0)]
+    assert share_tokens([3], "Yes", []) == [slice(0, 1)]
 
 
 @given(st.lists(st.sampled_from([" a", "B", ".", " ", "é", "。", "…", '"', "0."]), max_size=20))
@@ -53,5 +53,5 @@ def test_a_sentences_tokens_say_the_sentence(pieces):
 
 @given(st.lists(st.integers(0, 30)).map(sorted), st.text(alphabet="aB. 。", max_size=20))
 def test_every_token_has_one_sentence_even_where_bytes_were_no_text(ends, text):
-    slices = shared_out(ends, text, split_sentences(text))
+    slices = share_tokens(ends, text, split_sentences(text))
     assert [at for its in slices for at in range(len(ends))[its]] == list(range(len(ends)))

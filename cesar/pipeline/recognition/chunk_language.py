@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from cesar.engines.languages import UNKNOWN
-from cesar.pipeline.recognition.decoding_passes import Attempt, Decoded, Rival, Spoken
+from cesar.pipeline.recognition.decoding_passes import Attempt, Decoded, LanguageEvidence, Rival
 from cesar.pipeline.recognition.language_changes import Change, likely_changes
 from cesar.pipeline.recognition.language_detection import LanguageDetector, LanguageSettings, Probabilities, among
-from cesar.pipeline.recognition.quality import Judge
+from cesar.pipeline.recognition.quality import QualityCheck
 from cesar.pipeline.samples import SAMPLE_RATE
 
 
@@ -42,41 +42,41 @@ class LanguageCheck:
     ) -> None:
         self._detector = detector
         self._choice = choice
-        self._judge = Judge()
+        self._quality = QualityCheck()
         self._settings = settings or LanguageSettings()
 
-    def settle(self, decoded: Decoded) -> tuple[Decoded, Spoken | None, Attempt | None]:
+    def settle(self, decoded: Decoded) -> tuple[Decoded, LanguageEvidence | None, Attempt | None]:
         """Return the text to go on with and what is known of its language, or an attempt in another one to compare."""
         attempt = decoded.attempt
         if attempt.rival:
-            return self._compared(decoded, attempt.rival)
+            return self._compare(decoded, attempt.rival)
         if attempt.tried:
             return decoded, None, None
-        heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
-        likeliest = _likeliest(heard)
-        if likeliest != attempt.language and not self._detector.leaves_no_doubt(heard[likeliest], attempt):
-            heard = self._detector.in_full_window(attempt.samples, attempt.start)
-        if rival := self._rival(attempt.language, heard):
-            return decoded, None, _in(rival, decoded, heard)
-        return self._settled(decoded, heard)
+        probabilities = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
+        likeliest = _likeliest(probabilities)
+        if likeliest != attempt.language and not self._detector.is_confident(probabilities[likeliest], attempt):
+            probabilities = self._detector.in_full_window(attempt.samples, attempt.start)
+        if rival := self._rival(attempt.language, probabilities):
+            return decoded, None, _in(rival, decoded, probabilities)
+        return self._settle(decoded, probabilities)
 
-    def _rival(self, language: str, heard: Probabilities) -> str | None:
+    def _rival(self, language: str, probabilities: Probabilities) -> str | None:
         """The language that has to be compared with this one, if one has to."""
         settings = self._settings
-        likely = among(heard, self._choice.allowed)
+        likely = among(probabilities, self._choice.allowed)
         if self._choice.is_fixed:
             return None
         first, second, *_ = likely
         if first != language:
-            return first if likely[first] >= settings.least_other else None
-        is_close = likely[first] < settings.agreed and likely[second] >= settings.least_rival
+            return first if likely[first] >= settings.min_other else None
+        is_close = likely[first] < settings.agreed and likely[second] >= settings.min_rival
         return second if is_close else None
 
     def _next_rival(self, tried: tuple[str, ...], likely: Probabilities) -> str | None:
         """Return the one of the two likeliest languages left to compare where the first one tried is hardly spoken."""
-        if likely[tried[0]] >= self._settings.least_own:
+        if likely[tried[0]] >= self._settings.min_own:
             return None
-        two = [language for language in list(likely)[:2] if likely[language] >= self._settings.least_rival]
+        two = [language for language in list(likely)[:2] if likely[language] >= self._settings.min_rival]
         return next((language for language in two if language not in tried), None)
 
     def change_in(self, decoded: Decoded) -> int | None:
@@ -86,7 +86,7 @@ class LanguageCheck:
             return None
         changes = likely_changes(attempt, lambda *part: among(self._detector.in_part(attempt, *part), allowed))
         taken: list[tuple[float, int]] = []
-        for change in changes[: self._settings.most_changes]:
+        for change in changes[: self._settings.max_changes]:
             if clear := self._clear(change, attempt):
                 taken.append((change.gain + math.log(clear), change.at))
             if clear >= self._settings.clear_change:
@@ -98,10 +98,10 @@ class LanguageCheck:
         sides = ((attempt.start, change.at), (change.at, attempt.end))
         inside, outside = reversed(sides) if change.begins else sides
         other, probability = next(iter(self._of_stretch(attempt, *outside).items()))
-        if other == change.language or probability < self._settings.least_change:
+        if other == change.language or probability < self._settings.min_change:
             return 0.0
         clear = probability * self._of_stretch(attempt, *inside)[change.language]
-        return clear if clear >= self._settings.least_change else 0.0
+        return clear if clear >= self._settings.min_change else 0.0
 
     def _of_stretch(self, attempt: Attempt, start: int, end: int) -> dict[str, float]:
         samples = attempt.samples[start - attempt.start : end - attempt.start]
@@ -110,29 +110,29 @@ class LanguageCheck:
     def next_likely(self, decoded: Decoded) -> Attempt | None:
         """Return an attempt in the next likely language, after the text in this one was not believed."""
         attempt = decoded.attempt
-        if self._choice.is_fixed or attempt.encoded is None or not 1 <= len(attempt.tried) < self._settings.most_tried:
+        if self._choice.is_fixed or attempt.encoded is None or not 1 <= len(attempt.tried) < self._settings.max_tried:
             return None
-        heard = self._detector.in_own_window(attempt)
-        for language, probability in among(heard, self._choice.allowed).items():
+        probabilities = self._detector.in_own_window(attempt)
+        for language, probability in among(probabilities, self._choice.allowed).items():
             if language not in attempt.tried:
-                return _in(language, decoded, heard) if probability >= self._settings.least_next else None
+                return _in(language, decoded, probabilities) if probability >= self._settings.min_next else None
         return None
 
-    def _compared(self, decoded: Decoded, rival: Rival) -> tuple[Decoded, Spoken | None, Attempt | None]:
+    def _compare(self, decoded: Decoded, rival: Rival) -> tuple[Decoded, LanguageEvidence | None, Attempt | None]:
         tried = decoded.attempt.tried
         better = decoded if self._is_better(decoded, rival) else rival.decoded
         taken = replace(better, attempt=replace(better.attempt, rival=None, tried=tried))
-        if another := self._next_rival(tried, among(rival.heard, self._choice.allowed)):
-            return taken, None, _in(another, taken, rival.heard)
-        return self._settled(taken, rival.heard)
+        if another := self._next_rival(tried, among(rival.probabilities, self._choice.allowed)):
+            return taken, None, _in(another, taken, rival.probabilities)
+        return self._settle(taken, rival.probabilities)
 
     def _is_better(self, decoded: Decoded, rival: Rival) -> bool:
-        if self._judge.disbelief(decoded) or decoded.hypothesis.is_cut_off:  # out of room: it ran in circles
+        if self._quality.rejection_reason(decoded) or decoded.hypothesis.is_cut_off:  # out of room: it ran in circles
             return False
         logprob = decoded.hypothesis.avg_logprob
-        if self._judge.disbelief(rival.decoded):
-            return logprob >= self._settings.least_next_avg_logprob
-        was_likelier = _likeliest(rival.heard) == rival.decoded.attempt.language
+        if self._quality.rejection_reason(rival.decoded):
+            return logprob >= self._settings.min_next_avg_logprob
+        was_likelier = _likeliest(rival.probabilities) == rival.decoded.attempt.language
         margin = self._settings.rival_margin if was_likelier else 0.0
         return logprob > rival.decoded.hypothesis.avg_logprob + margin
 
@@ -146,29 +146,31 @@ class LanguageCheck:
         )
         return is_likely and language >= self._settings.sure_language
 
-    def of_all_of(self, decoded: Decoded) -> Spoken:
+    def language_of_attempt(self, decoded: Decoded) -> LanguageEvidence:
         """Return what is known of the language of a stretch that is going to be heard in parts."""
         attempt = decoded.attempt
-        heard = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
-        probability = among(heard, self._choice.allowed)[attempt.language]
-        return Spoken(attempt.language, round(probability, 4), start=attempt.start, is_whole=attempt.is_whole)
+        probabilities = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
+        probability = among(probabilities, self._choice.allowed)[attempt.language]
+        return LanguageEvidence(attempt.language, round(probability, 4), start=attempt.start, is_whole=attempt.is_whole)
 
-    def _settled(self, decoded: Decoded, heard: Probabilities) -> tuple[Decoded, Spoken | None, Attempt | None]:
+    def _settle(
+        self, decoded: Decoded, probabilities: Probabilities
+    ) -> tuple[Decoded, LanguageEvidence | None, Attempt | None]:
         attempt = decoded.attempt
-        probability = among(heard, self._choice.allowed | {attempt.language})[attempt.language]
-        tells = attempt.is_whole or attempt.duration >= self._settings.least_told_s
-        other = self._other(attempt.language, heard) if tells else ""
+        probability = among(probabilities, self._choice.allowed | {attempt.language})[attempt.language]
+        tells = attempt.is_whole or attempt.duration >= self._settings.min_reported_s
+        other = self._other_language(attempt.language, probabilities) if tells else ""
         other = other or self._other_in_a_part(decoded)
-        spoken = Spoken(attempt.language, round(probability, 4), other, attempt.start, attempt.is_whole)
+        evidence = LanguageEvidence(attempt.language, round(probability, 4), other, attempt.start, attempt.is_whole)
         settled = replace(attempt, tried=attempt.tried or (attempt.language,))
-        return replace(decoded, attempt=settled), spoken, None
+        return replace(decoded, attempt=settled), evidence, None
 
-    def _other(self, language: str, heard: Probabilities) -> str:
+    def _other_language(self, language: str, probabilities: Probabilities) -> str:
         """What is spoken instead of the language of the text, if it is clearly not that; else nothing."""
-        other = _likeliest(heard)
-        if other != language and heard[other] >= self._settings.clear:
+        other = _likeliest(probabilities)
+        if other != language and probabilities[other] >= self._settings.clear:
             return other
-        is_unlikely = heard.get(language, 0.0) < self._settings.least_own
+        is_unlikely = probabilities.get(language, 0.0) < self._settings.min_own
         return UNKNOWN if is_unlikely and not self._choice.is_fixed else ""
 
     def _other_in_a_part(self, decoded: Decoded) -> str:
@@ -178,23 +180,23 @@ class LanguageCheck:
             return ""
         changes = likely_changes(attempt, lambda *part: self._detector.in_part(attempt, *part))
         for start, end in pairwise([attempt.start, *sorted(change.at for change in changes), attempt.end]):
-            if end - start == attempt.end - attempt.start or end - start < self._settings.least_told_s * SAMPLE_RATE:
+            if end - start == attempt.end - attempt.start or end - start < self._settings.min_reported_s * SAMPLE_RATE:
                 continue
             samples = attempt.samples[start - attempt.start : end - attempt.start]
-            other = self._other(attempt.language, self._detector.in_full_window(samples, start))
+            other = self._other_language(attempt.language, self._detector.in_full_window(samples, start))
             if other not in ("", UNKNOWN, *self._choice.allowed):
                 return other
         return ""
 
 
-def _in(language: str, decoded: Decoded, heard: Probabilities) -> Attempt:
+def _in(language: str, decoded: Decoded, probabilities: Probabilities) -> Attempt:
     """An attempt at the same in another language."""
     attempt = decoded.attempt
     return replace(
         attempt,
         before=None,
         language=language,
-        rival=Rival(decoded, heard),
+        rival=Rival(decoded, probabilities),
         tried=(*(attempt.tried or (attempt.language,)), language),
     )
 
