@@ -18,7 +18,7 @@ from cesar.pipeline.stopwatch import Stopwatch
 
 
 class FrontEnd:
-    """Decodes, detects speech and plans chunks, as fast as the sounds are taken."""
+    """Decodes, detects speech and plans chunks, as fast as chunks are consumed."""
 
     def __init__(self, recording: Recording, options: TranscribeOptions, stopwatch: Stopwatch) -> None:
         self._recording = recording

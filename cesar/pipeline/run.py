@@ -72,10 +72,9 @@ def transcribe(request: Request, engine: Engine, plan: Plan, listener: Listener)
         detector = LanguageDetector(engine, stopwatch=stopwatch)
         language, probability, attempts_used = next(iter(allowed)), 1.0, list[Attempt]()
         if len(allowed) > 1:
-            detection_recognizer = Recognizer(engine, decode, stopwatch=stopwatch)
-            language, probability, attempts_used = detector.of_recording(
-                map(detection_recognizer.attempt, sounds), allowed, detection_recognizer.encode
-            )
+            undetected = Recognizer(engine, decode, stopwatch=stopwatch)
+            first = map(undetected.attempt, sounds)
+            language, probability, attempts_used = detector.of_recording(first, allowed, undetected.encode)
         decode = replace(decode, language=language)
         recognizer = Recognizer(
             engine,

@@ -89,7 +89,7 @@ def heard(engine: WhisperEngine, sound: Samples) -> EncodedWindow:
 
 
 @pytest.mark.parametrize("name", ["base", "tiny.en"])
-def test_a_famous_sentence_comes_out_with_its_words_at_their_times(load, plan, name):
+def test_a_famous_sentence_has_its_words_at_their_times(load, plan, name):
     outcome, collected = run(media.AUDIO / "jfk.m4a", load(name), plan, TranscribeOptions(word_timestamps=True))
     assert "what your country can do for you" in collected.text
     assert collected.text.endswith("what you can do for your country.")
@@ -164,7 +164,7 @@ def test_a_change_in_the_middle_of_a_chunk_to_a_language_that_is_not_allowed_is_
     assert chunk.other_language == "de"
 
 
-def test_a_named_language_stays_and_the_part_in_another_is_marked(load, plan, changing):
+def test_a_named_language_stays_and_a_part_in_another_is_reported(load, plan, changing):
     _, collected = run(changing, load("base"), plan, TranscribeOptions(language="en"))
     assert {segment.language for chunk in collected.chunks for segment in chunk.segments} <= {"en"}
     assert [chunk.other_language for chunk in collected.chunks] == ["", "de"]
@@ -179,7 +179,7 @@ HOWTO = TranscribeOptions(
 
 
 @pytest.mark.parametrize("options", [HOWTO, replace(HOWTO, prompt=None)], ids=["prompt and hotwords", "hotwords"])
-def test_words_of_the_prompt_that_nobody_says_are_not_heard_in_a_meeting(load, plan, options):
+def test_unspoken_words_of_the_prompt_are_not_recognised_in_a_meeting(load, plan, options):
     _, collected = run(media.AUDIO / "meeting-es2003a-0-30s.wav", load("base"), plan, options)
     assert "marketing expert" in collected.text
     assert not {"roe", "foobar", "kubernetes", "ltd"} & set(re.findall(r"\w+", collected.text.lower()))
@@ -214,7 +214,7 @@ def test_two_runs_give_the_same_bytes_with_other_threads_and_batches(load, plan)
     assert first
 
 
-def test_a_german_speech_is_known_for_one(load, plan):
+def test_german_speech_is_detected_as_german(load, plan):
     outcome, collected = run(media.AUDIO / "german.ogg", load("base"), plan)
     assert outcome.language == "de"
     assert "wasser" in collected.text.lower()
@@ -242,7 +242,7 @@ def test_windows_of_one_batch_change_no_bit_of_each_other(load, name):
 @pytest.mark.parametrize(
     ("name", "prompt"), [("base", None), ("tiny.en", None), ("tiny.en", "On the history of the art of printing.")]
 )
-def test_the_decoder_of_our_own_hears_what_ctranslate2_does(load, plan, name, prompt):
+def test_our_own_decoder_gives_the_text_of_ctranslate2(load, plan, name, prompt):
     """Both are in int8, and round in other places: of a hundred words two or three are others."""
     if not plan.own_decoder:
         pytest.skip("this processor is not one for it")
@@ -262,7 +262,7 @@ def test_the_decoder_of_our_own_hears_what_ctranslate2_does(load, plan, name, pr
 
 
 @pytest.mark.parametrize("own_decoder", [True, False])
-def test_a_prompt_of_any_length_is_taken(load, own_decoder):
+def test_a_prompt_of_any_length_is_accepted(load, own_decoder):
     """Whisper has 448 places for prompt and text together: a text that runs on must stop before the last."""
     settings = DecodeSettings("en", prompt="la " * 400, beam_size=1)
     engine = load("base", own_decoder=own_decoder)
@@ -284,7 +284,7 @@ def segments_of(collected: Collected) -> list[Segment]:
 
 
 @pytest.mark.parametrize("name", ["base", "tiny.en"])
-def test_a_segments_tokens_say_its_text(load, plan, name):
+def test_a_segments_tokens_decode_to_its_text(load, plan, name):
     engine = load(name)
     _, collected = run(media.AUDIO / "printing-lj.m4a", engine, plan, TranscribeOptions(end=40.0))
     segments = segments_of(collected)
@@ -295,7 +295,7 @@ def test_a_segments_tokens_say_its_text(load, plan, name):
         assert segment.token_logprobs == ()
 
 
-def test_logprobs_of_tokens_are_those_that_the_model_wrote_them_with(load, plan):
+def test_token_logprobs_are_the_models_own(load, plan):
     """Without time stamps they are a part of what `avg_logprob` is the mean of."""
     path, options = media.AUDIO / "jfk.m4a", TranscribeOptions(token_logprobs=True)
     _, plain = run(path, load("tiny.en"), plan)
@@ -310,7 +310,7 @@ def test_logprobs_of_tokens_are_those_that_the_model_wrote_them_with(load, plan)
         assert sum(segment.token_logprobs) / len(segment.tokens) > segment.avg_logprob - 0.3
 
 
-def test_logprobs_with_time_stamps_add_up_to_the_score(load):
+def test_token_logprobs_with_timestamps_add_up_to_the_score(load):
     engine = load("tiny.en", own_decoder=False)  # temperatures are CTranslate2's
     settings = DecodeSettings("en", beam_size=1, prompt="The art of the book.")
     sound = heard(engine, speech("printing-lj.m4a")[: 15 * SAMPLE_RATE])
@@ -322,7 +322,7 @@ def test_logprobs_with_time_stamps_add_up_to_the_score(load):
     assert drawn.no_speech_prob == pytest.approx(hypothesis.no_speech_prob, abs=1e-6)
 
 
-def test_a_drawn_text_is_the_same_with_other_threads_and_batches_and_after_a_break(load, plan):
+def test_sampled_text_is_the_same_with_other_threads_and_batches_and_after_resuming(load, plan):
     path, options = media.AUDIO / "printing-lj.m4a", TranscribeOptions(temperature=0.6, end=33.0)
     whole = run(path, load("tiny.en"), plan, options)[1].chunks
     assert run(path, load("tiny.en"), replace(plan, workers=1, batch_size=1), options)[1].chunks == whole
@@ -333,7 +333,7 @@ def test_a_drawn_text_is_the_same_with_other_threads_and_batches_and_after_a_bre
     assert {segment.temperature for chunk in whole for segment in chunk.segments} >= {0.6}
 
 
-def test_a_higher_temperature_draws_another_text(load):
+def test_a_higher_temperature_samples_another_text(load):
     engine, sound = load("tiny.en"), speech("printing-lj.m4a")[: 15 * SAMPLE_RATE]
     drawn = [
         engine.decode([heard(engine, sound)], DecodeSettings("en", temperature=temperature))[0]
@@ -344,7 +344,7 @@ def test_a_higher_temperature_draws_another_text(load):
     assert [hypothesis.temperature for hypothesis in drawn] == [0.01, 0.6]
 
 
-def test_a_draw_that_makes_no_sense_gives_no_text_and_is_soon_given_up(load):
+def test_a_senseless_sample_gives_no_text_and_is_soon_abandoned(load):
     engine, sound = load("tiny.en"), speech("meeting-es2003a-0-30s.wav")[: 15 * SAMPLE_RATE]
     (hypothesis,) = engine.decode([heard(engine, sound)], DecodeSettings("en", temperature=1.0))
     assert hypothesis.token_count < 60

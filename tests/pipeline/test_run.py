@@ -120,7 +120,7 @@ def script(folder: Path, *segments: tuple[float, float, str], language: str = "e
 # A whole run.
 
 
-def test_a_segment_tells_its_tokens_and_where_its_window_begins(tmp_path):
+def test_a_segment_has_its_tokens_and_the_start_of_its_window(tmp_path):
     engine = script(tmp_path, (0.3, 4.4, "And so. My fellow!"), (5.4, 7.6, "Go on."))
     segments = [segment for chunk in run(JFK, engine=engine)[1].chunks for segment in chunk.segments]
     assert [bytes(segment.tokens).decode() for segment in segments] == [" And so. ", "My fellow!", " Go on."]
@@ -128,14 +128,14 @@ def test_a_segment_tells_its_tokens_and_where_its_window_begins(tmp_path):
     assert all(0 <= segment.seek <= segment.start * 100 for segment in segments)
 
 
-def test_logprobs_of_tokens_come_when_asked_for(tmp_path):
+def test_token_logprobs_are_returned_on_request(tmp_path):
     engine = script(tmp_path, (0.3, 4.4, "And so."))
     for chunk in run(JFK, TranscribeOptions(token_logprobs=True), engine=engine)[1].chunks:
         for segment in chunk.segments:
             assert segment.token_logprobs == (-0.1,) * len(segment.tokens)
 
 
-def test_a_speech_comes_out_with_its_times(tmp_path):
+def test_a_speech_is_transcribed_with_its_times(tmp_path):
     engine = script(
         tmp_path, (0.3, 4.4, "And so, my fellow Americans:"), (5.4, 7.6, "ask not"), (8.2, 10.9, "ask what.")
     )
@@ -167,7 +167,7 @@ def test_every_second_is_accounted_for(whole):
     assert sum(span.end - span.start for span in ledger if span.kind == "speech") > 20
 
 
-def test_the_listener_hears_of_the_file_first_and_that_work_goes_on(whole):
+def test_the_listener_gets_the_opened_file_first_and_signs_of_life(whole):
     _, log = whole
     assert log.events[0] == "opened"
     assert log.events.count("opened") == 1
@@ -212,7 +212,7 @@ def test_a_batch_holds_as_many_chunks_as_planned(reading):
 
 
 @pytest.mark.parametrize("indexes", [(0, 1), (1,), (0, 1, 2, 3, 4, 5, 6)])
-def test_what_is_done_already_is_skipped_and_the_rest_stays_the_same(reading, whole, indexes):
+def test_finished_chunks_are_skipped_and_the_rest_stays_the_same(reading, whole, indexes):
     chunks = whole[1].chunks
     done = [chunk for index, chunk in enumerate(chunks) if index in indexes]
     engine = AnsweringEngine(whole_window)
@@ -228,7 +228,7 @@ def test_what_is_done_already_is_skipped_and_the_rest_stays_the_same(reading, wh
     assert outcome.duration == whole[0].duration
 
 
-def test_the_turn_of_a_skipped_chunk_comes_in_order(reading, whole):
+def test_skipped_chunks_are_reported_in_order(reading, whole):
     spans = whole[1].spans
     _, log = run(reading, done=(spans[1],))
     told = [event for event in log.events if event in ("finished", "skipped")]
@@ -244,7 +244,7 @@ def test_spans_of_another_recording_skip_nothing(reading, whole):
 # Part of a recording.
 
 
-def test_only_the_part_asked_for_is_transcribed(reading):
+def test_only_the_requested_part_is_transcribed(reading):
     outcome, log = run(reading, TranscribeOptions(start=9.0, end=22.0))
     assert log.chunks[0].start >= 9
     assert log.chunks[-1].end <= 22
@@ -252,7 +252,7 @@ def test_only_the_part_asked_for_is_transcribed(reading):
     assert outcome.duration == 31
 
 
-def test_nothing_after_the_end_asked_for_is_decoded(tmp_path):
+def test_nothing_after_the_requested_end_is_decoded(tmp_path):
     """So the damage that lies there is not found."""
     cut = media.write_cut_off(tmp_path / "cut.mp3", SONNET, keep=0.5)
     outcome, _ = run(cut, TranscribeOptions(end=5.0))
@@ -266,7 +266,7 @@ def test_times_of_a_part_count_from_the_start_of_the_recording(reading, tmp_path
     assert [(s.start, s.end, s.text) for chunk in log.chunks for s in chunk.segments] == [(10, 12, "Here.")]
 
 
-def test_an_end_after_the_recordings_own_changes_nothing(reading, whole):
+def test_an_end_beyond_the_recording_changes_nothing(reading, whole):
     outcome, log = run(reading, TranscribeOptions(end=500.0))
     assert log.chunks == whole[1].chunks
     assert outcome.duration == whole[0].duration
@@ -326,7 +326,7 @@ def test_an_empty_track_is_refused(tmp_path):
         run(media.write_wav(tmp_path / "a.wav", media.silence(0)))
 
 
-def test_what_is_not_media_is_refused_before_anything_is_told(tmp_path):
+def test_what_is_not_media_is_refused_before_any_event(tmp_path):
     log = Log()
     with pytest.raises(NotMedia):
         transcribe(
@@ -347,7 +347,7 @@ def test_damage_is_reported_with_the_result(tmp_path):
 # Language and task.
 
 
-def test_the_language_is_asked_of_the_engine_and_passed_on():
+def test_the_detected_language_is_passed_to_the_decoder():
     engine = AnsweringEngine(
         whole_window, languages=frozenset({"en", "de"}), language_of=lambda window: {"de": 0.95, "en": 0.05}
     )
@@ -356,7 +356,7 @@ def test_the_language_is_asked_of_the_engine_and_passed_on():
     assert {asked.settings.language for asked in engine.asked} == {"de"}
 
 
-def test_a_language_that_was_given_is_kept_whatever_is_spoken():
+def test_a_named_language_is_kept_whatever_is_spoken():
     engine = AnsweringEngine(whole_window, languages=frozenset({"en", "de"}))
     outcome, log = run(JFK, TranscribeOptions(language="de"), engine=engine)
     assert (outcome.language, outcome.language_probability) == ("de", 1.0)
@@ -364,7 +364,7 @@ def test_a_language_that_was_given_is_kept_whatever_is_spoken():
     assert {chunk.other_language for chunk in log.chunks} == {"en"}
 
 
-def test_the_guess_is_one_of_the_languages_that_were_given():
+def test_the_detected_language_is_one_of_the_candidates():
     engine = AnsweringEngine(
         whole_window,
         languages=frozenset({"en", "de", "cy"}),
@@ -396,7 +396,7 @@ def test_every_segment_has_the_language_that_is_spoken_there(changing):
 
 
 @pytest.mark.slow
-def test_what_is_spoken_is_the_same_after_a_resumption_whichever_chunks_were_done(changing):
+def test_languages_are_the_same_after_resuming_whichever_chunks_were_done(changing):
     _, log = run(SONNET, engine=changing)
     for left_out in range(len(log.chunks)):
         done = tuple(span for at, span in enumerate(log.spans) if at != left_out)
@@ -404,7 +404,7 @@ def test_what_is_spoken_is_the_same_after_a_resumption_whichever_chunks_were_don
         assert retries.chunks == [log.chunks[left_out]]
 
 
-def test_what_was_asked_reaches_the_decoder():
+def test_the_options_reach_the_decoder():
     engine = AnsweringEngine(whole_window, languages=frozenset({"en", "de"}))
     options = TranscribeOptions(
         language="de", task="translate", prompt="Namen:", hotwords="Čapek", beam_size=3, temperature=0.2
@@ -423,7 +423,7 @@ def test_what_was_asked_reaches_the_decoder():
         (TranscribeOptions(task="translate"), {"en"}, UsageError),
     ],
 )
-def test_what_the_model_can_not_do_is_refused_before_the_file_is_opened(options, languages, error):
+def test_what_the_model_cannot_do_is_refused_before_the_file_is_opened(options, languages, error):
     with pytest.raises(error, match="answering"):
         run(Path("no-such-file"), options, engine=AnsweringEngine(whole_window, languages=frozenset(languages)))
 
@@ -441,7 +441,7 @@ def test_an_error_in_the_engine_ends_the_run_and_its_threads(reading):
     assert threading.active_count() == before
 
 
-def test_what_was_finished_before_an_error_has_been_told(reading):
+def test_chunks_finished_before_an_error_have_been_reported(reading):
     def fail_late(asked: Asked) -> Hypothesis:
         if asked.start > 20:
             raise ModelError("broken weights")
@@ -454,7 +454,7 @@ def test_what_was_finished_before_an_error_has_been_told(reading):
     assert log.chunks[-1].start <= 20
 
 
-def test_a_listener_that_breaks_off_ends_the_run_and_its_threads(reading):
+def test_a_listener_that_raises_ends_the_run_and_its_threads(reading):
     log = Log(break_after=1)
     before = threading.active_count()
     with pytest.raises(InterruptedError):
@@ -464,7 +464,7 @@ def test_a_listener_that_breaks_off_ends_the_run_and_its_threads(reading):
 
 
 @pytest.mark.slow
-def test_recognition_stays_only_a_little_ahead_of_what_is_told(tmp_path):
+def test_recognition_stays_only_a_little_ahead_of_the_consumer(tmp_path):
     """Else a slow reader would let results and sound pile up."""
     engine = AnsweringEngine(whole_window)
     ahead = []

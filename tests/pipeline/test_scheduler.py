@@ -54,7 +54,7 @@ def starts(engine: AnsweringEngine) -> list[int]:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_results_come_in_the_order_of_the_sounds(workers):
+def test_results_come_in_the_order_of_the_chunks(workers):
     heard = sounds(*[SHORT_S, LONG_S, LONG_S] * 12)
     results = run(AnsweringEngine(fine), heard, plan(workers))
     assert [result.chunk for result in results if isinstance(result, Recognized)] == [one.chunk for one in heard]
@@ -63,7 +63,7 @@ def test_results_come_in_the_order_of_the_sounds(workers):
     ]
 
 
-def test_what_is_alike_is_decoded_together_wherever_it_stands():
+def test_attempts_with_the_same_key_are_decoded_together_wherever_they_stand():
     engine = AnsweringEngine(fine)
     run(engine, sounds(*[SHORT_S, LONG_S] * 8), plan())
     assert {asked.batch_size for asked in engine.asked} == {8}
@@ -76,7 +76,7 @@ def test_longer_windows_make_smaller_batches():
     assert [asked.batch_size for asked in engine.asked] == [6] * 12
 
 
-def test_texts_to_be_tried_again_wait_for_each_other():
+def test_retries_are_batched():
     def unsure(asked: Asked) -> Hypothesis:
         return saying((0, 1, "Hm."), logprob=-0.6 if asked.settings.beam_size == 1 else -0.3)
 
@@ -86,7 +86,7 @@ def test_texts_to_be_tried_again_wait_for_each_other():
 
 
 @pytest.mark.parametrize(("beam_size", "sizes_at_once"), [(1, [4, 2]), (5, [4, 4])])
-def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large(beam_size, sizes_at_once):
+def test_while_a_batch_of_retries_runs_another_is_half_as_large(beam_size, sizes_at_once):
     """Together they take the most memory of all that workers do. A search that is wide at once is not held back."""
     sizes: list[int] = []
     another = threading.Event()
@@ -106,7 +106,7 @@ def test_while_a_batch_of_second_attempts_is_at_work_another_is_half_as_large(be
     assert len(sizes) == 16
 
 
-def test_what_is_left_at_the_end_is_decoded_longest_first():
+def test_the_remaining_windows_are_decoded_longest_first():
     """Whichever worker is done sooner has the short ones to fill its time with."""
 
     def unsure(asked: Asked) -> Hypothesis:
@@ -118,13 +118,13 @@ def test_what_is_left_at_the_end_is_decoded_longest_first():
     assert asked == [(1, 30.0), (1, 15.0), (1, 10.0), (5, 30.0), (5, 15.0), (5, 10.0)]
 
 
-def test_a_rare_length_waits_for_its_like():
+def test_a_rare_window_length_waits_for_its_batch():
     engine = AnsweringEngine(fine)
     run(engine, sounds(SHORT_S, *[LONG_S] * MANY), plan())
     assert starts(engine)[-1] == 0
 
 
-def test_but_not_for_ever(monkeypatch):
+def test_a_rare_window_length_does_not_wait_forever(monkeypatch):
     monkeypatch.setattr(scheduler, "_FIRST_MAX_WAIT_S", 0.0)
     monkeypatch.setattr(scheduler, "_MAX_WAIT_S", 0.0)
     engine = AnsweringEngine(fine)
@@ -132,7 +132,7 @@ def test_but_not_for_ever(monkeypatch):
     assert starts(engine)[0] == 0
 
 
-def test_a_slow_reader_of_sound_does_not_hold_up_the_first_text(monkeypatch):
+def test_slow_decoding_does_not_delay_the_first_text(monkeypatch):
     monkeypatch.setattr(scheduler, "_FIRST_MAX_WAIT_S", 0.05)
     decoded = threading.Event()
 
@@ -151,7 +151,7 @@ def test_a_slow_reader_of_sound_does_not_hold_up_the_first_text(monkeypatch):
     assert len(list(Scheduler(recognizer, plan()).run(slowly()))) == 2
 
 
-def test_a_failure_in_a_worker_is_raised_where_the_results_are_taken():
+def test_an_error_in_a_worker_thread_is_raised_where_results_are_consumed():
     def fail(asked: Asked) -> Hypothesis:
         raise MemoryError("no room")
 
@@ -161,7 +161,7 @@ def test_a_failure_in_a_worker_is_raised_where_the_results_are_taken():
     assert threading.active_count() == before
 
 
-def test_the_work_is_seen_to_get_on_before_the_first_batch_is_decoded():
+def test_progress_is_reported_before_the_first_batch_is_decoded():
     reached: list[float] = []
     engine = AnsweringEngine(fine)
     recognizer = Recognizer(engine, DecodeSettings("en", beam_size=1))
@@ -172,7 +172,7 @@ def test_the_work_is_seen_to_get_on_before_the_first_batch_is_decoded():
     assert reached == sorted(reached)
 
 
-def test_work_on_a_chunk_counts_from_where_the_unfinished_ones_begin():
+def test_progress_counts_from_the_start_of_the_first_unfinished_chunk():
     reached: list[float] = []
     recognizer = Recognizer(AnsweringEngine(fine), DecodeSettings("en", beam_size=1))
     done, *others = sounds(LONG_S, LONG_S, LONG_S)

@@ -1,7 +1,7 @@
-"""The language of each chunk's text: which languages are compared, which text is taken, and what the reader is told.
+"""The language of each chunk: which languages are compared, which text is accepted, and what is reported.
 
-A chunk that seems to be in another language than the recording is written in both, and the text that the model finds
-likelier is taken. Each chunk is judged by its own sound alone, so that a resumed run gives the same bytes.
+A chunk that seems to be in another language than the recording is decoded in both, and the likelier text is accepted.
+Each chunk is judged by its own sound alone, so that a resumed run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from cesar.pipeline.samples import SAMPLE_RATE
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The language that a text is usually looked for in, and those that it may be in instead."""
+    """The language that chunks are decoded in by default, and those that they may be in instead."""
 
     usual: str
     allowed: frozenset[str]
-    """Only the usual one: it was named, or the model knows no other."""
+    """Only the default one if it was named, or if the model knows no other."""
 
     @property
     def is_fixed(self) -> bool:
@@ -32,7 +32,7 @@ class Choice:
 
 
 class LanguageCheck:
-    """Says of each stretch in which language its text is to be. Pure but for asking the model."""
+    """Decides the language of each stretch. Pure, except that it queries the model."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class LanguageCheck:
         self._settings = settings or LanguageSettings()
 
     def settle(self, decoded: Decoded) -> tuple[Decoded, LanguageEvidence | None, Attempt | None]:
-        """Return the text to go on with and what is known of its language, or an attempt in another one to compare."""
+        """Return the text to continue with and its language evidence, or an attempt in another language to compare."""
         attempt = decoded.attempt
         if attempt.rival:
             return self._compare(decoded, attempt.rival)
@@ -61,7 +61,7 @@ class LanguageCheck:
         return self._settle(decoded, probabilities)
 
     def _rival(self, language: str, probabilities: Probabilities) -> str | None:
-        """The language that has to be compared with this one, if one has to."""
+        """Return the language to compare with this one, if any."""
         settings = self._settings
         likely = among(probabilities, self._choice.allowed)
         if self._choice.is_fixed:
@@ -73,14 +73,14 @@ class LanguageCheck:
         return second if is_close else None
 
     def _next_rival(self, tried: tuple[str, ...], likely: Probabilities) -> str | None:
-        """Return the one of the two likeliest languages left to compare where the first one tried is hardly spoken."""
+        """Return which of the two likeliest languages is left to compare, if the first one tried is unlikely."""
         if likely[tried[0]] >= self._settings.min_own:
             return None
         two = [language for language in list(likely)[:2] if likely[language] >= self._settings.min_rival]
         return next((language for language in two if language not in tried), None)
 
     def change_in(self, decoded: Decoded) -> int | None:
-        """Return where the language changes within an attempt, in samples; None where nothing points to a change."""
+        """Return where the language changes within an attempt, in samples; None if nothing suggests a change."""
         attempt, allowed = decoded.attempt, self._choice.allowed
         if self._choice.is_fixed or attempt.rival or attempt.tried or self._is_sure_of(decoded):
             return None
@@ -94,7 +94,7 @@ class LanguageCheck:
         return max(taken)[1] if taken else None
 
     def _clear(self, change: Change, attempt: Attempt) -> float:
-        """How clearly the two sides of a change, each by itself in a full window, are in different languages; or 0."""
+        """Return how clearly the two sides of a change are in different languages; 0 if they aren't."""
         sides = ((attempt.start, change.at), (change.at, attempt.end))
         inside, outside = reversed(sides) if change.begins else sides
         other, probability = next(iter(self._of_stretch(attempt, *outside).items()))
@@ -108,7 +108,7 @@ class LanguageCheck:
         return among(self._detector.in_full_window(samples, start), self._choice.allowed)
 
     def next_likely(self, decoded: Decoded) -> Attempt | None:
-        """Return an attempt in the next likely language, after the text in this one was not believed."""
+        """Return an attempt in the next likely language after the text in this one was rejected."""
         attempt = decoded.attempt
         if self._choice.is_fixed or attempt.encoded is None or not 1 <= len(attempt.tried) < self._settings.max_tried:
             return None
@@ -127,7 +127,7 @@ class LanguageCheck:
         return self._settle(taken, rival.probabilities)
 
     def _is_better(self, decoded: Decoded, rival: Rival) -> bool:
-        if self._quality.rejection_reason(decoded) or decoded.hypothesis.is_cut_off:  # out of room: it ran in circles
+        if self._quality.rejection_reason(decoded) or decoded.hypothesis.is_cut_off:  # out of tokens: a loop
             return False
         logprob = decoded.hypothesis.avg_logprob
         if self._quality.rejection_reason(rival.decoded):
@@ -137,7 +137,7 @@ class LanguageCheck:
         return logprob > rival.decoded.hypothesis.avg_logprob + margin
 
     def _is_sure_of(self, decoded: Decoded) -> bool:
-        """Whether both text and language leave no doubt that there is nothing else in the sound."""
+        """Whether text and language are so certain that the sound holds no other language."""
         language = decoded.hypothesis.languages.get(decoded.attempt.language, 1.0)
         hypothesis, settings = decoded.hypothesis, self._settings
         weakest = hypothesis.avg_logprob if hypothesis.weakest_avg_logprob is None else hypothesis.weakest_avg_logprob
@@ -147,7 +147,7 @@ class LanguageCheck:
         return is_likely and language >= self._settings.sure_language
 
     def language_of_attempt(self, decoded: Decoded) -> LanguageEvidence:
-        """Return what is known of the language of a stretch that is going to be heard in parts."""
+        """Return the language evidence of a stretch that will be decoded in parts."""
         attempt = decoded.attempt
         probabilities = decoded.hypothesis.languages or self._detector.in_own_window(attempt)
         probability = among(probabilities, self._choice.allowed)[attempt.language]
@@ -166,7 +166,7 @@ class LanguageCheck:
         return replace(decoded, attempt=settled), evidence, None
 
     def _other_language(self, language: str, probabilities: Probabilities) -> str:
-        """What is spoken instead of the language of the text, if it is clearly not that; else nothing."""
+        """Return the language that is clearly spoken instead of the text's; empty if there is none."""
         other = _likeliest(probabilities)
         if other != language and probabilities[other] >= self._settings.clear:
             return other
@@ -174,7 +174,7 @@ class LanguageCheck:
         return UNKNOWN if is_unlikely and not self._choice.is_fixed else ""
 
     def _other_in_a_part(self, decoded: Decoded) -> str:
-        """Return a language that is clearly spoken in a part of a chunk and that no text may be written in."""
+        """Return a language that is clearly spoken in a part of a chunk, but is not allowed."""
         attempt = decoded.attempt
         if self._detector.knows_only(self._choice.allowed) or not attempt.is_whole or self._is_sure_of(decoded):
             return ""
@@ -190,7 +190,7 @@ class LanguageCheck:
 
 
 def _in(language: str, decoded: Decoded, probabilities: Probabilities) -> Attempt:
-    """An attempt at the same in another language."""
+    """Return an attempt at the same stretch in another language."""
     attempt = decoded.attempt
     return replace(
         attempt,

@@ -1,10 +1,10 @@
-"""Where the language changes within a sound.
+"""Where the language changes within a chunk.
 
-A text in one language for a sound in two is unlikely, false, or lacks the second half. So only sounds with such a text
-are looked into. Their encoding is there already, and asking about a part of it costs one step of the decoder. What a
-part of an encoding says of its language is vague, though: surely spoken English may look like a bit of everything
-beside a sentence of German. So a change is where one language begins or ends, whatever the other is. It is a proposal:
-who asks for it has to hear both sides by themselves. Pure but for asking the model.
+Text in one language for sound in two is improbable, wrong, or lacks the second half. So only chunks with such text are
+examined. Their encoding exists already, and a query about a part of it costs one step of the decoder. The answer is
+vague, though: clear English may look like a bit of everything beside a German sentence. So a change is where one
+language begins or ends, whatever the other is. It is only a proposal: the caller verifies both sides separately.
+Pure, except that it queries the model.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ LanguageOfPart = Callable[[float, float], Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class ChangeSettings:
-    """How a change is looked for."""
+    """How changes are searched for."""
 
     min_s: float = 5.0
-    """Shorter sounds are not looked into."""
+    """Shorter stretches are not searched."""
     overview_window_s: float = 5.0
-    """First a few windows of this length are asked about, one after the other…"""
+    """First a few adjacent windows of this length are queried…"""
     sure: float = 0.9
-    """…and if all of them are so surely in the language of the text, there is no change."""
+    """…and if each is in the language of the text with this probability, there is no change."""
     window_s: float = 2.5
     step_s: float = 1.25
     min_speech_s: float = 1.2
-    """With less speech in it a window tells nothing."""
+    """A window with less speech is not queried."""
     floor: float = 0.02
-    """No window counts for more than this probability does: a single one may be sure and wrong."""
+    """Probabilities are clamped to this: a single window may be certain and wrong."""
     reach_s: float = 5.0
-    """On both sides of a cut, so much is compared: beyond, there may be another change."""
+    """How much is compared on either side of a cut: beyond it there may be another change."""
     min_gain: float = 1.5
-    """How much likelier than one language the change has to be, as a logarithm."""
+    """Minimum log-likelihood ratio of a change to no change."""
     min_part_s: float = 1.0
     quietest_s: float = 0.1
     max_cuts: int = 10
-    """Places that are compared: pauses, and where there are none, the quietest moments."""
+    """Maximum number of places compared: pauses, and the quietest moments where there are few."""
     max_results: int = 3
 
 
@@ -59,9 +59,9 @@ class Change:
     """In samples from the start of the recording."""
     language: str
     begins: bool
-    """Whether the language is spoken from there on; else, until there."""
+    """Whether the language is spoken from here on; otherwise, up to here."""
     gain: float
-    """What speaks for it, as a logarithm."""
+    """Log-likelihood ratio of the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class _WindowLanguage:
 def likely_changes(
     attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings | None = None
 ) -> list[Change]:
-    """Return the places at which the language probably changes, the likeliest first."""
+    """Return the places where the language probably changes, the likeliest first."""
     settings = settings or ChangeSettings()
     if attempt.duration < settings.min_s or _is_monolingual(attempt, language_of, settings):
         return []
@@ -94,13 +94,13 @@ def likely_changes(
 
 
 def _best_by_place(changes: Sequence[Change]) -> list[Change]:
-    """The likeliest first, and only one at a place."""
+    """Return the changes, the likeliest first, at most one at each place."""
     ordered = sorted(changes, key=lambda change: (-change.gain, change.at, change.language))
     return [change for at, change in enumerate(ordered) if all(change.at != other.at for other in ordered[:at])]
 
 
 def _refined(change: Change, attempt: Attempt, language_of: LanguageOfPart, settings: ChangeSettings) -> Change:
-    """Add what the two windows say that end and begin just there."""
+    """Add the evidence of the two windows that end and begin at the change."""
     cut = (change.at - attempt.start) / SAMPLE_RATE
     before = _WindowLanguage(cut, language_of(max(0.0, cut - settings.window_s), cut))
     after = _WindowLanguage(cut, language_of(cut, min(cut + settings.window_s, attempt.duration)))
@@ -131,19 +131,19 @@ def _speech_s(attempt: Attempt, start: float, end: float) -> float:
 def _change(
     attempt: Attempt, cut: float, language: str, windows: Sequence[_WindowLanguage], settings: ChangeSettings
 ) -> Change:
-    """Compare that the language begins or ends there with that it is spoken on both sides, or on neither."""
+    """Compare a begin or end of the language at the cut with its presence on both sides, or on neither."""
     near = [one for one in windows if abs(one.middle - cut) <= settings.reach_s]
     before = _evidence([one for one in near if one.middle < cut], language, settings)
     after = _evidence([one for one in near if one.middle >= cut], language, settings)
     ends, begins = before[0] + after[1], before[1] + after[0]
     stays, is_absent = before[0] + after[0], before[1] + after[1]
-    overlap = settings.step_s / settings.window_s  # each moment is told of more than once
+    overlap = settings.step_s / settings.window_s  # windows overlap, so each moment counts more than once
     gain = (max(ends, begins) - max(stays, is_absent)) * overlap
     return Change(attempt.start + round(cut * SAMPLE_RATE), language, begins > ends, gain)
 
 
 def _evidence(windows: Sequence[_WindowLanguage], language: str, settings: ChangeSettings) -> tuple[float, float]:
-    """The logarithms of the probabilities that all of them are in that language, and that none is."""
+    """Return the log-probabilities that all windows are in the language, and that none is."""
     likely = [one.probabilities.get(language, 0.0) for one in windows]
     return (
         sum(math.log(max(probability, settings.floor)) for probability in likely),
@@ -152,7 +152,7 @@ def _evidence(windows: Sequence[_WindowLanguage], language: str, settings: Chang
 
 
 def _places(attempt: Attempt, settings: ChangeSettings) -> list[float]:
-    """The longest pauses of the speech, in seconds from its start; where there are few, its quietest moments too."""
+    """Return the longest pauses, in seconds from the start of the attempt; if there are few, quiet moments too."""
     first, last = settings.min_part_s, attempt.duration - settings.min_part_s
     regions = [r for r in attempt.sound.chunk.regions if r.start < attempt.end and r.end > attempt.start]
     pauses = [
@@ -170,7 +170,7 @@ def _places(attempt: Attempt, settings: ChangeSettings) -> list[float]:
 
 
 def _quiet_moments(attempt: Attempt, first: float, last: float, settings: ChangeSettings) -> Iterator[float]:
-    """The middles of short windows, the quietest first."""
+    """Return the middles of short windows, the quietest first."""
     size = round(settings.quietest_s * SAMPLE_RATE)
     begin = int(first * SAMPLE_RATE)
     samples = attempt.samples[begin : int(last * SAMPLE_RATE)]

@@ -1,8 +1,8 @@
-"""Which language is spoken in a sound, and in the recording by its beginning.
+"""Language detection, for a sound and for the recording by its beginning.
 
-Whisper guesses the language of any sound. Its guess is good where it is sure, and better in the full window that it
-was trained on. So the recording's language comes from full windows of speech, unless the first chunk leaves no doubt.
-What becomes of chunks in another one is decided in chunk_language.py.
+Whisper names a language for any sound. It is reliable where the probability is high, and more so in the full window
+that it was trained on. So the recording's language comes from full windows of speech, unless the first chunk is
+already certain. `chunk_language.py` decides what happens to chunks in another language.
 """
 
 from __future__ import annotations
@@ -26,59 +26,59 @@ Probabilities = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class LanguageSettings:
-    """When a guess is believed. docs/benchmarks.md has the table behind these numbers."""
+    """When a detected language is trusted. docs/benchmarks.md has the table behind these numbers."""
 
     window_s: float = 30.0
-    """What Whisper was trained on."""
+    """The window that Whisper was trained on."""
     confident: float = 0.95
-    """What a short window says so surely needs no full one…"""
+    """With this probability, a short window needs no full one…"""
     min_confident_s: float = 5.0
-    """…unless there is less sound in it than this."""
+    """…unless it has less sound than this."""
     sure: float = 0.8
-    """Of the windows so far: no more are asked."""
+    """No more windows are queried once their vote reaches this probability."""
     max_windows: int = 4
     min_other: float = 0.3
-    """A chunk is written in another language as well if that is the likeliest, and at least so likely…"""
+    """A chunk is decoded in another language too if that is the likeliest, and at least this likely…"""
     agreed: float = 0.8
     min_rival: float = 0.1
-    """…or if the usual one is, but less likely than the former, and the other one at least as likely as the latter…
-    Where the usual one is hardly spoken (`min_own`), the second likeliest is compared as well if it is so likely."""
+    """…or if the default language is the likeliest, but less likely than `agreed`, and the other at least this likely.
+    If the default one is unlikely (`min_own`), the second likeliest is compared too if it is at least this likely."""
     rival_margin: float = 0.1
-    """…then its text has to be surer by this (average log-probability)."""
+    """Its text must then be likelier by this much (average log-probability)."""
     min_next: float = 0.1
-    """Where no text was believed, the next likely language is tried if it is at least so likely…"""
+    """If all text was rejected, the next likely language is tried if it is at least this likely…"""
     min_next_avg_logprob: float = -0.6
-    """…and its text is taken if the model is so sure of it."""
+    """…and its text is accepted if it is at least this likely."""
     max_tried: int = 3
     sure_avg_logprob: float = -0.45
-    """A sound whose text is less likely than this may hold two languages…"""
+    """A chunk may hold two languages if its text is less likely than this…"""
     sure_utterance_avg_logprob: float = -0.6
-    """…and so may one with an utterance less likely than this…"""
+    """…or one of its utterances less likely than this…"""
     sure_language: float = 0.9
-    """…and so may one that is less likely in the language of its text."""
+    """…or the language of its text less likely than this."""
     min_change: float = 0.3
-    """A sound is parted where a change is at least so likely by what its two sides say…"""
+    """A chunk is split at a change whose sides make it at least this likely…"""
     clear_change: float = 0.7
-    """…and where it is so likely, no other place is looked at…"""
+    """…and the first change with this likelihood ends the search…"""
     max_changes: int = 2
-    """…of these at most."""
+    """…among at most this many places."""
     clear: float = 0.9
-    """Another language than that of the text is worth a warning…"""
+    """Another language than the text's with this probability is reported…"""
     min_own: float = 0.1
     """…and so is a text whose own language is less likely than this…"""
     min_reported_s: float = 3.0
-    """…but not of a part of a chunk that is shorter than this."""
+    """…except in a part of a chunk shorter than this."""
 
 
 def among(probabilities: Probabilities, allowed: frozenset[str]) -> dict[str, float]:
-    """The probabilities if it must be one of the allowed languages, the likeliest first."""
+    """Return the probabilities restricted to the allowed languages, the likeliest first."""
     total = sum(probabilities.get(language, 0.0) for language in allowed) or 1.0
     kept = {language: probabilities.get(language, 0.0) / total for language in sorted(allowed)}
     return dict(sorted(kept.items(), key=lambda item: -item[1]))
 
 
 class LanguageDetector:
-    """Asks a model of several languages which one is spoken."""
+    """Queries a multilingual model for the spoken language."""
 
     def __init__(
         self, engine: Engine, *, stopwatch: Stopwatch | None = None, settings: LanguageSettings | None = None
@@ -88,7 +88,7 @@ class LanguageDetector:
         self._stopwatch = stopwatch or Stopwatch()
 
     def in_full_window(self, samples: Samples, start: int = 0) -> Probabilities:
-        """Return the probabilities for a sound of 30 s at most; `start` is its place in the recording."""
+        """Return the probabilities for a sound of at most 30 s that begins at sample `start` of the recording."""
         frames = round(self._settings.window_s * FRAMES_PER_SECOND)
         with self._stopwatch.measure("features"):
             spectrogram = log_mel(samples, frames=frames, n_mels=self._engine.n_mels)
@@ -98,11 +98,11 @@ class LanguageDetector:
             return self._engine.language_of(encoded)
 
     def knows_only(self, allowed: frozenset[str]) -> bool:
-        """Whether there is no other language than the allowed ones that the model could name."""
+        """Whether the model knows no language but the allowed ones."""
         return self._engine.languages <= allowed
 
     def is_confident(self, probability: float, attempt: Attempt) -> bool:
-        """Whether a language of this probability, in the attempt's own window, needs no look in a full one."""
+        """Whether this probability, from the attempt's own window, makes a full window unnecessary."""
         return probability >= self._settings.confident and attempt.duration >= self._settings.min_confident_s
 
     def in_own_window(self, attempt: Attempt) -> Probabilities:
@@ -120,9 +120,9 @@ class LanguageDetector:
     def of_recording(
         self, attempts: Iterator[Attempt], allowed: frozenset[str], encode: Callable[[Attempt], Attempt]
     ) -> tuple[str, float, list[Attempt]]:
-        """Return the language, its probability, and the attempts that were taken to find out, the first one encoded.
+        """Return the language, its probability, and the attempts used to detect it, the first one encoded.
 
-        Windows count by the sound in them. Without any sound the language is "unknown", with probability 0.
+        Windows are weighted by their length. Without any sound the language is "unknown", with probability 0.
         """
         first = next(attempts, None)
         if first is None:
@@ -146,7 +146,7 @@ class LanguageDetector:
         return language, votes[language] / asked
 
     def _windows(self, taken: list[Attempt], remaining: Iterator[Attempt]) -> Iterator[Samples]:
-        """Full windows of the sounds one after the other; what is taken of them is put down."""
+        """Yield full windows of consecutive chunks; the attempts used are appended to `taken`."""
         room = round(self._settings.window_s * SAMPLE_RATE)
         waiting = [taken[0].samples]
         for _ in range(self._settings.max_windows):

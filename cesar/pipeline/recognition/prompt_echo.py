@@ -1,7 +1,7 @@
-"""Whether words of the prompt were heard, or only read: Whisper likes to write its prompt where it hears little.
+"""Whether words of the prompt were spoken or only echoed: Whisper writes its prompt where it recognises little.
 
-Pure rules over texts. A text with words of the prompt is compared with what the model hears in the same sound without
-the prompt: a name may be spelled otherwise there, but it sounds alike, or stands between the same words.
+Pure rules over texts. A text with words of the prompt is compared with the text of the same sound without the prompt:
+a name may be spelled differently there, but it sounds similar, or stands between the same words.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from cesar.pipeline.recognition.scripts import (
 )
 
 _MIN_HOTWORD_LETTERS = 3
-"""A shorter hotword says nothing: it is in every text."""
+"""A shorter hotword proves nothing: it is in every text."""
 _MIN_RUN_LETTERS = 7
-"""Of one word of the prompt, or of two that follow each other in it: fewer are a coincidence ("of the")."""
+"""Minimum length of one word of the prompt, or of two adjacent ones: fewer are a coincidence ("of the")."""
 _MAX_PROMPT_SHARE = 0.4
-"""So much of a text in words of the prompt makes it doubtful, whatever their order."""
+"""A text with a larger share of the prompt's words is doubtful, whatever their order."""
 _MIN_LINKED = 6
-"""Without spaces between words, letters that follow each other in the prompt too; an ideograph counts two."""
+"""Minimum run of letters shared with the prompt in scripts without spaces; an ideograph counts two."""
 _MIN_SIMILARITY = 0.5
-"""How alike two texts are that may be the same sound: letters that both have in order, of all."""
+"""Minimum similarity of two texts of the same sound: the share of letters that both have, in order."""
 _MAX_CONTEXT_LETTERS = 20
-"""Letters of a name that is believed for what stands around it."""
+"""Maximum length of a name that is confirmed by its neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The words that the caller put before the text."""
+    """The words of the caller's prompt and hotwords."""
 
     words: tuple[str, ...]
-    """All of them, as they follow each other."""
+    """All words, in order."""
     hotwords: frozenset[str]
 
     def is_in(self, text: str, language: str = "") -> bool:
         """Return whether the text may come from the prompt: it has a hotword, or more in common than by chance.
 
-        Nor does anybody say emoji, or write a language in the prompt's script where that is not its own.
+        Emoji of the prompt count, as nobody says them, and so does its script where the language has another.
 
         >>> prompt_of("A talk by Jane Roe.", None).is_in("My name is Jane Roe and I am here.")
         True
@@ -73,7 +73,7 @@ class Prompt:
         )
 
     def is_confirmed(self, prompted: str, unprompted: str, language: str = "") -> bool:
-        """Return whether what was heard without the prompt bears out the text that was heard with it.
+        """Return whether the text without the prompt confirms the text with it.
 
         >>> prompt = prompt_of(None, "Kubernetes")
         >>> prompt.is_confirmed("We use Kubernetes.", "We use Cooper Nettys.")
@@ -94,7 +94,7 @@ class Prompt:
         return True
 
     def _marks(self, words: Sequence[str], language: str) -> list[bool]:
-        """Which words are the prompt's. Single letters of a script without spaces are, if their neighbours are too."""
+        """Return which words are the prompt's; single letters of scripts without spaces only in runs."""
         known = {*self.words, *self.hotwords}
         marks = [
             (word in known and not stands_alone(word)) or is_foreign(word, self._scripts, language) for word in words
@@ -119,18 +119,18 @@ def prompt_of(prompt: str | None, hotwords: str | None) -> Prompt | None:
 
 
 def _links(words: Sequence[str], count: int) -> list[tuple[str, ...]]:
-    """Return every so many words that follow each other."""
+    """Return every run of that many words."""
     return [tuple(words[at : at + count]) for at in range(len(words) - count + 1)]
 
 
 def _is_telling(letters: Sequence[str]) -> bool:
-    """Whether single letters in a row are more than by chance the same: two with an ideograph, or three."""
+    """Return whether a run of single letters is more than a coincidence: two with an ideograph, or three."""
     has_ideograph = any(script_of(letter[0]) == "CJK" for letter in letters)
     return all(map(stands_alone, letters)) and (has_ideograph or len(letters) > 2)
 
 
 def _longest_linked(words: Sequence[str], marked: Sequence[bool]) -> int:
-    """Return the most that stands in a row in letters of the prompt, an ideograph counted twice."""
+    """Return the longest run of letters of the prompt, an ideograph counted twice."""
     longest = length = 0
     for word, is_marked in zip(words, marked, strict=True):
         length = length + min(2, length_of(word)) if is_marked and stands_alone(word) else 0
@@ -139,7 +139,7 @@ def _longest_linked(words: Sequence[str], marked: Sequence[bool]) -> int:
 
 
 def _aligned(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
-    """Where each of our words stands in the other text; None if it doesn't."""
+    """Return the index of each of our words in the other text; None if it is not there."""
     places: list[int | None] = [None] * len(ours)
     for block in SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
         for at in range(block.size):
@@ -150,7 +150,7 @@ def _aligned(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
 def _is_similar(
     ours: Sequence[str], theirs: Sequence[str], places: Sequence[int | None], first: int, last: int
 ) -> bool:
-    """Return whether the prompt's words from first to last may be what the other text has in their place."""
+    """Return whether the prompt's words from first to last may be what the other text has there."""
     from_first, to_last = first, last
     while from_first > 0 and places[from_first - 1] is None:
         from_first -= 1

@@ -1,4 +1,4 @@
-"""Words and scripts: what counts as a word in any writing, and which languages a script belongs to."""
+"""Words in any script, and which languages use a script."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _LANGUAGES = {
     "THAI": "th",
     "TIBETAN": "bo",
 }
-"""Of Whisper's languages, those written in a script, by the first word of its letters' names. Latin is everybody's."""
+"""Whisper's languages by script, named by the first word of its letters' Unicode names; Latin is left out."""
 _WITHOUT_SPACES = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR", "THAI", "TIBETAN"})
 _APOSTROPHES = "'’"
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words in small letters, without marks; in scripts without spaces, each letter; and each emoji.
+    """Return the words in lower case, without punctuation; in scripts without spaces, each letter; and each emoji.
 
     >>> words_of("It's 谢谢, Jane! 🎈")
     ["it's", '谢', '谢', 'jane', '🎈']
@@ -65,27 +65,27 @@ def words_of(text: str) -> list[str]:
 
 
 def stands_alone(word: str) -> bool:
-    """Return whether it is a letter of a script that writes words without spaces between them."""
+    """Return whether it is a letter of a script without spaces between words."""
     return script_of(word[0]) in _WITHOUT_SPACES
 
 
 def is_symbol(word: str) -> bool:
-    """Return whether it is an emoji or the like, which nobody can say."""
+    """Return whether it is an emoji or another symbol that nobody can say."""
     return unicodedata.category(word[0]) == "So"
 
 
 def length_of(word: str) -> int:
-    """Return about how many letters of an alphabet it takes to write as much: an ideograph is a syllable."""
+    """Return the length in letters of an alphabet, about: an ideograph is a syllable."""
     return 3 if script_of(word[0]) == "CJK" else len(word)
 
 
 def scripts_of(text: str) -> frozenset[str]:
-    """Return the scripts of a text, but for Latin."""
+    """Return the scripts of a text, except Latin."""
     return frozenset(_scripts(text))
 
 
 def is_foreign(word: str, scripts: frozenset[str], language: str) -> bool:
-    """Return whether a word is in one of the scripts, and that is none of the language's.
+    """Return whether a word is in one of these scripts, and the language does not use that script.
 
     >>> is_foreign("привет", scripts_of("Иван"), "en"), is_foreign("привет", scripts_of("Иван"), "ru")
     (True, False)

@@ -61,7 +61,7 @@ def test_the_change_is_found_in_the_pause_where_it_is(at, change_s):
     assert found - at == pytest.approx(nearest, abs=0.01)
 
 
-def test_where_nobody_pauses_a_quiet_moment_near_the_change_is_taken():
+def test_without_a_pause_the_change_is_placed_at_a_quiet_moment_near_it():
     samples = np.random.default_rng(1).normal(0, 0.1, 14 * SAMPLE_RATE).astype(np.float32)
     samples[round(6.9 * SAMPLE_RATE) : round(7.1 * SAMPLE_RATE)] = 0
     found = found_in(attempt((0, 14), samples=samples), LanguageEvidence((0, "en"), (7, "fr")))
@@ -74,7 +74,7 @@ def test_a_turn_in_another_language_is_found_at_both_of_its_ends():
     assert sorted(round(change.at / SAMPLE_RATE, 2) for change in changes[:2]) == [5.95, 10.45]
 
 
-def test_what_a_language_changes_to_need_not_be_clear():
+def test_the_language_after_a_change_need_not_be_clear():
     """Beside a sentence in one language, a few words in another often sound like a bit of everything."""
     speech = [(start, start + 1.4) for start in np.arange(0, 15, 1.5)]
 
@@ -87,28 +87,28 @@ def test_what_a_language_changes_to_need_not_be_clear():
     assert (round(change.at / SAMPLE_RATE, 2), change.language, change.begins) == (5.95, "en", False)
 
 
-def test_a_sound_in_one_language_has_no_change():
+def test_sound_in_one_language_has_no_change():
     assert likely_changes(attempt((0, 15)), LanguageEvidence((0, "de"))) == []
 
 
-def test_a_short_sound_is_not_looked_into():
+def test_a_short_sound_is_not_searched():
     spoken = LanguageEvidence((0, "en"), (2.5, "de"))
     assert likely_changes(attempt((0, 4.9)), spoken) == []
     assert spoken.asked == []
 
 
-def test_what_is_unsure_is_no_change():
+def test_uncertain_windows_are_no_change():
     assert likely_changes(attempt((0, 15)), lambda start, end: {"en": 0.5, "de": start / 40}) == []
 
 
-def test_a_single_window_that_is_surely_wrong_is_no_change():
+def test_a_single_window_that_is_certain_and_wrong_is_no_change():
     def language_of(start: float, end: float) -> Mapping[str, float]:
         return {"en": 0.0, "de": 1.0} if start == 5 else {"en": 0.99, "de": 0.01}
 
     assert likely_changes(attempt((0, 15)), language_of) == []
 
 
-def test_silence_is_not_asked_about():
+def test_silence_is_not_queried():
     """Asked about silence the model says anything, and may be sure of it."""
     spoken = LanguageEvidence((0, "en"), (6, "de"))
     assert likely_changes(attempt((0, 5), (14, 14.5)), spoken) == []
@@ -167,25 +167,25 @@ def test_a_chunk_in_two_languages_gets_each_part_in_its_own():
     assert result.accepted[0].end == result.accepted[1].start, "nothing is lost between them"
 
 
-def test_a_text_that_the_model_is_sure_of_is_not_looked_into():
+def test_certain_text_is_not_searched_for_changes():
     result, engine = recognized(-0.3)
     assert len({part.language for part in result.accepted}) == 1
     assert len(engine.encoded) <= 2
 
 
-def test_a_text_with_one_unlikely_utterance_is_looked_into():
+def test_text_with_one_unlikely_utterance_is_searched_for_changes():
     """A translated sentence beside a right one: on the whole, the model is sure."""
     result, _ = recognized(-0.3, weakest_of_mixed=-0.8)
     assert [part.language for part in result.accepted] == ["en", "de"]
 
 
-def test_where_all_parts_are_surely_in_the_language_of_the_text_three_windows_are_asked_about():
+def test_three_windows_are_queried_if_all_are_certainly_in_the_language_of_the_text():
     spoken = LanguageEvidence((0, "en"))
     assert likely_changes(attempt((0, 15)), spoken) == []
     assert spoken.asked == [(0, 5), (5, 10), (10, 15)]
 
 
-def test_a_sound_is_not_parted_unless_its_sides_by_themselves_are_in_different_languages():
+def test_a_chunk_is_split_only_if_its_sides_by_themselves_are_in_different_languages():
     result, engine = recognized(-0.8, in_full_windows={"en": 0.9, "de": 0.1})
     assert len({part.language for part in result.accepted}) == 1
     assert {(asked.start, asked.duration) for asked in engine.asked} == {(0, 14)}
@@ -197,14 +197,14 @@ ENGLISH_THEN_FRENCH = LanguageEvidence((0, "en"), (7.0, "fr"))
 
 
 @pytest.mark.parametrize("allowed", [{"en"}, {"en", "de"}], ids=["named", "not to choose from"])
-def test_a_part_in_a_language_that_is_not_allowed_is_told(allowed):
+def test_a_part_in_a_language_that_is_not_allowed_is_reported(allowed):
     result, _ = recognized(-0.8, spoken=ENGLISH_THEN_FRENCH, allowed=frozenset(allowed))
     assert {part.language for part in result.accepted} <= allowed
     assert result.evidence
     assert result.evidence.other == "fr"
 
 
-def test_a_turn_in_a_language_that_is_not_allowed_is_told_between_its_ends():
+def test_a_turn_in_a_language_that_is_not_allowed_is_reported_between_its_ends():
     result, _ = recognized(
         -0.8, spoken=LanguageEvidence((0, "en"), (3.1, "fr"), (7.0, "en")), allowed=frozenset({"en"})
     )
@@ -213,14 +213,14 @@ def test_a_turn_in_a_language_that_is_not_allowed_is_told_between_its_ends():
     assert result.evidence.other == "fr"
 
 
-def test_with_a_named_language_a_part_is_told_only_if_it_is_clear():
+def test_with_a_named_language_a_part_is_reported_only_if_it_is_clear():
     unclear = {"en": 0.05, "fr": 0.85, "de": 0.1}
     result, _ = recognized(-0.8, in_full_windows=unclear, allowed=frozenset({"en"}))
     assert result.evidence
     assert result.evidence.other == ""
 
 
-def test_with_a_named_language_a_text_that_the_model_is_sure_of_takes_no_further_window():
+def test_with_a_named_language_certain_text_needs_no_further_window():
     result, engine = recognized(-0.3, spoken=LanguageEvidence((0, "en"), (12.7, "fr")), allowed=frozenset({"en"}))
     assert result.evidence
     assert result.evidence.other == ""

@@ -48,7 +48,7 @@ def detect(of_window, heard, allowed=EN_DE):
     return language, probability, [attempt.sound for attempt in taken], [attempt.sound for attempt in left], engine
 
 
-def test_a_first_chunk_without_a_doubt_takes_no_full_window():
+def test_a_certain_first_chunk_needs_no_full_window():
     heard = sounds(5, 5, 5)
     language, probability, taken, left, engine = detect(lambda window: {"de": 0.96, "en": 0.04}, heard)
     assert (language, probability) == ("de", 0.96)
@@ -56,7 +56,7 @@ def test_a_first_chunk_without_a_doubt_takes_no_full_window():
     assert [window.log_mel.shape[1] for window in engine.encoded] == [1000]
 
 
-def test_a_doubtful_one_is_asked_about_in_a_full_window_together_with_what_follows():
+def test_an_uncertain_first_chunk_is_queried_in_a_full_window_with_what_follows():
     def of_window(window: Window) -> dict[str, float]:
         return {"en": 0.6, "de": 0.4} if window.duration < 20 else {"de": 0.99, "en": 0.01}
 
@@ -66,7 +66,7 @@ def test_a_doubtful_one_is_asked_about_in_a_full_window_together_with_what_follo
     assert [(window.log_mel.shape[1], window.duration) for window in engine.encoded] == [(1000, 8), (3000, 30)]
 
 
-def test_a_doubtful_beginning_is_outvoted_by_what_follows():
+def test_an_uncertain_beginning_is_outvoted_by_what_follows():
     german = {"de": 0.99, "en": 0.01}
     asked = iter([{"en": 0.6, "de": 0.4}, {"en": 0.7, "de": 0.3}, german, german, german])
     language, probability, taken, *_ = detect(lambda window: next(asked), sounds(*[15] * 12))
@@ -74,14 +74,14 @@ def test_a_doubtful_beginning_is_outvoted_by_what_follows():
     assert probability == pytest.approx((0.3 + 3 * 0.99) / 4, abs=1e-4)
 
 
-def test_four_windows_are_asked_at_most():
+def test_at_most_four_windows_are_queried():
     _, probability, taken, left, engine = detect(lambda window: {"de": 0.5, "en": 0.4}, sounds(*[15] * 12))
     assert len(engine.encoded) == 5
     assert (len(taken), len(left)) == (8, 4)
     assert probability == pytest.approx(0.5 / 0.9, abs=1e-4)
 
 
-def test_only_the_languages_that_are_allowed_are_guessed():
+def test_only_allowed_languages_are_detected():
     def of_window(window: Window) -> dict[str, float]:
         return {"cy": 0.9, "en": 0.06, "nl": 0.04}
 
@@ -93,7 +93,7 @@ def test_without_any_speech_the_language_is_unknown():
     assert detect(lambda window: {"en": 1.0}, [])[:3] == (UNKNOWN, 0.0, [])
 
 
-def test_probabilities_among_some_languages_add_up_to_one_and_come_in_order():
+def test_probabilities_among_some_languages_add_up_to_one_in_descending_order():
     assert among({"cy": 0.6, "en": 0.3, "de": 0.1}, EN_DE) == pytest.approx({"en": 0.75, "de": 0.25})
     assert list(among({"de": 0.2, "en": 0.2}, EN_DE)) == ["de", "en"], "the same every time"
     assert among({"cy": 1.0}, EN_DE) == {"de": 0.0, "en": 0.0}
@@ -135,13 +135,13 @@ def languages(result: Recognized) -> list[str]:
     return [part.language for part in result.accepted]
 
 
-def test_a_chunk_in_the_usual_language_is_decoded_once():
+def test_a_chunk_in_the_default_language_is_decoded_once():
     result, spoken, engine = recognized(speaking(en=-0.2), lambda window: {"en": 0.8, "de": 0.2})
     assert (languages(result), spoken.probability) == (["en"], 0.8)
     assert (len(engine.asked), len(engine.encoded)) == (1, 1)
 
 
-def test_a_chunk_in_another_language_gets_its_text_in_that():
+def test_a_chunk_in_another_language_is_written_in_that():
     result, spoken, engine = recognized(speaking(en=-0.5, de=-0.2), lambda window: {"de": 0.99, "en": 0.01})
     assert languages(result) == ["de"]
     assert "sentence in de" in result.accepted[0].text
@@ -149,7 +149,7 @@ def test_a_chunk_in_another_language_gets_its_text_in_that():
     assert len(engine.encoded) == 1, "the window needs no second pass through the encoder"
 
 
-def test_what_is_less_clear_is_asked_in_a_full_window():
+def test_an_uncertain_language_is_queried_in_a_full_window():
     def of_window(window: Window) -> dict[str, float]:
         return {"de": 0.6, "en": 0.4} if window.log_mel.shape[1] < 3000 else {"en": 0.9, "de": 0.1}
 
@@ -158,13 +158,13 @@ def test_what_is_less_clear_is_asked_in_a_full_window():
     assert [window.log_mel.shape[1] for window in engine.encoded] == [1000, 3000]
 
 
-def test_the_text_that_is_likelier_is_taken_and_a_clear_contradiction_is_told():
+def test_the_likelier_text_is_accepted_and_a_clear_contradiction_is_reported():
     result, spoken, _ = recognized(speaking(en=-0.2, de=-0.5), lambda window: {"de": 0.99, "en": 0.01})
     assert languages(result) == ["en"]
     assert (spoken.language, spoken.other) == ("en", "de")
 
 
-def test_what_is_said_surely_of_a_moment_is_asked_in_a_full_window_as_well():
+def test_the_certain_language_of_a_moment_is_queried_in_a_full_window_too():
     def of_window(window: Window) -> dict[str, float]:
         return {"de": 0.97, "en": 0.03} if window.log_mel.shape[1] < 3000 else {"en": 0.8, "de": 0.2}
 
@@ -174,7 +174,7 @@ def test_what_is_said_surely_of_a_moment_is_asked_in_a_full_window_as_well():
 
 
 @pytest.mark.parametrize(("german", "taken"), [(-0.45, "en"), (-0.35, "de")])
-def test_a_language_that_is_nearly_as_likely_needs_a_text_that_is_clearly_surer(german, taken):
+def test_a_language_that_is_nearly_as_likely_needs_clearly_likelier_text(german, taken):
     result, spoken, _ = recognized(speaking(en=-0.5, de=german), lambda window: {"en": 0.6, "de": 0.4})
     assert languages(result) == [taken]
     assert spoken.probability == {"en": 0.6, "de": 0.4}[taken]
@@ -185,7 +185,7 @@ ACCENTED = {"de": 0.37, "en": 0.28, "cy": 0.005}
 """English with an accent, in a recording that began in Welsh."""
 
 
-def test_where_the_usual_language_is_hardly_spoken_the_two_likeliest_are_compared():
+def test_the_two_likeliest_languages_are_compared_if_the_default_one_is_unlikely():
     result, spoken, engine = recognized(
         speaking(cy=-0.4, de=-0.7, en=-0.3), lambda window: ACCENTED, allowed=ALL, usual="cy"
     )
@@ -194,19 +194,19 @@ def test_where_the_usual_language_is_hardly_spoken_the_two_likeliest_are_compare
     assert spoken.probability == pytest.approx(0.28 / 0.655, abs=1e-4)
 
 
-def test_the_second_likeliest_language_needs_a_text_that_is_clearly_surer_than_the_likeliest_ones():
+def test_the_second_likeliest_language_needs_clearly_likelier_text_than_the_likeliest():
     result, *_ = recognized(speaking(cy=-0.8, de=-0.3, en=-0.25), lambda window: ACCENTED, allowed=ALL, usual="cy")
     assert languages(result) == ["de"]
 
 
-def test_where_the_usual_language_is_hardly_spoken_but_another_clearly_only_that_is_compared():
+def test_only_a_clear_language_is_compared_if_the_default_one_is_unlikely():
     *_, engine = recognized(
         speaking(cy=-0.4, de=-0.3), lambda window: {"de": 0.93, "en": 0.06, "cy": 0.01}, allowed=ALL, usual="cy"
     )
     assert [asked.settings.language for asked in engine.asked] == ["cy", "de"]
 
 
-def test_a_text_that_is_not_believed_does_not_win():
+def test_rejected_text_does_not_win():
     def answer(asked: Asked) -> Hypothesis:
         looping = saying(
             (0, asked.duration, " so so so so so so so so so so so so so so" * 5), logprob=-0.05, tokens=99
@@ -217,7 +217,7 @@ def test_a_text_that_is_not_believed_does_not_win():
     assert languages(result) == ["en"]
 
 
-def test_a_named_language_stays_and_what_is_clearly_another_is_told():
+def test_a_named_language_stays_and_another_clear_one_is_reported():
     result, spoken, engine = recognized(
         speaking(en=-0.5), lambda window: {"de": 0.97, "en": 0.03}, allowed=frozenset({"en"})
     )
@@ -226,20 +226,20 @@ def test_a_named_language_stays_and_what_is_clearly_another_is_told():
     assert {asked.settings.language for asked in engine.asked} == {"en"}
 
 
-def test_a_language_that_is_not_allowed_is_never_written_but_told_if_it_is_clear():
+def test_a_language_that_is_not_allowed_is_only_reported_if_it_is_clear():
     result, spoken, _ = recognized(speaking(en=-0.3, de=-0.9), lambda window: {"cy": 0.95, "en": 0.03, "de": 0.02})
     assert languages(result) == ["en"]
     assert spoken.other == "cy"
 
 
-def test_a_text_in_a_language_that_is_hardly_spoken_is_told_though_the_right_one_is_unclear():
+def test_text_in_an_unlikely_language_is_reported_though_the_right_one_is_unclear():
     result, spoken, _ = recognized(speaking(en=-0.3, de=-0.9), lambda window: {"cy": 0.6, "de": 0.35, "en": 0.05})
     assert languages(result) == ["en"]
     assert spoken.other == UNKNOWN
 
 
 @pytest.mark.parametrize(("duration_s", "other"), [(4, "cy"), (2, "")])
-def test_a_part_of_a_chunk_tells_what_is_spoken_in_it_unless_it_is_a_moment(duration_s, other):
+def test_a_part_of_a_chunk_reports_its_language_unless_it_is_a_moment(duration_s, other):
     engine = AnsweringEngine(
         speaking(en=-0.3), languages=EN_DE | {"cy"}, language_of=lambda window: {"cy": 0.99, "de": 0.0, "en": 0.01}
     )
@@ -252,7 +252,7 @@ def test_a_part_of_a_chunk_tells_what_is_spoken_in_it_unless_it_is_a_moment(dura
     assert (spoken.is_whole, spoken.other) == (False, other)
 
 
-def test_what_parts_of_a_chunk_tell_counts_in_whatever_order_they_were_heard():
+def test_languages_of_parts_count_in_whatever_order_they_were_decoded():
     [sound] = sounds(10)
     whole, early, late = (
         LanguageEvidence("en", 0.5),
@@ -266,7 +266,7 @@ def test_what_parts_of_a_chunk_tell_counts_in_whatever_order_they_were_heard():
         assert result.evidence == LanguageEvidence("en", 0.5, "de")
 
 
-def test_where_no_text_is_believed_the_next_likely_language_is_tried():
+def test_the_next_likely_language_is_tried_if_all_text_was_rejected():
     def answer(asked: Asked) -> Hypothesis:
         if asked.settings.language == "en":
             return saying((0, asked.duration, "Murmur."), logprob=-1.4, no_speech=0.9)
@@ -277,7 +277,7 @@ def test_where_no_text_is_believed_the_next_likely_language_is_tried():
     assert spoken.language == "de"
 
 
-def test_the_next_likely_language_has_to_be_sure_of_its_text():
+def test_the_next_likely_language_needs_likely_text():
     def answer(asked: Asked) -> Hypothesis:
         sure = {"en": -1.4, "de": -0.7}[asked.settings.language]
         return saying((0, asked.duration, "Murmur in " + asked.settings.language), logprob=sure, no_speech=0.9)
@@ -287,7 +287,7 @@ def test_the_next_likely_language_has_to_be_sure_of_its_text():
     assert [rejected_span.text for rejected_span in result.rejected] == ["Murmur in en"]
 
 
-def test_no_language_is_tried_that_is_not_likely():
+def test_unlikely_languages_are_not_tried():
     def answer(asked: Asked) -> Hypothesis:
         return saying((0, asked.duration, "Murmur."), logprob=-1.4, no_speech=0.9)
 

@@ -42,7 +42,7 @@ def test_one_long_word_of_the_prompt_is_enough(text):
 @pytest.mark.parametrize(
     "text", ["And so, my fellow Americans, ask not what your country can do for you.", "I heard of it.", ""]
 )
-def test_words_that_are_in_every_text_are_no_sign_of_the_prompt(text):
+def test_common_words_are_no_sign_of_the_prompt(text):
     prompt = prompt_of(HOWTO, HOTWORDS)
     assert prompt is not None
     assert not prompt.is_in(text)
@@ -60,7 +60,7 @@ def test_words_that_are_in_every_text_are_no_sign_of_the_prompt(text):
         ("It is good, I think.", "It is bad."),
     ],
 )
-def test_words_that_sound_alike_or_stand_between_the_same_ones_are_borne_out(prompted, unprompted):
+def test_words_that_sound_similar_or_stand_between_the_same_ones_are_confirmed(prompted, unprompted):
     prompt = prompt_of(HOWTO, f"{HOTWORDS}, Siobhan")
     assert prompt is not None
     assert prompt.is_confirmed(prompted, unprompted)
@@ -79,7 +79,7 @@ def test_words_that_sound_alike_or_stand_between_the_same_ones_are_borne_out(pro
         ("So we begin. Foobar, Kubernetes.", "So we begin."),
     ],
 )
-def test_words_that_only_the_prompt_has_are_not_borne_out(prompted, unprompted):
+def test_words_that_only_the_prompt_has_are_not_confirmed(prompted, unprompted):
     prompt = prompt_of(HOWTO, f"{HOTWORDS}, Okonkwo")
     assert prompt is not None
     assert not prompt.is_confirmed(prompted, unprompted)
@@ -115,7 +115,7 @@ PROMPTS = {
         ("emoji", "I'm not here to feel fine 🎈🎈🎈", "en"),
     ],
 )
-def test_words_of_a_prompt_in_any_script_are_not_believed_where_nothing_like_them_is_heard(prompt, text, language):
+def test_words_of_a_prompt_in_any_script_are_rejected_if_nothing_similar_is_recognised(prompt, text, language):
     known = prompt_of(PROMPTS[prompt], None)
     assert known is not None
     assert known.is_in(text, language)
@@ -134,7 +134,7 @@ def test_words_of_a_prompt_in_any_script_are_not_believed_where_nothing_like_the
         ("th", "ผมชื่อสมชาย", "ผมชื่อสมชัย", "th"),
     ],
 )
-def test_words_of_a_prompt_in_any_script_are_borne_out_by_what_sounds_alike(prompt, text, unprompted, language):
+def test_words_of_a_prompt_in_any_script_are_confirmed_by_similar_words(prompt, text, unprompted, language):
     known = prompt_of(PROMPTS[prompt], None)
     assert known is not None
     assert known.is_confirmed(text, unprompted, language)
@@ -166,7 +166,7 @@ words = st.lists(st.sampled_from(["a", "Roe", "talk", "Kubernetes", "not", "it's
 
 
 @given(words, words)
-def test_what_both_texts_have_is_always_borne_out(said, prompt):
+def test_words_that_both_texts_have_are_always_confirmed(said, prompt):
     text = " ".join(said)
     known = prompt_of(" ".join(prompt), " ".join(prompt))
     assert known is None or known.is_confirmed(text, text)

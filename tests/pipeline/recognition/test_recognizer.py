@@ -74,17 +74,17 @@ def test_utterances_are_placed_in_the_recording():
     assert len(engine.asked) == 1
 
 
-def test_an_utterance_does_not_reach_past_the_sound():
+def test_an_utterance_ends_with_the_sound_at_the_latest():
     result, _ = recognized(lambda asked: saying((0, 19, "Hm.")), sound(5, 8))
     assert (result.accepted[0].start, result.accepted[0].end) == (5, 8)
 
 
-def test_what_is_known_of_the_decoding_stays_with_the_text():
+def test_decoding_statistics_stay_with_the_text():
     result, _ = recognized(lambda asked: saying((0, 3, "Hm."), logprob=-0.3, no_speech=0.1), sound(0, 3))
     assert (result.accepted[0].avg_logprob, result.accepted[0].no_speech_prob) == (-0.3, 0.1)
 
 
-def test_an_utterance_keeps_its_tokens_and_where_its_window_begins():
+def test_an_utterance_keeps_its_tokens_and_the_start_of_its_window():
     def answer(asked: Asked) -> Hypothesis:
         return saying((0, 4, "First.")) if asked.start == 10 else saying((0.5, 8, "Second."))
 
@@ -99,7 +99,7 @@ def test_an_utterance_keeps_its_tokens_and_where_its_window_begins():
     ("length", "window"),
     [(0.5, 10), (4, 10), (8.5, 10), (8.6, 15), (13.5, 15), (15, 17.5), (16.1, FULL_S), (29, FULL_S)],
 )
-def test_a_window_has_room_for_the_sound_and_silence_after_it(length, window):
+def test_a_window_holds_the_sound_and_silence_after_it(length, window):
     _, engine = recognized(lambda asked: saying((0, length, LONG[: int(15 * length)])), sound(0, length))
     (asked,) = engine.asked
     assert asked.duration == pytest.approx(length, abs=0.001)
@@ -122,7 +122,7 @@ def test_windows_of_one_length_are_decoded_together():
 # Whisper stops early.
 
 
-def test_speech_after_an_early_stop_is_heard_again():
+def test_speech_after_an_early_stop_is_decoded_again():
     def answer(asked: Asked) -> Hypothesis:
         return saying((0, 4, "First.")) if asked.start == 10 else saying((0.5, 8, "Second."))
 
@@ -135,32 +135,32 @@ def test_speech_after_an_early_stop_is_heard_again():
     assert result.rejected == []
 
 
-def test_silence_after_the_last_word_is_not_heard_again():
+def test_silence_after_the_last_word_is_not_decoded_again():
     _, engine = recognized(lambda asked: saying((0, 4, "First.")), sound(0, 12, (0.5, 4.5)))
     assert len(engine.asked) == 1
 
 
-def test_speech_that_the_model_can_not_get_past_is_a_doubt():
+def test_unrecognisable_speech_is_reported_as_dropped():
     result, engine = recognized(lambda asked: saying((0, 0.3, "Er.")), sound(0, 10))
     assert texts(result) == ["Er."]
     assert [(rejected_span.start, rejected_span.end) for rejected_span in result.rejected] == [(0.3, 10)]
     assert len(engine.asked) < 5
 
 
-def test_a_model_that_creeps_forward_comes_to_an_end():
+def test_decoding_ends_with_a_model_that_advances_in_tiny_steps():
     result, engine = recognized(lambda asked: saying((0, 0.6, "Er.")), sound(0, 15))
     assert len(engine.asked) < 40
     assert result.accepted[-1].end > 13
 
 
-def test_text_after_the_end_of_the_sound_does_not_vanish_unseen():
+def test_text_after_the_end_of_the_sound_is_reported_as_dropped():
     """Whisper likes to invent in the silence that fills the window."""
     result, _ = recognized(lambda asked: saying((0, 4, "Real."), (6, 9, "Invented.")), sound(0, 5))
     assert "Real." in texts(result)
     assert "Invented." in everything_kept(result)
 
 
-def test_a_chunk_whose_whole_text_lies_after_its_sound_is_a_doubt():
+def test_a_chunk_whose_whole_text_lies_after_its_sound_is_dropped():
     result, _ = recognized(lambda asked: saying((6, 9, "Invented.")), sound(0, 5))
     assert texts(result) == []
     assert [rejected_span.text for rejected_span in result.rejected] == ["Invented."]
@@ -169,7 +169,7 @@ def test_a_chunk_whose_whole_text_lies_after_its_sound_is_a_doubt():
 # Whisper is unsure, or runs in circles.
 
 
-def test_an_unsure_text_is_looked_for_by_a_wider_search():
+def test_uncertain_text_is_decoded_again_with_a_wider_beam():
     result, engine = recognized(
         by_attempt(saying((0, 5, "Wrong."), logprob=-0.6), saying((0, 5, "Right."), logprob=-0.55)), sound(0, 5)
     )
@@ -177,7 +177,7 @@ def test_an_unsure_text_is_looked_for_by_a_wider_search():
     assert [(asked.seconds, asked.settings.beam_size) for asked in engine.asked] == [(10, 2), (10, 5)]
 
 
-def test_a_text_that_stays_unsure_is_tried_again_in_a_full_window():
+def test_text_that_stays_uncertain_is_decoded_again_in_a_full_window():
     result, engine = recognized(
         by_attempt(
             saying((0, 5, "Wrong."), logprob=-1.3),
@@ -190,13 +190,13 @@ def test_a_text_that_stays_unsure_is_tried_again_in_a_full_window():
     assert [(asked.seconds, asked.settings.beam_size) for asked in engine.asked] == [(10, 2), (10, 5), (FULL_S, 5)]
 
 
-def test_who_asks_for_a_wide_search_gets_it_at_once():
+def test_a_requested_beam_is_used_in_the_first_pass():
     engine = AnsweringEngine(lambda asked: saying((0, 5, "So so."), logprob=-0.7))
     recognize(Recognizer(engine, replace(ENGLISH, beam_size=7)), [sound(0, 5)])
     assert [asked.settings.beam_size for asked in engine.asked] == [7]
 
 
-def test_a_sure_text_is_not_tried_again():
+def test_certain_text_is_decoded_once():
     _, engine = recognized(lambda asked: saying((0, 5, "Right."), logprob=-0.44), sound(0, 5))
     assert len(engine.asked) == 1
 
@@ -210,19 +210,19 @@ def test_a_sure_text_is_not_tried_again():
     ],
     ids=["empty", "less sure", "loop"],
 )
-def test_a_second_attempt_that_is_worse_does_not_cost_the_first_ones_text(worse):
+def test_a_worse_second_attempt_does_not_replace_the_first(worse):
     result, _ = recognized(by_attempt(saying((0, 5, "Good enough."), logprob=-0.6), worse), sound(0, 5))
     assert texts(result) == ["Good enough."]
     assert result.rejected == []
 
 
-def test_a_loop_gives_way_to_an_attempt_that_avoids_repetition():
+def test_a_loop_is_replaced_by_a_pass_that_penalises_repetition():
     result, engine = recognized(by_attempt(saying((0, 5, LOOP), tokens=400), saying((0, 5, "Once."))), sound(0, 5))
     assert texts(result) == ["Once."]
     assert [(asked.seconds, asked.settings.avoid_repetition) for asked in engine.asked] == [(10, False), (FULL_S, True)]
 
 
-def test_a_speaker_who_repeats_himself_is_heard_out():
+def test_real_repetition_is_accepted():
     part = saying((0, 15, LOOP), tokens=100)
     result, engine = recognized(lambda asked: part, sound(0, 15))
     assert texts(result) == [LOOP.strip()]
@@ -232,7 +232,7 @@ def test_a_speaker_who_repeats_himself_is_heard_out():
     ]
 
 
-def test_a_slow_loop_that_a_full_window_does_not_confirm_gives_way_too():
+def test_a_slow_loop_that_a_full_window_does_not_confirm_is_replaced_too():
     result, engine = recognized(
         by_attempt(saying((0, 15, LOOP), tokens=100), saying((0, 15, LOOP * 2), tokens=110), saying((0, 15, LONG))),
         sound(0, 15),
@@ -241,7 +241,7 @@ def test_a_slow_loop_that_a_full_window_does_not_confirm_gives_way_too():
     assert [asked.settings.avoid_repetition for asked in engine.asked] == [False, False, True]
 
 
-def test_a_text_that_never_stops_repeating_itself_is_dropped_and_kept_in_sight():
+def test_text_that_repeats_itself_in_every_pass_is_dropped_and_reported():
     result, engine = recognized(lambda asked: saying((0, 5, LOOP), tokens=400), sound(2, 7))
     assert texts(result) == []
     (rejected_span,) = result.rejected
@@ -251,7 +251,7 @@ def test_a_text_that_never_stops_repeating_itself_is_dropped_and_kept_in_sight()
     assert len(engine.asked) == 2
 
 
-def test_a_text_made_not_to_repeat_itself_is_believed_only_if_it_is_likely():
+def test_text_under_a_repetition_penalty_is_accepted_only_if_it_is_likely():
     result, _ = recognized(
         by_attempt(saying((0, 5, LOOP), tokens=400), saying((0, 5, "Oh, monkey."), logprob=-1.2)), sound(0, 5)
     )
@@ -259,7 +259,7 @@ def test_a_text_made_not_to_repeat_itself_is_believed_only_if_it_is_likely():
     assert "Oh, monkey." in everything_kept(result)
 
 
-def test_a_text_for_which_a_short_window_had_no_room_is_tried_again_in_a_full_one():
+def test_text_cut_off_in_a_short_window_is_decoded_again_in_a_full_one():
     """Some languages take many tokens a second."""
     cut = replace(saying((0, 5, "So much"), tokens=100), is_cut_off=True)
     result, engine = recognized(by_attempt(cut, saying((0, 5, "So much to say."), tokens=120)), sound(0, 5))
@@ -267,20 +267,20 @@ def test_a_text_for_which_a_short_window_had_no_room_is_tried_again_in_a_full_on
     assert [asked.seconds for asked in engine.asked] == [10, FULL_S]
 
 
-def test_a_loop_before_silence_is_kept_in_sight_too():
+def test_a_loop_before_silence_is_reported_too():
     loop = saying((0, 5, LOOP), tokens=400)
     result, _ = recognized(by_attempt(loop, saying()), sound(0, 5))
     assert texts(result) == []
     assert LOOP.strip() in everything_kept(result)
 
 
-def test_an_empty_text_is_tried_again():
+def test_empty_text_is_decoded_again():
     result, engine = recognized(by_attempt(saying(), saying((0, 5, "There."))), sound(0, 5))
     assert texts(result) == ["There."]
     assert [asked.seconds for asked in engine.asked] == [10, FULL_S]
 
 
-def test_speech_that_gives_no_words_is_a_doubt():
+def test_speech_without_words_is_reported_as_dropped():
     result, _ = recognized(lambda asked: saying(), sound(3, 8))
     assert [(rejected_span.start, rejected_span.end, rejected_span.reason) for rejected_span in result.rejected] == [
         (3, 8, "no words heard")
@@ -298,14 +298,14 @@ def drawing(*answers: Hypothesis, lengths: Sequence[float] = (5,)) -> tuple[list
     return recognize(Recognizer(engine, DRAWING), sounds), engine
 
 
-def test_a_drawn_text_tells_its_temperature():
+def test_a_sampled_segment_records_its_temperature():
     ([result], engine) = drawing(saying((0, 5, "Drawn."), temperature=0.8))
     assert [(part.text, part.temperature) for part in result.accepted] == [("Drawn.", 0.8)]
     assert [asked.settings.temperature for asked in engine.asked] == [0.8]
 
 
 @pytest.mark.parametrize("logprob", [-0.6, -0.99])
-def test_a_drawn_text_may_be_less_sure_than_the_likeliest(logprob):
+def test_sampled_text_may_be_less_likely_than_greedy_text(logprob):
     (_, engine) = drawing(saying((0, 5, "Drawn."), logprob=logprob, temperature=0.8))
     assert len(engine.asked) == 1
 
@@ -319,7 +319,7 @@ def test_a_drawn_text_may_be_less_sure_than_the_likeliest(logprob):
     ],
     ids=["unsure", "loop", "empty"],
 )
-def test_a_wild_draw_gives_way_to_an_attempt_without_dice(wild):
+def test_an_implausible_sample_is_decoded_again_greedily(wild):
     ([result], engine) = drawing(wild, saying((0, 5, "Sober."), logprob=-0.3))
     assert [(part.text, part.temperature) for part in result.accepted] == [("Sober.", 0.0)]
     assert [asked.settings.temperature for asked in engine.asked] == [0.8, 0.0]
@@ -328,7 +328,7 @@ def test_a_wild_draw_gives_way_to_an_attempt_without_dice(wild):
 # Whisper invents.
 
 
-def test_a_text_that_the_model_itself_takes_for_silence_is_dropped_and_kept_in_sight():
+def test_text_that_the_model_itself_takes_for_silence_is_dropped_and_reported():
     result, _ = recognized(lambda asked: saying((0, 5, "So I said."), logprob=-1.2, no_speech=0.9), sound(0, 5))
     assert texts(result) == []
     assert [(rejected_span.reason, rejected_span.text) for rejected_span in result.rejected] == [
@@ -337,14 +337,14 @@ def test_a_text_that_the_model_itself_takes_for_silence_is_dropped_and_kept_in_s
 
 
 @pytest.mark.parametrize(("logprob", "no_speech"), [(-0.8, 0.9), (-1.2, 0.5)])
-def test_it_takes_both_signs_of_silence_to_drop_a_text(logprob, no_speech):
+def test_text_is_dropped_only_if_both_signs_of_silence_agree(logprob, no_speech):
     result, _ = recognized(
         lambda asked: saying((0, 5, "So I said."), logprob=logprob, no_speech=no_speech), sound(0, 5)
     )
     assert texts(result) == ["So I said."]
 
 
-def test_a_known_invention_is_dropped_only_where_speech_is_doubtful():
+def test_a_known_hallucination_is_dropped_only_where_speech_is_uncertain():
     clear, _ = recognized(lambda asked: saying((0, 2, "Thank you.")), sound(0, 2, confidence=0.99))
     doubtful, _ = recognized(lambda asked: saying((0, 2, "Thank you.")), sound(0, 2, confidence=0.4))
     assert texts(clear) == ["Thank you."]
@@ -352,14 +352,14 @@ def test_a_known_invention_is_dropped_only_where_speech_is_doubtful():
     assert [rejected_span.text for rejected_span in doubtful.rejected] == ["Thank you."]
 
 
-def test_an_invention_said_twice_in_a_moment_is_dropped_however_sure_the_detector_is():
+def test_a_hallucination_repeated_in_a_moment_is_dropped_however_certain_the_detector_is():
     twice = saying((0.9, 0.96, "Thanks for watching."), (1.5, 1.56, "Thanks for watching."))
     result, _ = recognized(lambda asked: twice, sound(0, 3, (0.9, 0.96), (1.5, 1.56)))
     assert texts(result) == []
     assert [rejected_span.text for rejected_span in result.rejected] == ["Thanks for watching. Thanks for watching."]
 
 
-def test_what_nobody_could_say_so_fast_is_dropped_and_the_rest_is_kept():
+def test_implausibly_fast_text_is_dropped_and_the_rest_is_kept():
     answer = saying((0, 3, "This was said in peace."), (3.2, 3.3, "And so it goes on and on and on for a long time."))
     result, engine = recognized(lambda asked: answer, sound(0, 4, (0, 3.3)))
     assert texts(result) == ["This was said in peace."]
@@ -369,14 +369,14 @@ def test_what_nobody_could_say_so_fast_is_dropped_and_the_rest_is_kept():
     assert [asked.seconds for asked in engine.asked] == [10, FULL_S], "a full window might have known better"
 
 
-def test_a_full_window_that_gives_the_text_its_time_is_believed():
+def test_a_full_window_with_plausible_times_is_accepted():
     fast = saying((0, 0.1, "It is not so late as you may think."))
     result, _ = recognized(by_attempt(fast, saying((0, 3, "It is not so late."), logprob=-0.4)), sound(0, 3))
     assert texts(result) == ["It is not so late."]
     assert result.rejected == []
 
 
-def test_an_invention_after_real_words_is_dropped_alone():
+def test_a_hallucination_after_real_words_is_dropped_alone():
     answer = saying((0, 3, "This was said in peace."), (4, 6, "Thank you for watching."))
     result, _ = recognized(lambda asked: answer, sound(0, 7, (0, 3)))
     assert texts(result) == ["This was said in peace."]
@@ -401,14 +401,14 @@ def prompts(engine: AnsweringEngine) -> list[tuple[str | None, str | None]]:
     return [(asked.settings.prompt, asked.settings.hotwords) for asked in engine.asked]
 
 
-def test_a_text_without_words_of_the_prompt_is_heard_once():
+def test_text_without_words_of_the_prompt_is_decoded_once():
     result, engine = with_prompt(saying((0, 3, "So it is.")), saying((0, 3, "No.")), sound(0, 3))
     assert texts(result) == ["So it is."]
     assert prompts(engine) == [(PROMPTED.prompt, PROMPTED.hotwords)]
 
 
 @pytest.mark.parametrize("echo", ["and Kubernetes, Foobar, Foobar,", "A talk by Jane Roe.", "Foobar."])
-def test_a_text_that_comes_from_the_prompt_gives_way_to_what_is_heard_without_it(echo):
+def test_text_that_echoes_the_prompt_is_replaced_by_text_without_it(echo):
     result, engine = with_prompt(saying((0, 3, echo)), saying((0, 3, "It's not right.")), sound(0, 3))
     assert texts(result) == ["It's not right."]
     assert result.rejected == []
@@ -416,12 +416,12 @@ def test_a_text_that_comes_from_the_prompt_gives_way_to_what_is_heard_without_it
 
 
 @pytest.mark.parametrize("heard", ["We use Cooper Netties.", "We use Kubernetes."])
-def test_a_word_of_the_prompt_that_is_spoken_is_kept_as_the_prompt_spells_it(heard):
+def test_a_spoken_word_of_the_prompt_is_spelled_as_in_the_prompt(heard):
     result, _ = with_prompt(saying((0, 3, "We use Kubernetes.")), saying((0, 3, heard)), sound(0, 3))
     assert texts(result) == ["We use Kubernetes."]
 
 
-def test_a_text_from_the_prompt_where_nothing_is_heard_is_dropped_and_kept_in_sight():
+def test_an_echo_of_the_prompt_over_nothing_is_dropped_and_reported():
     result, _ = with_prompt(saying((0, 3, "Foobar, Foobar")), saying(), sound(0, 3))
     assert texts(result) == []
     assert [(rejected_span.reason, rejected_span.text) for rejected_span in result.rejected] == [
@@ -439,13 +439,13 @@ def test_a_text_from_the_prompt_where_nothing_is_heard_is_dropped_and_kept_in_si
     ],
     ids=["empty", "too fast", "loop", "silence"],
 )
-def test_words_that_the_prompt_has_pushed_out_are_heard_without_it(lost):
+def test_words_displaced_by_the_prompt_are_recovered_without_it(lost):
     result, _ = with_prompt(lost, saying((0, 3, "There they are.")), sound(0, 3))
     assert texts(result) == ["There they are."]
     assert result.rejected == []
 
 
-def test_an_unprompted_text_is_tried_in_all_ways_too():
+def test_an_unprompted_attempt_gets_every_decoding_pass_too():
     def answer(asked: Asked) -> Hypothesis:
         if asked.settings.prompt:
             return saying((0, 3, "Foobar."))
@@ -477,7 +477,7 @@ def test_words_are_timed_from_the_start_of_the_recording():
     ]
 
 
-def test_words_of_speech_that_is_heard_again_are_timed_from_the_start_of_the_recording():
+def test_words_of_a_second_attempt_are_timed_from_the_start_of_the_recording():
     def answer(asked: Asked) -> Hypothesis:
         return saying((0, 4, "First.")) if asked.start == 10 else saying((0, 8, "Second."))
 
@@ -485,13 +485,13 @@ def test_words_of_speech_that_is_heard_again_are_timed_from_the_start_of_the_rec
     assert [part.words[0].start for part in result.accepted] == [10, 14]
 
 
-def test_words_are_not_looked_for_unless_asked_for():
+def test_words_are_not_aligned_unless_requested():
     result, engine = recognized(lambda asked: saying((0, 4, "One two.")), sound(0, 4))
     assert engine.aligned == []
     assert result.accepted[0].words == ()
 
 
-def test_a_doubt_about_the_last_moment_of_a_chunk_ends_with_the_chunk():
+def test_a_rejected_span_at_the_end_of_a_chunk_ends_with_the_chunk():
     """The model often places what it invents there, with equal timestamps."""
     for start in (2.984375, 2.999, 3.0, 3.5):
         engine = AnsweringEngine(by_attempt(saying((start, start, "Thank you."), logprob=-0.1)))
@@ -532,7 +532,7 @@ def scripted(answers: Sequence[Hypothesis]) -> Answer:
 
 @given(st.lists(hypotheses, min_size=1, max_size=5))
 @settings(max_examples=30)
-def test_whatever_the_model_says_ends_and_stays_within_the_chunk(answers):
+def test_any_output_of_the_model_terminates_within_the_chunk(answers):
     engine = AnsweringEngine(scripted(answers))
     recognizer = Recognizer(engine, PROMPTED, with_words=True, settings=SMALL)
     (result,) = recognize(recognizer, [sound(40, 43, (40.3, 41), (41.2, 42.8))])
@@ -559,7 +559,7 @@ def test_a_result_depends_neither_on_the_batch_nor_on_the_workers(answers, start
         assert recognize(recognizer, sounds, Plan("cpu", "none", workers, 1, batch_size)) == by_themselves
 
 
-def test_no_sounds_give_no_results():
+def test_no_chunks_give_no_results():
     assert recognize(Recognizer(AnsweringEngine(lambda asked: saying()), ENGLISH), []) == []
 
 
@@ -573,13 +573,13 @@ def test_the_time_of_each_stage_is_counted():
 # Measures.
 
 
-def test_a_text_that_repeats_itself_is_much_shorter_when_compressed():
+def test_repetitive_text_has_a_high_compression_ratio():
     assert compression_ratio(LOOP) > 2.4
     assert compression_ratio("Ask not what your country can do for you, ask what you can do for your country.") < 2.4
     assert compression_ratio("") == 0
 
 
-def test_speech_between_counts_only_what_lies_between():
+def test_speech_between_counts_only_speech_within_the_bounds():
     regions = [Region(0, SAMPLE_RATE, 1), Region(2 * SAMPLE_RATE, 4 * SAMPLE_RATE, 1)]
     assert speech_between(regions, SAMPLE_RATE // 2, 3 * SAMPLE_RATE) == 1.5
     assert speech_between(regions, 5 * SAMPLE_RATE, 9 * SAMPLE_RATE) == 0
@@ -588,7 +588,7 @@ def test_speech_between_counts_only_what_lies_between():
 # What was left out in the middle, or for want of room.
 
 
-def test_speech_skipped_between_two_utterances_is_heard_again():
+def test_speech_skipped_between_two_utterances_is_decoded_again():
     first = saying((0, 2, "One."), (6, 9, "Three."))
     result, engine = recognized(by_attempt(first, saying((0, 4, "Two."))), sound(0, 9))
     assert texts(result) == ["One.", "Two.", "Three."]
@@ -600,7 +600,7 @@ def test_a_short_gap_between_utterances_is_left_alone():
     assert len(engine.asked) == 1
 
 
-def test_an_utterance_for_which_there_was_no_room_is_heard_again_by_itself():
+def test_an_utterance_cut_off_at_the_token_limit_is_decoded_again_by_itself():
     whole, cut = saying((0, 4, "Whole."), (4, 9, "Cu")).utterances
     ran_out = Hypothesis((whole, replace(cut, is_open=True)), -0.2, 0.0, 223, is_cut_off=True)
     result, engine = recognized(by_attempt(ran_out, ran_out, saying((0, 5, "Cut no more."))), sound(0, 9))
@@ -609,7 +609,7 @@ def test_an_utterance_for_which_there_was_no_room_is_heard_again_by_itself():
 
 
 @pytest.mark.parametrize("before", [[], [(0, 3, "Some of it,")]])
-def test_an_open_utterance_for_which_there_was_room_is_taken(before):
+def test_an_open_utterance_below_the_token_limit_is_accepted(before):
     *closed, last = saying(*before, (3, 5, "the rest")).utterances
     answer = Hypothesis((*closed, replace(last, is_open=True)), -0.2, 0.0, 4)
     result, engine = recognized(lambda asked: answer, sound(0, 5, (3, 5)))
@@ -620,7 +620,7 @@ def test_an_open_utterance_for_which_there_was_room_is_taken(before):
 # A sentence that is spoken twice, and written once.
 
 
-def test_a_stretch_that_says_too_little_for_its_speech_is_heard_in_two_parts():
+def test_a_stretch_with_too_little_text_is_decoded_in_two_parts():
     def answer(asked: Asked) -> Hypothesis:
         text = "Press one to leave the room." if asked.duration > 5 else "Press one to leave the room right now."
         return saying((0, asked.duration, text))
@@ -630,12 +630,12 @@ def test_a_stretch_that_says_too_little_for_its_speech_is_heard_in_two_parts():
     assert texts(result) == ["Press one to leave the room right now."] * 2
 
 
-def test_a_stretch_without_a_pause_is_taken_as_it_is():
+def test_a_stretch_without_a_pause_is_accepted_as_it_is():
     result, engine = recognized(lambda asked: saying((0, 9, "Aah.")), sound(0, 9))
     assert len(engine.asked) == 1
     assert texts(result) == ["Aah."]
 
 
-def test_speech_too_short_to_tell_is_taken_as_it_is():
+def test_short_speech_is_accepted_as_it_is():
     _, engine = recognized(lambda asked: saying((0, 3.9, "No.")), sound(0, 3.9, (0, 1.5), (1.6, 3.9)))
     assert len(engine.asked) == 1

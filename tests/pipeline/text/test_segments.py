@@ -77,7 +77,7 @@ def test_no_sentence_begins_with_a_small_letter_in_any_script(text):
 
 
 @given(st.text(alphabet="aBé。？.!? \"'”)」\n…0", max_size=60))
-def test_splitting_loses_no_letter(text):
+def test_splitting_loses_no_character(text):
     sentences = split_sentences(text)
     assert "".join("".join(sentences).split()) == "".join(text.split())
     assert all(sentence == sentence.strip() != "" for sentence in sentences)
@@ -119,7 +119,7 @@ def test_parts_of_a_sentence_are_joined():
     assert lines(result) == [(0, 6, "We went on and came back."), (6, 9, "Late.")]
 
 
-def test_parts_of_a_sentence_are_joined_without_blank_where_the_script_has_none():
+def test_parts_of_a_sentence_are_joined_without_a_space_where_the_script_has_none():
     result = finished(chunk(0, 10), said(0, 3, "我们走了"), said(3, 6, "又回来了。"), language="zh")
     assert lines(result) == [(0, 6, "我们走了又回来了。")]
 
@@ -139,13 +139,13 @@ def test_overlapping_utterances_take_turns():
     assert lines(result) == [(0, 6, "One."), (6, 8, "Two.")]
 
 
-def test_an_utterance_whose_time_is_taken_already_keeps_its_text():
+def test_an_utterance_whose_time_is_taken_keeps_its_text():
     result = finished(chunk(0, 10), said(0, 10, "One."), said(9.99, 10, "Two."))
     assert " ".join(segment.text for segment in result.segments) == "One. Two."
     assert_well_formed(result)
 
 
-def test_the_ledger_tells_speech_silence_and_what_was_dropped():
+def test_the_ledger_holds_speech_silence_and_what_was_dropped():
     rejected_span = RejectedSpan(5.0, 9.0, "the text repeated itself", "na na")
     result = finished(chunk(0, 10, (1, 4), (5, 8)), said(1, 4, "One."), rejected=(rejected_span,))
     assert result.ledger == (
@@ -157,7 +157,7 @@ def test_the_ledger_tells_speech_silence_and_what_was_dropped():
     )
 
 
-def test_what_is_known_of_the_decoding_stays_with_the_segment():
+def test_decoding_statistics_stay_with_the_segment():
     segment = finished(chunk(0, 10), said(0, 10, "One.")).segments[0]
     assert (segment.avg_logprob, segment.no_speech_prob, segment.compression_ratio) == (-0.2, 0.01, 1.1)
 
@@ -239,6 +239,6 @@ def test_no_word_is_lost_on_the_way_to_segments(one):
     assert [word.text for segment in result.segments for word in segment.words] == before
 
 
-def test_an_ordinal_number_ends_no_sentence_in_a_language_that_writes_it_with_a_dot():
+def test_an_ordinal_number_does_not_end_a_sentence_in_a_language_that_writes_it_with_a_dot():
     assert split_sentences("Am 3. Oktober war es. Dann nicht.", "de") == ["Am 3. Oktober war es.", "Dann nicht."]
     assert split_sentences("It was 3. Then it was 4.", "en") == ["It was 3.", "Then it was 4."]

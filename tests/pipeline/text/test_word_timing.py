@@ -31,7 +31,7 @@ def test_a_word_before_a_pause_ends_soon_after_the_speech():
     assert placed([1, 5], [(0, 2), (5, 8)], 0, 8) == [(1, 2.1), (5, 8)]
 
 
-def test_a_word_that_was_put_into_a_pause_starts_where_speech_goes_on():
+def test_a_word_placed_in_a_pause_starts_where_speech_continues():
     assert placed([1, 3], [(0, 2), (5, 8)], 0, 8) == [(1, 2.1), (5, 8)]
 
 
@@ -39,7 +39,7 @@ def test_a_word_does_not_start_in_the_last_moment_before_a_pause():
     assert placed([1, 1.95], [(0, 2), (5, 8)], 0, 8)[1] == (5, 8)
 
 
-def test_words_at_one_moment_share_the_time_there_is():
+def test_words_at_one_moment_share_the_available_time():
     assert placed([1, 1, 1], [(0, 2)], 0, 2) == [(1, 1.02), (1.02, 1.04), (1.04, 2)]
 
 
@@ -48,7 +48,7 @@ def test_words_keep_their_text_and_probability():
     assert word == Word(1, 3, "Yes,", 0.9877)
 
 
-def test_no_words_stay_no_words():
+def test_no_words_give_no_words():
     assert place([], regions((0, 3)), start=0, end=3) == []
 
 
