@@ -1,8 +1,9 @@
-"""Speech too quiet for the detector and the model: at -60 dB, or 15 dB and more below what came before.
+"""Speech too quiet for the detector and the model: at -60 dB, 15 dB and more below what came before, or below hum.
 
 The detector misses the beginning of such speech, or all of it: after louder speech it takes anything much quieter for
 silence. So a quiet recording is amplified as a whole, and what the detector takes for silence is heard once more by
-itself, amplified, by a detector that knows nothing of what came before. What is loud enough stays as it is, to the bit.
+itself, amplified, by a detector that knows nothing of what came before. If hum, rumble or an offset are most of it,
+they are removed first. What is loud enough stays as it is, to the bit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cesar.pipeline.samples import Channels, Samples
+from cesar.pipeline.speech.low_cut import LowCut, is_low
 from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Probabilities, SpeechDetector
 
 _QUIET_DB = -45.0
@@ -64,6 +66,7 @@ class SecondHearing:
     def __init__(self, detector: SpeechDetector) -> None:
         """detector: of the sound as it is, whose network is shared."""
         self._detector = SpeechDetector(detector.network)
+        self._low_cut = LowCut()
         self._tail = -1
         self._is_open = False
         """Whether the last block ended in silence, so that the detector goes on where it was…"""
@@ -73,6 +76,9 @@ class SecondHearing:
     def hear(self, sound: Samples, found: Probabilities) -> tuple[Samples, Probabilities]:
         """Return a block with quiet speech amplified, and the probability of speech in its frames."""
         silent = self._silent(found)
+        if is_low(sound):
+            silent[:] = True  # what is found all the same is fragments
+        clear, is_cut = self._low_cut.feed(sound, np.repeat(silent, FRAME_SAMPLES)[: len(sound)])
         gains, heard, taken = np.zeros(len(found)), found.copy(), np.zeros(len(found), np.bool_)
         for start, end in _stretches(silent):
             if start > 0 or not self._is_open:
@@ -80,7 +86,7 @@ class SecondHearing:
                 self._count = 0
             if start > 0 and end < len(found) and end - start < _LEAST_FRAMES:
                 continue
-            stretch = sound[start * FRAME_SAMPLES : end * FRAME_SAMPLES]
+            stretch = clear[start * FRAME_SAMPLES : end * FRAME_SAMPLES]
             gains[start:end] = _gains(stretch)
             louder = stretch * _factors(gains[start:end], len(stretch))
             heard[start:end] = self._detector.feed(louder)
@@ -89,6 +95,8 @@ class SecondHearing:
         if not taken.any():
             return sound, found
         faded: Samples = sound * _factors(np.where(taken, gains, 0.0), len(sound))
+        if is_cut:
+            faded = _blended(sound, clear * _factors(gains, len(sound)), taken)
         return faded, np.where(taken, np.maximum(heard, found), found)
 
     def _silent(self, found: Probabilities) -> _Flags:
@@ -145,6 +153,14 @@ def _gains(sound: Samples) -> _Frames:
     loudest = np.lib.stride_tricks.sliding_window_view(ahead, _AHEAD + 1).max(axis=1)
     gains: _Frames = np.clip(_TARGET_DB - loudest, 0.0, _MOST_DB)
     return gains
+
+
+def _blended(sound: Samples, other: Samples, taken: _Flags) -> Samples:
+    """Return the sound, and the other where it is taken, without steps."""
+    places = (np.arange(len(sound)) + 0.5) / FRAME_SAMPLES - 0.5
+    part = np.interp(places, np.arange(len(taken)), taken.astype(np.float64)).astype(np.float32)
+    blended: Samples = sound * (1 - part) + other * part
+    return blended
 
 
 def _factors(gains: _Frames, samples: int) -> Samples:
