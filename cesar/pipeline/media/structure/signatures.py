@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +50,8 @@ _AT_KNOWN_PLACES = (
 _CHAIN = 6
 """Frames in a row that make a recording, where one is expected."""
 _LONGEST_HEAD = 2**16
+_TAG_HEAD_BYTES = 10
+_MAX_TAGS = 16
 _BLOCK = 2**20
 
 FRAMED = frozenset(FIRST_PAIRS)
@@ -61,11 +64,10 @@ _OF_ONE_CODEC = frozenset({"flac", "tta", "wv", "ape", "mpc", "amr", "dsf"})
 
 def kind_at(file: BinaryIO, at: int) -> str | None:
     """Return the kind of recording that begins there; None: none does."""
-    file.seek(at)
+    file.seek(_past_tags(file, at))
     head = file.read(_LONGEST_HEAD)
     if head[:3] == b"ID3":
-        end = id3_end(head) if at == 0 or head[3:4] in (b"\2", b"\3", b"\4") else 0
-        return kind_at(file, at + end) if end else None
+        return None
     for kind, magic in _BY_PAIR.get(head[:2], ()):
         if magic.match(head):
             return kind
@@ -74,6 +76,21 @@ def kind_at(file: BinaryIO, at: int) -> str | None:
         if len(chains(kind, values, np.zeros(1, np.int64), _CHAIN)):
             return kind
     return next((kind for kind, magic in _AT_KNOWN_PLACES if magic.match(head)), None)
+
+
+def _past_tags(file: BinaryIO, at: int) -> int:
+    """Return where the ID3v2 tags that begin there end, or the first that is damaged, or one too many, begins.
+
+    Few tags are passed over except at the beginning: in a file full of them, a search comes here for each.
+    """
+    for _ in count() if at == 0 else range(_MAX_TAGS):
+        file.seek(at)
+        head = file.read(_TAG_HEAD_BYTES)
+        length = id3_end(head) if at == 0 or head[3:4] in (b"\2", b"\3", b"\4") else 0
+        if not length:
+            break
+        at += length
+    return at
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 
 from cesar.pipeline.audio.decode import Recording
 from cesar.pipeline.media.structure.joined import recordings
+from cesar.pipeline.media.structure.signatures import kind_at
 from cesar.pipeline.samples import SAMPLE_RATE, Samples
 from tests.support import media
 
@@ -412,3 +413,15 @@ def test_a_file_that_grows_while_it_is_read_is_told(tmp_path):
         for _ in blocks:
             pass
     assert any("changed while it was read" in warning for warning in recording.warnings)
+
+
+@pytest.mark.parametrize(("count", "size"), [(5_000, 2037), (1_000_000, 0)], ids=["many", "empty ones"])
+def test_thousands_of_tags_before_a_recording_are_passed_over(tmp_path: Path, count: int, size: int) -> None:
+    tag = b"ID3\x04\0\0" + bytes([0, 0, size >> 7, size & 0x7F]) + bytes(size)
+    sound = written(tmp_path / "sound.mp3", "mp3 without tags", media.tone(2.0))
+    file = tmp_path / "tags.mp3"
+    file.write_bytes(tag * count + sound.read_bytes())
+    with file.open("rb") as opened:
+        assert kind_at(opened, 0) == "mpa"
+        assert kind_at(opened, len(tag) * (count - 3)) == "mpa"
+        assert kind_at(opened, len(tag)) is None  # where there are too many to follow them from each
