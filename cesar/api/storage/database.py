@@ -63,6 +63,7 @@ class Database:
         self._writer: sa.Engine | None = None
         self._reader: sa.Engine | None = None
         self._identity: object = None
+        self._log_identities: tuple[object, ...] = ()
         self._is_closed = False
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="cesar-db-write")
         self._reading = (
@@ -157,6 +158,7 @@ class Database:
                 raise
             self._writer, self._reader = writer, reader
             self._identity = self.location.file_identity
+            self._log_identities = self.location.log_identities
 
     def _close(self) -> None:
         if self._writer is None or self._reader is None:
@@ -244,6 +246,21 @@ class Database:
         if self.location.file_identity != self._identity:
             hint = "Stop Cesar, put the file back, and start it again."
             raise DatabaseUnavailable(f"{self.location} was deleted or replaced", hint=hint)
+        if self.location.log_identities != self._log_identities:
+            self._save_log()
+            hint = "Stop Cesar, and start it again; while it runs, leave the files beside the database alone."
+            raise DatabaseUnavailable(f"the write-ahead log of {self.location} was deleted or replaced", hint=hint)
+
+    def _save_log(self) -> None:
+        """Move what was committed to a deleted log into the database, before the process, and so the log, is gone.
+
+        Not if there is another log: if another process has written to it, the pages in this one are out of date.
+        """
+        if self.location.log_identities[0] is not None:
+            return
+        with suppress(sa.exc.DBAPIError), self._require_open(self._writer).connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _require_open(self, engine: sa.Engine | None) -> sa.Engine:
         if engine is None:

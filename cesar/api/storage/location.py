@@ -27,6 +27,9 @@ _LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
 """Disks of rootless containers, and local disks such as NTFS. Any other FUSE may be a network file system."""
 
 
+_LOG_SUFFIXES = ("-wal", "-shm")
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseLocation:
     """A database file, or memory."""
@@ -87,11 +90,14 @@ class DatabaseLocation:
     @property
     def file_identity(self) -> tuple[int, int] | None:
         """Device and inode, which identify the file whatever its name; None if there is no file."""
-        try:
-            status = self.path.stat() if self.path else None
-        except FileNotFoundError:
-            return None
-        return status and (status.st_dev, status.st_ino)
+        return None if self.path is None else _identity_of(self.path)
+
+    @property
+    def log_identities(self) -> tuple[tuple[int, int] | None, ...]:
+        """The same for the write-ahead log and its index."""
+        if self.path is None:
+            return ()
+        return tuple(_identity_of(self.path.with_name(self.path.name + suffix)) for suffix in _LOG_SUFFIXES)
 
     def require_access(self) -> None:
         """Raise `DatabaseNotWritable` if this user may not even see whether the file exists."""
@@ -131,6 +137,14 @@ class DatabaseLocation:
         if not is_for_group(path.parent):
             for file in path.parent.glob(f"{escape(path.name)}*"):
                 tighten(file)
+
+
+def _identity_of(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def file_system_type(folder: Path, mounts: str) -> str:

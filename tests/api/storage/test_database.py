@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -184,6 +185,24 @@ class TestTroubles(QueueCase):
                 await self.queue()
         away.replace(self.file)
         assert (await self.queue()).seq == job.seq + 1
+
+    async def test_a_deleted_log_accepts_no_jobs_and_loses_none(self) -> None:
+        for suffixes in (("-wal",), ("-shm",), ("-wal", "-shm")):
+            with self.subTest(suffixes):
+                file = self.folder / f"{''.join(suffixes)}.db"
+                repository = await self.open(file)
+                jobs = [await repository.create(Job(audio_path="/talk.wav")) for _ in range(3)]
+                for suffix in suffixes:
+                    file.with_name(file.name + suffix).unlink()
+                with pytest.raises(DatabaseUnavailable, match=r"write-ahead log .* was deleted or replaced"):
+                    await repository.create(Job(audio_path="/late.wav"))
+                assert len(await repository.list_all()) == len(jobs)
+                left = self.folder / f"killed{file.name}"  # what a kill would leave now: all but the deleted files
+                for suffix in {"", "-wal", "-shm"} - set(suffixes):
+                    if (beside := file.with_name(file.name + suffix)).exists():
+                        shutil.copy(beside, left.with_name(left.name + suffix))
+                after = await self.open(left)
+                assert {job.id for job in await after.list_all()} == {job.id for job in jobs}
 
     async def test_a_full_disk_raises_database_full(self) -> None:
         job = await self.queue()
