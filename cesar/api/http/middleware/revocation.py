@@ -44,16 +44,26 @@ class KeyValidity:
             await asyncio.sleep(CHECK_INTERVAL_S)
 
 
+async def require_valid_key(request: Request, service: Service, caller: Caller) -> None:
+    """Raise `Unauthorised` if a request's key was revoked while its body arrived, which may take hours."""
+    if caller.key_id and await service.keys.find(_token_of(request)) is None:
+        raise Unauthorised("the API key was revoked")
+
+
 def key_validity(request: Request, service: Service, caller: Caller) -> KeyValidity | None:
     """Return the validity of a request's key; None for callers without one."""
     if not caller.key_id:
         return None
-    token = request.headers.get("Authorization", "").partition(" ")[2].strip()
+    token = _token_of(request)
 
     async def check() -> bool:
         return await service.keys.find(token) is not None
 
     return KeyValidity(check)
+
+
+def _token_of(request: Request) -> str:
+    return request.headers.get("Authorization", "").partition(" ")[2].strip()
 
 
 async def until_revoked(

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from cesar.api.http.dependencies import Service, ServiceDep
 from cesar.api.http.middleware.auth import Caller, Reader, Submitter
-from cesar.api.http.middleware.revocation import key_validity, until_revoked
+from cesar.api.http.middleware.revocation import key_validity, require_valid_key, until_revoked
 from cesar.api.http.openai import models, sse
 from cesar.api.http.openai.deduplication import submit_or_join
 from cesar.api.http.openai.errors import RESPONSES
@@ -78,6 +78,7 @@ async def show_model(service: ServiceDep, _caller: Annotated[Caller, Reader], mo
 async def _answer(request: Request, service: Service, caller: Caller, task: Task) -> Response:
     require_running(service)
     async with receive_upload(request, service, known_fields=None) as upload:
+        await require_valid_key(request, service, caller)
         parsed = parse_request(Form(upload.fields), task)
         model_size = await models.resolve(parsed.model, service.settings)
         async with service.storage_quota.reserve(caller, service.settings, upload.size_bytes, upload.digest):

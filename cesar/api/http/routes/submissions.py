@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 from cesar.api.execution.download.address_policy import policy_from, require_address
 from cesar.api.http.dependencies import Service, ServiceDep
 from cesar.api.http.middleware.auth import Caller, Submitter
+from cesar.api.http.middleware.revocation import require_valid_key
 from cesar.api.http.quotas import require_priority
 from cesar.api.http.schemas import JobView
 from cesar.api.http.uploads.file_writer import require_free_space
@@ -84,6 +85,7 @@ async def transcribe(
     """
     _require_running(service)
     async with receive_upload(request, service, FORM_FIELDS) as upload:
+        await require_valid_key(request, service, caller)
         submission = parse_form(dict(upload.fields))
         require_priority(caller, submission.priority, service.settings)
         async with service.storage_quota.reserve(caller, service.settings, upload.size_bytes, upload.digest):
@@ -117,6 +119,7 @@ async def transcribe_url(
     """
     _require_running(service)
     submission = await parse_json(request)
+    await require_valid_key(request, service, caller)
     require_address(submission.url, policy_from(service.settings))
     require_priority(caller, submission.priority, service.settings)
     source = Source.at_address(submission.url, submission.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import pytest
@@ -80,6 +81,29 @@ class TestKeysOverHttp(ServiceCase):
         assert (await self.client.get("/models", headers=headers)).status_code == 200
         await self.service.keys.revoke("alice")
         require_problem(await self.client.get("/models", headers=headers), 401, "unauthorised")
+
+    async def test_a_key_revoked_during_a_request_submits_nothing(self):
+        form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nsound\r\n'
+        fields = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--b--\r\n'
+        multipart = "multipart/form-data; boundary=b"
+        for path, kind, body in (
+            ("/transcribe", multipart, form + b"--b--\r\n"),
+            ("/v1/audio/transcriptions", multipart, form + fields),
+            ("/transcribe/url", "application/json", b'{"url": "https://example.org/talk.mp3"}'),
+        ):
+            with self.subTest(path):
+                name = path.strip("/").replace("/", ".")
+                headers = await self.key(name) | {"Content-Type": kind}
+
+                async def arriving(name: str = name, content: bytes = body) -> AsyncIterator[bytes]:
+                    yield content[:20]
+                    await self.service.keys.revoke(name)
+                    yield content[20:]
+
+                answer = await self.client.post(path, content=arriving(), headers=headers)
+                assert answer.status_code == 401, answer.text
+                assert await self.repository.list_all() == []
+        assert not list(self.settings.audio_dir.glob("??/*"))
 
     async def test_health_has_no_details_without_a_key(self):
         assert (await self.client.get("/health")).json()["details"] is None
