@@ -22,6 +22,7 @@
     │       └── FetchTooSlow
     ├── OutputError                 a result can't be written
     │   ├── OutputNotWritable
+    │   ├── RecordingsNotWritable
     │   └── DiskFull
     ├── ModelError                  the weights can't be obtained or loaded
     │   ├── UnknownModel
@@ -30,6 +31,7 @@
     │   ├── DownloadFailed
     │   └── DeviceUnavailable
     ├── RecognitionError            recognition itself failed
+    │   ├── RecogniserNotStarted
     │   ├── ChildCrashed
     │   ├── ChildKilled
     │   ├── ChildStalled
@@ -239,6 +241,13 @@ class OutputNotWritable(OutputError):
     default_hint = "Check the folder's permissions, or choose another with --output or --output-dir."
 
 
+class RecordingsNotWritable(OutputError):
+    """The folder of recordings is not writable."""
+
+    code = "recordings_not_writable"
+    default_hint = "Check that `audio` in the data folder, and all folders in it, are writable for Cesar's user."
+
+
 class DiskFull(OutputError):
     """There is no disk space left for the result."""
 
@@ -295,6 +304,13 @@ class RecognitionError(CesarError):
     is_transient = True
     """Whether the error is transient: a retry may succeed, because the recording can't be the cause."""
     default_hint = "Try again; if it keeps failing, try --device cpu or a smaller model, and report it."
+
+
+class RecogniserNotStarted(RecognitionError):
+    """This machine can't start the recogniser now, whatever the recording."""
+
+    code = "recogniser_not_started"
+    default_hint = "Check the installation, and the system's limits on processes, open files and memory."
 
 
 class ChildCrashed(RecognitionError):

@@ -274,6 +274,14 @@ class JobRepository(JobReader):
         row = await self._write("retry later", lambda c: attempts.retry_later(c, job, self._retry_delay, self._clock()))
         return transitions.job_from_row(row)
 
+    async def postpone(self, job: Job) -> Job:
+        """Return a job to the queue whose work this machine could not begin; its error says why.
+
+        This does not count against the job. Raises `ClaimLost`.
+        """
+        row = await self._write("put back", lambda c: attempts.postpone(c, job, self._clock()))
+        return transitions.job_from_row(row)
+
     async def requeue_killed(self, job: Job) -> Job:
         """Queue a job for later after the system killed its recogniser, or end it if its recording is the likely cause.
 

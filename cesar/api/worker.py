@@ -27,7 +27,7 @@ from cesar.api.execution.turns import Fetches, RecognitionTurns
 from cesar.api.execution.waiting import wait_for_any
 from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.repository import JobRepository
-from cesar.errors import CesarError, ClaimLost, RecognitionError
+from cesar.errors import CesarError, ClaimLost, RecogniserNotStarted
 from cesar.settings.config import Settings
 from cesar.transcriber import AudioTranscriber
 
@@ -73,6 +73,9 @@ class BackgroundWorker:
         self._fetches = Fetches((Settings() if settings is None else settings).fetches_at_once)
         self._claiming = asyncio.Lock()
         """Held from checking for a free fetch slot until it is taken."""
+        self._is_ready = True
+        """Whether the machine could begin the previous job."""
+        self._start_delays = backoff(initial_s=1.0, max_s=_MAX_BACKOFF_S)
         self._errors = ThrottledErrorLog(_log, "the worker continues after an error")
 
     @property
@@ -145,6 +148,7 @@ class BackgroundWorker:
 
     async def _process_next(self) -> None:
         """Once no job is being recognised, process the first in queue order, whether queued or already fetched."""
+        await self._wait_until_ready()
         self._wake.clear()
         await wait_for_any(self._shutdown_event, self._turns.free)
         if self._shutdown_event.is_set():
@@ -163,6 +167,13 @@ class BackgroundWorker:
         else:
             events = (self._wake, self._turns.awaited, self._shutdown_event)
             await wait_for_any(*events, timeout_s=self.poll_interval)
+
+    async def _wait_until_ready(self) -> None:
+        """After a job that this machine could not begin, wait before the next try, longer each time."""
+        if self._is_ready:
+            self._start_delays = backoff(initial_s=1.0, max_s=_MAX_BACKOFF_S)
+        else:
+            await wait_for_any(self._shutdown_event, timeout_s=next(self._start_delays))
 
     async def _fetch_next(self) -> None:
         """Start other fetches while a recording is recognised; otherwise `_process_next` does so, in queue order."""
@@ -252,7 +263,7 @@ class BackgroundWorker:
             descriptor, output_path = tempfile.mkstemp(suffix=".txt", dir=temporary_files.folder_of(self._settings))
         except OSError as error:
             message = f"no temporary file can be created: {error}"
-            raise RecognitionError(message, hint="Check the data folder.") from error
+            raise RecogniserNotStarted(message, hint="Check the data folder.") from error
         os.close(descriptor)
         try:
             if self._settings is None:
@@ -279,6 +290,7 @@ class BackgroundWorker:
 
     async def _write_outcome(self, run: JobRun, outcome: Outcome) -> None:
         job = run.job
+        self._is_ready = True
         for name, value in outcome.changes().items():
             setattr(job, name, value)
         match outcome:
@@ -287,6 +299,10 @@ class BackgroundWorker:
                 _log.info("job %s is completed", job.id)
                 if dropped_s := (details or {}).get("dropped_s"):
                     _log.warning("job %s: %.1f s with speech gave no text; its warnings say why", job.id, dropped_s)
+            case Failed(RecogniserNotStarted() as error):
+                self._is_ready = False
+                await retry_until_available(partial(self.repository.postpone, job), self._errors.report)
+                self._errors.report(error)
             case Failed(error) if outcome.is_transient:
                 queue_again = self.repository.requeue_killed if was_killed(error) else self.repository.retry_later
                 await retry_until_available(partial(queue_again, job), self._errors.report)

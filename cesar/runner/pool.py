@@ -20,6 +20,7 @@ from cesar.errors import (
     ChildStalled,
     Interrupted,
     NotMedia,
+    RecogniserNotStarted,
     RecognitionError,
     UsageError,
 )
@@ -215,7 +216,7 @@ class _Slot:
             try:
                 self._child = ChildProcess()
             except OSError as error:
-                raise RecognitionError(f"the recogniser can't be started: {error}") from error
+                raise RecogniserNotStarted(f"the recogniser can't be started: {error}") from error
             self._child.send(self._spec)
         self._is_in_sync = False
         return self._child

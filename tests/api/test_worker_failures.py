@@ -19,7 +19,15 @@ from cesar.api.models import Job, JobStatus, utc_now
 from cesar.api.queue.attempts import MAX_RETRIES
 from cesar.api.repository import JobRepository
 from cesar.api.worker import BackgroundWorker
-from cesar.errors import ChildCrashed, ChildKilled, DatabaseUnavailable, NotMedia, RecognitionError, UnknownModel
+from cesar.errors import (
+    ChildCrashed,
+    ChildKilled,
+    DatabaseUnavailable,
+    NotMedia,
+    RecogniserNotStarted,
+    RecognitionError,
+    UnknownModel,
+)
 from tests.api.support import PATIENCE_S, Gate, WorkerCase, eventually
 
 
@@ -74,6 +82,41 @@ class TestFailedWork(WorkerCase):
             assert (job.error_message, job.error_code) == (str(error), code)
             assert (await self.reasons(job))[1::2] == ["claimed"] * (MAX_RETRIES + 1)
             assert (await self.reasons(job))[2::2] == ["to be retried"] * MAX_RETRIES + ["given up"]
+
+    async def test_a_machine_that_cannot_start_the_recogniser_fails_no_job_and_keeps_their_order(self) -> None:
+        jobs, broken, tried = [await self.queue(f"/{n}.wav") for n in range(3)], [True], list[str]()
+
+        def work(audio_path: str, model_size: str) -> dict[str, str]:
+            tried.append(audio_path)
+            if broken:
+                raise RecogniserNotStarted("no more processes", hint="Raise the limit.")
+            return {"text": "At last.", "language": "en"}
+
+        with patch("cesar.api.worker.backoff", lambda **_: iter(lambda: 0.001, None)):
+            self.employ(work)
+            await eventually(lambda: len(tried) > 2 * MAX_RETRIES)
+            assert set(tried) == {"/0.wav"}  # the others need not be tried to know it
+            broken.clear()
+            for job in jobs:
+                await self.is_over(job)
+        assert list(dict.fromkeys(tried)) == ["/0.wav", "/1.wav", "/2.wav"]
+        for job in jobs:
+            stored = await self.read(job)
+            assert (stored.status, stored.failures, stored.error_code) == (JobStatus.COMPLETED, 0, None)
+
+    async def test_a_waiting_job_says_that_the_recogniser_cannot_be_started(self) -> None:
+        job = await self.queue()
+        worker = self.employ(failing(RecogniserNotStarted("no more processes", hint="Raise the limit.")))
+
+        async def says_so() -> bool:
+            stored = await self.read(job)
+            told = (stored.error_code, stored.error_message, stored.error_hint)
+            return told == ("recogniser_not_started", "no more processes", "Raise the limit.")
+
+        await eventually(says_so)
+        await self.stop(worker)
+        stored = await self.read(job)
+        assert (stored.status, stored.failures, stored.lost) == (JobStatus.QUEUED, 0, 0)
 
     @pytest.mark.slow
     async def test_a_recogniser_killed_by_the_system_does_not_end_its_job(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cesar import AudioTranscriber, Chunk, TranscribeOptions
-from cesar.errors import ChildCrashed, ChildKilled, ChildStalled, InputError, NotMedia, RecognitionError
+from cesar.errors import ChildCrashed, ChildKilled, ChildStalled, InputError, NotMedia, RecogniserNotStarted
 from tests.runner.support import (
     AUDIO,
     IN_THE_MIDDLE,
@@ -156,7 +156,7 @@ def test_the_error_says_why_an_interpreter_failed_to_start(faulty, monkeypatch):
 def test_an_interpreter_that_cannot_be_started_is_an_error(faulty, monkeypatch):
     """For example, because an upgrade removed it while this process was running."""
     monkeypatch.setattr("cesar.runner.process._COMMAND", ("/nowhere/python",))
-    with pytest.raises(RecognitionError, match=r"can't be started: .*/nowhere/python"):
+    with pytest.raises(RecogniserNotStarted, match=r"can't be started: .*/nowhere/python"):
         faulty().transcribe(JFK)
 
 

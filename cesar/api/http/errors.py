@@ -48,6 +48,7 @@ from cesar.errors import (
     QueueError,
     RecognitionError,
     RecordingNotKept,
+    RecordingsNotWritable,
     ServiceError,
     ServiceOverloaded,
     ServiceStopping,
@@ -77,6 +78,7 @@ STATUSES: dict[type[CesarError], int] = {
     InvalidTransition: 409,
     IdempotencyConflict: 409,
     Interrupted: 409,
+    RecordingsNotWritable: 503,
     DiskFull: 507,
     DatabaseError: 500,
     DatabaseDamaged: 503,
@@ -318,7 +320,9 @@ def problem_json(response: ProblemResponse) -> Response:
 def _retry_after_s(error: CesarError) -> float | None:
     if isinstance(error, ServiceError):
         return error.retry_after_s
-    if isinstance(error, DatabaseDamaged | DatabaseMissing | DatabaseNotWritable | ForeignRecordings):
+    if isinstance(
+        error, DatabaseDamaged | DatabaseMissing | DatabaseNotWritable | ForeignRecordings | RecordingsNotWritable
+    ):
         return _REPAIR_RETRY_S
     return 5.0 if isinstance(error, DatabaseUnavailable) else None
 

@@ -48,6 +48,14 @@ def release(connection: sa.Connection, job: Job, now: datetime) -> Row:
     return transition(connection, row, JobStatus.QUEUED, "released", now)
 
 
+def postpone(connection: sa.Connection, job: Job, now: datetime) -> Row:
+    """Return a job to the queue whose work this machine could not begin; its error says why. Raises `ClaimLost`."""
+    row = lock_claimed(connection, job)
+    if row["cancel_requested_at"] is not None:
+        return transition(connection, row, JobStatus.CANCELLED, "cancelled", now, completed_at=now)
+    return transition(connection, row, JobStatus.QUEUED, "recogniser not started", now, **asdict(JobFailure.of(job)))
+
+
 def requeue_killed(connection: sa.Connection, job: Job, now: datetime, delay: timedelta) -> Row:
     """Queue a job again after the system killed its recogniser; its error says so. Raises `ClaimLost`."""
     row = lock_claimed(connection, job)

@@ -6,6 +6,7 @@ within write transactions of the database (see `repository`), so that no job los
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from cesar.errors import DiskFull, OutputError
+from cesar.errors import DiskFull, RecordingsNotWritable
 from cesar.files.disk import is_disk_full, sync_folder
 from cesar.files.private import FILE_MODE, make_folder, opener, tighten
 
@@ -60,7 +61,7 @@ class AudioStore:
     def new_upload(self, owner: str) -> Path:
         """Return a new path for an upload to this owner; the file is deleted once the owner is dead.
 
-        Raises `DiskFull` or `OutputError`.
+        Raises `DiskFull` or `RecordingsNotWritable`.
         """
         with translate_os_errors():
             make_folder(self._incoming)
@@ -78,7 +79,7 @@ class AudioStore:
         A sweep can then distinguish a recording whose job was never committed from one whose job this database has
         never seen.
 
-        Raises `DiskFull` or `OutputError`.
+        Raises `DiskFull` or `RecordingsNotWritable`.
         """
         target = self.path_of(digest)
         with translate_os_errors():
@@ -107,7 +108,7 @@ class AudioStore:
             left.unlink(missing_ok=True)
 
     def probe(self) -> None:
-        """Test that a file can be written here. Raises `DiskFull` or `OutputError`."""
+        """Test that a recording can be written here. Raises `DiskFull` or `RecordingsNotWritable`."""
         file = self.new_upload("probe")
         with translate_os_errors():
             try:
@@ -115,6 +116,14 @@ class AudioStore:
                     opened.write(b"\0")
             finally:
                 file.unlink(missing_ok=True)
+            unwritable = next((folder for folder in self._shelves() if not os.access(folder, os.W_OK | os.X_OK)), None)
+            if unwritable is not None:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(unwritable))
+
+    def _shelves(self) -> Iterator[Path]:
+        """Yield the folders that complete recordings are moved to, and this one, where such folders are created."""
+        yield self.folder
+        yield from self.folder.glob("??")
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all complete recordings."""
@@ -262,4 +271,4 @@ def translate_os_errors() -> Iterator[None]:
     except OSError as error:
         if is_disk_full(error):
             raise DiskFull("no space is left for the recording", hint=NO_ROOM_HINT) from error
-        raise OutputError(f"the recording can't be stored: {error.strerror}", hint="Try again later.") from error
+        raise RecordingsNotWritable(f"the recording can't be stored: {error.strerror}") from error

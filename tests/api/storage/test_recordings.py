@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from cesar.api.storage.recordings import ASIDE_DAYS, AudioStore, SweepResult, try_lock
+from cesar.errors import RecordingsNotWritable
 
 
 @pytest.fixture
@@ -27,6 +29,30 @@ def arrive(store: AudioStore, content: bytes, owner: str = "us") -> tuple[Path, 
 
 def files(store: AudioStore) -> set[Path]:
     return {path for path in store.folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("place", [".", "ab", "incoming"])
+def test_a_folder_without_write_permission_is_noticed(store: AudioStore, place: str) -> None:
+    (store.folder / "ab").mkdir(parents=True)
+    store.probe()
+    closed = store.folder / place
+    closed.chmod(0o555)
+    try:
+        if os.access(closed, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        with pytest.raises(RecordingsNotWritable, match="Permission denied"):
+            store.probe()
+    finally:
+        closed.chmod(0o755)
+    store.probe()
+
+
+@pytest.mark.parametrize("place", ["ab", "incoming"])
+def test_a_file_in_the_way_of_a_folder_is_noticed(store: AudioStore, place: str) -> None:
+    store.folder.mkdir()
+    (store.folder / place).touch()
+    with pytest.raises(RecordingsNotWritable):
+        store.probe()
 
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)

@@ -37,7 +37,7 @@ def require_free_space(folder: Path, size_bytes: int, min_free_bytes: int) -> No
 class UploadWriter:
     """A file being written. Await `finish` once everything has arrived, and `discard` at the end in any case.
 
-    Every method raises `DiskFull`, or `OutputError` if the file can't be written for another reason.
+    Every method raises `DiskFull`, or `RecordingsNotWritable` if the file can't be written for another reason.
     """
 
     def __init__(self, path: Path, threads: Executor, min_free_bytes: int) -> None:

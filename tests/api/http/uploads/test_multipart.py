@@ -159,14 +159,14 @@ class TestFailedUploads(ServiceCase):
         shutil.rmtree(in_the_way)
         in_the_way.write_bytes(b"no folder")
         answer = await self.client.post("/transcribe", files={"file": ("a", b"sound")})
-        require_problem(answer, 500, "output_failed")
+        require_problem(answer, 503, "recordings_not_writable")
         in_the_way.unlink()
 
     async def test_an_upload_that_cannot_be_moved_leaves_nothing(self) -> None:
         in_the_way = self.settings.audio_dir / hashlib.sha256(b"sound").hexdigest()[:2]
         in_the_way.touch()
         answer = await self.client.post("/transcribe", files={"file": ("a", b"sound")})
-        require_problem(answer, 500, "output_failed")
+        require_problem(answer, 503, "recordings_not_writable")
         assert await self.repository.list_all() == []
         in_the_way.unlink()
 
