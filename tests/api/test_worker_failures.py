@@ -93,12 +93,12 @@ class TestFailedWork(WorkerCase):
             return {"text": "At last.", "language": "en"}
 
         with patch("cesar.api.worker.backoff", lambda **_: iter(lambda: 0.001, None)):
-            self.employ(work)
+            self.start_worker_with(work)
             await eventually(lambda: len(tried) > 2 * MAX_RETRIES)
             assert set(tried) == {"/0.wav"}  # the others need not be tried to know it
             broken.clear()
             for job in jobs:
-                await self.is_over(job)
+                await self.wait_until_finished(job, allow_other_jobs=True)
         assert list(dict.fromkeys(tried)) == ["/0.wav", "/1.wav", "/2.wav"]
         for job in jobs:
             stored = await self.read(job)
@@ -106,7 +106,7 @@ class TestFailedWork(WorkerCase):
 
     async def test_a_waiting_job_says_that_the_recogniser_cannot_be_started(self) -> None:
         job = await self.queue()
-        worker = self.employ(failing(RecogniserNotStarted("no more processes", hint="Raise the limit.")))
+        worker = self.start_worker_with(failing(RecogniserNotStarted("no more processes", hint="Raise the limit.")))
 
         async def says_so() -> bool:
             stored = await self.read(job)
