@@ -80,6 +80,9 @@ class Sources:
         most = _SAME if is_lacking else _DROWNED
         audible = [channel for channel in self.channels if self.is_audible(channel)]
         apart = [Source(channel) for channel in audible if self.in_mix(channel) < most]
+        if not is_lacking and apart:  # whether it is drowned depends on what is said in those that drown it
+            loudest = max(audible, key=self.energy)
+            return apart if Source(loudest) in apart else [*apart, Source(loudest)]
         if not is_lacking or len(audible) < 2:
             return apart
         rests = [Source(channel, is_rest=True) for channel in audible if self._has_rest(channel)]
@@ -105,6 +108,8 @@ class Sources:
     def _has_rest(self, channel: int) -> bool:
         if len(self.channels) == 2 and channel == 1:
             return False  # nearly that of the second
+        if not self._lean[channel, channel]:
+            return False  # an offset
         own = self._weights[channel - 1]
         left = own @ self._lean[1:, 1:] @ own / self._lean[channel, channel]
         is_shared = _SHARED[0] <= 1 - left <= _SHARED[1]
