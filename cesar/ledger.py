@@ -60,13 +60,17 @@ def dropped_s(ledger: Iterable[Span]) -> float:
     return round(sum(span.end - span.start for span in dropped_spans(ledger)), 3)
 
 
+_NO_WORD_S = 0.05
+"""Less holds no word: it is no loss beside text."""
+
+
 def dropped_warning(ledger: Sequence[Span], *, has_text: bool) -> Iterator[str]:
     """Yield a warning that says what was dropped, where and why, if anything was.
 
     >>> list(dropped_warning([Span(3.2, 5.2, "dropped", "no words heard")], has_text=True))
     ['1 stretch (2.0 s) gave no text: no words heard at 0:03; see the ledger in the JSON output']
     """
-    dropped = dropped_spans(ledger)
+    dropped = [span for span in dropped_spans(ledger) if span.end - span.start >= _NO_WORD_S or not has_text]
     if not dropped:
         return
     starts: dict[str, list[str]] = {}

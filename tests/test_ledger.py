@@ -165,6 +165,12 @@ def test_a_warning_says_how_much_was_dropped_where_and_why():
     )
 
 
+def test_a_stretch_too_short_for_a_word_gives_no_warning_beside_text():
+    tiny = Span(13.228, 13.248, "dropped", "after the sound's end")
+    assert list(dropped_warning([tiny], has_text=True)) == []
+    assert len(list(dropped_warning([tiny], has_text=False))) == 1
+
+
 def test_a_warning_says_that_there_is_no_text_at_all():
     (warning,) = dropped_warning([HALLUCINATED], has_text=False)
     assert warning.startswith("there is no text, although speech was detected: 1 stretch (1.5 s)")
