@@ -13,6 +13,7 @@ from cesar.errors import ClaimLost
 
 TRANSIENT = {
     errors.RecognitionError,
+    errors.RecogniserNotStarted,
     errors.WorkerLost,
     errors.RecordingChanged,
     errors.DiskFull,
