@@ -87,10 +87,10 @@ class Hypothesis:
     """The limit of tokens was reached before the text ended."""
     temperature: float = 0.0
     """The sampling temperature; 0: greedy or beam search."""
-    weakest_avg_logprob: float | None = None
+    min_utterance_logprob: float | None = None
     """Mean log-probability of the least likely utterance; None if unknown."""
     languages: Mapping[str, float] = field(default_factory=dict)
-    """The probability of each language, as `Engine.language_of` returns it; empty if unknown."""
+    """The probability of each language, as `Engine.language_probabilities` returns it; empty if unknown."""
 
     @property
     def text(self) -> str:
@@ -120,7 +120,9 @@ class Engine(Protocol):
     def encode(self, window: Window) -> EncodedWindow:
         """Run the encoder on one window."""
 
-    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+    def language_probabilities(
+        self, encoded: EncodedWindow, part: tuple[float, float] | None = None
+    ) -> Mapping[str, float]:
         """Return the probability of each language, in a part only if given: in seconds from the window's start."""
 
     def decode(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[Hypothesis]:

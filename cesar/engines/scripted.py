@@ -62,7 +62,9 @@ class ScriptedEngine:
     def encode(self, window: Window) -> EncodedWindow:
         return EncodedWindow(window, None)
 
-    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+    def language_probabilities(
+        self, encoded: EncodedWindow, part: tuple[float, float] | None = None
+    ) -> Mapping[str, float]:
         start, end = part or (0.0, encoded.window.duration)
         lines = self._lines(replace(encoded.window, start=encoded.window.start + start, duration=end - start))
         language = next((line["language"] for line in lines if "language" in line), None)

@@ -1,4 +1,4 @@
-"""Where Whisper may put time stamps: first of all, in pairs, rising (openai/whisper, `ApplyTimestampRules`)."""
+"""Where Whisper may put timestamps: first of all, in pairs, rising (openai/whisper, `ApplyTimestampRules`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LATEST_START = 50
-"""No text starts later than this many time stamps (a second) into its window, as in openai/whisper."""
+"""No text starts later than this many timestamps (a second) into its window, as in openai/whisper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class AllowedTokens:
     text: bool
     end: bool
     times: slice
-    """Of the time stamps, counted from the first."""
+    """Of the timestamps, counted from the first."""
 
 
 _NO_TIME = slice(0, 0)
@@ -24,16 +24,16 @@ _NO_TIME = slice(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class TimestampRules:
-    """The rules for a vocabulary: text, then the end of it and other special tokens, then time stamps."""
+    """The rules for a vocabulary: text, then the end of it and other special tokens, then timestamps."""
 
     end_of_text: int
     timestamp_begin: int
-    """This token and all that follow are time stamps; `<|notimestamps|>` stands before it."""
+    """This token and all that follow are timestamps; `<|notimestamps|>` stands before it."""
 
     def allowed(self, before: Sequence[int]) -> AllowedTokens:
         """Tell what may follow the tokens that were written.
 
-        More likely time stamps than the likeliest text, taken together, are to be preferred: that is for the caller,
+        More likely timestamps than the likeliest text, taken together, are to be preferred: that is for the caller,
         who knows the probabilities.
         """
         if not before:

@@ -1,4 +1,4 @@
-"""What may follow: tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are time stamps."""
+"""What may follow: tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are timestamps."""
 
 import pytest
 
@@ -28,5 +28,5 @@ RULES = TimestampRules(end_of_text=4, timestamp_begin=6)
         "no time",
     ],
 )
-def test_time_stamps_come_first_in_pairs_and_rising(before, allowed):
+def test_timestamps_come_first_in_pairs_and_rising(before, allowed):
     assert RULES.allowed(before) == allowed

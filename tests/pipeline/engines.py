@@ -48,7 +48,9 @@ class AnsweringEngine:
         self.encoded.append(window)
         return EncodedWindow(window, None)
 
-    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+    def language_probabilities(
+        self, encoded: EncodedWindow, part: tuple[float, float] | None = None
+    ) -> Mapping[str, float]:
         start, end = part or (0.0, encoded.window.duration)
         window = encoded.window
         return self._language_of(

@@ -296,7 +296,7 @@ def test_a_segments_tokens_decode_to_its_text(load, plan, name):
 
 
 def test_token_logprobs_are_the_models_own(load, plan):
-    """Without time stamps they are a part of what `avg_logprob` is the mean of."""
+    """Without timestamps they are a part of what `avg_logprob` is the mean of."""
     path, options = media.AUDIO / "jfk.m4a", TranscribeOptions(token_logprobs=True)
     _, plain = run(path, load("tiny.en"), plan)
     _, collected = run(path, load("tiny.en"), plan, options)

@@ -27,15 +27,15 @@ class Scores:
     """What the model thinks of the next token in each row."""
 
     text: Tokens
-    """int64[rows]: the likeliest that is no time stamp; the end of the text is one of those."""
+    """int64[rows]: the likeliest that is no timestamp; the end of the text is one of those."""
     text_logit: Floats
     """float32[rows]: its logit."""
     text_log_sum: Floats
-    """float32[rows]: the logarithm of the sum of the exponentials of all logits but the time stamps'."""
+    """float32[rows]: the logarithm of the sum of the exponentials of all logits but the timestamps'."""
     end_logit: Floats
     """float32[rows]: the logit of the end of the text."""
     time_logits: Floats
-    """float32[rows, time stamps]."""
+    """float32[rows, timestamps]."""
 
 
 _SCORES = ("text", "text_logit", "text_log_sum", "end_logit", "time_logits")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cesar.engines.onnx.graph import Array, Floats, Graph, Value, quantized
 from cesar.engines.onnx.weights import Variables
 
-TIME_STAMPS = 1501
+TIMESTAMP_TOKENS = 1501
 """0 to 30 s, at the end of the vocabulary."""
 CROSS = ("keys", "key_scales", "key_sums", "values", "value_scales")
 """What a layer's cross-attention has of a window."""
@@ -32,7 +32,7 @@ class Shape:
     heads: int
     width: int
     text_tokens: int
-    """Tokens that are no time stamps."""
+    """Tokens that are no timestamps."""
 
     @classmethod
     def of(cls, variables: Variables) -> Shape:
@@ -41,7 +41,7 @@ class Shape:
         while f"decoder/layer_{layers}/ffn/linear_0/weight" in variables:
             layers += 1
         vocabulary, width = variables.stored("decoder/embeddings/weight").shape
-        return cls(layers, int(variables.stored("decoder/num_heads")), width, vocabulary - TIME_STAMPS)
+        return cls(layers, int(variables.stored("decoder/num_heads")), width, vocabulary - TIMESTAMP_TOKENS)
 
     @property
     def head_width(self) -> int:
@@ -87,7 +87,7 @@ def step_graph(variables: Variables, shape: Shape) -> Graph:
     float32[text columns]: added to the scores of text; `end`, int64[]: the token that ends a text; `CROSS` and `PAST`.
     Outputs for each row and position: `text_logits`, float32[…, text columns], before anything is forbidden;
     `text`, int64[…]: the likeliest token of text; `text_logit`, its logit; `text_log_sum`, the logarithm of the sum of
-    the exponentials of all logits of text; `end_logit`; `time_logits`, float32[…, time stamps].
+    the exponentials of all logits of text; `end_logit`; `time_logits`, float32[…, timestamps].
     """
     graph = Graph()
     value = graph.input("embedded", np.float32, ["rows", "tokens", shape.width])
@@ -106,7 +106,7 @@ def step_graph(variables: Variables, shape: Shape) -> Graph:
 
     embeddings = variables.stored("decoder/embeddings/weight")
     text = logits(embeddings[: shape.text_tokens], shape.text_columns, "text_logits")
-    logits(embeddings[shape.text_tokens :], TIME_STAMPS, "time_logits")
+    logits(embeddings[shape.text_tokens :], TIMESTAMP_TOKENS, "time_logits")
     text = graph.node("Add", text, graph.input("forbidden", np.float32, [shape.text_columns]))
     graph.output(graph.node("ArgMax", text, axis=-1, keepdims=0, name="text"), np.int64)
     last = graph.constant([-1], np.int64)

@@ -1,4 +1,4 @@
-"""The greedy search: always the likeliest token that Whisper's rules for time stamps allow."""
+"""The greedy search: always the likeliest token that Whisper's rules for timestamps allow."""
 
 from __future__ import annotations
 

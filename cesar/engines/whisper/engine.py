@@ -67,7 +67,9 @@ class WhisperEngine:
             replace(window, log_mel=window.log_mel[:, :0].copy()), encoding
         )  # many wait for their like
 
-    def language_of(self, encoded: EncodedWindow, part: tuple[float, float] | None = None) -> Mapping[str, float]:
+    def language_probabilities(
+        self, encoded: EncodedWindow, part: tuple[float, float] | None = None
+    ) -> Mapping[str, float]:
         encoding = encoded.encoding
         if part is not None:
             start, end = (round(time * _ENCODED_FRAMES_PER_SECOND) for time in part)
@@ -147,11 +149,11 @@ class WhisperEngine:
             no_speech_prob=text.no_speech_prob,
             token_count=count,
             is_cut_off=count >= self._max_new_tokens(settings),
-            weakest_avg_logprob=self._weakest(encoded, text),
+            min_utterance_logprob=self._min_utterance_logprob(encoded, text),
             languages={} if settings.prompt or settings.hotwords else text.languages,  # those push it to their own
         )
 
-    def _weakest(self, encoded: EncodedWindow, text: DecodedTokens) -> float | None:
+    def _min_utterance_logprob(self, encoded: EncodedWindow, text: DecodedTokens) -> float | None:
         """The mean log-probability of the least likely utterance that has a few tokens."""
         if not text.logprobs:
             return None

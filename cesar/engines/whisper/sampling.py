@@ -69,7 +69,7 @@ def sample(
             if token == rules.end_of_text:
                 return Sampled(tuple(tokens), tuple(logprobs), first.no_speech_prob)
             tokens.append(token)
-            # CTranslate2 doesn't see that a time stamp closes a text which it was given: it forbids the next one.
+            # CTranslate2 doesn't see that a timestamp closes a text which it was given: it forbids the next one.
             is_misread = token >= rules.timestamp_begin and at == begun > 0
             if is_misread or [token] != list(latest.tokens[at : at + 1]):
                 break

@@ -18,7 +18,7 @@ from cesar.transcript import UNSPACED_LANGUAGES
 CONTEXT_TOKENS = 448
 """What the decoder can hold: prompt and text."""
 TIMESTAMP_STEP_S = 0.02
-"""Whisper's time stamps and its encoder's frames are both 20 ms apart."""
+"""Whisper's timestamps and its encoder's frames are both 20 ms apart."""
 
 
 _SHOWN = (*range(33, 127), *range(161, 173), *range(174, 256))
@@ -81,7 +81,7 @@ class Vocabulary:
         return b"".join(_BYTES.get(letter, letter.encode()) for letter in letters)
 
     def utterances(self, tokens: Sequence[int], duration: float, logprobs: Sequence[float] = ()) -> list[Utterance]:
-        """Cut the tokens at their time stamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`.
+        """Cut the tokens at their timestamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`.
 
         logprobs: of each token, or none.
         """

@@ -1,6 +1,6 @@
-"""Time stamps against sound: where a frame belongs, when a hole is believed, and what is said of a broken clock.
+"""Timestamps against sound: where a frame belongs, when a hole is believed, and what is said of a broken clock.
 
-The sound is what counts. A hole in the time stamps is filled with silence only where a recorder can have left it: it
+The sound is what counts. A hole in the timestamps is filled with silence only where a recorder can have left it: it
 was muted, or packets were lost. A clock that jumps by years, or that belongs to another recording, is followed no more.
 """
 
@@ -100,7 +100,7 @@ class Clock:
         """Return a warning for each jump of the clock that was not followed."""
         said = self._jumps[:_MOST_SAID]
         if more := len(self._jumps) - len(said):
-            said.append(f"the time stamps jump {more} times more")
+            said.append(f"the timestamps jump {more} times more")
         lost = self._lost[:_MOST_SAID]
         if more := len(self._lost) - len(lost):
             lost.append(f"there is no sound at {more} places more, {self._filled:.1f} s in all")
@@ -161,7 +161,7 @@ class Clock:
         if abs(lead) > _WORTH_SAYING_S:
             way = "on" if lead > 0 else "back"
             self._jumps.append(
-                f"the time stamps jump {way} by {_spoken(abs(lead))} at {given:.1f} s: "
+                f"the timestamps jump {way} by {_spoken(abs(lead))} at {given:.1f} s: "
                 "times count the sound itself from there"
             )
 

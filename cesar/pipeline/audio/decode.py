@@ -18,8 +18,8 @@ from cesar.files.readable import require_readable
 from cesar.options import Track
 from cesar.pipeline.audio import tracks
 from cesar.pipeline.audio.clock import Clock
-from cesar.pipeline.audio.mixing import side_by_side
 from cesar.pipeline.audio.timeline import Timeline
+from cesar.pipeline.audio.track_mixing import side_by_side
 from cesar.pipeline.media.containers import expected_length, open_media, stated_end
 from cesar.pipeline.media.frames import Frames
 from cesar.pipeline.media.structure.pieces import Piece, cut_off_said, find_pieces

@@ -10,13 +10,13 @@ import numpy as np
 
 from cesar.errors import BadAudio
 from cesar.pipeline.audio.clock import Clock, Stamp
+from cesar.pipeline.audio.downmix import Downmix
 from cesar.pipeline.audio.packing import Packer
-from cesar.pipeline.audio.resample import Downmix
 from cesar.pipeline.channels.phase import PhaseGuard
 from cesar.pipeline.samples import SAMPLE_RATE, Channels
 
 _FRAMES_AHEAD = 8
-"""So many frames are looked at before a jump of the clock is believed: one wrong time stamp is no jump."""
+"""So many frames are looked at before a jump of the clock is believed: one wrong timestamp is no jump."""
 _MOST_CHANNELS = 64
 """FFmpeg's resampler takes no more."""
 _MOST_SQUEEZED = 0.05
@@ -27,7 +27,7 @@ class Timeline:
     """Frames of one track in; mix and channels out, each sample at its time. `given` counts them."""
 
     def __init__(self, name: str, clock: Clock | None = None) -> None:
-        """name: of the file. clock: None leaves time stamps alone."""
+        """name: of the file. clock: None leaves timestamps alone."""
         self.clock = clock
         self.given = 0
         self._name = name

@@ -49,7 +49,7 @@ _STATING_LENGTH = _names(
     "aa,aiff,ape,asf,asf_o,au,avi,caf,dsf,flac,flv,gxf,matroska,webm,mov,mp4,mpc,mpc8,mxf,nistsphere,rm,tak,tta,w64",
     "wav,wv",
 )
-"""Formats whose headers state the length. In others FFmpeg guesses from the bit rate or the last time stamp."""
+"""Formats whose headers state the length. In others FFmpeg guesses from the bit rate or the last timestamp."""
 _ONE_LENGTH = _names("asf,asf_o,flv,kux,matroska,webm,rm")
 """Of these, formats with one length for all tracks, which FFmpeg gives as that of each."""
 _PACKET_BYTES = 2**13

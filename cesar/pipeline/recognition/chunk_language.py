@@ -140,7 +140,9 @@ class LanguageCheck:
         """Whether text and language are so certain that the sound holds no other language."""
         language = decoded.hypothesis.languages.get(decoded.attempt.language, 1.0)
         hypothesis, settings = decoded.hypothesis, self._settings
-        weakest = hypothesis.avg_logprob if hypothesis.weakest_avg_logprob is None else hypothesis.weakest_avg_logprob
+        weakest = (
+            hypothesis.avg_logprob if hypothesis.min_utterance_logprob is None else hypothesis.min_utterance_logprob
+        )
         is_likely = (
             hypothesis.avg_logprob >= settings.sure_avg_logprob and weakest >= settings.sure_utterance_avg_logprob
         )

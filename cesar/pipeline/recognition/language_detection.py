@@ -95,7 +95,7 @@ class LanguageDetector:
         with self._stopwatch.measure("encoder"):
             encoded = self._engine.encode(Window(spectrogram, start / SAMPLE_RATE, len(samples) / SAMPLE_RATE))
         with self._stopwatch.measure("language"):
-            return self._engine.language_of(encoded)
+            return self._engine.language_probabilities(encoded)
 
     def knows_only(self, allowed: frozenset[str]) -> bool:
         """Whether the model knows no language but the allowed ones."""
@@ -109,13 +109,13 @@ class LanguageDetector:
         """Return the probabilities for an attempt whose window is encoded."""
         assert attempt.encoded
         with self._stopwatch.measure("language"):
-            return self._engine.language_of(attempt.encoded)
+            return self._engine.language_probabilities(attempt.encoded)
 
     def in_part(self, attempt: Attempt, start: float, end: float) -> Probabilities:
         """Return the probabilities for a part of an attempt whose window is encoded, in seconds from its start."""
         assert attempt.encoded
         with self._stopwatch.measure("language"):
-            return self._engine.language_of(attempt.encoded, (start, end))
+            return self._engine.language_probabilities(attempt.encoded, (start, end))
 
     def of_recording(
         self, attempts: Iterator[Attempt], allowed: frozenset[str], encode: Callable[[Attempt], Attempt]

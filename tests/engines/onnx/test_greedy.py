@@ -15,7 +15,7 @@ from cesar.engines.whisper.sampling import log_probabilities
 
 END, FIRST, SIZE = 4, 6, 70
 RULES = TimestampRules(END, FIRST)
-"""Tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are time stamps."""
+"""Tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are timestamps."""
 
 
 def scores_of(logits: Floats) -> Scores:
@@ -54,7 +54,7 @@ def test_the_likeliest_token_that_the_rules_allow_is_chosen(seed, counts):
         assert logprobs[row] == pytest.approx(known.max(), abs=1e-4)
 
 
-def test_a_text_that_a_time_stamp_closed_goes_on_only_with_another():
+def test_a_text_that_a_timestamp_closed_goes_on_only_with_another():
     logits = np.zeros((2, SIZE), np.float32)
     logits[:, 1] = 9.0  # more of the text
     logits[0, END], logits[1, SIZE - 1] = 2.0, 3.0

@@ -1,4 +1,4 @@
-"""Draws from a made-up model: tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are time stamps."""
+"""Draws from a made-up model: tokens 0 to 3 are text, 4 ends it, 5 is <|notimestamps|>, 6 and more are timestamps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def logits_after(tokens: Sequence[int], seed: int) -> Logits:
 
 
 class Model:
-    """Drafts as CTranslate2 does: after text that it was given it doesn't see that a time stamp closes it."""
+    """Drafts as CTranslate2 does: after text that it was given it doesn't see that a timestamp closes it."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -91,7 +91,7 @@ def test_there_is_a_logprob_for_each_token_and_for_the_end(seed, rng, temperatur
 
 @given(seeds, seeds)
 @settings(deadline=None)
-def test_time_stamps_come_first_in_pairs_and_never_fall(seed, rng):
+def test_timestamps_come_first_in_pairs_and_never_fall(seed, rng):
     tokens = drawn(seed, rng, 1.0).tokens
     times = [token for token in tokens if token >= FIRST]
     assert tokens[:1] == tuple(times[:1])

@@ -1,4 +1,4 @@
-"""Time stamps and lengths that are not to be believed, and those that are."""
+"""Timestamps and lengths that are not to be believed, and those that are."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_recorder_that_was_muted_keeps_later_times_true_though_no_header_says_
 
 @pytest.mark.parametrize("years", [0.01, 1, 10])
 @pytest.mark.parametrize("ending", ["mka", "mkv"])
-def test_time_stamps_that_jump_by_years_are_not_filled_but_warned_of(tmp_path, years, ending):
+def test_timestamps_that_jump_by_years_are_not_filled_but_warned_of(tmp_path, years, ending):
     path = media.write_with_hole(tmp_path / f"a.{ending}", beeps(6, 1, 4), at=3, missing=years * YEAR_S)
     heard = read(path)
     assert heard.seconds == pytest.approx(6, abs=0.15)
@@ -76,7 +76,7 @@ def test_time_stamps_that_jump_by_years_are_not_filled_but_warned_of(tmp_path, y
     assert [("jump" in warning and "at 3." in warning) or "at 2.9" in warning for warning in heard.warnings] == [True]
 
 
-def test_a_single_wrong_time_stamp_moves_nothing():
+def test_a_single_wrong_timestamp_moves_nothing():
     clock = Clock(0.0, "matroska,webm", None)
     wrong, right = Stamp(1000.0, 0.02), Stamp(5.02, 0.02)
     assert clock.lead(Stamp(4.98, 0.02), [5.0, 5.02], 4.98) == 0

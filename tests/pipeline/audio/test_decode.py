@@ -296,7 +296,7 @@ def test_random_damage_gives_sound_or_an_input_error_but_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mka", "mp4", "webm"])
-def test_sound_after_a_hole_in_the_time_stamps_stays_at_its_time(tmp_path, ending):
+def test_sound_after_a_hole_in_the_timestamps_stays_at_its_time(tmp_path, ending):
     sound = np.concatenate([media.silence(3, rate=48_000), media.tone(1, rate=48_000)])
     path = media.write_with_hole(tmp_path / f"a.{ending}", sound, at=2, missing=3, rate=48_000)
     decoded = decode(path)
@@ -304,13 +304,13 @@ def test_sound_after_a_hole_in_the_time_stamps_stays_at_its_time(tmp_path, endin
     assert decoded.first_loud() == pytest.approx(6, abs=0.01)
 
 
-def test_small_irregularities_of_the_time_stamps_do_not_cut_into_the_sound(tmp_path):
+def test_small_irregularities_of_the_timestamps_do_not_cut_into_the_sound(tmp_path):
     path = media.write_with_hole(tmp_path / "a.mkv", media.tone(4), at=2, missing=0.1)
     assert decode(path).seconds == pytest.approx(4, abs=0.01)
 
 
 def test_an_absurd_hole_is_not_filled_where_no_header_confirms_it(tmp_path):
-    """A time stamp that jumps by a day is a broken time stamp, not a day of silence."""
+    """A timestamp that jumps by a day is a broken timestamp, not a day of silence."""
     path = tmp_path / "a.mka"
     media.write_with_hole(path, media.tone(4), at=2, missing=86_400, options={"live": "1"})
     decoded = decode(path)

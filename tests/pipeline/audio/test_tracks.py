@@ -15,8 +15,8 @@ from cesar.errors import TrackNotFound
 from cesar.options import Track
 from cesar.pipeline.audio.clock import Clock
 from cesar.pipeline.audio.decode import Recording
-from cesar.pipeline.audio.mixing import side_by_side
 from cesar.pipeline.audio.timeline import Timeline
+from cesar.pipeline.audio.track_mixing import side_by_side
 from cesar.pipeline.audio.tracks import Part
 from cesar.pipeline.media.frames import Decoded
 from cesar.pipeline.samples import SAMPLE_RATE, Samples, joined

@@ -139,7 +139,7 @@ def recognized(
         is_right = heard[asked.settings.language] > 0.95
         text = f"A sentence in {asked.settings.language}, as long as one of that many seconds is, or longer. " * 2
         part = saying((0, asked.duration, text), logprob=-0.2 if is_right else logprob_of_mixed)
-        return part if is_right else replace(part, weakest_avg_logprob=weakest_of_mixed)
+        return part if is_right else replace(part, min_utterance_logprob=weakest_of_mixed)
 
     engine = AnsweringEngine(answer, languages=frozenset({"en", "de", "fr"}), language_of=language_of)
     check = LanguageCheck(LanguageDetector(engine), Choice("en", allowed))
