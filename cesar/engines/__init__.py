@@ -1,1 +1,1 @@
-"""The one seam to models: the engines, and the weights they run on."""
+"""The interface to speech models, and the engines that implement it."""

@@ -1,6 +1,6 @@
-"""Other ways to write the languages that Whisper knows: ISO 639-2 and 639-3 codes, and what speakers call them.
+"""Other codes and names of the languages that Whisper knows: ISO 639-2 and 639-3 codes, and native names.
 
-Media files name the language of a track by an ISO 639-2 code (MP4, Matroska, MPEG-TS), a BCP 47 tag, or in words.
+Media files give the language of a track as an ISO 639-2 code (MP4, Matroska, MPEG-TS), a BCP 47 tag, or a name.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ yo | yor | yorùbá
 yue | yue | 粵語, 粤语, 廣東話, 广东话
 zh | zho chi cmn | 中文, 汉语, 漢語, 普通话, 國語, 国语, 官話
 """
-"""A line a language: Whisper's code, the other codes, and its names in the language itself."""
+"""One line per language: Whisper's code, the other codes, and its native names."""
 
 
 def _by_other_names() -> dict[str, str]:
@@ -119,4 +119,4 @@ def _by_other_names() -> dict[str, str]:
 
 
 BY_OTHER_NAMES = _by_other_names()
-"""Whisper's code by any other code or name of the language."""
+"""Whisper's code by each other code or native name of a language."""

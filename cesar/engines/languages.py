@@ -135,9 +135,9 @@ ALIASES: dict[str, str] = {
 
 
 def _folded(name: str) -> str:
-    """Without case and accents, so that `Francais` is `français`."""
-    apart = unicodedata.normalize("NFKD", " ".join(name.split()).casefold())
-    return "".join(letter for letter in apart if not unicodedata.combining(letter))
+    """Remove case and accents, so that `Francais` matches `français`."""
+    decomposed = unicodedata.normalize("NFKD", " ".join(name.split()).casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 _CODES = {
@@ -149,17 +149,17 @@ _CODES = {
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{1,8})+(?:\.[a-z0-9-]+)?(?:@[a-z]+)?")
 _REMARK = re.compile(r"\s*[(\[].*[)\]]")
 UNKNOWN = "unknown"
-"""The language of a transcript in which nothing is said."""
+"""The language of a transcript without speech."""
 _UNDETERMINED = frozenset(("und", "mul", "mis", "zxx", "qaa", "auto", "detect", UNKNOWN))
-"""What stands where a language is not known: codes of ISO 639-2, and words of other programs."""
+"""Placeholders for an unknown language: ISO 639-2 codes and words of other programs."""
 
 
 def language_code(text: str) -> str:
-    """Return the code of a language written in any of the usual ways, in upper or lower case.
+    """Return the code of a language given in any of the usual forms, in any case.
 
-    A code of ISO 639-1, -2 (both kinds) or -3, a tag (`pt-BR`, `zh_CN.UTF-8`), or its name in English or in the
-    language itself, with or without accents and a remark in parentheses.
-    Raises `UnknownLanguage`, with the nearest names as its hint where there are any.
+    Accepts an ISO 639-1, -2 (both kinds) or -3 code, a tag (`pt-BR`, `zh_CN.UTF-8`), or its name in English or in
+    the language itself, with or without accents and a remark in parentheses.
+    Raises `UnknownLanguage`, with the nearest names as its hint if there are any.
 
     >>> [language_code(text) for text in ("ger", "Deutsch", "pt-BR", "nob", "English (US)")]
     ['de', 'de', 'pt', 'no', 'en']
@@ -175,7 +175,7 @@ def language_code(text: str) -> str:
 
 
 def language_name(code: str) -> str:
-    """Return a language's English name as it is written in a sentence: `German` for `de`."""
+    """Return a language's English name as written in a sentence: `German` for `de`."""
     return LANGUAGES.get(code, code).title()
 
 

@@ -1,21 +1,21 @@
-"""An engine that answers from a script: for tests, demos and trying out faults, without any weights.
+"""An engine that answers from a script, for tests, demos and fault injection without any weights.
 
-It runs in the same child process, behind the same pipeline, as the real one: sound is decoded and speech detected
-for real, only the words come from a JSON file, named as `--model scripted:FILE`:
+It runs in the same child process and pipeline as the real engine: audio is decoded and speech detected as usual;
+only the words come from a JSON file, given as `--model scripted:FILE`:
 
     {"language": "en",
      "segments": [{"start": 0.3, "end": 2.1, "text": "Hello there."}],
      "faults": [{"at": 12.0, "do": "crash", "unless": "/tmp/crashed-once"}]}
 
-A segment may have a language of its own (`"language": "de"`, one of the script's `"languages"`): that is then what its
-window is spoken in, and its text in any other language is less likely.
+A segment may have its own language (`"language": "de"`, one of the script's `"languages"`): its window is then detected
+as that language, and its text in any other language is less likely.
 
-Its tokens are the bytes of its text (UTF-8), each with the log-probability -0.1; it draws nothing, but tells the
-temperature it was asked for.
+Its tokens are the UTF-8 bytes of its text, each with the log-probability -0.1. It samples nothing, but reports the
+requested temperature.
 
-A fault happens when the window that holds its second is decoded: `crash` (SIGSEGV), `abort`, `kill`, `kill parent`,
-`hang`, `exit`, `devour` (takes memory without end), `nothing` (but the file of `unless` is made).
-The file named by `unless` keeps it from happening, and is made when it does: so it happens once.
+A fault is triggered when the window containing its time is decoded: `crash` (SIGSEGV), `abort`, `kill`, `kill parent`,
+`hang`, `exit`, `devour` (allocates memory without end), `nothing` (only creates the `unless` file).
+An existing `unless` file suppresses the fault; the file is created when the fault is triggered, so it happens once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LOGPROB_IN_ANOTHER_LANGUAGE = -0.4
 
 
 class ScriptedEngine:
-    """The `Engine` that knows its text beforehand. Raises `ModelError` if the script can't be read."""
+    """The `Engine` that reads its text from a script. Raises `ModelError` if the script can't be read."""
 
     n_mels = 80
 
@@ -95,7 +95,7 @@ class ScriptedEngine:
         end = window.start + window.duration
         for fault in self._faults:
             if window.start <= fault["at"] < end:
-                _happen(fault)
+                _trigger(fault)
         lines = self._lines(window)
         utterances = tuple(_utterance(line, window, settings) for line in lines)
         is_in_another = any(line.get("language", settings.language) != settings.language for line in lines)
@@ -109,7 +109,7 @@ class ScriptedEngine:
 
 
 def _utterance(line: Mapping[str, Any], window: Window, settings: DecodeSettings) -> Utterance:
-    """A line of the script in the window: each byte of its text is a token of its own."""
+    """Return a scripted line as an utterance of the window; each byte of its text is a token."""
     text = " " + line["text"]
     tokens = tuple(text.encode())
     return Utterance(
@@ -123,7 +123,7 @@ def _utterance(line: Mapping[str, Any], window: Window, settings: DecodeSettings
     )
 
 
-def _happen(fault: Mapping[str, Any]) -> None:
+def _trigger(fault: Mapping[str, Any]) -> None:
     if marker := fault.get("unless"):
         if Path(marker).exists():
             return
@@ -131,7 +131,7 @@ def _happen(fault: Mapping[str, Any]) -> None:
     _DEEDS[fault["do"]]()
 
 
-def _devour() -> None:
+def _exhaust_memory() -> None:
     taken = []
     while True:
         taken.append(b"x" * 2**24)
@@ -145,5 +145,5 @@ _DEEDS: Mapping[str, Callable[[], object]] = {
     "hang": lambda: time.sleep(3600),
     "nothing": lambda: None,
     "exit": lambda: os._exit(7),
-    "devour": _devour,
+    "devour": _exhaust_memory,
 }

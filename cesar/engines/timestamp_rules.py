@@ -1,4 +1,4 @@
-"""Where Whisper may put timestamps: first of all, in pairs, rising (openai/whisper, `ApplyTimestampRules`)."""
+"""Whisper's rules for timestamps: first of all, in pairs, rising (openai/whisper, `ApplyTimestampRules`)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LATEST_START = 50
-"""No text starts later than this many timestamps (a second) into its window, as in openai/whisper."""
+"""Text starts at most this many timestamps (one second) into its window, as in openai/whisper."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedTokens:
-    """What may come next."""
+    """The tokens allowed next."""
 
     text: bool
     end: bool
     times: slice
-    """Of the timestamps, counted from the first."""
+    """Range of timestamps, counted from the first."""
 
 
 _NO_TIME = slice(0, 0)
@@ -24,17 +24,17 @@ _NO_TIME = slice(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class TimestampRules:
-    """The rules for a vocabulary: text, then the end of it and other special tokens, then timestamps."""
+    """Timestamp rules for a vocabulary of text, then the end token and other special tokens, then timestamps."""
 
     end_of_text: int
     timestamp_begin: int
-    """This token and all that follow are timestamps; `<|notimestamps|>` stands before it."""
+    """This token and all later ones are timestamps; `<|notimestamps|>` precedes it."""
 
     def allowed(self, before: Sequence[int]) -> AllowedTokens:
-        """Tell what may follow the tokens that were written.
+        """Return the tokens allowed after the previous ones.
 
-        More likely timestamps than the likeliest text, taken together, are to be preferred: that is for the caller,
-        who knows the probabilities.
+        A timestamp must also be chosen if timestamps together are likelier than the likeliest text. That is left to
+        the caller, which knows the probabilities.
         """
         if not before:
             return AllowedTokens(text=False, end=False, times=slice(0, _LATEST_START + 1))

@@ -1,8 +1,8 @@
-"""Whisper's decoder on onnxruntime, for the greedy search on a processor.
+"""Whisper's decoder on onnxruntime, for greedy search on the CPU.
 
-CTranslate2 brings all weights into the order that its products want at each step, and has the keys and values of
-cross-attention in float32: with 8 windows that is most of a step's time. Here the former is done once, and the latter
-is int8. Each row's numbers are computed from that row alone, in the same order, so a batch changes no bit of them.
+CTranslate2 repacks all weights for its matrix products at each step, and keeps the keys and values of
+cross-attention in float32: with 8 windows that is most of a step's time. Here weights are packed once, and keys and
+values are int8. Each row is computed from that row alone, in the same order, so batching doesn't change a bit of it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Tokens = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the model thinks of the next token in each row."""
+    """The model's scores for the next token of each row."""
 
     text: Tokens
-    """int64[rows]: the likeliest that is no timestamp; the end of the text is one of those."""
+    """int64[rows]: the likeliest token other than a timestamp; it may be the end of the text."""
     text_logit: Floats
     """float32[rows]: its logit."""
     text_log_sum: Floats
-    """float32[rows]: the logarithm of the sum of the exponentials of all logits but the timestamps'."""
+    """float32[rows]: log-sum-exp of all logits except those of timestamps."""
     end_logit: Floats
     """float32[rows]: the logit of the end of the text."""
     time_logits: Floats
@@ -44,7 +44,7 @@ _SCORES = ("text", "text_logit", "text_log_sum", "end_logit", "time_logits")
 class Decoder:
     """The decoder of a Whisper model, from its file.
 
-    Raises `ValueError` if that holds another model, or its weights as integers.
+    Raises `ValueError` if the file holds another kind of model, or integer weights.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,26 +57,26 @@ class Decoder:
         variables.forget()
 
     def begin(self, encodings: Sequence[Floats], max_tokens: int, *, forbidden: Floats, end: int) -> Batch:
-        """Make windows ready to be decoded together.
+        """Prepare windows for decoding as one batch.
 
-        encodings: float32[1, frames, width] each, of the same length. max_tokens: for how many tokens, the prompt's
-        included. forbidden: float32[text columns], added to the logits of text. end: the token that ends a text.
+        encodings: float32[1, frames, width] each, of the same length. max_tokens: maximum number of tokens, including
+        the prompt. forbidden: float32[text columns], added to the logits of text. end: the token that ends a text.
         """
         past = (len(encodings), self.shape.heads, max_tokens, self.shape.head_width)
         layers = range(self.shape.layers)
         return Batch(
             self,
-            heard=self._heard(encodings),
+            heard=self._cross_attention_inputs(encodings),
             past={f"{name}_{layer}": np.empty(past, np.float32) for layer in layers for name in PAST},
             constants={"forbidden": forbidden, "end": np.array(end)},
         )
 
     def embedded(self, tokens: Tokens, position: int) -> Floats:
-        """Return the vectors, float32[rows, tokens, width], for tokens that stand from this position on."""
+        """Return the embeddings, float32[rows, tokens, width], of tokens that start at this position."""
         return self._embeddings[tokens].astype(np.float32) + self._positions[position : position + tokens.shape[1]]
 
-    def _heard(self, encodings: Sequence[Floats]) -> dict[str, Array]:
-        """What cross-attention needs, window by window: that is twice as fast as all together."""
+    def _cross_attention_inputs(self, encodings: Sequence[Floats]) -> dict[str, Array]:
+        """Return the inputs of cross-attention, computed window by window: twice as fast as all at once."""
         heard: dict[str, Array] = {}
         for row, encoding in enumerate(encodings):
             found = self._cross.run(None, {"encoding": encoding})
@@ -88,7 +88,7 @@ class Decoder:
 
 
 class Batch:
-    """Windows that are being decoded, one in each row, all at the same position."""
+    """Windows being decoded, one per row, all at the same position."""
 
     def __init__(
         self, decoder: Decoder, *, heard: dict[str, Array], past: dict[str, Array], constants: dict[str, Array]
@@ -102,10 +102,10 @@ class Batch:
         self._bind()
 
     def begin(self, prompt: Sequence[int], start_of_text: int) -> tuple[Floats, Scores]:
-        """Go on by the prompt, the same for all rows.
+        """Feed the prompt, which is the same for all rows.
 
-        Gives the logits that follow `start_of_text` in it, float32[rows, vocabulary], with nothing forbidden, and the
-        scores for what follows all of it.
+        Returns the logits after `start_of_text`, float32[rows, vocabulary], with nothing forbidden, and the scores for
+        the token after the prompt.
         """
         tokens = np.tile(np.array(prompt, np.int64), (self._rows, 1))
         found = self._run(tokens, [prompt.index(start_of_text), len(prompt) - 1], (*_SCORES, "text_logits"))
@@ -113,11 +113,11 @@ class Batch:
         return np.concatenate([text_logits, found["time_logits"][:, 0]], axis=1), _last_scores(found)
 
     def step(self, tokens: Tokens) -> Scores:
-        """Go on by one token in each row, int64[rows]."""
+        """Feed one token per row, int64[rows], and return the scores for the next ones."""
         return _last_scores(self._run(tokens[:, np.newaxis], [0], _SCORES))
 
     def drop(self, row: int) -> None:
-        """Leave out a row. The last one takes its place."""
+        """Drop a row. The last row takes its index."""
         self._rows -= 1
         for array in (*self._heard.values(), *self._past.values()):
             array[row] = array[self._rows]
@@ -143,7 +143,7 @@ class Batch:
         self._binding.clear_binding_outputs()
         for name in outputs:
             self._binding.bind_output(name)
-        for name, array in self._past.items():  # the memory that the input has, so that it is written into
+        for name, array in self._past.items():  # the input's own memory: updated in place
             self._binding.bind_ortvalue_output(f"new_{name}", _in_place(array[: self._rows]))
         self._decoder.step.run_with_iobinding(self._binding)
         self._position += count
@@ -156,5 +156,5 @@ def _last_scores(found: dict[str, Array]) -> Scores:
 
 
 def _in_place(array: Array) -> onnxruntime.OrtValue:
-    """The array's own memory, not a copy."""
+    """Wrap the array's own memory, without a copy."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)

@@ -1,7 +1,7 @@
-"""Whisper's decoder as two graphs: one for what is done once for a window, one for each step.
+"""Whisper's decoder as two graphs: one that runs once per window, one that runs at each step.
 
-All weights are int8. So are the keys and values of cross-attention, with a scale for each head and frame: with 15 s of
-sound they are what a step reads most of.
+All weights are int8, as are the keys and values of cross-attention, with a scale for each head and frame: for 15 s of
+audio they are most of what a step reads.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from cesar.engines.onnx.weights import Variables
 TIMESTAMP_TOKENS = 1501
 """0 to 30 s, at the end of the vocabulary."""
 CROSS = ("keys", "key_scales", "key_sums", "values", "value_scales")
-"""What a layer's cross-attention has of a window."""
+"""Inputs of a layer's cross-attention, computed once per window."""
 PAST = ("past_keys", "past_values")
-"""What a layer's self-attention has of the tokens so far; updated at its place by each step."""
+"""Cache of a layer's self-attention; each step updates it in place."""
 _VECTOR = 64
-"""Rows of scores are filled up to a multiple of this: what is left over by vectors would be computed otherwise."""
+"""Rows of scores are padded to a multiple of this: the remainder of a vectorised loop would be computed differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large the decoder is."""
+    """Dimensions of the decoder."""
 
     layers: int
     heads: int
     width: int
     text_tokens: int
-    """Tokens that are no timestamps."""
+    """Number of tokens that aren't timestamps."""
 
     @classmethod
     def of(cls, variables: Variables) -> Shape:
-        """Raises `ValueError` if they are not those of a Whisper model."""
+        """Return the shape of a model. Raises `ValueError` if the variables aren't those of a Whisper model."""
         layers = 0
         while f"decoder/layer_{layers}/ffn/linear_0/weight" in variables:
             layers += 1
@@ -49,15 +49,15 @@ class Shape:
 
     @property
     def text_columns(self) -> int:
-        """Scores of text in a row, with what fills it up."""
+        """Scores of text per row, including padding."""
         return -(-self.text_tokens // _VECTOR) * _VECTOR
 
 
 def cross_attention_graph(variables: Variables, shape: Shape) -> Graph:
-    """From `encoding`, float32[rows, frames, width], to `CROSS` of each layer.
+    """Return the graph from `encoding`, float32[rows, frames, width], to `CROSS` of each layer.
 
     `keys_0`: int8[rows, heads, head width, frames]; `values_0`: int8[rows, heads, frames, head width]; the others:
-    [rows, heads, 1, frames]. `key_sums_0` is what 128 in place of each query's 0 adds to a product.
+    [rows, heads, 1, frames]. `key_sums_0` is what storing each query's 0 as 128 adds to a product.
     """
     graph = Graph()
     rows = graph.rows(graph.input("encoding", np.float32, ["rows", "frames", shape.width]))
@@ -80,14 +80,14 @@ def cross_attention_graph(variables: Variables, shape: Shape) -> Graph:
 
 
 def step_graph(variables: Variables, shape: Shape) -> Graph:
-    """From tokens, and what is known of their windows and of the tokens before them, to scores for what follows.
+    """Return the graph from tokens and the state of their windows to scores for the next token.
 
     Inputs: `embedded`, float32[rows, tokens, width]; `positions`, int64[positions]: the tokens after which scores are
     wanted; `lengths`, int32[rows], and `total`, int32[]: tokens so far, with these, less one and in all; `forbidden`,
     float32[text columns]: added to the scores of text; `end`, int64[]: the token that ends a text; `CROSS` and `PAST`.
     Outputs for each row and position: `text_logits`, float32[…, text columns], before anything is forbidden;
-    `text`, int64[…]: the likeliest token of text; `text_logit`, its logit; `text_log_sum`, the logarithm of the sum of
-    the exponentials of all logits of text; `end_logit`; `time_logits`, float32[…, timestamps].
+    `text`, int64[…]: the likeliest text token; `text_logit`, its logit; `text_log_sum`, log-sum-exp of all text
+    logits; `end_logit`; `time_logits`, float32[…, timestamps].
     """
     graph = Graph()
     value = graph.input("embedded", np.float32, ["rows", "tokens", shape.width])
@@ -120,7 +120,7 @@ def step_graph(variables: Variables, shape: Shape) -> Graph:
 
 
 class _Layer:
-    """Writes one layer of the decoder into the graph."""
+    """Adds one layer of the decoder to the graph."""
 
     def __init__(self, graph: Graph, variables: Variables, shape: Shape, layer: int) -> None:
         self._graph = graph
@@ -140,7 +140,7 @@ class _Layer:
         max_tokens = ("rows", shape.heads, "max_tokens", shape.head_width)
         past = [graph.input(f"{name}_{layer}", np.float32, max_tokens) for name in PAST]
         attended, *present = graph.nodes(
-            "GroupQueryAttention",  # writes keys and values into their memory, which no other operator does
+            "GroupQueryAttention",  # updates keys and values in place, which no other operator does
             *(queries, keys, values, *past, "lengths", "total"),
             names=[f"attended_{layer}", *(f"new_{name}" for name in past)],
             domain="com.microsoft",
@@ -166,7 +166,7 @@ class _Layer:
         sums = graph.node("MatMulInteger", graph.cast(rounded, np.uint8), values)
         attended = graph.node("Mul", graph.cast(sums, np.float32), step)
         joined = graph.reshape(graph.node("Transpose", attended, perm=[0, 2, 1, 3]), 0, 0, shape.width)
-        # weights add up to 1, so what is to be added to each value may as well be added to what comes of them
+        # weights sum to 1, so an offset of all values may be added to their weighted sum instead
         out = self._floats("attention/linear_2/weight")
         value_bias = self._floats("attention/linear_1/bias")[shape.width :]
         return graph.linear(joined, quantized(out), self._floats("attention/linear_2/bias") + out @ value_bias)

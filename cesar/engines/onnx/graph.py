@@ -1,4 +1,4 @@
-"""Networks for onnxruntime, written down operator by operator, with products in int8."""
+"""A builder of ONNX graphs for onnxruntime, operator by operator, with int8 matrix products."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cesar.engines.onnx.protobuf import Attribute
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Value = str
-"""What an operator gives, by its name."""
+"""Name of an operator's output."""
 
 _OPSETS = {"": 20, "com.microsoft": 1}
 _BLOCK = 256
 _ZERO = 128
-"""What stands for 0 in uint8."""
+"""The zero point of uint8."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Weights in int8, with a scale for each output."""
+    """int8 weights with a scale for each output."""
 
     numbers: npt.NDArray[np.int8]
     """int8[inputs, outputs]."""
@@ -35,11 +35,11 @@ class Matrix:
 
 
 def quantized(weights: Array, *, outputs: int | None = None) -> Matrix:
-    """Bring weights, floating-point[outputs, inputs], into int8; outputs beyond theirs, if asked for, give 0."""
+    """Quantise weights, floating-point[outputs, inputs], to int8; additional outputs, if requested, give 0."""
     count, inputs = weights.shape
     numbers = np.zeros((inputs, outputs or count), np.int8)
     scales = np.zeros(outputs or count, np.float32)
-    for start in range(0, count, _BLOCK):  # what fits the cache
+    for start in range(0, count, _BLOCK):  # a block that fits in the cache
         block = slice(start, min(start + _BLOCK, count))
         own = weights[block].astype(np.float32)
         scales[block] = np.maximum(np.abs(own).max(axis=1), np.finfo(np.float32).tiny) / 127
@@ -49,14 +49,14 @@ def quantized(weights: Array, *, outputs: int | None = None) -> Matrix:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows in uint8, each with a scale of its own: what else there is changes nothing in a row."""
+    """uint8 rows, each with its own scale: no row depends on another."""
 
     numbers: Value
     scales: Value
 
 
 class Graph:
-    """A network in the making. All that adds to it gives the name of what it computes."""
+    """A graph under construction. Methods that add to it return the name of the new value."""
 
     def __init__(self) -> None:
         self._nodes: list[bytes] = []
@@ -67,16 +67,16 @@ class Graph:
         self._outputs: list[bytes] = []
 
     def input(self, name: str, kind: npt.DTypeLike, shape: Sequence[int | str]) -> Value:
-        """Declare an input. Lengths that differ from run to run have a name."""
+        """Declare an input. Dimensions that vary from run to run are named."""
         self._inputs.append(protobuf.value(name, kind, shape))
         return name
 
     def output(self, value: Value, kind: npt.DTypeLike) -> None:
-        """Make a value an output of the network, by its own name."""
+        """Make a value an output of the graph, under its own name."""
         self._outputs.append(protobuf.value(value, kind))
 
     def node(self, operator: str, *inputs: Value, name: str | None = None, **attributes: Attribute) -> Value:
-        """Apply one of ONNX's operators, with one result."""
+        """Apply an ONNX operator with one output."""
         names = [name or self._new_name()]
         self._nodes.append(protobuf.node(operator, inputs, names, attributes=attributes))
         return names[0]
@@ -84,12 +84,12 @@ class Graph:
     def nodes(
         self, operator: str, *inputs: Value, names: Sequence[str], domain: str = "", **attributes: Attribute
     ) -> list[Value]:
-        """Apply an operator with several results, which get these names."""
+        """Apply an operator with several outputs, which get these names."""
         self._nodes.append(protobuf.node(operator, inputs, names, domain=domain, attributes=attributes))
         return list(names)
 
     def constant(self, array: npt.ArrayLike, kind: npt.DTypeLike | None = None) -> Value:
-        """Put an array into the network."""
+        """Add an array as a constant."""
         values = np.array(array, kind, order="C")
         if values.size > 1:
             return self._stored(values)
@@ -102,25 +102,25 @@ class Graph:
         return self.node("Cast", value, to=protobuf.type_of(kind))
 
     def reshape(self, value: Value, *shape: int) -> Value:
-        """0 keeps a length as it is."""
+        """Reshape a value; 0 keeps a dimension."""
         return self.node("Reshape", value, self.constant(shape, np.int64))
 
     def split(self, value: Value, names: Sequence[str], *, axis: int) -> list[Value]:
-        """Cut into equal parts, which get these names."""
+        """Split into equal parts, which get these names."""
         return self.nodes("Split", value, names=names, axis=axis, num_outputs=len(names))
 
     def largest(self, value: Value) -> Value:
-        """The largest of each row, in place of the row."""
+        """Return the maximum of each row, keeping the axis."""
         return self.node("ReduceMax", value, self.constant([-1], np.int64), keepdims=1)
 
     def rows(self, value: Value) -> Rows:
-        """Bring rows of float32 into uint8, with 128 for 0. A row of zeros gives any numbers, at scale 0."""
+        """Quantise float32 rows to uint8 with zero point 128. A row of zeros gets scale 0 and arbitrary values."""
         scales = self.node("Mul", self.largest(self.node("Abs", value)), self.constant(1 / 127, np.float32))
         shifted = self.node("Add", self.node("Div", value, scales), self.constant(_ZERO + 0.5, np.float32))
         return Rows(self.cast(shifted, np.uint8), scales)
 
     def unscaled(self, rows: Rows, matrix: Matrix) -> Value:
-        """Multiply, but leave out the rows' scales."""
+        """Multiply without applying the rows' scales."""
         weights = self._new_name()
         self._weights[weights] = matrix.numbers
         sums = self.node("MatMulInteger", rows.numbers, weights, self.constant(_ZERO, np.uint8))
@@ -135,7 +135,7 @@ class Graph:
         return self.node("LayerNormalization", value, self.constant(gamma), self.constant(beta), epsilon=1e-5)
 
     def model(self) -> bytes:
-        """Write it down, all but the weights."""
+        """Serialise the graph, except for the weights."""
         weights = [protobuf.tensor(name, array, is_elsewhere=True) for name, array in self._weights.items()]
         return protobuf.model(
             nodes=self._nodes,
@@ -146,14 +146,14 @@ class Graph:
         )
 
     def session(self) -> onnxruntime.InferenceSession:
-        """Make it ready to run. Each run takes one thread, that of its caller; any number may run at once."""
+        """Return a session. Each run uses one thread, its caller's; any number of runs may be concurrent."""
         model = self.model()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what the largest run took
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep the memory of the largest run
         options.log_severity_level = 4
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
-        options.add_external_initializers(list(self._weights), values)  # brings them into an order of its own
+        options.add_external_initializers(list(self._weights), values)  # packs them in its own layout
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def _stored(self, values: Array) -> Value:

@@ -1,4 +1,4 @@
-"""The greedy search: always the likeliest token that Whisper's rules for timestamps allow."""
+"""Greedy search: at each step the likeliest token that Whisper's timestamp rules allow."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cesar.engines.timestamp_rules import TimestampRules
 
 @dataclass(slots=True)
 class DecodedTokens:
-    """What is written for one window."""
+    """The decoded tokens of one window."""
 
     no_speech_prob: float
     logprob: float = 0.0
-    """The sum over its tokens, and over the end, if it came to that."""
+    """Sum over the tokens, and the end token if it was reached."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    """Of each token, and of the end; empty where the search doesn't tell."""
+    """Log-probability of each token and of the end token; empty if the search doesn't report them."""
     languages: Mapping[str, float] = field(default_factory=dict)
-    """The probability of each language after the start of the text; empty where nobody asked for it."""
+    """Probability of each language after the start of the text; empty unless requested."""
 
 
 class GreedyDecoder:
-    """Searches with a decoder and its vocabulary."""
+    """Greedy search with a decoder and its vocabulary."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class GreedyDecoder:
         start_of_text: int,
         languages: Mapping[str, int] | None = None,
     ) -> None:
-        """Without `languages`, the token of each by its code, no text tells their probabilities."""
+        """languages: token by language code; without them, no language probabilities are returned."""
         self._languages = languages or {}
         self._decoder = decoder
         self._rules = rules
@@ -48,7 +48,7 @@ class GreedyDecoder:
         self._forbidden[[*suppress_tokens]] = self._forbidden[rules.end_of_text + 1 :] = -np.inf
 
     def search(self, encodings: Sequence[Floats], prompt: Sequence[int], max_new_tokens: int) -> list[DecodedTokens]:
-        """Write the text of each window, of `max_new_tokens` tokens at most. The windows are of the same length.
+        """Decode each window to at most `max_new_tokens` tokens. All windows have the same length.
 
         encodings: float32[1, frames, width] each.
         """
@@ -57,7 +57,8 @@ class GreedyDecoder:
         logits, scores = batch.begin(prompt, self._start_of_text)
         no_speech = _softmax(logits)[:, self._no_speech].tolist()
         texts = [
-            DecodedTokens(own, languages=spoken) for own, spoken in zip(no_speech, self._spoken(logits), strict=True)
+            DecodedTokens(own, languages=spoken)
+            for own, spoken in zip(no_speech, self._language_probabilities(logits), strict=True)
         ]
         open_texts = list(texts)
         while open_texts:
@@ -78,8 +79,8 @@ class GreedyDecoder:
                 text.tokens.pop()
         return texts
 
-    def _spoken(self, logits: Floats) -> Iterator[Mapping[str, float]]:
-        """Yield each row's probability of each language, among the languages; of that row alone, bit for bit."""
+    def _language_probabilities(self, logits: Floats) -> Iterator[Mapping[str, float]]:
+        """Yield each row's probabilities over the languages; no row depends on another, bit for bit."""
         tokens = [*self._languages.values()]
         for row in logits:
             probabilities = _softmax(row[np.newaxis, tokens])[0].tolist() if tokens else []
@@ -87,9 +88,9 @@ class GreedyDecoder:
 
 
 def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: TimestampRules) -> tuple[Tokens, Floats]:
-    """Return the likeliest token of each row, and its log-probability among those that are allowed there.
+    """Return the likeliest token of each row, and its log-probability among the allowed tokens.
 
-    before: the tokens that are written in each row.
+    before: the previous tokens of each row.
     """
     text, text_logit, text_log_sum = scores.text.copy(), scores.text_logit.copy(), scores.text_log_sum.copy()
     times = np.full_like(scores.time_logits, -np.inf)
@@ -99,7 +100,7 @@ def likeliest(scores: Scores, before: Sequence[Sequence[int]], rules: TimestampR
         if not allowed.text:
             text[row] = rules.end_of_text
             text_logit[row] = text_log_sum[row] = scores.end_logit[row] if allowed.end else -np.inf
-    time_logit = np.maximum(times.max(axis=1), np.finfo(np.float32).min)  # a number, even where none is allowed
+    time_logit = np.maximum(times.max(axis=1), np.finfo(np.float32).min)  # finite even if none is allowed
     with np.errstate(divide="ignore"):
         time_log_sum = time_logit + np.log(np.exp(times - time_logit[:, np.newaxis]).sum(axis=1))
     is_time = time_log_sum > text_logit

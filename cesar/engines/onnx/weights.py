@@ -1,4 +1,4 @@
-"""The variables of a model in CTranslate2's form, read straight from its file (ctranslate2, `specs/model_spec.py`)."""
+"""The variables of a model in CTranslate2's format, read from its file (ctranslate2, `specs/model_spec.py`)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 
 
 class Variables:
-    """What a `model.bin` holds, by name. It stays on disk, and is read as it is used.
+    """The variables of a `model.bin`, by name. The file is memory-mapped and read on use.
 
-    Raises `OSError`, or `ValueError` if the file has another form.
+    Raises `OSError`, or `ValueError` if the file has another format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,18 +34,18 @@ class Variables:
         return name in self._found
 
     def stored(self, name: str) -> Array:
-        """Return a variable as it stands in the file.
+        """Return a variable as stored in the file.
 
-        Raises `ValueError` if there is none of that name, or NumPy has no such numbers.
+        Raises `ValueError` if there is no such variable, or NumPy lacks its data type.
         """
         if (array := self._found.get(name)) is None:
-            raise ValueError(f"the model has no {name} in a form that is known")
+            raise ValueError(f"the model has no {name} in a known format")
         return array
 
     def floats(self, name: str) -> Floats:
-        """Return a variable of floating-point numbers in float32.
+        """Return a floating-point variable as float32.
 
-        Raises `ValueError` as `stored` does, and if it holds other numbers.
+        Raises `ValueError` as `stored` does, and if the variable isn't floating-point.
         """
         stored = self.stored(name)
         if stored.dtype.kind != "f":
@@ -53,16 +53,16 @@ class Variables:
         return stored.astype(np.float32)
 
     def forget(self) -> None:
-        """Free the memory of what was read. From now on single rows are read."""
+        """Free the memory of what was read. Later reads are of single rows."""
         if hasattr(self._file, "madvise"):
             self._file.madvise(mmap.MADV_DONTNEED)
             self._file.madvise(mmap.MADV_RANDOM)
 
     def _read(self) -> None:
         if (version := self._number("I")) != _FORMAT_VERSION:
-            raise ValueError(f"version {version} of the format is not known")
+            raise ValueError(f"version {version} of the format is not supported")
         self._text()
-        self._number("I")  # the revision of the model's kind
+        self._number("I")  # the revision of the model type
         for _ in range(self._number("I")):
             name = self._text()
             shape = [self._number("I") for _ in range(self._number("B"))]

@@ -1,4 +1,4 @@
-"""When each word of a text is spoken, and how probable it is, by the model's cross-attention."""
+"""Times and probabilities of words, from the model's cross-attention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_TOKENS = CONTEXT_TOKENS - 8
 
 
 class WordAligner:
-    """Aligns texts with windows, by a model and its vocabulary."""
+    """Aligns texts with windows."""
 
     def __init__(self, model: ctranslate2.models.Whisper, tokens: Vocabulary) -> None:
         self._model = model
@@ -24,12 +24,12 @@ class WordAligner:
     def align(
         self, encoded: EncodedWindow, utterances: Sequence[Utterance], prompt: Sequence[int], language: str
     ) -> list[list[TimedWord]]:
-        """Return the words of each utterance, which was decoded from this window.
+        """Return the timed words of each utterance; they must have been decoded from this window.
 
-        prompt: the tokens before the text; language: that of the text.
+        prompt: tokens before the text. language: language of the text.
 
-        The text is teacher-forced letter by letter (arXiv 2509.09987): starts come out truer than from word pieces.
-        Probabilities still come from the tokens that the model wrote.
+        The text is teacher-forced character by character (arXiv 2509.09987), which gives more accurate starts than word
+        pieces. Probabilities still come from the tokens that the model wrote.
         """
         by_utterance = [split_words(utterance.text, language) for utterance in utterances]
         words = [word for its_words in by_utterance for word in its_words]
@@ -47,8 +47,8 @@ class WordAligner:
         return [[next(timed) for _ in its_words] for its_words in by_utterance]
 
     def _starts(self, encoded: EncodedWindow, words: Sequence[str], prompt: Sequence[int]) -> list[float]:
-        """Seconds from the window's start at which each word's first letter is attended to (token, if it is long)."""
-        by_word = [self._tokens.encode_letters(word) for word in words]
+        """Return when each word's first character (or token, if it is long) is attended to, in seconds."""
+        by_word = [self._tokens.encode_characters(word) for word in words]
         if sum(map(len, by_word)) > _MAX_TOKENS:
             by_word = [self._tokens.encode(word) for word in words]
         times = _first_times(self._aligned(encoded, by_word, prompt).alignments)
@@ -65,7 +65,7 @@ class WordAligner:
         by_utterance: Sequence[Sequence[str]],
         prompt: Sequence[int],
     ) -> list[float]:
-        """The geometric mean of the probabilities of each word's tokens."""
+        """Return the geometric mean of each word's token probabilities."""
         written = [utterance.tokens for utterance in utterances]
         of_tokens = iter(self._aligned(encoded, written, prompt).text_token_probs)
         means: list[float] = []
@@ -87,7 +87,7 @@ class WordAligner:
 
 
 def _byte_spans(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where each word stands in the text, in bytes of UTF-8."""
+    """Yield the start and end of each word in the text, as UTF-8 byte offsets."""
     at = 0
     for word in words:
         bare = word.strip()
@@ -98,7 +98,7 @@ def _byte_spans(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _first_times(alignments: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """For each text token the first encoder frame it was aligned with."""
+    """Return the first encoder frame aligned with each text token."""
     first: dict[int, int] = {}
     for token, frame in alignments:
         first.setdefault(token, frame)

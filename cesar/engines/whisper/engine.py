@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2: one encoder pass a window, decoding in batches, words by cross-attention."""
+"""Whisper on CTranslate2: one encoder pass per window, batched decoding, word times from cross-attention."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from cesar.errors import DeviceUnavailable, ModelError
 from cesar.transcript import ModelIdentity
 
 _ENCODED_FRAMES_PER_SECOND = 50
-_FEW_TOKENS = 5
-"""What an utterance of fewer says of itself counts for little."""
+_MIN_UTTERANCE_TOKENS = 5
+"""The mean log-probability of a shorter utterance is not reliable."""
 _PROMPT_TOKENS = CONTEXT_TOKENS // 2 - 1
 
 
 class WhisperEngine:
-    """The `Engine` for Whisper weights in CTranslate2's form.
+    """The `Engine` for Whisper models in CTranslate2's format.
 
-    Raises `ModelError` if the folder can't be loaded, `DeviceUnavailable` if the device or compute type is not to
-    be had.
+    Raises `ModelError` if the folder can't be loaded, `DeviceUnavailable` if the device or compute type is not
+    available.
     """
 
     def __init__(self, directory: Path, identity: ModelIdentity, plan: Plan) -> None:
-        loading = ThreadPoolExecutor(2)  # each takes as long as the vocabulary
+        loading = ThreadPoolExecutor(2)  # each takes as long as loading the vocabulary
         model = loading.submit(_model, directory, plan)
-        self._decoder = loading.submit(_decoder, directory, plan)  # not waited for until there is a window to decode
+        self._decoder = loading.submit(_decoder, directory, plan)  # awaited only when there is a window to decode
         loading.shutdown(wait=False)
         self._tokens = Vocabulary(directory)
         self._model = model.result()
@@ -62,10 +62,8 @@ class WhisperEngine:
 
     def encode(self, window: Window) -> EncodedWindow:
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(window.log_mel[np.newaxis]))
-        encoding = self._model.encode(features, to_cpu=True)  # batches are put together there
-        return EncodedWindow(
-            replace(window, log_mel=window.log_mel[:, :0].copy()), encoding
-        )  # many wait for their like
+        encoding = self._model.encode(features, to_cpu=True)  # batches are assembled there
+        return EncodedWindow(replace(window, log_mel=window.log_mel[:, :0].copy()), encoding)  # many wait for a batch
 
     def language_probabilities(
         self, encoded: EncodedWindow, part: tuple[float, float] | None = None
@@ -80,15 +78,15 @@ class WhisperEngine:
 
     def decode(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[Hypothesis]:
         if settings.temperature > 0:
-            return [self._drawn(encoded, settings) for encoded in batch]
+            return [self._sample(encoded, settings) for encoded in batch]
         if settings.beam_size == 1 and not settings.avoid_repetition and self._greedy:
             encodings = [np.asarray(encoded.encoding) for encoded in batch]
             texts = self._greedy.search(encodings, self._prompt(settings), self._max_new_tokens(settings))
         else:
-            texts = self._searched(batch, settings)
+            texts = self._search(batch, settings)
         return [self._hypothesis(encoded, text, settings) for encoded, text in zip(batch, texts, strict=True)]
 
-    def _searched(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[DecodedTokens]:
+    def _search(self, batch: Sequence[EncodedWindow], settings: DecodeSettings) -> list[DecodedTokens]:
         prompt = self._prompt(settings)
         results = self._model.generate(
             _stack(batch),
@@ -131,13 +129,13 @@ class WhisperEngine:
         ]
 
     def _max_new_tokens(self, settings: DecodeSettings) -> int:
-        """How many tokens there may be before the end."""
+        """Return the maximum number of tokens before the end token."""
         max_new_tokens = min(CONTEXT_TOKENS // 2, CONTEXT_TOKENS - len(self._prompt(settings))) - 1
         return max_new_tokens if settings.max_tokens is None else min(max_new_tokens, settings.max_tokens)
 
     @staticmethod
     def _max_length(prompt: Sequence[int], most: int) -> int:
-        """What to ask CTranslate2 for to get so many tokens: it writes half of it, the prompt's included."""
+        """Return the CTranslate2 setting for this many tokens: it writes half of it, including the prompt."""
         return min(CONTEXT_TOKENS, max(2 * most, most + len(prompt)))
 
     def _hypothesis(self, encoded: EncodedWindow, text: DecodedTokens, settings: DecodeSettings) -> Hypothesis:
@@ -145,25 +143,25 @@ class WhisperEngine:
         logprobs = self._logprobs(encoded, text.tokens, settings) if settings.token_logprobs else ()
         return Hypothesis(
             utterances=tuple(self._tokens.utterances(text.tokens, encoded.window.duration, logprobs)),
-            avg_logprob=text.logprob / (count + 1),  # the end counts too
+            avg_logprob=text.logprob / (count + 1),  # including the end token
             no_speech_prob=text.no_speech_prob,
             token_count=count,
             is_cut_off=count >= self._max_new_tokens(settings),
             min_utterance_logprob=self._min_utterance_logprob(encoded, text),
-            languages={} if settings.prompt or settings.hotwords else text.languages,  # those push it to their own
+            languages={} if settings.prompt or settings.hotwords else text.languages,  # prompts bias it
         )
 
     def _min_utterance_logprob(self, encoded: EncodedWindow, text: DecodedTokens) -> float | None:
-        """The mean log-probability of the least likely utterance that has a few tokens."""
+        """Return the mean log-probability of the least likely utterance that isn't too short."""
         if not text.logprobs:
             return None
         told = self._tokens.utterances(text.tokens, encoded.window.duration, text.logprobs[: len(text.tokens)])
         by_utterance = [utterance.token_logprobs for utterance in told]
-        means = [sum(own) / len(own) for own in by_utterance if len(own) >= _FEW_TOKENS]
+        means = [sum(own) / len(own) for own in by_utterance if len(own) >= _MIN_UTTERANCE_TOKENS]
         return min(means, default=None)
 
-    def _drawn(self, encoded: EncodedWindow, settings: DecodeSettings) -> Hypothesis:
-        """Sample the text with a seed that depends on the window alone, so that it is the same every time."""
+    def _sample(self, encoded: EncodedWindow, settings: DecodeSettings) -> Hypothesis:
+        """Sample the text with a seed derived from the window alone, for reproducible results."""
         window = encoded.window
         rng = np.random.default_rng([round(window.start * 16_000), round(window.duration * 16_000)])
         drawn = sample(
@@ -185,12 +183,12 @@ class WhisperEngine:
         )
 
     def _logprobs(self, encoded: EncodedWindow, tokens: Sequence[int], settings: DecodeSettings) -> list[float]:
-        """The log-probability of each token, when the model is made to write just these."""
+        """Return the log-probability of each token under teacher forcing."""
         logits = self._draft(encoded, tokens, len(tokens), settings).logits if tokens else ()
         return [logprob(own, token) for own, token in zip(logits, tokens, strict=False)]
 
     def _draft(self, encoded: EncodedWindow, tokens: Sequence[int], most: int, settings: DecodeSettings) -> Draft:
-        """Return what the model writes greedily after the tokens; `most` tokens, theirs included."""
+        """Return the model's greedy continuation of the tokens, up to `most` tokens in total."""
         prompt = self._prompt(settings)
         (result,) = self._model.generate(
             encoded.encoding,
@@ -199,7 +197,7 @@ class WhisperEngine:
             max_length=self._max_length(prompt, most),
             return_logits_vocab=True,
             return_no_speech_prob=True,
-            suppress_blank=False,  # it takes the tokens for a part of the prompt, and would forbid the end after them
+            suppress_blank=False,  # taken for the prompt, the tokens would forbid the end
             suppress_tokens=self._tokens.suppress_tokens,
         )
         return Draft(result.sequences_ids[0], [_on_cpu(own) for own in result.logits[0]], float(result.no_speech_prob))
@@ -221,7 +219,7 @@ def _model(directory: Path, plan: Plan) -> ctranslate2.models.Whisper:
 
 
 def _decoder(directory: Path, plan: Plan) -> Decoder | None:
-    """The decoder of our own; none where it is not wanted, or the weights are stored in a form it doesn't know."""
+    """Return our own decoder; None if it isn't wanted, or doesn't support the format of the weights."""
     try:
         return Decoder(directory / "model.bin") if plan.own_decoder else None
     except (OSError, ValueError):
@@ -235,7 +233,7 @@ def _on_cpu(logits: ctranslate2.StorageView) -> Logits:
 
 
 def _stack(batch: Sequence[EncodedWindow]) -> ctranslate2.StorageView:
-    """Put windows that were encoded one by one into one batch: encoding them together would be slower."""
+    """Batch windows that were encoded one by one; encoding them together would be slower."""
     encodings = [encoded.encoding for encoded in batch]
     if len(encodings) == 1:
         return encodings[0]

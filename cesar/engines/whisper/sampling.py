@@ -1,9 +1,9 @@
-"""Sampling at a temperature, with a random generator of our own: the same seed gives the same text.
+"""Sampling at a temperature with our own random number generator: the same seed gives the same text.
 
-CTranslate2 samples too, but its random generator can't be seeded again (decision 11). Here it is asked for the greedy
-text, and for the logits of each step. As long as the samples agree with that draft, its logits are those of the sampled
-text; after the first that doesn't, a new draft is made. This changes no probability: each token is sampled from the
-model's own distribution after the tokens before it.
+CTranslate2 samples too, but its generator can't be reseeded (decision 11). Here it produces a greedy draft with the
+logits of each step. While the samples agree with the draft, its logits are those of the sampled text; after the first
+disagreement, a new draft is made. This changes no probabilities: each token is sampled from the model's own
+distribution given the previous tokens.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy.typing as npt
 from cesar.engines.timestamp_rules import TimestampRules
 
 Logits = npt.NDArray[np.float32]
-"""float32[vocabulary]: of one step; what is forbidden has a very low one."""
+"""float32[vocabulary]: logits of one step; forbidden tokens have a very low one."""
 _FORBIDDEN = -1e30
-_LEAST_MEAN_LOGPROB = -1.0
-"""A text that is less likely than this is not believed (openai/whisper)."""
-_ENOUGH_TO_JUDGE = 24
+_MIN_MEAN_LOGPROB = -1.0
+"""Less likely texts are rejected (openai/whisper)."""
+_MIN_TOKENS_TO_JUDGE = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the model writes greedily."""
+    """A greedy continuation by the model."""
 
     tokens: Sequence[int]
-    """All of it, what was given included."""
+    """The whole text, including the given tokens."""
     logits: Sequence[Logits]
-    """Those that each token was chosen by, and those of the end, if it came to one."""
+    """The logits from which each token was chosen, and those of the end token if it was reached."""
     no_speech_prob: float = 0.0
 
 
@@ -41,14 +41,14 @@ class Sampled:
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    """Of each token, at temperature 1; then of the end, unless `max_new_tokens` came first."""
+    """Log-probability of each token at temperature 1; then of the end token, unless `max_new_tokens` was reached."""
     no_speech_prob: float
     is_degenerate: bool = False
-    """Sampling was given up: the text makes no sense."""
+    """Sampling was abandoned: the text makes no sense."""
 
 
 Drafting = Callable[[Sequence[int], int], Draft]
-"""Goes on from the tokens it is given, to so many in all."""
+"""Continues from the given tokens up to the given total number."""
 
 
 def sample(
@@ -56,32 +56,32 @@ def sample(
 ) -> Sampled:
     """Sample tokens up to the end of the text, `max_new_tokens` at most, or until the text is degenerate.
 
-    A text is degenerate if it is less likely than any that would be believed: every token of it costs a draft.
+    A text is degenerate if it is too unlikely to be accepted; every token of one costs a draft.
     """
     tokens, logprobs, drafts = list[int](), list[float](), 1
     latest = first = drafting((), max_new_tokens)
     while len(tokens) < max_new_tokens and not _is_degenerate(logprobs):
-        begun = len(tokens)
-        for at in range(begun, min(len(latest.logits), max_new_tokens)):
+        start = len(tokens)
+        for at in range(start, min(len(latest.logits), max_new_tokens)):
             distribution = log_probabilities(latest.logits[at], tokens, rules)
-            token = _drawn(distribution, rng, temperature)
+            token = _sample_token(distribution, rng, temperature)
             logprobs.append(float(distribution[token]))
             if token == rules.end_of_text:
                 return Sampled(tuple(tokens), tuple(logprobs), first.no_speech_prob)
             tokens.append(token)
-            # CTranslate2 doesn't see that a timestamp closes a text which it was given: it forbids the next one.
-            is_misread = token >= rules.timestamp_begin and at == begun > 0
+            # CTranslate2 doesn't notice that a timestamp closes the text it was given, and forbids the next timestamp.
+            is_misread = token >= rules.timestamp_begin and at == start > 0
             if is_misread or [token] != list(latest.tokens[at : at + 1]):
                 break
-        if len(tokens) == begun:
-            raise RuntimeError("a draft went no further than what it was given")
-        ahead = 8 + 2 * len(tokens) // drafts  # about twice as far as drafts have held so far
+        if len(tokens) == start:
+            raise RuntimeError("a draft did not extend the given tokens")
+        ahead = 8 + 2 * len(tokens) // drafts  # about twice as far as drafts have agreed so far
         latest, drafts = drafting(tokens, min(max_new_tokens, len(tokens) + ahead)), drafts + 1
     return Sampled(tuple(tokens), tuple(logprobs), first.no_speech_prob, is_degenerate=_is_degenerate(logprobs))
 
 
 def log_probabilities(logits: Logits, before: Sequence[int], rules: TimestampRules) -> npt.NDArray[np.float64]:
-    """Return the log-probability of each token after those that were written before it; -inf: forbidden."""
+    """Return the log-probability of each token given the previous ones; -inf if forbidden."""
     end, first = rules.end_of_text, rules.timestamp_begin
     known = logits.astype(np.float64)
     known[known < _FORBIDDEN] = -np.inf
@@ -100,16 +100,16 @@ def log_probabilities(logits: Logits, before: Sequence[int], rules: TimestampRul
 
 
 def _is_degenerate(logprobs: Sequence[float]) -> bool:
-    return len(logprobs) >= _ENOUGH_TO_JUDGE and sum(logprobs) < _LEAST_MEAN_LOGPROB * len(logprobs)
+    return len(logprobs) >= _MIN_TOKENS_TO_JUDGE and sum(logprobs) < _MIN_MEAN_LOGPROB * len(logprobs)
 
 
 def logprob(logits: Logits, token: int) -> float:
-    """Return a token's log-probability among all that the model may write, whatever its place."""
+    """Return a token's log-probability among all tokens that may ever be written, ignoring timestamp rules."""
     known = logits.astype(np.float64)
     return float(known[token]) - _log_sum(known)
 
 
-def _drawn(distribution: npt.NDArray[np.float64], rng: np.random.Generator, temperature: float) -> int:
+def _sample_token(distribution: npt.NDArray[np.float64], rng: np.random.Generator, temperature: float) -> int:
     with np.errstate(over="ignore", under="ignore"):
         weights = np.exp((distribution - distribution.max()) / temperature)
     (possible,) = np.nonzero(weights)

@@ -1,4 +1,4 @@
-"""Whisper's tokens: text to tokens and back, the special ones, and what counts as a word."""
+"""Whisper's vocabulary: encoding and decoding of text, special tokens, and word splitting."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from cesar.errors import ModelError
 from cesar.transcript import UNSPACED_LANGUAGES
 
 CONTEXT_TOKENS = 448
-"""What the decoder can hold: prompt and text."""
+"""Size of the decoder's context, prompt and text together."""
 TIMESTAMP_STEP_S = 0.02
-"""Whisper's timestamps and its encoder's frames are both 20 ms apart."""
+"""Spacing of Whisper's timestamps and of its encoder's frames: 20 ms."""
 
 
-_SHOWN = (*range(33, 127), *range(161, 173), *range(174, 256))
-_HIDDEN = (byte for byte in range(256) if byte not in _SHOWN)
-_BYTES = {chr(byte): bytes([byte]) for byte in _SHOWN} | {
-    chr(256 + number): bytes([byte]) for number, byte in enumerate(_HIDDEN)
+_PRINTABLE = (*range(33, 127), *range(161, 173), *range(174, 256))
+_UNPRINTABLE = (byte for byte in range(256) if byte not in _PRINTABLE)
+_BYTES = {chr(byte): bytes([byte]) for byte in _PRINTABLE} | {
+    chr(256 + number): bytes([byte]) for number, byte in enumerate(_UNPRINTABLE)
 }
-"""The byte that each letter of the vocabulary stands for (openai/gpt-2, `encoder.py`: bytes_to_unicode)."""
+"""Byte for each character of the vocabulary (openai/gpt-2, `encoder.py`: bytes_to_unicode)."""
 
 
 class Vocabulary:
-    """Whisper's vocabulary: text to tokens and back, and the special ones."""
+    """Whisper's vocabulary: encodes and decodes text, and knows the special tokens."""
 
     def __init__(self, directory: Path) -> None:
         try:
@@ -52,7 +52,7 @@ class Vocabulary:
             "<|translate|>",
         )
         self.suppress_tokens = sorted({*config.get("suppress_ids", []), *(self.id(token) for token in specials)})
-        """Tokens that never belong into a transcript: annotations such as ♪ and [, and control tokens."""
+        """Tokens that never belong in a transcript: annotations such as ♪ and [, and control tokens."""
 
     def _find(self, token: str) -> int | None:
         return self._tokenizer.token_to_id(token)
@@ -60,30 +60,30 @@ class Vocabulary:
     def id(self, token: str) -> int:
         found = self._find(token)
         if found is None:
-            raise ModelError(f"the model's vocabulary has no {token}: it is no Whisper model")
+            raise ModelError(f"the model's vocabulary has no {token}: it is not a Whisper model")
         return found
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def encode_letters(self, word: str) -> list[int]:
-        """The word as the tokens of its single letters; a blank before the word stays with the first letter."""
+    def encode_characters(self, word: str) -> list[int]:
+        """Return the tokens of the word's single characters; a leading space stays with the first one."""
         first = 2 if word.startswith(" ") else 1
-        return [t for letter in (word[:first], *word[first:]) for t in self.encode(letter)]
+        return [token for character in (word[:first], *word[first:]) for token in self.encode(character)]
 
     def byte_length(self, token: int) -> int:
-        """How many bytes of UTF-8 the token stands for; the vocabulary writes each byte as one character."""
+        """Return the token's length in UTF-8 bytes; the vocabulary writes each byte as one character."""
         return len(self._tokenizer.id_to_token(token) or "")
 
     def bytes_of(self, token: int) -> bytes:
-        """What the token says, which may be a part of a letter."""
-        letters = self._tokenizer.id_to_token(token) or ""
-        return b"".join(_BYTES.get(letter, letter.encode()) for letter in letters)
+        """Return the token's bytes, which may be only part of a character."""
+        characters = self._tokenizer.id_to_token(token) or ""
+        return b"".join(_BYTES.get(character, character.encode()) for character in characters)
 
     def utterances(self, tokens: Sequence[int], duration: float, logprobs: Sequence[float] = ()) -> list[Utterance]:
-        """Cut the tokens at their timestamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`.
+        """Split the tokens at their timestamps: `<|0.00|> text <|2.40|><|2.40|> more <|5.00|>`.
 
-        logprobs: of each token, or none.
+        logprobs: one per token, or none.
         """
         found: list[Utterance] = []
         start, text = 0.0, list[int]()
@@ -101,26 +101,26 @@ class Vocabulary:
         return found
 
     def _utterance(
-        self, start: float, end: float, tokens: Sequence[int], logprobs: Sequence[float], places: Sequence[int]
+        self, start: float, end: float, tokens: Sequence[int], logprobs: Sequence[float], indices: Sequence[int]
     ) -> Utterance:
-        """The text of the tokens at those places."""
-        own = tuple(tokens[at] for at in places)
+        """Return the utterance made of the tokens at these indices."""
+        own = tuple(tokens[at] for at in indices)
         return Utterance(
             start,
             end,
             self._tokenizer.decode(list(own)),
             own,
             tuple(accumulate(map(self.byte_length, own))),
-            tuple(logprobs[at] for at in places) if logprobs else (),
+            tuple(logprobs[at] for at in indices) if logprobs else (),
             tuple(self.bytes_of(token).hex() for token in own) if logprobs else (),
         )
 
 
 def _tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer; where it can't put a blank and a "t" together (Systran's base can't), mend that.
+    """Load a tokenizer and repair it if it can't merge a space with a "t" (Systran's base can't).
 
-    Without this one merge, " the" and " this" become tokens that the model hardly ever saw. Merges are in the order
-    of the tokens they make, and this is the first of all.
+    Without this merge, " the" and " this" become tokens that the model hardly ever saw. Merges are in the order
+    of the tokens they make, and this one comes first.
     """
     tokenizer = Tokenizer.from_file(str(path))
     if tokenizer.encode(" t", add_special_tokens=False).ids == [tokenizer.token_to_id("Ġt")]:
@@ -132,14 +132,14 @@ def _tokenizer(path: Path) -> Tokenizer:
 
 
 def split_words(text: str, language: str) -> list[str]:
-    """Split into words that keep the blank before them; languages written without blanks split into characters."""
+    """Split into words with their leading space; languages written without spaces are split into characters."""
     if language in UNSPACED_LANGUAGES:
         return _characters(text)
     return [" " + word for word in text.split()]
 
 
 def _characters(text: str) -> list[str]:
-    """Characters with the punctuation after them; runs of Latin letters and digits stay whole."""
+    """Split into characters with their trailing punctuation; runs of Latin letters and digits stay whole."""
     words: list[str] = []
     for character in text:
         joins = words and (

@@ -25,7 +25,7 @@ def test_a_common_word_is_one_token(directory, word):
 @pytest.mark.model
 def test_every_letter_after_a_blank_is_one_token(directory):
     vocabulary = Vocabulary(directory)
-    assert all(len(vocabulary.encode_letters(f" {letter}")) == 1 for letter in "abcdefghijklmnopqrstuvwxyz")
+    assert all(len(vocabulary.encode_characters(f" {letter}")) == 1 for letter in "abcdefghijklmnopqrstuvwxyz")
 
 
 @pytest.mark.model
