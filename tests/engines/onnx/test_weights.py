@@ -77,7 +77,7 @@ def test_a_model_of_another_kind_has_no_decoder(tmp_path):
 def test_a_file_of_another_form_is_refused(tmp_path, content):
     path = tmp_path / "model.bin"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not known"):
+    with pytest.raises(ValueError, match="is not supported"):
         Variables(path)
 
 
