@@ -249,7 +249,7 @@ class RecordingsNotWritable(OutputError):
 
 
 class DiskFull(OutputError):
-    """There is no disk space left for the result."""
+    """There is no disk space left."""
 
     code = "disk_full"
     default_hint = "Free some space and run the same command again; with --skip-existing it skips what is done."

@@ -79,6 +79,8 @@ def claim(connection: sa.Connection, location: DatabaseLocation, store: AudioSto
         adopt(connection, location, store)
         return
     theirs = "another database" if marker is None else f"the database {marker.database}"
+    if marker is not None and marker.database == location.path:
+        theirs = "an earlier database at this path"
     hint = (
         f"Start Cesar with that database, or give this one a data folder of its own (--data-dir). {_ADOPT} assigns "
         "the recordings to this one. Nothing was changed."

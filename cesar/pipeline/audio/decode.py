@@ -213,7 +213,8 @@ class Recording:
             self.warnings.append(f"{self._not_finite} samples were not numbers (NaN) and taken as silence")
         self.warnings += self._heard_of
         if self._damaged > int(self._shortfall is not None):  # a cut-off file's last packet is damaged: no news
-            self.warnings.append(f"{self._damaged} damaged packets were skipped")
+            count = "1 damaged packet was" if self._damaged == 1 else f"{self._damaged} damaged packets were"
+            self.warnings.append(f"{count} skipped")
         self.warnings += self._ending()
         if self.path.exists() and self.path.stat().st_size != self._size:
             self.warnings.append("the file changed while it was read: what was written meanwhile may be missing")
