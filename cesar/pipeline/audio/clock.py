@@ -15,7 +15,7 @@ _GAP_S = 0.25
 """A hole longer than this is filled with silence, so that later times stay true."""
 _LONGEST_HOLE_S = 6 * 3600.0
 """The longest time that somebody leaves a recorder muted."""
-_MOST_FILLED_S = 24 * 3600.0
+_MAX_FILLED_S = 24 * 3600.0
 """The most silence that is put into a recording: a few kilobytes of holes must not keep anybody busy for days."""
 _LONGEST_SPLICE_S = 60.0
 """The longest hole in a broadcast stream that nothing else fills: there, a jump mostly means a joint of two."""
@@ -31,7 +31,7 @@ _HELD_BACK_S = 2.0
 _SLOWEST_CLOCK = 0.9
 """A clock that runs slower than this is broken; above, sound is squeezed to follow it."""
 _WORTH_SAYING_S = 1.0
-_MOST_SAID = 3
+_MAX_REPORTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ class Clock:
 
     def warnings(self) -> list[str]:
         """Return a warning for each jump of the clock that was not followed."""
-        said = self._jumps[:_MOST_SAID]
+        said = self._jumps[:_MAX_REPORTED]
         if more := len(self._jumps) - len(said):
             said.append(f"the timestamps jump {more} times more")
-        lost = self._lost[:_MOST_SAID]
+        lost = self._lost[:_MAX_REPORTED]
         if more := len(self._lost) - len(lost):
             lost.append(f"there is no sound at {more} places more, {self._filled:.1f} s in all")
         return [*said, *lost]
@@ -123,7 +123,7 @@ class Clock:
     def _is_hole(self, lead: float, stamp: Stamp, following: list[float], given: float) -> bool:
         if self._end is not None and lead > self._end - self._origin + self.shift - given:
             return False
-        if self._filled + lead > _MOST_FILLED_S:
+        if self._filled + lead > _MAX_FILLED_S:
             return False
         if lead <= _LONGEST_SPLICE_S:
             return True

@@ -17,9 +17,9 @@ from cesar.pipeline.samples import SAMPLE_RATE, Channels
 
 _FRAMES_AHEAD = 8
 """So many frames are looked at before a jump of the clock is believed: one wrong timestamp is no jump."""
-_MOST_CHANNELS = 64
+_MAX_CHANNELS = 64
 """FFmpeg's resampler takes no more."""
-_MOST_SQUEEZED = 0.05
+_MAX_SQUEEZED = 0.05
 _SILENCE_AT_ONCE = 4 * SAMPLE_RATE
 
 
@@ -46,7 +46,7 @@ class Timeline:
 
     def feed(self, frame: av.AudioFrame, position: int | None = None) -> Iterator[Channels]:
         """Yield what the frame adds; position: of its packet in the file."""
-        if (channels := frame.layout.nb_channels) > _MOST_CHANNELS:
+        if (channels := frame.layout.nb_channels) > _MAX_CHANNELS:
             raise BadAudio(f"{self._name} has {channels} channels, more than can be mixed")
         if frame.pts is not None and position is not None:
             self._positions[frame.pts] = position
@@ -99,7 +99,7 @@ class Timeline:
 
     def _squeezed(self, piece: Channels) -> Channels:
         """Make the piece a little shorter, so that the sound doesn't run ahead of its clock."""
-        surplus = min(self._surplus, int(piece.shape[1] * _MOST_SQUEEZED))
+        surplus = min(self._surplus, int(piece.shape[1] * _MAX_SQUEEZED))
         self._surplus -= surplus
         if not surplus:
             return piece

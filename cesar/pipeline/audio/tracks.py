@@ -27,7 +27,7 @@ from cesar.pipeline.speech.vad import FRAME_S
 
 OnStep = Callable[[], None]
 
-MOST_TRACKS = 32
+MAX_TRACKS = 32
 """More are not listened to, nor mixed."""
 _LISTENED_S = 600.0
 """After this much, the choice is made once a track has…"""
@@ -152,10 +152,10 @@ def choose(
     first = next((index for index in usable if streams[index] is best or streams[index] == best), usable[0])
     if wanted == "all":
         said = [*_undecodable(streams, usable), *_too_many(usable)]
-        return Choice(tuple(usable[:MOST_TRACKS]), warnings=tuple(said))
+        return Choice(tuple(usable[:MAX_TRACKS]), warnings=tuple(said))
     if len(usable) == 1:
         return Choice((usable[0],), warnings=tuple(_undecodable(streams, usable)))
-    tracks = usable[:MOST_TRACKS]
+    tracks = usable[:MAX_TRACKS]
     said = [*_undecodable(streams, usable), *_too_many(usable)]
     return _chosen(streams, first, _listen(path, piece, tracks, on_step, part), said)
 
@@ -257,9 +257,9 @@ def _require_usable(stream: av.AudioStream, path: Path) -> None:
 
 
 def _too_many(tracks: Sequence[int]) -> list[str]:
-    if len(tracks) <= MOST_TRACKS:
+    if len(tracks) <= MAX_TRACKS:
         return []
-    return [f"only the first {MOST_TRACKS} of {len(tracks)} audio tracks were listened to"]
+    return [f"only the first {MAX_TRACKS} of {len(tracks)} audio tracks were listened to"]
 
 
 def _count(tracks: int) -> str:

@@ -1,8 +1,8 @@
 """Which of a recording's channels is heard: their mix, unless it loses speech that one of them holds.
 
 A quiet voice in one channel drowns in loud music in the other, and a voice in opposite phase in both cancels itself
-out. The detector listens to the mix; where it finds little speech there, it listens to each channel too, and to what a
-channel has and the others have not. What has speech that the mix lacks takes its place, until the mix holds it again.
+out. Speech is detected in the mix; where there is little, also in each channel and in what a channel has beyond the
+others. A source with speech that the mix lacks replaces the mix until that holds the speech again.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cesar.ledger import short_clock
-from cesar.pipeline.channels.sources import DIFFERENCE, MIX, Heard, Source, Window, sources_of
+from cesar.pipeline.channels.sources import DIFFERENCE, MIX, Detection, Source, Window, sources_of
 from cesar.pipeline.channels.talkers import TwoTalkers
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
 from cesar.pipeline.speech.quiet_speech import Amplifier, SecondHearing
 from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Probabilities, SpeechDetector, whole_frames
 
 _WINDOW = 25 * FRAME_SAMPLES
-"""0.8 s: a choice stands at least for so long."""
-_SAID = 10
-"""Frames of speech in a window that are no accident: 0.3 s."""
-_MORE = 2
-_HOLDS = 0.6
-"""The mix is preferred if it has this part of the speech of what has most…"""
-_HOLDS_SHARED = 0.3
-"""…or this, if all channels have held that speech before: an ordinary voice in stereo that falls for a moment…"""
-_HOLDS_REST = 0.3
-"""…or this in two windows, if that is what is left of a channel: it sounds thin, and may be a codec's error…"""
-_STAYS = 0.8
-"""…and what was taken before, if it has this part."""
+"""0.8 s, the minimum time between choices."""
+_MIN_SPEECH_FRAMES = 10
+"""Fewer frames with speech in a window may be an accident: 0.3 s."""
+_MARGIN_FRAMES = 2
+_MIX_SHARE = 0.6
+"""The mix is preferred if it has this share of the frames of the source with the most speech…"""
+_MIX_SHARE_SHARED = 0.3
+"""…or this, if all channels held that speech before: an ordinary stereo voice that drops for a moment…"""
+_MIX_SHARE_REST = 0.3
+"""…or this in two windows, if the source is the rest of a channel, which may be a codec's error…"""
+_STAY_SHARE = 0.8
+"""…and the current source is kept if it has this share."""
 _FADE = 256
 """Samples: 16 ms."""
-_USUAL = 0.03
-"""A quiet source is made louder, up to this root mean square…"""
-_LOUDEST = 32.0
+_TARGET_RMS = 0.03
+"""A quiet source is amplified up to this root mean square…"""
+_MAX_GAIN = 32.0
 """…but never by more than this."""
-_FALLS = 0.9
-_FORGETS = 0.95
-"""A window."""
+_LEVEL_DECAY = 0.9
+_DECAY_PER_WINDOW = 0.95
+"""Per window."""
 _CARRIES = 0.5
 _MOST_SPANS = 5
 
 
-class _Other:
-    """A source that is listened to beside the mix, with its level."""
+class _SourceListener:
+    """Speech detection in a source beside the mix, with its level."""
 
     def __init__(self, detector: SpeechDetector) -> None:
         self._detector = detector
         self._level = 0.0
 
     def set_level(self, sound: Samples) -> None:
-        """Follow the level of a block that is to come."""
-        self._level = max(self._level * _FALLS, float(np.sqrt(np.mean(np.square(sound)))))
+        """Update the level with the next block."""
+        self._level = max(self._level * _LEVEL_DECAY, float(np.sqrt(np.mean(np.square(sound)))))
 
     def listen(self, sound: Samples) -> tuple[Samples, Probabilities]:
-        """Return the sound made louder if it is quiet, and what the detector finds in it."""
-        louder: Samples = sound * np.float32(np.clip(_USUAL / max(self._level, 1e-9), 1.0, _LOUDEST))
+        """Return the sound, amplified if it is quiet, and its speech probabilities."""
+        louder: Samples = sound * np.float32(np.clip(_TARGET_RMS / max(self._level, 1e-9), 1.0, _MAX_GAIN))
         return louder, self._detector.feed(louder)
 
 
@@ -71,16 +71,20 @@ class _Carriers:
 
     def hear(self, window: Window) -> None:
         """Take in a window."""
-        most = max(heard.said for heard in window.heard.values())
+        most = max(heard.speech_frames for heard in window.heard.values())
         for channel in window.sources.channels:
             if Source(channel) in window.heard:
-                self._own[channel] = self._own.get(channel, 0.0) * _FORGETS + window.said(Source(channel))
-                self._most[channel] = self._most.get(channel, 0.0) * _FORGETS + most
+                self._own[channel] = self._own.get(channel, 0.0) * _DECAY_PER_WINDOW + window.speech_frames(
+                    Source(channel)
+                )
+                self._most[channel] = self._most.get(channel, 0.0) * _DECAY_PER_WINDOW + most
 
     def are_all_but(self, source: Source) -> bool:
         """Whether every channel beside this one holds what is said."""
         others = [channel for channel in self._most if channel != source.channel]
-        return bool(others) and all(self._own[other] >= max(_SAID, _CARRIES * self._most[other]) for other in others)
+        return bool(others) and all(
+            self._own[other] >= max(_MIN_SPEECH_FRAMES, _CARRIES * self._most[other]) for other in others
+        )
 
 
 class ChannelPicker:
@@ -93,7 +97,7 @@ class ChannelPicker:
         self._mix = SpeechDetector()
         self._amplifier = Amplifier()
         self._second_hearing = SecondHearing(self._mix)
-        self._others: dict[Source, _Other] = {}
+        self._others: dict[Source, _SourceListener] = {}
         self._recent: deque[Window] = deque(maxlen=2)
         """The last two windows. The newer is held back until it is known what follows."""
         self._source = MIX
@@ -103,7 +107,7 @@ class ChannelPicker:
         self._talkers = TwoTalkers()
         self._carriers = _Carriers()
         self._taken: dict[Source, list[tuple[int, int]]] = {}
-        self._unheard: dict[Source, int] = {}
+        self._unused_speech: dict[Source, int] = {}
         """Frames of speech in what was not taken, while the mix had none."""
 
     def hear(self, blocks: Iterable[Channels]) -> Iterator[tuple[Samples, Probabilities]]:
@@ -121,15 +125,15 @@ class ChannelPicker:
         yield from self._given([*self._released()])
 
     def warnings(self, *, has_speech: bool) -> list[str]:
-        """Return what is to be known of the channels; has_speech: whether any was found in what was given."""
-        said = [self._told(source, spans) for source, spans in self._taken.items()]
-        if not has_speech and self._unheard:
-            source = max(self._unheard, key=lambda one: self._unheard[one])
-            seconds = self._unheard[source] * FRAME_S
-            said.append(
+        """Return the warnings about channels; has_speech: whether the transcribed sound has any."""
+        messages = [self._describe(source, spans) for source, spans in self._taken.items()]
+        if not has_speech and self._unused_speech:
+            source = max(self._unused_speech, key=lambda one: self._unused_speech[one])
+            seconds = self._unused_speech[source] * FRAME_S
+            messages.append(
                 f"{self._named(source)} may hold {seconds:.1f} s of speech, too little to tell: nothing was taken"
             )
-        return [*said, *self._talkers.warnings()]
+        return [*messages, *self._talkers.warnings()]
 
     def _windows(self, block: Channels, mix: Samples, found: Probabilities) -> list[Window]:
         """Cut a block into windows and listen to what is worth it; mix: as it was heard, found: in which frames."""
@@ -137,7 +141,7 @@ class ChannelPicker:
         cuts = range(0, block.shape[1], _WINDOW)
         windows = [Window(block[:, at : at + _WINDOW], sources) for at in cuts]
         _note(windows, MIX, mix, found)
-        is_lacking = any(window.said(MIX) < _SAID for window in windows)
+        is_lacking = any(window.speech_frames(MIX) < _MIN_SPEECH_FRAMES for window in windows)
         wanted = sources.worth_hearing(is_lacking=is_lacking)
         if self._chosen not in (MIX, *wanted):
             wanted.append(self._chosen)
@@ -151,7 +155,7 @@ class ChannelPicker:
     def _listened(self, source: Source, sound: Samples) -> tuple[Samples, Probabilities]:
         """Listen to a source, and if it was not listened to before, to what came last as well."""
         if source not in self._others:
-            self._others[source] = other = _Other(SpeechDetector(self._mix.network))
+            self._others[source] = other = _SourceListener(SpeechDetector(self._mix.network))
             other.set_level(sound)
             for before in self._recent:
                 _note([before], source, *other.listen(before.sources.sound(source, before.sound)))
@@ -167,7 +171,7 @@ class ChannelPicker:
         chosen = self._choice(window)
         if self._recent:
             held = self._recent[-1]
-            if held.said(chosen) + _MORE >= held.said(self._chosen) and chosen in held.heard:
+            if held.speech_frames(chosen) + _MARGIN_FRAMES >= held.speech_frames(self._chosen) and chosen in held.heard:
                 self._chosen = chosen  # its first sound may begin there
             yield self._finished(held)
         self._recent.append(window)
@@ -181,26 +185,32 @@ class ChannelPicker:
 
     def _choice(self, window: Window) -> Source:
         others = [source for source in window.heard if source != MIX]
-        best = max(others, key=window.said, default=MIX)
-        mixed, most = window.said(MIX), window.said(best)
+        best = max(others, key=window.speech_frames, default=MIX)
+        mixed, most = window.speech_frames(MIX), window.speech_frames(best)
         if self._is_better(best, window):
-            is_kept = self._chosen != MIX and window.said(self._chosen) >= _STAYS * most
+            is_kept = self._chosen != MIX and window.speech_frames(self._chosen) >= _STAY_SHARE * most
             return self._chosen if is_kept else best
-        if self._chosen != MIX and (mixed >= _SAID or mixed > window.said(self._chosen) + _MORE):
+        if self._chosen != MIX and (
+            mixed >= _MIN_SPEECH_FRAMES or mixed > window.speech_frames(self._chosen) + _MARGIN_FRAMES
+        ):
             return MIX
         if mixed == 0 and most > 0 and self._chosen == MIX:
-            self._unheard[best] = self._unheard.get(best, 0) + most
+            self._unused_speech[best] = self._unused_speech.get(best, 0) + most
         return self._chosen
 
     def _is_better(self, source: Source, window: Window) -> bool:
         """Whether the source has speech that the mix loses."""
         if source.is_channel:
             if self._carriers.are_all_but(source):
-                return window.said(source) >= _SAID and window.mix_lacks(source, _HOLDS_SHARED)
-            return window.said(source) >= _SAID and (window.mix_lacks(source, _HOLDS) or window.is_drowned(source))
+                return window.speech_frames(source) >= _MIN_SPEECH_FRAMES and window.mix_lacks(
+                    source, _MIX_SHARE_SHARED
+                )
+            return window.speech_frames(source) >= _MIN_SPEECH_FRAMES and (
+                window.mix_lacks(source, _MIX_SHARE) or window.is_drowned(source)
+            )
         begun = [window] if self._chosen == source else [window, *list(self._recent)[-1:]]
         return len(begun) + (self._chosen == source) == 2 and all(
-            one.said(source) >= _SAID and one.mix_lacks(source, _HOLDS_REST) for one in begun
+            one.speech_frames(source) >= _MIN_SPEECH_FRAMES and one.mix_lacks(source, _MIX_SHARE_REST) for one in begun
         )
 
     def _finished(self, window: Window) -> tuple[Samples, Probabilities]:
@@ -210,7 +220,7 @@ class ChannelPicker:
             sound = _faded(window.sound_of(self._source), sound)
         self._source = source
         begin, self._position = self._position, self._position + len(sound)
-        if source != MIX and window.said(source):
+        if source != MIX and window.speech_frames(source):
             spans = self._taken.setdefault(source, [])
             if spans and begin - spans[-1][1] <= 4 * _WINDOW:
                 begin = spans.pop()[0]
@@ -231,7 +241,7 @@ class ChannelPicker:
     def _name(self, number: int) -> str:
         return self._names[number - 1] if number <= len(self._names) else f"channel {number}"
 
-    def _told(self, source: Source, spans: Sequence[tuple[int, int]]) -> str:
+    def _describe(self, source: Source, spans: Sequence[tuple[int, int]]) -> str:
         times = [f"{short_clock(a / SAMPLE_RATE)}-{short_clock(b / SAMPLE_RATE)}" for a, b in spans[:_MOST_SPANS]]
         more = f" and {len(spans) - _MOST_SPANS} more places" if len(spans) > _MOST_SPANS else ""
         return (
@@ -253,4 +263,4 @@ def _note(windows: Sequence[Window], source: Source, sound: Samples, found: Prob
     for number, window in enumerate(windows):
         first, last = number * _WINDOW, (number + 1) * _WINDOW
         own = found[first // FRAME_SAMPLES : last // FRAME_SAMPLES]
-        window.heard[source] = Heard(sound[first:last], own)
+        window.heard[source] = Detection(sound[first:last], own)

@@ -125,7 +125,7 @@ class Sources:
 
 
 def sources_of(stretch: Channels) -> Sources:
-    """Return what can be listened to in a stretch of mix and channels."""
+    """Return the sources in a stretch of mix and channels."""
     return Sources(_covariance(stretch), _covariance(np.diff(averaged(stretch, _STEP), axis=1)))
 
 
@@ -134,42 +134,42 @@ def _covariance(stretch: Channels) -> Matrix:
     return covariance
 
 
-class Heard:
-    """A source's sound, which may be made louder, and the probability of speech in its frames."""
+class Detection:
+    """A source's sound, possibly amplified, and the speech probability of its frames."""
 
     def __init__(self, sound: Samples, probabilities: Probabilities) -> None:
         self.sound = sound
         self.probabilities = probabilities
-        self.said = int((probabilities > _SPEECH).sum())
+        self.speech_frames = int((probabilities > _SPEECH).sum())
         """Frames with speech."""
 
 
 class Window:
-    """A short stretch of mix and channels, and where speech was heard in them."""
+    """A short stretch of mix and channels, and the speech detected in them."""
 
     def __init__(self, sound: Channels, sources: Sources) -> None:
         """sources: of the longer stretch that this is a part of."""
         self.sound = sound
         self.sources = sources
-        self.heard: dict[Source, Heard] = {}
+        self.heard: dict[Source, Detection] = {}
 
-    def said(self, source: Source) -> int:
-        """Return the frames with speech in a source, 0 if it was not listened to."""
-        return self.heard[source].said if source in self.heard else 0
+    def speech_frames(self, source: Source) -> int:
+        """Return the number of frames with speech in a source; 0 if it was not examined."""
+        return self.heard[source].speech_frames if source in self.heard else 0
 
     def sound_of(self, source: Source) -> Samples:
-        """Return the sound of a source, or the mix if it was not listened to."""
+        """Return the sound of a source, or the mix if it was not examined."""
         return self.heard.get(source, self.heard[MIX]).sound
 
     def mix_lacks(self, source: Source, part: float) -> bool:
-        """Whether the mix has less than this part of the source's speech."""
-        return self.said(MIX) < part * self.said(source)
+        """Whether the mix has less than this share of the source's speech."""
+        return self.speech_frames(MIX) < part * self.speech_frames(source)
 
-    def spoken(self, channel: int) -> int:
-        """Return the frames with speech in a channel: those of the mix if it is the same."""
+    def channel_speech_frames(self, channel: int) -> int:
+        """Return the number of frames with speech in a channel: the mix's if the channel was not examined."""
         if not self.sources.is_audible(channel):
             return 0
-        return self.said(Source(channel) if Source(channel) in self.heard else MIX)
+        return self.speech_frames(Source(channel) if Source(channel) in self.heard else MIX)
 
     def is_drowned(self, source: Source) -> bool:
         """Whether others that don't speak are so loud in the mix that the speech of the source suffers."""
@@ -178,7 +178,9 @@ class Window:
             return False
         energy = own.energy(source.channel)
         loud = [other for other in own.channels if other != source.channel and own.energy(other) >= _LOUD * energy]
-        return bool(loud) and all(self.spoken(other) < _SILENT * self.said(source) for other in loud)
+        return bool(loud) and all(
+            self.channel_speech_frames(other) < _SILENT * self.speech_frames(source) for other in loud
+        )
 
     @cached_property
     def _own(self) -> Sources:

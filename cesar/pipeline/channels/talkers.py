@@ -58,15 +58,15 @@ class TwoTalkers:
         sound = window.sound[1:]
         if self.are_two or len(sound) != 2 or sound.shape[1] < SAMPLE_RATE // 10:
             return
-        spoken = [window.spoken(1), window.spoken(2)]
-        if not any(spoken):
+        channel_speech_frames = [window.channel_speech_frames(1), window.channel_speech_frames(2)]
+        if not any(channel_speech_frames):
             return
-        if min(spoken) == 0:
-            self.alone_s[int(np.argmax(spoken))] += max(spoken) * FRAME_S
+        if min(channel_speech_frames) == 0:
+            self.alone_s[int(np.argmax(channel_speech_frames))] += max(channel_speech_frames) * FRAME_S
         elif not _are_unlike(sound, SAMPLE_RATE):
             self.alike_s += sound.shape[1] / SAMPLE_RATE
         else:
-            self.at_once_s += min(spoken) * FRAME_S
+            self.at_once_s += min(channel_speech_frames) * FRAME_S
 
     def warnings(self) -> list[str]:
         """Return a warning if there are two."""

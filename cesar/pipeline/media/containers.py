@@ -59,10 +59,10 @@ _TELEPHONE_RATE = 8_000
 _PROBED_BYTES = 5_000_000
 _PROBED_US = 5_000_000
 """FFmpeg's own limits for finding out what a file holds, stated so that they stay."""
-_LEAST_BYTES_A_SECOND = 1.0
+_MIN_BYTES_PER_S = 1.0
 """Silence in the leanest of codecs takes more. A header that states a longer recording is broken."""
 _XING_BYTES = 4096
-_MOST_BEYOND = 17 / 16
+_MAX_BEYOND = 17 / 16
 """How much longer than its first frame says an MP3 is until FFmpeg takes it for several joined."""
 _PADDING_AT_ONCE = 2**16
 
@@ -100,7 +100,7 @@ def expected_length(container: av.container.InputContainer, stream: av.AudioStre
         length = float(stream.duration * stream.time_base)
     else:
         return None
-    is_believable = length > 0 and container.size >= _LEAST_BYTES_A_SECOND * length
+    is_believable = length > 0 and container.size >= _MIN_BYTES_PER_S * length
     return length if is_believable or length < 60 else None
 
 
@@ -146,7 +146,7 @@ def _has_frame_count(path: Path) -> bool:
         if at >= 0:
             flags = beginning[at + 7 : at + 8] or b"\0"
             stated = int.from_bytes(beginning[at + 12 : at + 16]) if flags[0] & 3 == 3 else 0
-            is_joined = stated > 0 and path.stat().st_size - begin > stated * _MOST_BEYOND
+            is_joined = stated > 0 and path.stat().st_size - begin > stated * _MAX_BEYOND
             return bool(flags[0] & 1) and not is_joined
     return b"VBRI" in beginning
 

@@ -25,7 +25,7 @@ _ZEROS_ARE_SOUND = (
 )
 """Codecs, by how their names begin, that write silence as zeros, or may."""
 _NOT_SO = frozenset({"adpcm_g722", "adpcm_g726", "adpcm_g726le"})
-_LEAST_BLANK_BYTES = 8
+_MIN_BLANK_BYTES = 8
 Decoded = tuple[int, av.AudioFrame, int | None]
 """Track, frame, and where its packet lies in the file."""
 
@@ -71,7 +71,7 @@ def _is_blank(packet: av.Packet[Any]) -> bool:
 
     The file was overwritten there, or never written. Decoders take it for silence, or for frames of another length.
     """
-    if packet.size < _LEAST_BLANK_BYTES:
+    if packet.size < _MIN_BLANK_BYTES:
         return False
     content = memoryview(packet)
     if content[0] or content[-1] or content[len(content) // 2]:

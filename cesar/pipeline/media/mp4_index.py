@@ -17,10 +17,10 @@ from cesar.errors import BadAudio
 _KINDS_AT_START = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"})
 _FOLDERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
 _SAMPLES_IN_ANY_FILE = 2_000_000
-_MOST_SAMPLES = 40_000_000
+_MAX_SAMPLES = 40_000_000
 """Eleven days of AAC. Each takes FFmpeg 24 bytes and more."""
-_MOST_BOXES = 4_000_000
-_LEAST_SAMPLE_BYTES = 4
+_MAX_BOXES = 4_000_000
+_MIN_SAMPLE_BYTES = 4
 """In a file, a sample takes this much at least, be it only its size in the index."""
 _PCM_SAMPLES_AT_ONCE = 1024
 
@@ -45,7 +45,7 @@ def require_honest_index(path: Path, start: int = 0, end: int | None = None) -> 
         file.seek(start)
         if file.read(8)[4:8] not in _KINDS_AT_START:
             return
-        most = min(_MOST_SAMPLES, max(_SAMPLES_IN_ANY_FILE, size // _LEAST_SAMPLE_BYTES))
+        most = min(_MAX_SAMPLES, max(_SAMPLES_IN_ANY_FILE, size // _MIN_SAMPLE_BYTES))
         samples = boxes = 0
         track: dict[bytes, _Box] = {}
         for box in _all_boxes(file, start, end):
@@ -57,10 +57,10 @@ def require_honest_index(path: Path, start: int = 0, end: int | None = None) -> 
                 samples += _fragment_samples(file, box)
             else:
                 track[box.kind] = box
-            if samples > most or boxes > _MOST_BOXES:
+            if samples > most or boxes > _MAX_BOXES:
                 break
         samples += _indexed(file, track)
-    if samples > most or boxes > _MOST_BOXES:
+    if samples > most or boxes > _MAX_BOXES:
         raise BadAudio(f"{path.name} says it holds {samples} samples or more, which {size} bytes can't")
 
 

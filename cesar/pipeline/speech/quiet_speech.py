@@ -17,7 +17,7 @@ from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Probabilities, Spe
 
 _QUIET_DB = -45.0
 """Level of the loudest moments of a recording: if they are below this, they are amplified up to it…"""
-_MOST_DB = 40.0
+_MAX_DB = 40.0
 """…but never by more than this."""
 _RELEASE_DB = 0.1
 """By frame: so slowly is what was loud forgotten, 3 dB a second."""
@@ -29,7 +29,7 @@ _AHEAD = round(1.0 / FRAME_S)
 """…within so many frames: pauses are not amplified more than words."""
 _ONSET, _SPEECH, _OFFSET = 0.3, 0.5, 0.15
 """Probabilities: where speech begins, where it is clear, and below which it ends."""
-_LEAST_FRAMES = 10
+_MIN_FRAMES_IN_A_ROW = 10
 """Frames of speech that are no accident: 0.3 s."""
 _MARGIN = round(0.3 / FRAME_S)
 """Frames around speech that are taken with it, and of the longest pause in it."""
@@ -53,7 +53,7 @@ class Amplifier:
         gains = np.empty(len(levels))
         for at, level in enumerate(levels.tolist()):
             self._level = max(loudest if at == 0 else level, self._level - _RELEASE_DB)
-            gains[at] = np.clip(_QUIET_DB - self._level, 0.0, _MOST_DB)
+            gains[at] = np.clip(_QUIET_DB - self._level, 0.0, _MAX_DB)
         if not gains.any():
             return block
         amplified: Channels = block * _factors(gains, block.shape[1])
@@ -84,7 +84,7 @@ class SecondHearing:
             if start > 0 or not self._is_open:
                 self._detector.forget()
                 self._count = 0
-            if start > 0 and end < len(found) and end - start < _LEAST_FRAMES:
+            if start > 0 and end < len(found) and end - start < _MIN_FRAMES_IN_A_ROW:
                 continue
             stretch = clear[start * FRAME_SAMPLES : end * FRAME_SAMPLES]
             gains[start:end] = _gains(stretch)
@@ -136,7 +136,7 @@ def _stretches(flags: _Flags) -> list[tuple[int, int]]:
 
 
 def _mark(taken: _Flags, start: int, end: int, count: int) -> None:
-    if count >= _LEAST_FRAMES:
+    if count >= _MIN_FRAMES_IN_A_ROW:
         taken[max(0, start - _MARGIN) : end + _MARGIN] = True
 
 
@@ -151,7 +151,7 @@ def _gains(sound: Samples) -> _Frames:
     """Return by how many decibels each frame is amplified to be heard once more."""
     ahead = np.pad(_levels(sound), (0, _AHEAD), constant_values=_NOTHING_DB)
     loudest = np.lib.stride_tricks.sliding_window_view(ahead, _AHEAD + 1).max(axis=1)
-    gains: _Frames = np.clip(_TARGET_DB - loudest, 0.0, _MOST_DB)
+    gains: _Frames = np.clip(_TARGET_DB - loudest, 0.0, _MAX_DB)
     return gains
 
 

@@ -55,8 +55,8 @@ def placed(position: str, voice: media.Sound, other: media.Sound) -> media.Sound
 
 def part_heard(found: Probabilities, voice: Samples) -> float:
     """How much of the frames in which somebody speaks is taken for speech."""
-    spoken = np.concatenate(list(SpeechDetector().probabilities([at_level(voice, -30)]))) > 0.5
-    return float((found[: len(spoken)][spoken] > 0.3).mean())
+    channel_speech_frames = np.concatenate(list(SpeechDetector().probabilities([at_level(voice, -30)]))) > 0.5
+    return float((found[: len(channel_speech_frames)][channel_speech_frames] > 0.3).mean())
 
 
 @pytest.mark.slow
@@ -81,8 +81,8 @@ def test_a_voice_beside_loud_noise_is_taken_alone_from_first_to_last(tmp_path, t
     sound = placed("left", voice, at_level(loud("noise", len(voice)), decibels))
     heard = picked(media.write_float_wav(tmp_path / "a.wav", sound))
     seconds = [slice(at, at + SAMPLE_RATE) for at in range(0, len(voice) - SAMPLE_RATE, SAMPLE_RATE)]
-    spoken = [second for second in seconds if np.std(voice[second]) > 0.03]
-    assert min(float(np.corrcoef(heard.sound[second], voice[second])[0, 1]) for second in spoken) > 0.9
+    channel_speech_frames = [second for second in seconds if np.std(voice[second]) > 0.03]
+    assert min(float(np.corrcoef(heard.sound[second], voice[second])[0, 1]) for second in channel_speech_frames) > 0.9
 
 
 @pytest.mark.slow

@@ -148,12 +148,12 @@ def _chunk(file: BinaryIO, at: int, form: Form, *, may_be_earlier: bool) -> Chun
 
 
 _LIST_TAIL = bytes.fromhex("2f91cf11a5d628db04c10000")
-_MOST_TAG_BYTES = 16
+_MAX_TAG_BYTES = 16
 
 
 def _is_tag(file: BinaryIO, at: int) -> bool:
     file.seek(at)
-    return file.read(_MOST_TAG_BYTES).startswith(TAGS)
+    return file.read(_MAX_TAG_BYTES).startswith(TAGS)
 
 
 def _ds64_length(file: BinaryIO, chunk: Chunk) -> int | None:

@@ -35,7 +35,7 @@ class Damage:
 
 
 _TRACK_HEADER = re.compile(rb"tfhd\0(.{3}).{4}(.{8})", re.DOTALL)
-_MOST_PADDING = 2**40
+_MAX_PADDING = 2**40
 
 
 def padding_for(file: BinaryIO, start: int, end: int) -> int:
@@ -49,7 +49,7 @@ def padding_for(file: BinaryIO, start: int, end: int) -> int:
     if header and header[1][2] & 1:
         missing = int.from_bytes(header[2]) - end
     padding = end - start + missing
-    return padding if 8 <= padding < _MOST_PADDING else max(8, end - start)
+    return padding if 8 <= padding < _MAX_PADDING else max(8, end - start)
 
 
 def goes_on_at(file: BinaryIO, kind: str, start: int, end: int) -> int | None:

@@ -205,7 +205,7 @@ def _voc(file: BinaryIO, start: int, _: int, size: int) -> Extent:
         head = file.read(4)
         length = int.from_bytes(head[1:], "little")
         if head[0] == 0 or head[0] > _LAST_VOC_BLOCK or len(head) < 4:
-            is_followed = size - at > _LEAST_REST_BYTES and kind_at(file, at + 1) is None
+            is_followed = size - at > _MIN_REST_BYTES and kind_at(file, at + 1) is None
             return Extent(min(at + 1, size), is_whole=False, is_cut_off=head[0] != 0 or is_followed)
         if at + 4 + length > size:
             return Extent(size, is_cut_off=True)
@@ -214,7 +214,7 @@ def _voc(file: BinaryIO, start: int, _: int, size: int) -> Extent:
 
 
 _LAST_VOC_BLOCK = 9
-_LEAST_REST_BYTES = 4096
+_MIN_REST_BYTES = 4096
 _LOAS_AT_ONCE = 2**16
 _LOAS_SYNC = (0x56, 0xE0)
 

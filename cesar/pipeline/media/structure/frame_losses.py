@@ -24,15 +24,15 @@ _SPEECH_CHAIN = 8
 _BLOCK = 2**20
 _OVERLAP = 2**16
 _XING_BYTES = 256
-_LEAST_BYTES = 4096
-_LEAST_REST_BYTES = 8
-_MOST_REST_FRAMES = 4
+_MIN_BYTES = 4096
+_MIN_REST_BYTES = 8
+_MAX_REST_FRAMES = 4
 _FEW_RESTS = 3
-_MOST_RESTS = 0.02
+_MAX_RESTS = 0.02
 """Of all frames."""
 _TEXT = 0.8
 """Notes of radio stations are letters and zeros to this part; of a frame, two in five bytes look like it."""
-_LEAST_FRAMES = 20.0
+_MIN_FRAMES_IN_A_ROW = 20.0
 """Less than half a second, or than the longest notes that radio stations put between frames, is passed over."""
 
 
@@ -97,7 +97,7 @@ class _Gap:
 
 def _losses(file: BinaryIO, gaps: list[_Gap], count: int, usual: float, *, is_speech: bool) -> tuple[Loss, ...]:
     small = [gap for gap in gaps[1:] if not gap.is_within and _is_rest_of_frame(file, gap, usual, is_speech=is_speech)]
-    if len(small) > max(_FEW_RESTS, _MOST_RESTS * count):  # a peculiarity of the encoder
+    if len(small) > max(_FEW_RESTS, _MAX_RESTS * count):  # a peculiarity of the encoder
         small = []
     found = []
     for gap in gaps:
@@ -112,7 +112,7 @@ def _is_rest_of_frame(file: BinaryIO, gap: _Gap, usual: float, *, is_speech: boo
     """Tell whether the end of a frame lies between two others: its beginning is missing."""
     if is_speech:
         return gap.end - gap.start < usual
-    if not _LEAST_REST_BYTES <= gap.end - gap.start < _MOST_REST_FRAMES * usual:
+    if not _MIN_REST_BYTES <= gap.end - gap.start < _MAX_REST_FRAMES * usual:
         return False
     file.seek(gap.start)
     content = file.read(gap.end - gap.start)
@@ -156,7 +156,7 @@ def _is_loss(file: BinaryIO, begin: int, end: int, usual: float) -> bool:
     """Tell whether bytes are too many to be a note, and are no tags."""
     while length := _tag_bytes(file, begin):
         begin += length
-    return end - begin >= max(_LEAST_BYTES, _LEAST_FRAMES * usual)
+    return end - begin >= max(_MIN_BYTES, _MIN_FRAMES_IN_A_ROW * usual)
 
 
 def _tag_bytes(file: BinaryIO, at: int) -> int:

@@ -29,10 +29,10 @@ _HEADER_BYTES = 4096
 _PCM_TAGS = (1, 3, 6, 7, 0xFFFE)
 _OF_MANY_CODECS = frozenset({"nut", "avi", "mp4", "matroska", "asf", "mxf", "caf"})
 """Formats that hold frames of others with all their headers."""
-_LEAST_AFTER_ZEROS = 12
+_MIN_AFTER_ZEROS = 12
 """Frames in a row."""
-_LEAST_REST_BYTES = 2**13
-_MOST_DAMAGES = 1000
+_MIN_REST_BYTES = 2**13
+_MAX_DAMAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ def recordings(file: BinaryIO, size: int, most: int, on_step: Callable[[], None]
     return found
 
 
-_MOST_ZEROS = 2**30
+_MAX_ZEROS = 2**30
 _AFTER_ZEROS = 2**16
 
 
 def _frames_after_zeros(file: BinaryIO, size: int) -> str | None:
     """Return the kind of bare frames that begin after zeros: the beginning was overwritten, or never came."""
     at = 0
-    while at < min(size, _MOST_ZEROS):
+    while at < min(size, _MAX_ZEROS):
         file.seek(at)
         block = file.read(_AFTER_ZEROS)
         if left := len(block.lstrip(b"\0")):
@@ -79,7 +79,7 @@ def _frames_after_zeros(file: BinaryIO, size: int) -> str | None:
         at += len(block)
     if not at:
         return None
-    wanted = Wanted("", _LEAST_AFTER_ZEROS, is_any=False)
+    wanted = Wanted("", _MIN_AFTER_ZEROS, is_any=False)
     following = first_beginning(file, at, min(size, at + _AFTER_ZEROS), wanted, lambda: None)
     return following[1] if following and following[1] in FRAMED - {"ts"} else None
 
@@ -100,12 +100,12 @@ def _recording(file: BinaryIO, size: int, start: int, kind: str, on_step: Callab
         if extent.is_whole and (other := kind_at(file, extent.end)) and (other != kind or kind not in SELF_JOINING):
             return found, (extent.end, other)
         resumed = None
-        if extent.last is not None and len(damages) < _MOST_DAMAGES:
+        if extent.last is not None and len(damages) < _MAX_DAMAGES:
             resumed = goes_on_at(file, kind, extent.last + 1, size)
             if resumed == extent.end:
                 return replace(found, is_cut_off=True), None
         is_any = extent.is_whole or kind not in _OF_MANY_CODECS
-        wanted = Wanted(kind, _least_chain(file, kind, start), _key(file, kind, start), is_any)
+        wanted = Wanted(kind, _min_chain(file, kind, start), _key(file, kind, start), is_any)
         following = first_beginning(file, max(extent.end, start + 1), resumed or size, wanted, on_step)
         if following or resumed is None:
             rest = 0 if following or not extent.is_whole else _rest_bytes(file, extent.end, size)
@@ -118,7 +118,7 @@ def _recording(file: BinaryIO, size: int, start: int, kind: str, on_step: Callab
             return replace(found, damages=tuple(damages)), (resumed, kind)
 
 
-def _least_chain(file: BinaryIO, kind: str, start: int) -> int | None:
+def _min_chain(file: BinaryIO, kind: str, start: int) -> int | None:
     """Return how many frames in a row are another recording, within one of this kind; None: none are."""
     if kind in _SAMPLES_ONLY or (kind in _OF_SAMPLES_MOSTLY and _is_pcm(file, start)):
         return 6
@@ -146,7 +146,7 @@ def _is_pcm(file: BinaryIO, start: int) -> bool:
 def _rest_bytes(file: BinaryIO, start: int, size: int) -> int:
     """Count what follows a recording and is neither tag nor padding."""
     file.seek(start)
-    head = file.read(_LEAST_REST_BYTES)
-    if len(head) < _LEAST_REST_BYTES or head.lstrip(b"\0").startswith(TAGS) or not head.strip(b"\0"):
+    head = file.read(_MIN_REST_BYTES)
+    if len(head) < _MIN_REST_BYTES or head.lstrip(b"\0").startswith(TAGS) or not head.strip(b"\0"):
         return 0
     return size - start

@@ -33,10 +33,10 @@ _PLACEHOLDER = 0x7FFF_0000
 """From here on, a length of a WAV is what programs write that don't know it yet, each another."""
 _CUT_OFF_S = 1.0
 _CUT_OFF_PART = 0.02
-_MOST_CUT_OFF_S = 5.0
+_MAX_CUT_OFF_S = 5.0
 """A recording that ends this much before its header says is reported as cut off."""
-_LEAST_REST_S = 0.5
-_LEAST_REST_BYTES = 4096
+_MIN_REST_S = 0.5
+_MIN_REST_BYTES = 4096
 """Shorter remains are padding, or tags that no list of chunks announces."""
 _WITHOUT_TIMESTAMPS = frozenset({"avi", "voc", "w64", "rf64", "aiff", "caf", "au"})
 _OR_LACK_A_PART = ", or a part within the file is missing, after which times are too early"
@@ -47,8 +47,8 @@ _LONGEST_AMR_LINE = 16
 _BIG_TAG_BYTES = 2**20
 _BLOCK_TAGS = (0x02, 0x11, 0x31)
 """Codecs of WAV, ADPCM and GSM, whose headers state the samples in a block."""
-_MOST_SAID = 3
-_MOST_PIECES = 100_000
+_MAX_REPORTED = 3
+_MAX_PIECES = 100_000
 """A day in pieces of a second. Opening one takes a millisecond, however little sound is in it."""
 
 
@@ -90,9 +90,9 @@ def find_pieces(path: Path, on_step: Callable[[], None] = lambda: None) -> Conte
     """Return what recordings are in a file. on_step: called often, where it has to be searched."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        found = recordings(file, size, _MOST_PIECES, on_step)
-        if len(found) > _MOST_PIECES:
-            raise BadAudio(f"the file is more than {_MOST_PIECES} recordings joined")
+        found = recordings(file, size, _MAX_PIECES, on_step)
+        if len(found) > _MAX_PIECES:
+            raise BadAudio(f"the file is more than {_MAX_PIECES} recordings joined")
         pieces, said, shortages = _split(file, found, size)
         pieces, damaged, incomplete = _without_losses(file, found, pieces, size, on_step)
     if pieces == [Piece()] and _BIG_TAG_BYTES < (end := tags_end(path)) < size:
@@ -206,8 +206,8 @@ def _holes(start: int, is_cut: Mapping[Loss, bool]) -> Iterator[tuple[int, float
 def _short_frames_said(losses: list[Loss]) -> list[str]:
     if not losses:
         return []
-    places = ", ".join(str(loss.start) for loss in losses[:_MOST_SAID])
-    more = f" and at {len(losses) - _MOST_SAID} places more" if len(losses) > _MOST_SAID else ""
+    places = ", ".join(str(loss.start) for loss in losses[:_MAX_REPORTED])
+    more = f" and at {len(losses) - _MAX_REPORTED} places more" if len(losses) > _MAX_REPORTED else ""
     later = "" if all(loss.frames for loss in losses) else ", and later times are too early"
     return [f"bytes are missing from the file at byte {places}{more}: sound is lost there{later}"]
 
@@ -215,10 +215,10 @@ def _short_frames_said(losses: list[Loss]) -> list[str]:
 def _damages_said(damages: list[Damage]) -> list[str]:
     said = [
         f"the file is damaged from byte {damage.start} to {damage.end}: what sound was there is lost"
-        for damage in damages[:_MOST_SAID]
+        for damage in damages[:_MAX_REPORTED]
     ]
-    if len(damages) > _MOST_SAID:
-        said.append(f"{len(damages) - _MOST_SAID} places more are damaged")
+    if len(damages) > _MAX_REPORTED:
+        said.append(f"{len(damages) - _MAX_REPORTED} places more are damaged")
     return said
 
 
@@ -248,7 +248,7 @@ def _parts(
         return [whole], [], []
     rest = 0 if chunks.is_clear else limit - chunks.end
     second = _bytes_a_second(file, kind, chunks)
-    is_stale = rest >= (_LEAST_REST_S * second if second else _LEAST_REST_BYTES)
+    is_stale = rest >= (_MIN_REST_S * second if second else _MIN_REST_BYTES)
     said = [_lengths_said(chunks, limit, second)] if is_stale else []
     short = _cut_off(chunks, limit, second) if kind == "wav" and second and chunks.is_cut_off(limit) else []
     if len(chunks.sounds) > 1:
@@ -304,7 +304,7 @@ def _cut_off(chunks: Chunks, limit: int, second: float) -> list[str]:
 
 def cut_off_said(actual_s: float, stated_s: float) -> str | None:
     """Return a warning if the sound ends before the header says: its end is missing, or a part within it."""
-    if actual_s >= stated_s - max(_CUT_OFF_S, min(_CUT_OFF_PART * stated_s, _MOST_CUT_OFF_S)):
+    if actual_s >= stated_s - max(_CUT_OFF_S, min(_CUT_OFF_PART * stated_s, _MAX_CUT_OFF_S)):
         return None
     lengths = f"the sound ends at {actual_s:.1f} s, but the header says {stated_s:.1f} s"
     return f"{lengths}: the file may be cut off, or lack a part, after which times are too early"
