@@ -205,7 +205,7 @@ class BackgroundWorker:
         return self._fetches.add(job, asyncio.create_task(process()))
 
     async def _subscribe(self) -> None:
-        """Have new jobs wake the worker; this is only a hint, as it also polls."""
+        """Subscribe to new jobs, which then wake the worker; only a hint, as it also polls."""
         try:
             await self.repository.subscribe(self._wake)
         except Exception as error:  # noqa: BLE001

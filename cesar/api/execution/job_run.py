@@ -68,11 +68,11 @@ class JobRun:
         return self._stop.is_set()
 
     def post(self, note: Callable[[V], None], value: V) -> None:
-        """Have the event loop note a value, before anything posted or called later."""
+        """Post a value to the event loop, which gets it before anything posted or called later."""
         self._loop.call_soon_threadsafe(note, value)
 
     def call(self, operation: Callable[[Job], Awaitable[T]]) -> T:
-        """Have the event loop do an operation of the queue on the job, retrying while the database is unavailable.
+        """Run an operation of the queue on the job in the event loop, retrying while the database is unavailable.
 
         Raises `Interrupted` when stopped.
         """

@@ -175,7 +175,7 @@ def left_out(streams: Sequence[av.AudioStream], indices: Sequence[int]) -> str:
 
 
 def _undecodable(streams: Sequence[av.AudioStream], usable: Sequence[int]) -> list[str]:
-    """Say which tracks nobody could listen to."""
+    """Return a warning about the tracks that can't be decoded."""
     names = ", ".join(named(stream, index) for index, stream in enumerate(streams) if index not in usable)
     return [f"{names} can't be decoded: whether there is speech is not known"] if names else []
 

@@ -295,7 +295,7 @@ def _lengths_said(chunks: Chunks, limit: int, second: float) -> str:
 
 
 def _cut_off(chunks: Chunks, limit: int, second: float) -> list[str]:
-    """Say that a file is too short for the length in its header; FFmpeg takes what there is for the whole."""
+    """Return a warning that a file is shorter than its header says; FFmpeg takes what there is for the whole."""
     last = chunks.sounds[-1]
     stated_s, actual_s = (last.length or 0) / second, (limit - last.start) / second
     said = cut_off_said(actual_s, stated_s)
