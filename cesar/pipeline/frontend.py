@@ -32,7 +32,7 @@ class FrontEnd:
 
     def sounds(self) -> Iterator[ChunkAudio]:
         """Yield the plan's chunks with their samples."""
-        heard = self._stopwatch.each("speech detection", self._picker.hear(self._blocks()))
+        heard = self._stopwatch.each("speech detection", self._picker.pick(self._blocks()))
         for chunk in pack(detect_regions(self._recorded(heard), VadSettings()), ChunkSettings()):
             self._has_speech = True
             placed = _moved(chunk, self._first, self._buffer.end)

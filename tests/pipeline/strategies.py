@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cesar.pipeline.samples import SAMPLE_RATE
-from cesar.pipeline.speech.vad import FRAME_SAMPLES, Listened, Probabilities, Region
+from cesar.pipeline.speech.vad import FRAME_SAMPLES, Probabilities, Region, VadUpdate
 
 runs = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.35, 0.6, 0.99]), st.integers(1, 500)), max_size=10)
 
@@ -42,14 +42,14 @@ def speech_regions(draw: st.DrawFn, max_size: int = 20) -> list[Region]:
 
 
 @st.composite
-def portions(draw: st.DrawFn, regions: list[Region]) -> list[Listened]:
+def portions(draw: st.DrawFn, regions: list[Region]) -> list[VadUpdate]:
     """The regions in portions of any size, each with a promise that the next one keeps."""
     cuts = [0, *sorted(draw(st.lists(st.integers(0, len(regions)), max_size=6))), len(regions)]
-    listened: list[Listened] = []
+    updates: list[VadUpdate] = []
     for begin, end in pairwise(cuts):
         earliest = regions[end - 1].end if end else 0
         latest = regions[end].start if end < len(regions) else earliest + 10 * SAMPLE_RATE
-        before = listened[-1].until if listened else 0
+        before = updates[-1].until if updates else 0
         until = max(before, draw(st.integers(earliest, max(earliest, latest))))
-        listened.append(Listened(tuple(regions[begin:end]), until))
-    return listened
+        updates.append(VadUpdate(tuple(regions[begin:end]), until))
+    return updates

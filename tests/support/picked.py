@@ -27,7 +27,7 @@ def picked(path: Path, track: Track | None = None) -> Picked:
     """Process a file as a transcription does, up to speech detection."""
     with closing(Recording(path, track=track)) as recording:
         picker = ChannelPicker(recording.names)
-        sounds, found = zip(*picker.hear(recording.channels()), strict=True)
+        sounds, found = zip(*picker.pick(recording.channels()), strict=True)
         probabilities = np.concatenate(found)
         has_speech = bool((probabilities > 0.3).any())
         warnings = [*recording.warnings, *picker.warnings(has_speech=has_speech)]

@@ -77,7 +77,7 @@ class SpeechMeter:
         """Listen to what is left."""
         if self._count:
             sound = np.nan_to_num(np.clip(joined(self._pending), -1e3, 1e3)).astype(np.float32)
-            for _, found in self._picker.hear([sound]):
+            for _, found in self._picker.pick([sound]):
                 self.speech_s += float((found > _SPEECH).sum()) * FRAME_S
         self._pending, self._count = [], 0
 

@@ -16,7 +16,7 @@ from cesar.ledger import short_clock
 from cesar.pipeline.channels.sources import DIFFERENCE, MIX, Detection, Source, Window, sources_of
 from cesar.pipeline.channels.talkers import TwoTalkers
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples
-from cesar.pipeline.speech.quiet_speech import Amplifier, SecondHearing
+from cesar.pipeline.speech.quiet_speech import Amplifier, QuietSpeechDetector
 from cesar.pipeline.speech.vad import FRAME_S, FRAME_SAMPLES, Probabilities, SpeechDetector, whole_frames
 
 _WINDOW = 25 * FRAME_SAMPLES
@@ -69,8 +69,8 @@ class _Carriers:
         self._own: dict[int, float] = {}
         self._most: dict[int, float] = {}
 
-    def hear(self, window: Window) -> None:
-        """Take in a window."""
+    def observe(self, window: Window) -> None:
+        """Update with a window."""
         most = max(heard.speech_frames for heard in window.heard.values())
         for channel in window.sources.channels:
             if Source(channel) in window.heard:
@@ -96,7 +96,7 @@ class ChannelPicker:
         self._position = start
         self._mix = SpeechDetector()
         self._amplifier = Amplifier()
-        self._second_hearing = SecondHearing(self._mix)
+        self._quiet_speech = QuietSpeechDetector(self._mix)
         self._others: dict[Source, _SourceListener] = {}
         self._recent: deque[Window] = deque(maxlen=2)
         """The last two windows. The newer is held back until it is known what follows."""
@@ -110,10 +110,10 @@ class ChannelPicker:
         self._unused_speech: dict[Source, int] = {}
         """Frames of speech in what was not taken, while the mix had none."""
 
-    def hear(self, blocks: Iterable[Channels]) -> Iterator[tuple[Samples, Probabilities]]:
+    def pick(self, blocks: Iterable[Channels]) -> Iterator[tuple[Samples, Probabilities]]:
         """Yield the sound to be transcribed, whole, in order, in blocks of its own; and its frames' probabilities."""
         for block in map(self._amplifier.feed, whole_frames(blocks)):
-            mix, found = self._second_hearing.hear(block[0], self._mix.feed(block[0]))
+            mix, found = self._quiet_speech.detect(block[0], self._mix.feed(block[0]))
             if len(block) == 1:
                 yield from self._given([*self._released()])
                 yield mix, found
@@ -166,8 +166,8 @@ class ChannelPicker:
 
     def _passed(self, window: Window) -> Iterator[tuple[Samples, Probabilities]]:
         """Take in a window; yield the one before, now that it is known whether something new begins after it."""
-        self._talkers.hear(window)
-        self._carriers.hear(window)
+        self._talkers.observe(window)
+        self._carriers.observe(window)
         chosen = self._choice(window)
         if self._recent:
             held = self._recent[-1]

@@ -53,8 +53,8 @@ class TwoTalkers:
         """Whether each channel has a talker of its own."""
         return self.at_once_s >= max(_AT_ONCE_S, _PART * self.alike_s) or min(self.alone_s) >= _IN_TURN_S
 
-    def hear(self, window: Window) -> None:
-        """Take in a window of mix and channels."""
+    def observe(self, window: Window) -> None:
+        """Update with a window of mix and channels."""
         sound = window.sound[1:]
         if self.are_two or len(sound) != 2 or sound.shape[1] < SAMPLE_RATE // 10:
             return

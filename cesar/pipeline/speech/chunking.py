@@ -10,20 +10,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cesar.pipeline.samples import SAMPLE_RATE
-from cesar.pipeline.speech.vad import Listened, Region
+from cesar.pipeline.speech.vad import Region, VadUpdate
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSettings:
-    """How regions are packed."""
+    """How regions are packed into chunks."""
 
     max_chunk_s: float = 15.0
     """From the first region's start to the last one's end. A window of 15 s costs a quarter of one of 30 s."""
     max_gap_s: float = 3.0
-    """Speech across a longer pause is never packed together. At least twice the margin."""
+    """Regions separated by a longer pause never share a chunk. At least twice the margin."""
     margin_s: float = 1.0
-    """Sound kept before and after the speech (at most half the way to its neighbour): detectors hear soft
-    beginnings and ends late."""
+    """Sound kept before and after the speech, at most half the way to its neighbour: detectors notice soft onsets
+    late, and soft ends too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,18 @@ class PlannedChunk:
     regions: tuple[Region, ...]
 
 
-def pack(listened: Iterable[Listened], settings: ChunkSettings) -> Iterator[PlannedChunk]:
+def pack(updates: Iterable[VadUpdate], settings: ChunkSettings) -> Iterator[PlannedChunk]:
     """Join neighbouring regions while the chunk stays short and the pauses between them do too.
 
     A chunk that grows too long ends at the longest pause of its second half: most likely where a sentence does.
-    It is given as soon as nothing can join it any more. The last one's margin may reach past the recording's end,
-    which is not known here.
+    A chunk is yielded as soon as nothing can join it any more. The margin of the last one may reach past the end of
+    the recording, which is not known here.
     """
     packer = _Packer(settings)
-    for news in listened:
-        for region in news.regions:
+    for update in updates:
+        for region in update.regions:
             yield from packer.add(region)
-        yield from packer.wait_until(news.until)
+        yield from packer.wait_until(update.until)
     yield from packer.finish()
 
 
@@ -66,7 +66,7 @@ class _Packer:
         self._waiting.append(region)
 
     def wait_until(self, until: int) -> Iterator[PlannedChunk]:
-        """Yield what is waiting if it is clear that no speech follows closely."""
+        """Yield the waiting regions once it is certain that no speech follows closely."""
         if self._waiting and until - self._waiting[-1].end > self._longest_pause:
             yield from self.finish()
 
@@ -75,7 +75,7 @@ class _Packer:
             yield self._give(len(self._waiting), None)
 
     def _best_end(self, following: Region) -> int:
-        """How many of the waiting regions to give: up to the longest pause after half of the allowed length."""
+        """Return the number of waiting regions to yield: up to the longest pause after half of the maximum length."""
         regions = [*self._waiting, following]
         half = self._waiting[0].start + self._longest // 2
         ends = [n for n in range(1, len(regions)) if regions[n - 1].end >= half] or [len(self._waiting)]

@@ -1,4 +1,4 @@
-"""Hum, rumble, wind and offset: what lies below speech, and deafens the detector if it is louder."""
+"""Removes hum, rumble, wind and offset: sound below speech, which blinds the detector if it is louder."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from cesar.pipeline.samples import SAMPLE_RATE, Samples, averaged
 
 _CUTOFF_HZ = 150.0
 _TAPS = 799
-"""50 ms, and so steep that hum and its first harmonic are gone while deep voices stay."""
+"""50 ms: steep enough to remove hum and its first harmonic, and keep deep voices."""
 _DELAY = _TAPS // 2
 _STEP = 64
-"""The mean of so many samples has what is below 125 Hz."""
+"""The mean of this many samples keeps what is below 125 Hz."""
 _DOMINATES = 0.5
 
 
 class LowCut:
-    """Takes away what is below speech. Its output is 25 ms late, and needs nothing of what is still to come."""
+    """A high-pass filter. Its output is 25 ms late, so that it needs no later samples."""
 
     def __init__(self) -> None:
         self._before: Samples | None = None
 
     def feed(self, block: Samples, where: npt.NDArray[np.bool_]) -> tuple[Samples, bool]:
-        """Return the block without low sound, and true; as it is, and false, where that does not dominate it.
+        """Return the block without low sound, and true; or unchanged, and false, if low sound does not dominate.
 
-        where: the samples that matter.
+        where: the samples in which it must dominate.
         """
         if self._before is None:
             self._before = np.full(_TAPS - 1, block[:1].sum(), np.float32)
@@ -40,7 +40,7 @@ class LowCut:
 
 
 def is_low(sound: Samples) -> bool:
-    """Whether most of it lies below speech."""
+    """Whether most of the energy lies below speech."""
     if len(sound) < _STEP:
         return False
     low = averaged(sound[np.newaxis], _STEP)

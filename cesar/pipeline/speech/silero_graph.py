@@ -16,7 +16,7 @@ from cesar.engines.onnx.protobuf import constants
 HOP_SAMPLES = 128
 HOPS = 5
 """Of a frame, with the sound before it and after it that is taken into account."""
-REMEMBERED = 128
+STATE_SIZE = 128
 """Numbers in each of the two states of the recurrent layer."""
 _PLACES = ((4, 1), (2, 2), (1, 2), (1, 1))
 """How many places each convolution gives, and how far they are apart in what it is given."""
@@ -65,14 +65,14 @@ class _Writer:
 
     def recurrent(self, value: Value) -> Value:
         """From float32[frames, 1, width] to float32[frames, REMEMBERED], each frame after the one before it."""
-        states = [self.graph.input(name, np.float32, [1, 1, REMEMBERED]) for name in ("hidden", "cell")]
+        states = [self.graph.input(name, np.float32, [1, 1, STATE_SIZE]) for name in ("hidden", "cell")]
         weights = [self.graph.constant(self.weights[f"onnx::LSTM_{number}"]) for number in (209, 210, 211)]
         known, *new = self.graph.nodes(
-            "LSTM", value, *weights, "", *states, names=["known", "new_hidden", "new_cell"], hidden_size=REMEMBERED
+            "LSTM", value, *weights, "", *states, names=["known", "new_hidden", "new_cell"], hidden_size=STATE_SIZE
         )
         for name in new:
             self.graph.output(name, np.float32)
-        return self.graph.reshape(known, -1, REMEMBERED)
+        return self.graph.reshape(known, -1, STATE_SIZE)
 
     def product(self, value: Value, weights: Floats, bias: Floats | None = None) -> Value:
         """weights: float32[outputs, inputs]."""

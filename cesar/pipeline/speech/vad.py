@@ -1,4 +1,4 @@
-"""Second stage: where somebody speaks. Silero's detector gives a probability per frame; hysteresis makes regions.
+"""Second stage: speech detection. Silero's detector gives a probability per frame; hysteresis makes regions.
 
 Detector: Silero VAD 6.2 at 16 kHz (MIT, see cesar/assets), run by onnxruntime.
 """
@@ -13,26 +13,26 @@ import numpy.typing as npt
 from onnxruntime import InferenceSession
 
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples, joined
-from cesar.pipeline.speech.silero_graph import HOP_SAMPLES, HOPS, REMEMBERED, vad_graph
+from cesar.pipeline.speech.silero_graph import HOP_SAMPLES, HOPS, STATE_SIZE, vad_graph
 
 FRAME_SAMPLES = 512
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 """32 ms: the detector's step."""
 _CONTEXT_SAMPLES = 64
-"""Samples of the frame before, which the detector wants in front of each frame, and as many behind it."""
+"""Samples of the previous frame that precede each frame in the detector's input, and as many after it."""
 
 Probabilities = npt.NDArray[np.float32]
-"""float32[frames], 0…1: somebody speaks in the frame."""
+"""float32[frames], 0…1: the probability of speech in each frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class VadSettings:
-    """When frames become speech. The defaults lean towards hearing too much: missed speech is lost, noise is not."""
+    """When frames count as speech. The defaults favour recall: missed speech is lost, noise does no harm."""
 
     onset: float = 0.3
     """A region starts at a frame with at least this probability…"""
     offset: float = 0.15
-    """…and goes on until frames stay below this one…"""
+    """…and continues until frames stay below this one…"""
     min_silence_s: float = 0.3
     """…for this long."""
     min_speech_s: float = 0.06
@@ -48,51 +48,51 @@ class Region:
     start: int
     end: int
     confidence: float
-    """The highest probability of a frame in it."""
+    """The highest probability of its frames."""
 
 
 def speech_between(regions: Iterable[Region], start: int, end: int) -> float:
-    """Seconds of speech in a stretch given in samples."""
+    """Return the seconds of speech between two samples."""
     samples = sum(max(0, min(region.end, end) - max(region.start, start)) for region in regions)
     return samples / SAMPLE_RATE
 
 
 class SpeechDetector:
-    """Silero's network with its state: sound in, probabilities out, in order."""
+    """Silero's recurrent network with its state: takes sound in order, returns probabilities."""
 
     def __init__(self, network: InferenceSession | None = None) -> None:
-        """network: of another detector, to be shared."""
+        """network: that of another detector, to share it."""
         self.network = network or vad_graph().session()
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin anew: what comes next does not follow what came before."""
-        self._remembered = [np.zeros((1, 1, REMEMBERED), np.float32)] * 2
+    def reset(self) -> None:
+        """Reset the state: what follows is unrelated to what came before."""
+        self._state = [np.zeros((1, 1, STATE_SIZE), np.float32)] * 2
         self._tail = np.zeros(_CONTEXT_SAMPLES, np.float32)
 
     def feed(self, sound: Samples) -> Probabilities:
-        """Return the speech probability of each frame; the last, incomplete frame is filled up with silence."""
+        """Return the speech probability of each frame; the last, incomplete frame is padded with silence."""
         frames = np.pad(sound, (0, -len(sound) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
         before = np.vstack([self._tail, frames[:-1, -_CONTEXT_SAMPLES:]])
         after = frames[:, -2 : -2 - _CONTEXT_SAMPLES : -1]  # its own end once more, backwards
         hops = np.concatenate([before, frames, after], axis=1).reshape(-1, HOPS, HOP_SAMPLES)
         result: Probabilities
-        result, *self._remembered = self.network.run(
+        result, *self._state = self.network.run(
             ["probabilities", "new_hidden", "new_cell"],
-            {"hops": hops, "hidden": self._remembered[0], "cell": self._remembered[1]},
+            {"hops": hops, "hidden": self._state[0], "cell": self._state[1]},
         )
         self._tail = frames[-1, -_CONTEXT_SAMPLES:]
         return result
 
     def probabilities(self, blocks: Iterable[Samples]) -> Iterator[Probabilities]:
-        """Yield the speech probabilities of a recording from its start, block by block of any size."""
-        self.forget()
+        """Yield the speech probabilities of a recording from its start, for blocks of any size."""
+        self.reset()
         for block in whole_frames(block[np.newaxis] for block in blocks):
             yield self.feed(block[0])
 
 
 def whole_frames(blocks: Iterable[Channels]) -> Iterator[Channels]:
-    """Yield blocks of any size in such as are whole frames, but for the last."""
+    """Regroup blocks of any size into blocks of whole frames; only the last may end with a part of one."""
     left: list[Channels] = []
     for block in blocks:
         all_of_it = joined([*left, block])
@@ -104,16 +104,16 @@ def whole_frames(blocks: Iterable[Channels]) -> Iterator[Channels]:
 
 
 @dataclass(frozen=True, slots=True)
-class Listened:
-    """What is known after one more block of sound."""
+class VadUpdate:
+    """What one more block of sound has settled."""
 
     regions: tuple[Region, ...]
     """Regions that ended, in order."""
     until: int
-    """No region that is still to come starts before this sample."""
+    """No later region starts before this sample."""
 
 
-def detect_regions(probabilities: Iterable[Probabilities], settings: VadSettings) -> Iterator[Listened]:
+def detect_regions(probabilities: Iterable[Probabilities], settings: VadSettings) -> Iterator[VadUpdate]:
     """Turn frame probabilities into speech regions, in order and never overlapping, each as soon as its end is known.
 
     The last region may end up to one frame after the recording: the detector sees whole frames only.
@@ -121,9 +121,9 @@ def detect_regions(probabilities: Iterable[Probabilities], settings: VadSettings
     state = _Hysteresis(settings)
     for block in probabilities:
         found = [region for probability in block.tolist() if (region := state.feed(probability))]
-        yield Listened(tuple(found), state.settled_until)
+        yield VadUpdate(tuple(found), state.settled_until)
     last = state.finish()
-    yield Listened((last,) if last else (), state.settled_until)
+    yield VadUpdate((last,) if last else (), state.settled_until)
 
 
 class _Hysteresis:
@@ -131,11 +131,11 @@ class _Hysteresis:
         self._settings = settings
         self._frame = 0
         self._speech: list[float] = []
-        """Probabilities of the frames since the region began; empty outside of one."""
+        """Probabilities of the frames of the open region; empty outside a region."""
         self._quiet = 0
         """How many frames at the end of `_speech` are below the offset."""
         self._continues = False
-        """Whether the open region goes on from one that was cut."""
+        """Whether the open region continues one that was cut."""
 
     @property
     def settled_until(self) -> int:
@@ -179,7 +179,7 @@ def _region(first_frame: int, probabilities: list[float]) -> Region:
 
 
 def _quietest(speech: list[float]) -> int:
-    """Index of the frame in the second half around which 5 frames are least like speech."""
+    """Return the index in the second half around which 5 frames are least like speech."""
     half = len(speech) // 2
     smooth = np.convolve(np.array(speech, np.float64), np.ones(5) / 5, mode="same")[half:-2]
     return half + int(np.argmin(smooth))

@@ -200,7 +200,7 @@ def test_what_is_heard_is_the_same_each_time_and_whole(talks):
     sound: Channels = np.concatenate([rows.mean(axis=0, keepdims=True), rows])
 
     def heard() -> list[tuple[Samples, Probabilities]]:
-        return list(ChannelPicker().hear(sound[:, at : at + 64_000] for at in range(0, sound.shape[1], 64_000)))
+        return list(ChannelPicker().pick(sound[:, at : at + 64_000] for at in range(0, sound.shape[1], 64_000)))
 
     first, again = heard(), heard()
     assert sum(len(part) for part, _ in first) == len(voice)
@@ -214,7 +214,7 @@ def test_channels_that_come_and_go_are_followed(talks):
     voice = talks["jfk.m4a"][: 8 * SAMPLE_RATE]
     mono: Channels = voice[np.newaxis]
     stereo: Channels = np.stack([voice, voice, voice])
-    parts = list(ChannelPicker().hear([mono, stereo, mono, stereo, mono]))
+    parts = list(ChannelPicker().pick([mono, stereo, mono, stereo, mono]))
     np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), np.tile(voice, 5))
 
 
@@ -224,6 +224,6 @@ def test_memory_does_not_grow_with_the_length(talks):
     voice = at_level(talks["jfk.m4a"], -45)[: 8 * SAMPLE_RATE]
     rows = placed("left", voice, loud("music", len(voice))).T
     block: Channels = np.concatenate([rows.mean(axis=0, keepdims=True), rows])
-    for _ in picker.hear(block for _ in range(30)):
+    for _ in picker.pick(block for _ in range(30)):
         assert len(picker._recent) <= 2
     assert sum(map(len, picker._taken.values())) <= 2

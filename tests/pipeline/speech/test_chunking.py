@@ -9,7 +9,7 @@ from cesar.pipeline.audio.decode import BLOCK_SAMPLES
 from cesar.pipeline.audio.ring_buffer import CAPACITY_S
 from cesar.pipeline.samples import SAMPLE_RATE
 from cesar.pipeline.speech.chunking import ChunkSettings, PlannedChunk, pack
-from cesar.pipeline.speech.vad import Listened, Region
+from cesar.pipeline.speech.vad import Region, VadUpdate
 from tests.pipeline.strategies import portions, speech_regions
 
 SETTINGS = ChunkSettings()
@@ -22,11 +22,11 @@ def plan(*spans: tuple[float, float]) -> list[tuple[float, float]]:
     """Chunks of regions given in seconds."""
     regions = tuple(Region(int(a * SAMPLE_RATE), int(b * SAMPLE_RATE), 0.9) for a, b in spans)
     until = regions[-1].end if regions else 0
-    return [(c.start / SAMPLE_RATE, c.end / SAMPLE_RATE) for c in pack([Listened(regions, until)], SETTINGS)]
+    return [(c.start / SAMPLE_RATE, c.end / SAMPLE_RATE) for c in pack([VadUpdate(regions, until)], SETTINGS)]
 
 
 def packed(regions: list[Region]) -> list[PlannedChunk]:
-    return list(pack([Listened(tuple(regions), regions[-1].end if regions else 0)], SETTINGS))
+    return list(pack([VadUpdate(tuple(regions), regions[-1].end if regions else 0)], SETTINGS))
 
 
 def test_a_region_alone_gets_a_margin_on_both_sides():
@@ -95,18 +95,18 @@ def test_margins_are_whole_unless_a_neighbour_is_too_near(regions):
 @given(st.data())
 def test_the_plan_does_not_depend_on_how_the_regions_come_in(data):
     regions = data.draw(speech_regions())
-    listened = data.draw(portions(regions))
-    assert list(pack(listened, SETTINGS)) == packed(regions)
+    updates = data.draw(portions(regions))
+    assert list(pack(updates, SETTINGS)) == packed(regions)
 
 
 @given(st.data())
 def test_a_chunk_is_given_as_soon_as_nothing_can_join_it(data):
     """Once it is known that nobody spoke for longer than the longest pause, nothing waits any more."""
-    listened = data.draw(portions(data.draw(speech_regions())))
-    told: list[Listened] = []
+    updates = data.draw(portions(data.draw(speech_regions())))
+    told: list[VadUpdate] = []
 
-    def tell() -> Iterator[Listened]:
-        for news in listened:
+    def tell() -> Iterator[VadUpdate]:
+        for news in updates:
             if told and told[-1].until - max((r.end for n in told for r in n.regions), default=0) > MAX_GAP:
                 assert given_regions == sum(len(earlier.regions) for earlier in told)
             told.append(news)
@@ -115,7 +115,7 @@ def test_a_chunk_is_given_as_soon_as_nothing_can_join_it(data):
     given_regions = 0
     for chunk in pack(tell(), SETTINGS):
         given_regions += len(chunk.regions)
-    assert given_regions == sum(len(news.regions) for news in listened)
+    assert given_regions == sum(len(news.regions) for news in updates)
 
 
 @given(speech_regions())
@@ -123,14 +123,14 @@ def test_a_chunk_is_planned_while_its_sound_is_still_at_hand(regions):
     """So that the tape, which keeps a minute, always has the sound of a chunk when it is planned."""
     recorded = 0
 
-    def tell() -> Iterator[Listened]:
+    def tell() -> Iterator[VadUpdate]:
         """As the detector does: what it knows is a block old, and of an open region only where it began."""
         nonlocal recorded
         for region in regions:
             recorded = region.start + BLOCK_SAMPLES
-            yield Listened((), region.start)
+            yield VadUpdate((), region.start)
             recorded = region.end + BLOCK_SAMPLES
-            yield Listened((region,), region.end)
+            yield VadUpdate((region,), region.end)
 
     for chunk in pack(tell(), SETTINGS):
         assert recorded - chunk.start < 0.75 * CAPACITY_S * SAMPLE_RATE

@@ -32,7 +32,7 @@ def low_sound(kind: str, samples: int) -> media.Sound:
 
 def heard(sound: media.Sound) -> tuple[Samples, Probabilities]:
     blocks = [sound[np.newaxis, at : at + BLOCK] for at in range(0, len(sound), BLOCK)]
-    sounds, found = zip(*ChannelPicker().hear(blocks), strict=True)
+    sounds, found = zip(*ChannelPicker().pick(blocks), strict=True)
     return np.concatenate(sounds), np.concatenate(found)
 
 
@@ -50,8 +50,8 @@ def test_speech_below_low_sound_is_heard(name, kind):
 def _in_regions(found: Probabilities) -> npt.NDArray[np.bool_]:
     """Which frames are in a region of speech."""
     inside = np.zeros(len(found), np.bool_)
-    for listened in detect_regions([found], VadSettings()):
-        for region in listened.regions:
+    for updates in detect_regions([found], VadSettings()):
+        for region in updates.regions:
             inside[region.start // FRAME_SAMPLES : region.end // FRAME_SAMPLES] = True
     return inside
 

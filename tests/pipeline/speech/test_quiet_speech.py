@@ -32,7 +32,7 @@ def talks() -> dict[str, media.Sound]:
 def heard(sound: media.Sound) -> tuple[Samples, Probabilities]:
     """What would be transcribed of one channel, and the probability of speech in its frames."""
     blocks = [sound[np.newaxis, at : at + BLOCK] for at in range(0, len(sound), BLOCK)]
-    sounds, found = zip(*ChannelPicker().hear(blocks), strict=True)
+    sounds, found = zip(*ChannelPicker().pick(blocks), strict=True)
     return np.concatenate(sounds), np.concatenate(found)
 
 
