@@ -22,7 +22,7 @@ _LONGEST_SPLICE_S = 60.0
 _SPLICED = frozenset({"mpegts", "mpegtsraw", "mpeg"})
 _WITHOUT_HOLES = frozenset({"flac"})
 """Formats that count their frames: who records leaves no hole, so that one is a loss."""
-_NOTED_HOLE_S = 0.6
+_REPORTED_HOLE_S = 0.6
 """Shorter holes are not worth a warning. Codecs that send no silence leave up to 0.4 s between packets."""
 _FILLED = 0.3
 """A hole of a broadcast stream is real if other sorts of packets fill it with this part of the usual bytes."""
@@ -30,7 +30,7 @@ _HELD_BACK_S = 2.0
 """Writers hold the last packet before a hole back until the next one: bytes are counted from this long before."""
 _SLOWEST_CLOCK = 0.9
 """A clock that runs slower than this is broken; above, sound is squeezed to follow it."""
-_WORTH_SAYING_S = 1.0
+_MIN_REPORTED_S = 1.0
 _MAX_REPORTED = 3
 
 
@@ -114,7 +114,7 @@ class Clock:
     def _note_hole(self, lead: float, given: float) -> None:
         if self._has_no_holes:
             self._lost.append(f"{lead:.1f} s of sound are missing from the file at {given:.1f} s")
-        elif lead >= _NOTED_HOLE_S:
+        elif lead >= _REPORTED_HOLE_S:
             self._lost.append(
                 f"the file holds no sound from {given:.1f} s to {given + lead:.1f} s: "
                 "the recording was interrupted, or that part of it is lost"
@@ -158,7 +158,7 @@ class Clock:
     def _follow_no_more(self, lead: float, given: float) -> None:
         self.shift -= lead
         self._anchor = given, given
-        if abs(lead) > _WORTH_SAYING_S:
+        if abs(lead) > _MIN_REPORTED_S:
             way = "on" if lead > 0 else "back"
             self._jumps.append(
                 f"the timestamps jump {way} by {_spoken(abs(lead))} at {given:.1f} s: "

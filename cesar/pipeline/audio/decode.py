@@ -22,7 +22,7 @@ from cesar.pipeline.audio.timeline import Timeline
 from cesar.pipeline.audio.track_mixing import side_by_side
 from cesar.pipeline.media.containers import expected_length, open_media, stated_end
 from cesar.pipeline.media.frames import Frames
-from cesar.pipeline.media.structure.pieces import Piece, cut_off_said, find_pieces
+from cesar.pipeline.media.structure.pieces import Piece, cut_off_warning, find_pieces
 from cesar.pipeline.media.tags import recorded_at
 from cesar.pipeline.samples import SAMPLE_RATE, Channels, Samples, joined
 
@@ -67,7 +67,7 @@ class Recording:
         self._damaged = 0
         self._is_broken_off = False
         self._not_finite = 0
-        self._heard_of: list[str] = []
+        self._track_warnings: list[str] = []
         """Warnings about clock and tracks."""
         self._shortfall: str | None = None
         self._has_losses = False
@@ -162,7 +162,7 @@ class Recording:
         self._container = open_media(self.path, piece)
         if max(self._choice.taken) >= len(self._container.streams.audio):
             self._choice = tracks.choose(self.path, self._container, piece, None, lambda: None)
-            self._heard_of += self._choice.warnings
+            self._track_warnings += self._choice.warnings
 
     def _piece_sound(self, piece: Piece) -> Iterator[Channels]:
         lines = {index: self._timeline(index, piece) for index in self._choice.taken}
@@ -170,10 +170,10 @@ class Recording:
         frames = Frames(self._container, [*self._choice.taken, *self._choice.watched])
         yield from side_by_side(watch.pass_on(frames), lines)
         first = lines[self._choice.taken[0]]
-        self._heard_of += [said for line in lines.values() for said in line.warnings()]
+        self._track_warnings += [said for line in lines.values() for said in line.warnings()]
         self._has_losses |= any(line.clock is not None and line.clock.has_losses for line in lines.values())
         if talking := watch.with_speech():
-            self._heard_of.append(tracks.left_out(self._container.streams.audio, talking))
+            self._track_warnings.append(tracks.left_out(self._container.streams.audio, talking))
         self._damaged += sum(frames.damaged_in[index] for index in self._choice.taken)
         self._is_broken_off |= frames.is_broken_off
         self._shortfall = self._cut_off(first, self._stated_end)
@@ -186,7 +186,7 @@ class Recording:
         """Return a warning if the sound ends before the header says."""
         assert line.clock is not None
         end, promised = self._origin + line.seconds, None if stated is None else stated + line.clock.shift
-        return None if promised is None else cut_off_said(end, promised)
+        return None if promised is None else cut_off_warning(end, promised)
 
     def _require_short(self, seconds: float) -> None:
         longest = self._max_duration_s
@@ -211,7 +211,7 @@ class Recording:
             raise BadAudio(f"most samples of {name} are not numbers (NaN or infinite)")
         if self._not_finite:
             self.warnings.append(f"{self._not_finite} samples were not numbers (NaN) and taken as silence")
-        self.warnings += self._heard_of
+        self.warnings += self._track_warnings
         if self._damaged > int(self._shortfall is not None):  # a cut-off file's last packet is damaged: no news
             count = "1 damaged packet was" if self._damaged == 1 else f"{self._damaged} damaged packets were"
             self.warnings.append(f"{count} skipped")

@@ -29,11 +29,11 @@ OnStep = Callable[[], None]
 
 MAX_TRACKS = 32
 """More are not listened to, nor mixed."""
-_LISTENED_S = 600.0
+_EXAMINED_S = 600.0
 """After this much, the choice is made once a track has…"""
 _ENOUGH_SPEECH_S = 20.0
 """…this much speech. Where none has, listening goes on to the end."""
-_SPEAKS_S = 0.5
+_MIN_SPEECH_S = 0.5
 """A track with less speech than this holds none."""
 _PART = 0.25
 """The file's own first choice is taken if it has this part of the speech of the track that has most."""
@@ -84,7 +84,7 @@ class SpeechMeter:
     @property
     def has_speech(self) -> bool:
         """Whether somebody speaks in it."""
-        return self.speech_s >= _SPEAKS_S
+        return self.speech_s >= _MIN_SPEECH_S
 
 
 class Watch:
@@ -181,7 +181,7 @@ def _undecodable(streams: Sequence[av.AudioStream], usable: Sequence[int]) -> li
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _TrackSpeech:
     speech_s: Mapping[int, float]
     """By track."""
     damaged: Mapping[int, int]
@@ -190,15 +190,15 @@ class _Heard:
     """Whether all were heard to their end."""
 
 
-def _chosen(streams: Sequence[av.AudioStream], first: int, heard: _Heard, warnings: Sequence[str]) -> Choice:
+def _chosen(streams: Sequence[av.AudioStream], first: int, heard: _TrackSpeech, warnings: Sequence[str]) -> Choice:
     speech, tracks = heard.speech_s, list(heard.speech_s)
     most = max(tracks, key=lambda index: (speech[index], index == first, -index))
     taken = first if first in speech and speech[first] >= _PART * speech[most] else most
-    if speech[most] < _SPEAKS_S:
+    if speech[most] < _MIN_SPEECH_S:
         taken = first if first in speech else tracks[0]
     said = f"{named(streams[taken], taken)} of {len(streams)} audio tracks was transcribed"
     others = [index for index in tracks if index != taken]
-    talking = [index for index in others if speech[index] >= _SPEAKS_S]
+    talking = [index for index in others if speech[index] >= _MIN_SPEECH_S]
     warnings = [said, *([left_out(streams, talking)] if talking else []), *warnings]
     damaged = [index for index in others if heard.damaged.get(index, 0) > _FEW_DAMAGED]
     if damaged:
@@ -208,7 +208,7 @@ def _chosen(streams: Sequence[av.AudioStream], first: int, heard: _Heard, warnin
     return Choice((taken,), watched, tuple(warnings))
 
 
-def _listen(path: Path, piece: Piece, tracks: Sequence[int], on_step: OnStep, part: Part) -> _Heard:
+def _listen(path: Path, piece: Piece, tracks: Sequence[int], on_step: OnStep, part: Part) -> _TrackSpeech:
     meters = {index: SpeechMeter() for index in tracks}
     counts = dict.fromkeys(tracks, 0)
 
@@ -223,7 +223,7 @@ def _listen(path: Path, piece: Piece, tracks: Sequence[int], on_step: OnStep, pa
             on_step()
             for sound in lines[index].feed(frame):
                 listen(index, sound)
-            if lines[index].seconds > part.start + _LISTENED_S and _is_enough(meters):
+            if lines[index].seconds > part.start + _EXAMINED_S and _is_enough(meters):
                 return _heard(meters, frames, is_through=False)
             if min(counts.values()) > part.end * SAMPLE_RATE:
                 break
@@ -234,9 +234,9 @@ def _listen(path: Path, piece: Piece, tracks: Sequence[int], on_step: OnStep, pa
     return _heard(meters, frames, is_through=True)
 
 
-def _heard(meters: Mapping[int, SpeechMeter], frames: Frames, *, is_through: bool) -> _Heard:
+def _heard(meters: Mapping[int, SpeechMeter], frames: Frames, *, is_through: bool) -> _TrackSpeech:
     speech_s = {track: meter.speech_s for track, meter in meters.items()}
-    return _Heard(speech_s, dict(frames.damaged_in), is_through)
+    return _TrackSpeech(speech_s, dict(frames.damaged_in), is_through)
 
 
 def _is_enough(meters: Mapping[int, SpeechMeter]) -> bool:

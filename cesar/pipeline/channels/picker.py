@@ -42,7 +42,7 @@ _LEVEL_DECAY = 0.9
 _DECAY_PER_WINDOW = 0.95
 """Per window."""
 _CARRIES = 0.5
-_MOST_SPANS = 5
+_MAX_NAMED_SPANS = 5
 
 
 class _SourceListener:
@@ -142,7 +142,7 @@ class ChannelPicker:
         windows = [Window(block[:, at : at + _WINDOW], sources) for at in cuts]
         _note(windows, MIX, mix, found)
         is_lacking = any(window.speech_frames(MIX) < _MIN_SPEECH_FRAMES for window in windows)
-        wanted = sources.worth_hearing(is_lacking=is_lacking)
+        wanted = sources.worth_examining(is_lacking=is_lacking)
         if self._chosen not in (MIX, *wanted):
             wanted.append(self._chosen)
         for source in self._others.keys() - set(wanted):
@@ -242,8 +242,8 @@ class ChannelPicker:
         return self._names[number - 1] if number <= len(self._names) else f"channel {number}"
 
     def _describe(self, source: Source, spans: Sequence[tuple[int, int]]) -> str:
-        times = [f"{short_clock(a / SAMPLE_RATE)}-{short_clock(b / SAMPLE_RATE)}" for a, b in spans[:_MOST_SPANS]]
-        more = f" and {len(spans) - _MOST_SPANS} more places" if len(spans) > _MOST_SPANS else ""
+        times = [f"{short_clock(a / SAMPLE_RATE)}-{short_clock(b / SAMPLE_RATE)}" for a, b in spans[:_MAX_NAMED_SPANS]]
+        more = f" and {len(spans) - _MAX_NAMED_SPANS} more places" if len(spans) > _MAX_NAMED_SPANS else ""
         return (
             f"{self._named(source)} was transcribed alone at {', '.join(times)}{more}: "
             "in the mix of all channels its speech is drowned"

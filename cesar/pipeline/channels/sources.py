@@ -75,7 +75,7 @@ class Sources:
         scale = self._lean[channel, channel] * self._lean[0, 0]
         return float(self._lean[channel, 0] ** 2 / scale) if scale > 0 else 0.0
 
-    def worth_hearing(self, *, is_lacking: bool) -> list[Source]:
+    def worth_examining(self, *, is_lacking: bool) -> list[Source]:
         """Return the sources that may hold speech which the mix lacks; is_lacking: whether there is little in it."""
         most = _SAME if is_lacking else _DROWNED
         audible = [channel for channel in self.channels if self.is_audible(channel)]

@@ -79,7 +79,7 @@ def _are_unlike(sound: Channels, rate: int) -> bool:
     step = max(1, rate // _MEASURED_RATE)
     lean = np.diff(averaged(sound, step), axis=1)
     lean -= lean.mean(axis=1, keepdims=True)
-    if _likeness_at_once(lean) >= _UNLIKE or _likeness(lean, round(_LONGEST_DELAY_S * rate / step)) >= _UNLIKE:
+    if _instant_similarity(lean) >= _UNLIKE or _similarity(lean, round(_LONGEST_DELAY_S * rate / step)) >= _UNLIKE:
         return False
     windows = lean.shape[1] // _ENVELOPE_SAMPLES
     parts = lean[:, : windows * _ENVELOPE_SAMPLES].reshape(2, windows, _ENVELOPE_SAMPLES)
@@ -92,13 +92,13 @@ def _are_unlike(sound: Channels, rate: int) -> bool:
     return scale == 0 or float(np.dot(envelopes[0], envelopes[1])) / scale < _UNLIKE_ENVELOPES
 
 
-def _likeness_at_once(lean: Channels) -> float:
+def _instant_similarity(lean: Channels) -> float:
     """Absolute correlation without a delay: of ordinary stereo that is enough, and a hundredth of the work."""
     scale = float(np.sqrt(np.dot(lean[0], lean[0]) * np.dot(lean[1], lean[1])))
     return abs(float(np.dot(lean[0], lean[1]))) / scale if scale else 1.0
 
 
-def _likeness(lean: Channels, delay: int) -> float:
+def _similarity(lean: Channels, delay: int) -> float:
     """Highest absolute correlation at any delay up to that many samples."""
     size = 1 << (2 * lean.shape[1] - 1).bit_length()
     spectra = np.fft.rfft(lean, size, axis=1)

@@ -100,7 +100,7 @@ def read_chunks(file: BinaryIO, kind: str, start: int, limit: int) -> Chunks:
         if found.length is None or (found.kind == form.sound and found.start + found.length > limit + 1):
             return Chunks(tuple(sounds), header, limit, is_clear=False)
     aligned = start + -(-(end - start) // form.aligned) * form.aligned
-    is_clear = aligned >= limit or not sounds or _begins_something(file, {end, aligned})
+    is_clear = aligned >= limit or not sounds or _begins_recording(file, {end, aligned})
     if aligned < limit and kind_at(file, aligned):
         end = aligned
     return Chunks(tuple(sounds), header, end, is_clear)
@@ -128,7 +128,7 @@ def _walk(file: BinaryIO, kind: str, start: int, limit: int) -> Iterator[Chunk]:
         at = start + -(-size // form.aligned) * form.aligned
 
 
-def _begins_something(file: BinaryIO, places: set[int]) -> bool:
+def _begins_recording(file: BinaryIO, places: set[int]) -> bool:
     """Tell whether a recording or a tag begins at one of the places."""
     return any(kind_at(file, at) is not None or _is_tag(file, at) for at in places)
 

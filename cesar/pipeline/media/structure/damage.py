@@ -52,7 +52,7 @@ def padding_for(file: BinaryIO, start: int, end: int) -> int:
     return padding if 8 <= padding < _MAX_PADDING else max(8, end - start)
 
 
-def goes_on_at(file: BinaryIO, kind: str, start: int, end: int) -> int | None:
+def resumes_at(file: BinaryIO, kind: str, start: int, end: int) -> int | None:
     """Return where the next page, fragment, block or packet of that format begins; None: nowhere before the end."""
     for begin in range(start, end, _BLOCK):
         file.seek(begin)

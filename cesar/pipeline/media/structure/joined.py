@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from cesar.pipeline.media.structure.chunked import TAGS
-from cesar.pipeline.media.structure.damage import Damage, goes_on_at, padding_for
+from cesar.pipeline.media.structure.damage import Damage, padding_for, resumes_at
 from cesar.pipeline.media.structure.extents import extent_of
 from cesar.pipeline.media.structure.frame_chains import key_of
 from cesar.pipeline.media.structure.signatures import FRAMED, SELF_JOINING, Wanted, first_beginning, id3_end, kind_at
@@ -101,7 +101,7 @@ def _recording(file: BinaryIO, size: int, start: int, kind: str, on_step: Callab
             return found, (extent.end, other)
         resumed = None
         if extent.last is not None and len(damages) < _MAX_DAMAGES:
-            resumed = goes_on_at(file, kind, extent.last + 1, size)
+            resumed = resumes_at(file, kind, extent.last + 1, size)
             if resumed == extent.end:
                 return replace(found, is_cut_off=True), None
         is_any = extent.is_whole or kind not in _OF_MANY_CODECS

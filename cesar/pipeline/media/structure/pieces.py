@@ -98,7 +98,7 @@ def find_pieces(path: Path, on_step: Callable[[], None] = lambda: None) -> Conte
     if pieces == [Piece()] and _BIG_TAG_BYTES < (end := tags_end(path)) < size:
         pieces = [Piece(start=end)]  # full of pictures, or of a million notes: nothing in it is sound
     said += damaged
-    said += _damages_said([damage for recording in found for damage in recording.damages])
+    said += _damage_warnings([damage for recording in found for damage in recording.damages])
     if any(piece.holes for piece in pieces):  # what is missing is filled
         shortages = []
     return Content(tuple(pieces), tuple(said), (*_suspicions(found, size), *incomplete), tuple(shortages))
@@ -137,12 +137,12 @@ def _without_losses(
         cuts = tuple(Damage(loss.start, loss.end) for loss in losses.within if is_cut[loss])
         cleared.append(replace(piece, cuts=cuts, holes=tuple(_holes(piece.start, is_cut))))
         damages += [Damage(loss.start, loss.end) for loss in losses.within if not loss.is_partial]
-        said += _short_frames_said([loss for loss in losses.within if loss.is_partial])
+        said += _short_frame_warnings([loss for loss in losses.within if loss.is_partial])
         if losses.end is not None:
             said.append(f"there is no sound from byte {losses.end} of the file to byte {framed.end}: {_INCOMPLETE}")
         if losses.is_cut_off:
             suspicions.append(_cut_off_at(framed.end, size))
-    return cleared, _damages_said(damages) + said, suspicions
+    return cleared, _damage_warnings(damages) + said, suspicions
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _holes(start: int, is_cut: Mapping[Loss, bool]) -> Iterator[tuple[int, float
             start += loss.end - loss.start
 
 
-def _short_frames_said(losses: list[Loss]) -> list[str]:
+def _short_frame_warnings(losses: list[Loss]) -> list[str]:
     if not losses:
         return []
     places = ", ".join(str(loss.start) for loss in losses[:_MAX_REPORTED])
@@ -212,7 +212,7 @@ def _short_frames_said(losses: list[Loss]) -> list[str]:
     return [f"bytes are missing from the file at byte {places}{more}: sound is lost there{later}"]
 
 
-def _damages_said(damages: list[Damage]) -> list[str]:
+def _damage_warnings(damages: list[Damage]) -> list[str]:
     said = [
         f"the file is damaged from byte {damage.start} to {damage.end}: what sound was there is lost"
         for damage in damages[:_MAX_REPORTED]
@@ -247,9 +247,9 @@ def _parts(
     if chunks is None or not chunks.sounds or (chunks.sounds[-1].length is None and len(chunks.sounds) == 1):
         return [whole], [], []
     rest = 0 if chunks.is_clear else limit - chunks.end
-    second = _bytes_a_second(file, kind, chunks)
+    second = _bytes_per_s(file, kind, chunks)
     is_stale = rest >= (_MIN_REST_S * second if second else _MIN_REST_BYTES)
-    said = [_lengths_said(chunks, limit, second)] if is_stale else []
+    said = [_length_warnings(chunks, limit, second)] if is_stale else []
     short = _cut_off(chunks, limit, second) if kind == "wav" and second and chunks.is_cut_off(limit) else []
     if len(chunks.sounds) > 1:
         said.append(f"the sound lies in {len(chunks.sounds)} parts of the file: they were transcribed in their order")
@@ -273,7 +273,7 @@ def _blocks(file: BinaryIO, kind: str, start: int, chunks: Chunks, limit: int) -
     return pieces
 
 
-def _bytes_a_second(file: BinaryIO, kind: str, chunks: Chunks) -> float:
+def _bytes_per_s(file: BinaryIO, kind: str, chunks: Chunks) -> float:
     """Return it where a header states it, as those of WAV do; else 0."""
     if kind != "wav" or chunks.header is None:
         return 0.0
@@ -284,7 +284,7 @@ def _bytes_a_second(file: BinaryIO, kind: str, chunks: Chunks) -> float:
     return float(stated)
 
 
-def _lengths_said(chunks: Chunks, limit: int, second: float) -> str:
+def _length_warnings(chunks: Chunks, limit: int, second: float) -> str:
     stated = sum(chunk.length or 0 for chunk in chunks.sounds)
     actual = stated - (chunks.sounds[-1].length or 0) + limit - chunks.sounds[-1].start
     if second:
@@ -298,11 +298,11 @@ def _cut_off(chunks: Chunks, limit: int, second: float) -> list[str]:
     """Return a warning that a file is shorter than its header says; FFmpeg takes what there is for the whole."""
     last = chunks.sounds[-1]
     stated_s, actual_s = (last.length or 0) / second, (limit - last.start) / second
-    said = cut_off_said(actual_s, stated_s)
+    said = cut_off_warning(actual_s, stated_s)
     return [said] if said and (last.length or 0) < _PLACEHOLDER else []
 
 
-def cut_off_said(actual_s: float, stated_s: float) -> str | None:
+def cut_off_warning(actual_s: float, stated_s: float) -> str | None:
     """Return a warning if the sound ends before the header says: its end is missing, or a part within it."""
     if actual_s >= stated_s - max(_CUT_OFF_S, min(_CUT_OFF_PART * stated_s, _MAX_CUT_OFF_S)):
         return None
