@@ -9,7 +9,6 @@ from contextlib import closing
 from cesar.api.storage.location import DatabaseLocation
 
 _BUSY_TIMEOUT_S = 10.0
-_UNDECIDED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT)
 
 
 def find_damage(location: DatabaseLocation, max_bytes: float = math.inf) -> str | None:

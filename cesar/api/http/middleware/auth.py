@@ -131,7 +131,6 @@ def requires_scope(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
 Reader = Depends(requires_scope(Scope.READ))
 Submitter = Depends(requires_scope(Scope.SUBMIT))
-Admin = Depends(requires_scope(Scope.ADMIN))
 
 
 async def find_job(service: Service, caller: Caller, job_id: str) -> Job:
